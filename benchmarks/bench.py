@@ -1,0 +1,153 @@
+"""The benchmark: every system on the same texts, side by side with the teacher."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from benchmarks import throughput
+from benchmarks.footprint import footprint
+from benchmarks.quality import Sts
+from benchmarks.systems import Kind, System
+from compressor.artifact import Draft, write_json
+from compressor.encoder import usable_cores
+from compressor.errors import RecipeError
+from compressor.progress import say
+from compressor.recipe import Config
+from compressor.stages import Model
+from exporters.session import CPU, CUDA, require_providers
+
+
+class Bench(Config):
+    """Measure the artifacts beside the teacher."""
+
+    sts: tuple[str, ...] = ()
+    """STS files (``sentence1,sentence2,score``) to measure quality on; without any, agreement alone."""
+    texts: str | None = None
+    """An STS file whose sentences are the texts of the speed measurements; by default the held-out texts."""
+    count: Annotated[int, Field(ge=64)] = 2000
+    """Texts in one pass of the Offline scenario, at most."""
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (8, 32, 128)
+    """Batch sizes tried for each system; its best is measured."""
+    rounds: Annotated[int, Field(ge=1)] = 5
+    """Rounds of the Offline scenario; in each, the systems take turns."""
+    queries: Annotated[int, Field(ge=20)] = 200
+    """Queries of the SingleStream scenario."""
+    lengths: tuple[Annotated[int, Field(ge=8)], ...] = (16, 64, 128, 256)
+    """Text lengths, in tokens, to measure speed and latency at; lengths above the model's are left out."""
+    providers: tuple[str, ...] = (CPU,)
+    """ONNX Runtime execution providers to measure on; one that is not there is an error."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads for every system; by default all cores of the machine."""
+
+    def check(self, base: Path) -> list[Sts]:
+        """Read the STS files and look for the providers before any long work."""
+        require_providers(self.providers)
+        if not self.batch_sizes:
+            raise RecipeError("bench.batch_sizes = []: give at least one")
+        return [Sts.read(base / path) for path in self.sts]
+
+    def pick_texts(self, base: Path, heldout: Sequence[str]) -> tuple[str, list[str]]:
+        """Return the source and the texts of the speed measurements."""
+        if self.texts is None:
+            return "held-out texts", list(heldout)[: self.count]
+        sts = Sts.read(base / self.texts)
+        return sts.name, sts.texts[: self.count]
+
+    def run(self, systems: Sequence[System], texts: Sequence[str], source: str, draft: Draft) -> None:
+        """Write ``bench.json`` into ``draft``; the first system is the teacher."""
+        write_json(draft.folder / "bench.json", self.measure(systems, texts, source))
+
+    def measure(self, systems: Sequence[System], texts: Sequence[str], source: str) -> dict[str, Any]:
+        """Return the ``bench`` section of the results; ratios are to the first system."""
+        encoders = {system.name: system.open() for system in systems}
+        tokenizer = _tokenizer(systems)
+        say(f"  {len(systems)} systems on {len(texts):,} texts, {self.rounds} rounds in turns")
+        fast = throughput.offline(encoders, texts, self.batch_sizes, self.rounds)
+        slow = throughput.single_stream(encoders, texts, self.queries)
+        limit = min(encoder.max_length for encoder in encoders.values())
+        lengths = {n: throughput.texts_of_length(tokenizer, texts, n) for n in self.lengths if n <= limit}
+        length_rows = throughput.by_length(encoders, lengths)
+        rows = [
+            {
+                "name": system.name,
+                "label": system.label,
+                "provider": system.provider,
+                "size_bytes": system.size_bytes,
+                **footprint(system, texts[:256]),
+                "offline": fast[system.name],
+                "single_stream": slow[system.name],
+                "by_length": length_rows[system.name],
+            }
+            for system in systems
+        ]
+        return {
+            "texts": {"source": source, "count": len(texts), **_token_figures(tokenizer, texts)},
+            "rounds": self.rounds,
+            "threads": self.threads or usable_cores(),
+            "systems": rows,
+        }
+
+
+_STAGE_OF = {
+    "teacher": "teacher",
+    "student": "pca",
+    "torch-int8": "quantize",
+    "onnx-fp32": "fp32",
+    "onnx-int8": "int8",
+}
+
+
+def systems_of(steps: Mapping[str, Model], bench: "Bench") -> list[System]:
+    """List what a run's benchmark compares, the teacher first.
+
+    On CUDA: the teacher and the fp32 graph. int8 there is slower than fp32, so it is not offered.
+    """
+    student = "pca" if "pca" in steps else "distil"
+    kinds: list[tuple[str, str, Kind, str]] = [
+        ("teacher", "teacher, PyTorch fp32 encode", "torch", "teacher"),
+        ("student", "student, PyTorch fp32 encode", "torch", student),
+        ("torch-int8", "student, PyTorch dynamic int8", "torch-int8", "quantize"),
+        ("onnx-fp32", "student, ONNX fp32", "onnx", "fp32"),
+        ("onnx-int8", "student, ONNX int8", "onnx", "int8"),
+    ]
+    folders = {name: str(model.folder) for name, model in steps.items()}
+    systems = [
+        System(name, label, kind, folders[stage], CPU if kind == "onnx" else "PyTorch CPU", bench.threads)
+        for name, label, kind, stage in kinds
+        if stage in folders
+    ]
+    if CUDA in bench.providers:
+        systems.append(
+            System("teacher-cuda", "teacher, PyTorch fp32 on CUDA", "torch", folders["teacher"], "PyTorch CUDA")
+        )
+        systems.append(System("onnx-fp32-cuda", "student, ONNX fp32 on CUDA", "onnx", folders["fp32"], CUDA))
+    return systems
+
+
+def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the ``bench`` section with each system's quality, as the story measured it, beside its speed."""
+    told = {row["stage"]: row for row in story}
+    told["pca"] = told.get("pca", told.get("distil", told["teacher"]))
+    rows = []
+    for row in bench["systems"]:
+        same = told.get(_STAGE_OF[row["name"].removesuffix("-cuda")], {})
+        rows.append(row | {"agreement": same.get("agreement", {}), "sts": same.get("sts", {})})
+    return bench | {"systems": rows}
+
+
+def _tokenizer(systems: Sequence[System]) -> Tokenizer:
+    """Open the last system's tokenizer; all systems of a run share one vocabulary."""
+    tokenizer = Tokenizer.from_file(str(Path(systems[-1].folder) / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _token_figures(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
+    lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
+    p50, p99 = np.percentile(lengths, [50, 99])
+    return {"tokens_mean": float(np.mean(lengths)), "tokens_p50": float(p50), "tokens_p99": float(p99)}

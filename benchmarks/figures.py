@@ -1,0 +1,124 @@
+"""Keep the README's table and picture true to the committed results: ``python -m benchmarks.figures``."""
+
+import argparse
+import html
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.charts import Measure, Row, number, quality_against_speed, systems
+from benchmarks.report import MISSING, count, digits, megabytes, ratio_range, replace_text
+from compressor.errors import ArtifactError, CompressorError, TextError
+
+RESULTS = Path("docs/figures/minilm-l3-d256-int8.json")
+README = Path("README.md")
+PICTURE = Path("docs/quality-against-speed.svg")
+START, END = "<!-- figures:start -->", "<!-- figures:end -->"
+
+
+def update_readme(readme: Path, results: dict[str, Any], check: bool) -> bool:
+    """Bring the table between the markers, and the picture beside it, up to date; ``check`` writes nothing.
+
+    Returns whether both already were. Raises TextError for a README without the two markers.
+    """
+    picture = readme.parent / PICTURE
+    wanted = {readme: _with_table(readme, table(results)), picture: quality_against_speed(results)}
+    stale = [path for path, text in wanted.items() if text and not _holds(path, text)]
+    if not check:
+        for path in stale:
+            replace_text(path, wanted[path])
+    return not stale
+
+
+def table(results: dict[str, Any]) -> str:
+    """Write the systems as a Markdown table, and below it where the figures come from."""
+    columns = _columns(Measure.choose(results))
+    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    for system in systems(results):
+        cells = [write(system) for write in columns.values()]
+        if system is systems(results)[-1]:
+            cells[0] = f"**{cells[0]}**"
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", _source(results)])
+
+
+def _columns(measure: Measure) -> dict[str, Callable[[Row], str]]:
+    """Return each column's heading, and what writes its cell."""
+
+    def quality(system: Row) -> str:
+        value = measure.of(system)
+        return MISSING if value is None else measure.text(value)
+
+    return {
+        "model": lambda system: _escaped(system.get("label") or system.get("name")),
+        "size": lambda system: f"{megabytes(system.get('size_bytes'))} MB",
+        measure.label: quality,
+        "texts/s": lambda system: count(number(system, "offline", "texts_per_second")),
+        "speed vs teacher": lambda system: ratio_range(system.get("offline")),
+        "p50 latency": lambda system: f"{digits(number(system, 'single_stream', 'latency_ms_p50'))} ms",
+    }
+
+
+def _source(results: Row) -> str:
+    environment = results.get("environment") or {}
+    versions = environment.get("versions") or {}
+    machine = [("cpu", "{}"), ("cores", "{} cores")]
+    parts = [
+        ", ".join(text.format(_escaped(environment[key])) for key, text in machine if environment.get(key)),
+        ", ".join(f"{name} {_escaped(versions[name])}" for name in ("torch", "onnxruntime") if versions.get(name)),
+        str(results.get("created") or "")[:10],
+    ]
+    command = " ".join(str(results.get("command") or "").replace("`", "'").split())
+    return "; ".join(part for part in [*parts, f"`{command}`" if command else ""] if part)
+
+
+def _escaped(value: Any) -> str:
+    """Keep a name from opening a tag or a cell of its own."""
+    return html.escape(" ".join(str(value or MISSING).split()), quote=False).replace("|", "\\|")
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text("utf-8") == text
+
+
+def _with_table(readme: Path, rows: str) -> str:
+    try:
+        text = readme.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise TextError(f"{readme}: no such file") from error
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise TextError(f"{readme}: no place for the figures between {START} and {END}")
+    return f"{before}{START}\n{rows}\n{END}{after}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        results: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such results") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not readable as JSON: {error}") from error
+    return results
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Update README.md of the current folder, or say that it is stale; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything is stale")
+    check = parser.parse_args(arguments).check
+    try:
+        current = update_readme(README, _read(RESULTS), check)
+    except CompressorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if check and not current:
+        print(f"{README} or {PICTURE} is stale: run python -m benchmarks.figures", file=sys.stderr)
+    return int(check and not current)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

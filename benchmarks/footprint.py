@@ -1,0 +1,67 @@
+"""Load time and peak memory of a system, each in a fresh process of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.systems import System
+from compressor.errors import CompressorError
+
+
+def footprint(system: System, texts: Sequence[str], batch_size: int = 32) -> dict[str, Any]:
+    """Return load_seconds, peak_memory_bytes and imports_seconds of opening ``system`` and encoding ``texts``.
+
+    Peak memory is the whole process's resident set, interpreter and libraries included.
+    """
+    request = json.dumps({"texts": list(texts), "batch_size": batch_size, "system": system.as_json()})
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.footprint"]
+    done = subprocess.run(command, input=request, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise CompressorError(f"{system.name}: cannot be measured in a process of its own: {reason}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _measure(request: dict[str, Any]) -> dict[str, Any]:
+    system = System(**json.loads(request["system"]))
+    start = time.perf_counter()
+    _import(system)
+    imported = time.perf_counter()
+    encoder = system.open()
+    encoder.encode(request["texts"][:1], 1)
+    loaded = time.perf_counter()
+    encoder.encode(request["texts"], request["batch_size"])
+    return {
+        "imports_seconds": imported - start,
+        "load_seconds": loaded - imported,
+        "peak_memory_bytes": _peak_bytes(),
+    }
+
+
+def _import(system: System) -> None:
+    """Import what ``system`` runs on, so that the load is timed without it."""
+    if system.kind == "onnx":
+        import exporters.session  # noqa: F401
+    else:
+        import compressor.quantize
+        import compressor.sentence_model  # noqa: F401
+
+
+def _peak_bytes() -> int:
+    """Return the peak of the resident set; on Linux not from getrusage, which starts from the parent's."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(json.load(sys.stdin))))

@@ -1,0 +1,66 @@
+"""Quality: Spearman's correlation with human similarity scores (STS)."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from compressor.agreement import cosines
+from compressor.artifact import key_of
+from compressor.encoder import Encoder
+from compressor.errors import TextError
+
+
+@dataclass(frozen=True)
+class Sts:
+    """Pairs of sentences and how similar people found them."""
+
+    name: str
+    first: list[str]
+    second: list[str]
+    scores: list[float]
+
+    @classmethod
+    def read(cls, path: Path) -> "Sts":
+        """Read ``sentence1,sentence2,score`` rows, with or without that header; TextError names a bad row."""
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.reader(file) if row]
+        except FileNotFoundError as error:
+            raise TextError(f"{path}: no such STS file") from error
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise TextError(f"{path}: not readable as UTF-8 CSV: {error}") from error
+        if rows and [cell.strip().lower() for cell in rows[0]] == ["sentence1", "sentence2", "score"]:
+            rows = rows[1:]
+        pairs = [_pair(path, number, row) for number, row in enumerate(rows, start=1)]
+        if len(pairs) < 2:
+            raise TextError(f"{path}: {len(pairs)} pairs; at least 2 are needed")
+        first, second, scores = zip(*pairs, strict=True)
+        return cls(path.stem, list(first), list(second), list(scores))
+
+    @property
+    def key(self) -> str:
+        return key_of(self.first, self.second, self.scores)
+
+    @property
+    def texts(self) -> list[str]:
+        return [*self.first, *self.second]
+
+    def spearman(self, encoder: Encoder, batch_size: int = 64) -> float:
+        """Return Spearman's correlation x 100 of the vectors' cosines with the scores."""
+        vectors = encoder.encode(self.texts, batch_size)
+        half = len(self.first)
+        return 100 * float(spearmanr(cosines(vectors[:half], vectors[half:]), np.array(self.scores))[0])
+
+
+def _pair(path: Path, number: int, row: list[str]) -> tuple[str, str, float]:
+    try:
+        first, second, score = row
+        value = float(score)
+    except ValueError as error:
+        raise TextError(f"{path}: row {number}: expected sentence1,sentence2,score, got {row!r:.80}") from error
+    if not np.isfinite(value):
+        raise TextError(f"{path}: row {number}: score {score} is not a finite number")
+    return first, second, value

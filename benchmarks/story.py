@@ -1,0 +1,83 @@
+"""The story from teacher to artifact: what each stage kept, cost and saved."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from benchmarks.quality import Sts
+from benchmarks.systems import System, kind_of
+from compressor.agreement import Heldout
+from compressor.artifact import Draft, size_bytes, write_json
+from compressor.progress import track
+from compressor.projection import Projection
+from compressor.quantize import WEIGHTS
+from compressor.recipe import Config
+from compressor.stages import Model
+from compressor.teacher import Source, layers_stated, read_config, weights_file
+from compressor.weights import read_header
+from exporters.layout import GRAPH
+
+
+class Story(Config):
+    """Measure every stage's quality and size."""
+
+    def run(self, steps: Mapping[str, Model], heldout: Heldout, sts: Sequence[Sts], draft: Draft) -> None:
+        """Write ``story.json`` into ``draft``, a row a stage."""
+        projection = Projection.load(steps["pca"].folder) if "pca" in steps else None
+        rows = []
+        with track("quality", len(steps), "stages") as advance:
+            for name, model in steps.items():
+                reduced = projection if name not in ("teacher", "distil") else None
+                rows.append({"stage": name} | row(name, model, heldout, reduced, sts))
+                advance(1)
+        write_json(draft.folder / "story.json", rows)
+
+
+def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> dict[str, Any]:
+    """Return one stage's figures."""
+    encoder = System(name, name, kind_of(model.folder), str(model.folder)).open()
+    return {
+        "what": what(name, model),
+        "layers": layers_stated(read_config(model.folder)),
+        "dim": encoder.dim,
+        "parameters": parameters(model.folder),
+        "size_bytes": size_bytes(model.folder),
+        "seconds": model.figures.get("seconds"),
+        "agreement": heldout.agreement(encoder.encode(heldout.texts, 32), projection),
+        "sts": {one.name: one.spearman(encoder) for one in sts},
+    }
+
+
+def what(name: str, model: Model) -> str:
+    """Say in a few words what a stage did."""
+    figures = model.figures
+    if isinstance(model, Source):
+        return f"{model.name}, from {model.origin}"
+    if name == "distil" and "layers" in figures:
+        kept = ", ".join(map(str, figures["layers"]))
+        minutes = figures["train_seconds"] / 60
+        return f"layers {kept} kept; {figures['texts_seen']:,} texts imitated in {minutes:.1f} min"
+    if name == "pca" and "variance_kept" in figures:
+        mean = "mean taken off" if figures["centered"] else "mean left in"
+        return f"principal components, {mean}; {100 * figures['variance_kept']:.1f} % of the variance"
+    return {
+        "distil": "teacher as it is",
+        "pca": "vectors as they are",
+        "quantize": "PyTorch dynamic int8, one scale a channel",
+        "fp32": "one ONNX graph, fused",
+        "int8": "ONNX int8, one scale a channel; vocabulary one scale a row",
+    }[name]
+
+
+def parameters(folder: Path) -> int:
+    """Count the numbers that a folder's model holds."""
+    kind = kind_of(folder)
+    if kind == "onnx":
+        model = onnx.load(folder / GRAPH)
+        return sum(prod(tensor.dims) for tensor in model.graph.initializer)
+    files = [folder / WEIGHTS if kind == "torch-int8" else weights_file(folder)]
+    files += sorted(folder.glob("*_Dense/model.safetensors"))
+    return sum(prod(entry["shape"]) for file in files for entry in read_header(file).values())

@@ -1,0 +1,63 @@
+"""What is measured: each system a few words of text, so that a fresh process can open the same one."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from compressor.artifact import size_bytes
+from compressor.encoder import Encoder
+from compressor.errors import ModelError
+from exporters.layout import GRAPH, TORCH_INT8
+
+Kind = Literal["torch", "torch-int8", "onnx"]
+
+
+@dataclass(frozen=True)
+class System:
+    """An encoder and how it is run."""
+
+    name: str
+    label: str
+    kind: Kind
+    folder: str
+    provider: str = "CPUExecutionProvider"
+    threads: int | None = None
+    max_length: int | None = None
+
+    def open(self) -> Encoder:
+        """Load the encoder; the libraries that it does not need stay unloaded."""
+        if self.kind == "onnx":
+            from exporters.session import OnnxEncoder
+
+            return OnnxEncoder(self.folder, [self.provider], self.threads)
+        import torch
+
+        torch.set_num_threads(self.threads or torch.get_num_threads())
+        if self.kind == "torch-int8":
+            from compressor.quantize import TorchInt8Encoder
+
+            return TorchInt8Encoder.load(Path(self.folder))
+        from compressor.sentence_model import TorchEncoder
+
+        device = "cuda" if self.provider == "PyTorch CUDA" else "cpu"
+        return TorchEncoder.load(Path(self.folder), device=device, max_length=self.max_length)
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def size_bytes(self) -> int:
+        """Size on disk of the files that this system needs."""
+        return size_bytes(Path(self.folder))
+
+
+def kind_of(folder: Path) -> Kind:
+    """Tell what a folder holds; ModelError if nothing that can be run."""
+    if (folder / GRAPH).is_file():
+        return "onnx"
+    if (folder / TORCH_INT8).is_file():
+        return "torch-int8"
+    if (folder / "modules.json").is_file():
+        return "torch"
+    raise ModelError(f"{folder}: no {GRAPH}, no modules.json: nothing that can be run")

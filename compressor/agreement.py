@@ -1,0 +1,66 @@
+"""How far two sets of vectors of the same texts say the same thing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.encoder import Vectors
+from compressor.projection import Projection
+
+Floats = NDArray[np.float32]
+
+
+def normalized(vectors: Floats) -> Floats:
+    """Return the rows at length 1; a zero row stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12)
+
+
+def cosines(left: Vectors, right: Vectors) -> Floats:
+    """Return the cosine of each row of ``left`` with the same row of ``right``, float32 [n]."""
+    return np.einsum("nd,nd->n", normalized(left), normalized(right))
+
+
+def neighbours_in_common(left: Vectors, right: Vectors, k: int = 10) -> float:
+    """Return the mean share of a text's ``k`` nearest texts that are the same in both spaces, 0 to 1.
+
+    The spaces may differ in dimension. Needs more than ``k`` texts.
+    """
+    near_left, near_right = _nearest(left, k), _nearest(right, k)
+    shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near_left, near_right, strict=True)]
+    return float(np.mean(shared)) / k
+
+
+def _nearest(vectors: Vectors, k: int) -> NDArray[np.intp]:
+    unit = normalized(vectors)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    return np.argpartition(-similarity, k, axis=1)[:, :k]
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """Texts kept out of training and the teacher's vectors of them, float32 [n, width], to measure agreement on."""
+
+    texts: list[str]
+    teacher: Vectors
+
+    def agreement(self, vectors: Vectors, projection: Projection | None = None) -> dict[str, float]:
+        """Return cosine mean, 1st percentile, minimum, and neighbours in common at 10, with the teacher.
+
+        ``vectors``, float32 [n, dim], are of the same texts. Reduced ones are lifted into the teacher's space by
+        the transposed ``projection``; in another space without one, only the neighbours are given.
+        """
+        lifted, teacher = vectors, self.teacher
+        if projection is not None:
+            lifted, teacher = projection.lift(vectors), teacher - projection.mean
+        figures = {}
+        if lifted.shape == teacher.shape:
+            cosine = cosines(teacher, lifted)
+            figures = {
+                "cosine_mean": float(cosine.mean()),
+                "cosine_p1": float(np.percentile(cosine, 1)),
+                "cosine_min": float(cosine.min()),
+            }
+        return figures | {"neighbours_at_10": neighbours_in_common(self.teacher, vectors, 10)}

@@ -1,0 +1,174 @@
+"""Artifact folders: written whole or not at all, each with a manifest that names, sizes and hashes its files."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from compressor.errors import ArtifactError, storage
+
+FORMAT = "compressor-artifact/1"
+MANIFEST = "manifest.json"
+_PACKAGES = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum", "compressor")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder and what its manifest says of it."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the artifact was made from."""
+        return str(self.manifest["key"])
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return dict(self.manifest["figures"])
+
+    @property
+    def size_bytes(self) -> int:
+        return size_bytes(self.folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Artifact":
+        """Read a folder's manifest and compare every file with it; ArtifactError on the first difference."""
+        manifest = read_manifest(folder)
+        for name, entry in manifest["files"].items():
+            path = folder / name
+            if path.is_symlink() or not path.is_file():
+                raise ArtifactError(f"{path}: named in {MANIFEST} and not there")
+            if path.stat().st_size != entry["size"]:
+                raise ArtifactError(f"{path}: {path.stat().st_size} bytes, {MANIFEST} says {entry['size']}")
+            if sha256(path) != entry["sha256"]:
+                raise ArtifactError(f"{path}: sha256 differs from {MANIFEST}")
+        return cls(folder, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return ``folder``'s manifest; ArtifactError if it has none or another project's."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{folder}: no {MANIFEST}; not an artifact of this project") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not readable: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: format is not {FORMAT}; not an artifact of this project")
+    return manifest
+
+
+def is_artifact(folder: Path) -> bool:
+    """Whether ``folder`` carries a manifest of this project."""
+    try:
+        return bool(read_manifest(folder))
+    except ArtifactError:
+        return False
+
+
+@contextmanager
+def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Draft"]:
+    """Give a draft to write into; on success it becomes ``to`` in one rename, on failure nothing is left.
+
+    ``to`` may be absent, empty, or an earlier artifact, which is then replaced; anything else is an
+    ArtifactError before work starts. A full or read-only disk is a StorageError.
+    """
+    claim(to)
+    with storage(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        partial = to.parent / f".{to.name}.partial-{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        draft = Draft(partial)
+        try:
+            yield draft
+            manifest = {
+                "format": FORMAT,
+                "stage": stage,
+                "key": key,
+                "config": config,
+                "figures": draft.figures,
+                "versions": versions(),
+                "files": _listing(partial),
+            }
+            write_json(partial / MANIFEST, manifest)
+            _swap(partial, to)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A folder being written, and the figures that go into its manifest."""
+
+    folder: Path
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def claim(to: Path) -> None:
+    """Refuse an output folder that holds something that is not ours to replace."""
+    if to.is_symlink() or (to.exists() and not to.is_dir()):
+        raise ArtifactError(f"{to}: exists and is no folder")
+    if to.is_dir() and any(to.iterdir()) and not is_artifact(to):
+        raise ArtifactError(f"{to}: holds something else; give an empty or a new folder")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys and a final newline, in one rename."""
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    with storage(path):
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def sha256(path: Path) -> str:
+    """Return the file's SHA-256 in hex, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def key_of(*parts: Any) -> str:
+    """Hash any JSON-able parts into one hex key."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def size_bytes(folder: Path) -> int:
+    """Sum the sizes of all files below ``folder``, its manifest left out."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that shape an artifact."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _listing(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): {"sha256": sha256(p), "size": p.stat().st_size} for p in files}
+
+
+def _swap(partial: Path, to: Path) -> None:
+    """Put ``partial`` where ``to`` is; the old folder goes only once the new one stands."""
+    old = to.parent / f".{to.name}.old-{os.getpid()}"
+    if to.exists():
+        os.rename(to, old)
+    os.rename(partial, to)
+    shutil.rmtree(old, ignore_errors=True)

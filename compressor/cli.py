@@ -1,0 +1,161 @@
+"""The commands."""
+
+import json
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from compressor.errors import CompressorError
+
+app = typer.Typer(
+    name="compressor",
+    help="Distil, reduce, quantize and export transformer encoders to ONNX Runtime, measured against their teacher.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console(highlight=False)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or an earlier artifact.")]
+TextsOption = Annotated[
+    str | None,
+    typer.Option("--texts", help="Text file (plain or .gz, a text a line) or data set name. [default: docstrings]"),
+]
+Limit = Annotated[int | None, typer.Option("--limit", help="At most so many texts.", min=1)]
+TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
+DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Walk the whole flow of a recipe, from teacher to report; goes on where an earlier run stopped."""
+    from benchmarks.report import print_table
+    from compressor import pipeline
+    from compressor.recipe import load
+
+    checked = load(recipe, pipeline.Recipe, set_)
+    results = pipeline.run(checked, recipe.parent, runs, command_line())
+    if as_json:
+        print(json.dumps(results, indent=2))
+        return
+    print_table(results, out)
+    folder = runs / checked.name
+    out.print(f"artifacts {folder / 'artifacts'}   report {folder / 'report.html'}", soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not measure the machine's peak rates.")] = False,
+) -> None:
+    """Say what this machine can run fast, which precision to choose, and which to avoid and why."""
+    from compressor.doctor import print_doctor
+
+    print_doctor(out, as_json, quick)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="An artifact, or any sentence-transformers folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show what is in an artifact: size, inputs, outputs, operators, hashes, where it came from."""
+    from benchmarks.inspect import facts, print_facts
+
+    found = facts(path)
+    print(json.dumps(found, indent=2)) if as_json else print_facts(found, out)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+) -> None:
+    """Write report.html again from a run's results.json, and print its table."""
+    from benchmarks.report import print_table, write_report
+    from compressor.errors import ArtifactError
+
+    path = folder / "results.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not readable as results: {error}") from error
+    write_report(results, folder / "report.html")
+    print_table(results, out)
+    out.print(f"report {folder / 'report.html'}", soft_wrap=True)
+
+
+def command_line() -> str:
+    """Return the command as it was typed, to be run again."""
+    return shlex.join(["compressor", *sys.argv[1:]])
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"compressor {version('compressor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
+def main() -> None:
+    """Run a command; what this project refuses is one line on stderr and exit status 1."""
+    quiet_libraries()
+    # The stages' own commands bring PyTorch with them, which takes seconds to import.
+    if not {*sys.argv[1:2]} & {"run", "doctor", "inspect", "report", "--version"}:
+        import_module("compressor.commands")
+    sys.exit(guarded(app))
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """Run ``command`` and return its exit status: 0, 1 for a CompressorError, 130 for Ctrl-C."""
+    errors = Console(stderr=True, highlight=False)
+    try:
+        command()
+    except CompressorError as error:
+        line = " ".join(str(error).split())
+        errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from the last finished step")
+        return 130
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    return 0
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' bars and notes from the terminal: what matters to a user is said by this project."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.simplefilter("ignore")
+    import logging
+
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)

@@ -1,0 +1,212 @@
+"""One command a stage, each with the options of its configuration."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.bench import Bench
+from benchmarks.systems import System, kind_of
+from compressor.artifact import is_artifact, read_manifest, sha256, size_bytes, writing
+from compressor.cli import DEFAULT_TEACHER, Limit, Out, TeacherOption, TextsOption, app, out
+from compressor.corpus import Corpus, Texts
+from compressor.distil.embedding import Distil
+from compressor.errors import ModelError
+from compressor.options import read, with_options
+from compressor.pca import Pca
+from compressor.progress import say
+from compressor.quantize import TorchInt8
+from compressor.recipe import Config
+from compressor.stages import Keyed, Model, stage_key
+from compressor.teacher import check_folder, find, weights_file
+from compressor.vectors import heldout_of, training_vectors
+from exporters.layout import GRAPH
+from exporters.onnx import Export
+from exporters.optimise import Optimise
+from exporters.quantize import OnnxInt8
+from exporters.verify import Verify, gate
+
+ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
+ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
+StudentOption = Annotated[Path, typer.Option("--student", help="The PyTorch model that it was exported from.")]
+
+
+@app.command()
+@with_options(Distil)
+def distil(
+    out_: Out,
+    teacher: TeacherOption = DEFAULT_TEACHER,
+    texts: TextsOption = None,
+    limit: Limit = None,
+    *,
+    distil: Distil,
+) -> None:
+    """Train a student with some of the teacher's layers to give the teacher's vectors."""
+    source, corpus = find(teacher), _corpus(texts, limit)
+    key = stage_key("distil", distil, [source, corpus])
+    kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
+    with writing(out_, "distil", key, distil.model_dump(mode="json")) as draft:
+        distil.run(source.folder, corpus.train, training_vectors(source, corpus), kept, draft)
+    _written(out_)
+
+
+@app.command()
+@with_options(Pca)
+def pca(
+    student: ModelArgument,
+    out_: Out,
+    teacher: TeacherOption = DEFAULT_TEACHER,
+    corpus_: TextsOption = None,
+    limit: Limit = None,
+    *,
+    pca: Pca,
+) -> None:
+    """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
+    model, source, corpus = _model(student), find(teacher), _corpus(corpus_, limit)
+    with _writing(out_, "pca", pca, [model, source, corpus]) as draft:
+        pca.run(student, corpus.train, heldout_of(source, corpus), draft)
+    _written(out_)
+
+
+@app.command()
+@with_options(OnnxInt8)
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
+    out_: Out,
+    *,
+    onnxint8: OnnxInt8,
+) -> None:
+    """Quantize to int8: a sentence-transformers folder for PyTorch, an fp32 artifact for ONNX Runtime."""
+    if (model / GRAPH).is_file():
+        with _writing(out_, "int8", onnxint8, [_graph(model)]) as draft:
+            onnxint8.run(model, draft)
+    else:
+        stage = TorchInt8()
+        with _writing(out_, "quantize", stage, [_model(model)]) as draft:
+            stage.run(model, draft)
+    _written(out_)
+
+
+@app.command()
+@with_options(Export, Optimise)
+def export(model: ModelArgument, out_: Out, *, export: Export, optimise: Optimise) -> None:
+    """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
+    source = _model(model)
+    plain = out_.parent / f".{out_.name}-exported"
+    with _writing(plain, "export", export, [source]) as draft:
+        export.run(model, draft)
+    try:
+        with _writing(out_, "optimise", optimise, [source]) as draft:
+            optimise.run(plain, draft)
+    finally:
+        _remove(plain)
+    _written(out_)
+
+
+@app.command()
+@with_options(Verify)
+def verify(
+    artifact: ArtifactArgument,
+    student: StudentOption,
+    teacher: TeacherOption = DEFAULT_TEACHER,
+    texts: TextsOption = None,
+    limit: Limit = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    *,
+    verify: Verify,
+) -> None:
+    """Measure an artifact against its student and its teacher; a figure below its bar is exit status 1."""
+    from exporters.optimise import run_operators
+    from exporters.verify import is_int8
+
+    _graph(artifact)
+    source, corpus = find(teacher), _corpus(texts, limit)
+    name = "int8" if is_int8(run_operators(artifact / GRAPH)) else "fp32"
+    checks = [c.as_dict() for c in verify.examine(name, artifact, student, heldout_of(source, corpus))]
+    if as_json:
+        print(json.dumps(checks, indent=2))
+    else:
+        for check in checks:
+            mark = "[green]pass[/]" if check["passed"] else "[red]miss[/]"
+            bar = "" if check["bar"] is None else f"({check['direction']} {check['bar']:g})"
+            out.print(f"{mark}  {check['check']}: {check['figure']} = {check['value']:.6g} {bar}")
+    gate(checks)
+
+
+@app.command()
+@with_options(Bench)
+def bench(
+    models: Annotated[list[Path], typer.Argument(help="Artifacts or models to measure.", metavar="MODEL...")],
+    teacher: TeacherOption = DEFAULT_TEACHER,
+    corpus_: Annotated[
+        str | None, typer.Option("--corpus", help="Text file or data set for the held-out texts.")
+    ] = None,
+    limit: Limit = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    *,
+    bench: Bench,
+) -> None:
+    """Measure models side by side with the teacher: throughput, latency, size, memory, quality."""
+    from benchmarks.report import print_table
+
+    sts = bench.check(Path())
+    source, corpus = find(teacher), _corpus(corpus_, limit)
+    systems = [
+        System(
+            "teacher",
+            "teacher, PyTorch fp32 encode",
+            "torch",
+            str(source.folder),
+            "PyTorch CPU",
+            bench.threads,
+        )
+    ]
+    for model in models:
+        kind = kind_of(model)
+        providers = bench.providers if kind == "onnx" else ("PyTorch CPU",)
+        systems += [System(_label(model), str(model), kind, str(model), p, bench.threads) for p in providers]
+    origin, texts = bench.pick_texts(Path(), corpus.heldout)
+    measured = bench.measure(systems, texts, origin)
+    for row, system in zip(measured["systems"], systems, strict=True):
+        encoder = system.open()
+        row["sts"] = {one.name: one.spearman(encoder) for one in sts}
+    results = {"name": "bench", "bench": measured}
+    print(json.dumps(results, indent=2)) if as_json else print_table(results, out)
+
+
+def _label(model: Path) -> str:
+    return "/".join(model.resolve().parts[-2:])
+
+
+def _corpus(source: str | None, limit: int | None) -> Corpus:
+    corpus = read(Texts, {"source": source, "limit": limit}).load()
+    say(f"texts: {corpus.source}: {len(corpus.train):,} to train, {len(corpus.heldout):,} held out")
+    return corpus
+
+
+def _model(folder: Path) -> Model:
+    """Check a sentence-transformers folder and key it by its manifest, or by its weights."""
+    check_folder(folder)
+    key = read_manifest(folder)["key"] if is_artifact(folder) else sha256(weights_file(folder))
+    return Model(folder, key)
+
+
+def _graph(folder: Path) -> Model:
+    if not (folder / GRAPH).is_file():
+        raise ModelError(f"{folder}: no {GRAPH}; not an artifact with an ONNX graph")
+    return Model(folder, sha256(folder / GRAPH))
+
+
+def _writing(to: Path, name: str, config: Config, inputs: list[Keyed]) -> Any:
+    return writing(to, name, stage_key(name, config, inputs), config.model_dump(mode="json"))
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _written(folder: Path) -> None:
+    out.print(f"{folder}: {size_bytes(folder) / 1e6:.1f} MB", soft_wrap=True)

@@ -1,0 +1,268 @@
+"""What to choose on this machine and what to leave, and why."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from compressor.machine import BF16_FEATURES, cores, describe
+
+Machine = dict[str, Any]
+"""What ``machine.describe`` returns."""
+
+FLOORS = {"onnx": (1, 21), "onnxruntime": (1, 24)}
+"""Oldest versions without known holes (onnx: CVE-2026-27489, -34446, -34447)."""
+
+MIN_MEMORY_BYTES = 4 << 30
+
+_COLOURS = {"use": "green", "avoid": "red", "missing": "yellow", "note": "cyan"}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to choose or to leave."""
+
+    topic: str
+    verdict: Literal["use", "avoid", "missing", "note"]
+    why: str
+
+
+def examine(machine: Machine) -> list[Advice]:
+    """Judge precisions, providers, threads, memory and versions from the description of a machine."""
+    rules = (_int8, _bf16, _fp16, _cuda, _runtimes, _threads, _memory, _floors, _optimum)
+    return [advice for rule in rules for advice in rule(machine)]
+
+
+def _int8(machine: Machine) -> Iterator[Advice]:
+    has = set(machine["features"])
+    if not has:
+        yield Advice("int8 ONNX", "note", "this system does not tell what its processor can do; measure int8")
+    elif _is_arm(machine):
+        yield _int8_on_arm(has, machine["os"].startswith(("macOS", "Darwin")))
+    elif has >= {"amx_tile", "amx_int8"}:
+        why = "AMX: ONNX Runtime multiplies 8-bit activations (u8) by 8-bit weights (s8) in tiles, exactly"
+        yield Advice("int8 ONNX", "use", why)
+    elif has & {"avx512_vnni", "avx_vnni"}:
+        why = "VNNI: products of u8 and s8 are summed in 32 bits, exactly, four to an instruction"
+        yield Advice("int8 ONNX", "use", why)
+    else:
+        why = (
+            "no VNNI: two products of u8 and s8 are added in int16, which overflows and saturates; quantize "
+            "with reduce_range (7-bit weights), or load with session.x64quantprecision = 1 (exact, slower)"
+        )
+        yield Advice("int8 ONNX", "avoid", why)
+
+
+def _int8_on_arm(has: set[str], apple: bool) -> Advice:
+    if "i8mm" in has and not apple:
+        return Advice("int8 ONNX", "use", "i8mm: ONNX Runtime multiplies 8-bit matrices in one instruction")
+    if "asimddp" in has:
+        lack = "ONNX Runtime uses i8mm on Linux alone" if "i8mm" in has else "no i8mm, which is twice as fast"
+        return Advice("int8 ONNX", "use", f"dot products of 8 bits, exact ({lack})")
+    return Advice("int8 ONNX", "note", "neither i8mm nor dot products: exact, but hardly faster than fp32")
+
+
+def _bf16(machine: Machine) -> Iterator[Advice]:
+    found = [name for name in machine["features"] if name in BF16_FEATURES]
+    if found:
+        yield Advice("bf16 PyTorch", "use", f"{', '.join(found)}: trains and encodes faster than fp32")
+    elif machine["features"]:
+        why = "no avx512_bf16, amx_bf16 or ARM bf16: PyTorch converts to fp32 and back, slower than fp32"
+        yield Advice("bf16 PyTorch", "avoid", why)
+    else:
+        yield Advice("bf16 PyTorch", "note", "this system does not tell what its processor can do; measure bf16")
+
+
+def _fp16(machine: Machine) -> Iterator[Advice]:
+    if _is_arm(machine):
+        yield Advice("fp16 on the CPU", "note", "half the size; ARM has fp16 kernels for some operators; measure it")
+    else:
+        why = "half the size, but computed as fp32 between casts: slower than fp32"
+        yield Advice("fp16 on the CPU", "avoid", why)
+    if machine["cuda"]:
+        yield Advice("fp16 on CUDA", "use", f"{machine['cuda']}: half the size, faster than fp32")
+
+
+def _cuda(machine: Machine) -> Iterator[Advice]:
+    """Judge what a card can be used for; a machine without one hears nothing."""
+    if not machine["cuda"]:
+        return
+    why = (
+        "0.08 times the speed of fp32 by sentence-transformers' benchmark: dynamic quantization has no CUDA "
+        "kernel, so tensors go to the CPU and back; use fp16"
+    )
+    yield Advice("int8 on CUDA", "avoid", why)
+    if "CUDAExecutionProvider" not in machine["providers"]:
+        why = (
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu in the version for this CUDA; "
+            "both unpack into one folder, so the first must go first"
+        )
+        yield Advice("CUDAExecutionProvider", "missing", why)
+    if str(machine["versions"]["torch"]).endswith("+cpu"):
+        why = f"torch {machine['versions']['torch']} does not see the {machine['cuda']}; install a CUDA build"
+        yield Advice("torch with CUDA", "missing", why)
+
+
+def _runtimes(machine: Machine) -> Iterator[Advice]:
+    versions = machine["versions"]
+    if versions.get("onnxruntime") and versions.get("onnxruntime-gpu"):
+        why = "both unpack into one folder and overwrite each other: uninstall both, install one again"
+        yield Advice("onnxruntime beside onnxruntime-gpu", "avoid", why)
+
+
+def _threads(machine: Machine) -> Iterator[Advice]:
+    count, quota, threads = machine["cores"], machine["cpu_quota"], machine["threads"]
+    usable = max(1, min(count, int(quota or count)))
+    if quota and quota < count:
+        why = f"the container may use {quota:g} of {count} cores; ask for {usable}, as the default counts cores"
+        yield Advice("threads", "note", why)
+    if threads > usable:
+        why = f"PyTorch would start {threads} threads for {usable} usable cores; set OMP_NUM_THREADS={usable}"
+        yield Advice("threads", "avoid", why)
+
+
+def _memory(machine: Machine) -> Iterator[Advice]:
+    size = machine["memory_bytes"]
+    if size < MIN_MEMORY_BYTES:
+        why = f"{size / 2**30:.1f} GiB, below {MIN_MEMORY_BYTES >> 30}: distil on fewer texts in small batches"
+        yield Advice("memory", "note", why)
+
+
+def _floors(machine: Machine) -> Iterator[Advice]:
+    for name, floor in FLOORS.items():
+        versions = machine["versions"]
+        installed = versions.get(name) or versions.get(f"{name}-gpu")
+        lowest = ".".join(map(str, floor))
+        if installed is None:
+            yield Advice(name, "missing", f"not installed; pip install '{name}>={lowest}'")
+        elif _numbers(installed) < floor:
+            yield Advice(f"{name} {installed}", "avoid", f"known security holes; upgrade to {lowest} or later")
+
+
+def _optimum(machine: Machine) -> Iterator[Advice]:
+    version = machine["versions"]["transformers"]
+    if version is None or _numbers(version) < (5,):
+        return
+    installed = machine["versions"].get("optimum-onnx")
+    why = f"needs transformers below 4.58 and cannot stand beside {version}; give it an environment of its own"
+    yield Advice("optimum-onnx", "avoid" if installed else "note", why)
+
+
+def _is_arm(machine: Machine) -> bool:
+    return str(machine["architecture"]).lower().startswith(("arm", "aarch64"))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version: ``2.13.0+cpu`` is (2, 13, 0)."""
+    leading = re.match(r"[\d.]*", version)
+    return tuple(int(part) for part in (leading[0] if leading else "").split(".") if part)
+
+
+def measure_peaks(seconds: float = 0.5) -> dict[str, float]:
+    """Measure the billions of operations a second of large matrix products, on all usable cores.
+
+    fp32 and bf16 by PyTorch, int8 (u8 by s8) by ONNX Runtime; ``seconds`` are spent on each. A multiply-add
+    is two operations, and the fastest product counts.
+    """
+    count = cores()
+    size = 1024 if count <= 4 else 2048 if count <= 32 else 4096
+    with _torch_threads(count):
+        fastest = {
+            "fp32_gflops": _fastest(_torch_product("float32", size), seconds),
+            "bf16_gflops": _fastest(_torch_product("bfloat16", size), seconds),
+            "int8_gops": _fastest(_int8_product(size, count), seconds),
+        }
+    return {name: 2 * size**3 / lasted / 1e9 for name, lasted in fastest.items()}
+
+
+def _fastest(product: Callable[[], object], seconds: float) -> float:
+    """Repeat ``product`` for so long, and return what its fastest run took, in seconds."""
+    product()  # the first one packs matrices and wakes the threads
+    fastest, stop = float("inf"), time.perf_counter() + seconds
+    while True:
+        start = time.perf_counter()
+        product()
+        now = time.perf_counter()
+        fastest = min(fastest, now - start)
+        if now >= stop:
+            return fastest
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _torch_product(dtype: str, size: int) -> Callable[[], object]:
+    import torch
+
+    left, right = (torch.rand(size, size).to(getattr(torch, dtype)) for _ in range(2))
+    return lambda: left @ right
+
+
+def _int8_product(size: int, threads: int) -> Callable[[], object]:
+    """Build one MatMulInteger of u8 activations by constant s8 weights, as a quantized layer has it."""
+    import numpy as np
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    weights = numpy_helper.from_array(random.integers(-127, 128, (size, size), dtype=np.int8), "weights")
+    node = helper.make_node("MatMulInteger", ["activations", "weights"], ["sums"])
+    activations = helper.make_tensor_value_info("activations", TensorProto.UINT8, [size, size])
+    sums = helper.make_tensor_value_info("sums", TensorProto.INT32, [size, size])
+    graph = helper.make_graph([node], "peak", [activations], [sums], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    feed = {"activations": random.integers(0, 256, (size, size), dtype=np.uint8)}
+    return lambda: session.run(None, feed)
+
+
+def print_doctor(console: Console, as_json: bool = False, quick: bool = False) -> None:
+    """Describe and judge this machine; ``quick`` leaves the measured peaks out."""
+    machine = describe()
+    advice = examine(machine)
+    peaks = None if quick else measure_peaks()
+    if as_json:
+        report = {"environment": machine, "advice": [asdict(one) for one in advice], "peaks": peaks}
+        console.print(json.dumps(report, indent=2), soft_wrap=True, markup=False, highlight=False)
+        return
+    console.print(_summary(machine), _advice_table(advice))
+    if peaks is not None:
+        console.print(Text("measured: " + ", ".join(_peak(*pair) for pair in peaks.items())))
+
+
+def _summary(machine: Machine) -> Text:
+    features = " ".join(machine["features"]) or "features unknown"
+    memory = f"{machine['memory_bytes'] / 2**30:.1f} GiB"
+    cards = f", {machine['cuda']}" if machine["cuda"] else ""
+    return Text(f"{machine['cpu']}, {machine['cores']} cores, {memory}{cards}\n{features}")
+
+
+def _advice_table(advice: list[Advice]) -> Table:
+    table = Table("topic", "verdict", "why", box=SIMPLE_HEAD, pad_edge=False)
+    for one in advice:
+        table.add_row(one.topic, Text(one.verdict, style=_COLOURS[one.verdict]), Text(one.why))
+    return table
+
+
+def _peak(name: str, value: float) -> str:
+    precision, unit = name.split("_")
+    return f"{precision} {value:,.0f} {'GFLOP/s' if unit == 'gflops' else 'GOP/s'}"

@@ -1,0 +1,191 @@
+"""What this machine is: processor, memory, limits of its container, packages. Recorded with every figure."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_X86_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+)
+_ARM_FEATURES = ("asimddp", "i8mm", "bf16", "sve")
+FEATURES = _X86_FEATURES + _ARM_FEATURES
+BF16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")
+_MODELS = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
+_GRAPHS = ("onnx", "onnxruntime", "optimum")
+PACKAGES = (*_MODELS, *_GRAPHS, "compressor")
+EXTRA_PACKAGES = ("onnxruntime-gpu", "optimum-onnx")
+"""Recorded only where they are installed: they change what the others do."""
+
+# macOS names of the features, as sysctl gives them: flags of 0 or 1, and lists on Intel.
+_SYSCTL_FLAGS = {"asimddp": "FEAT_DotProd", "i8mm": "FEAT_I8MM", "bf16": "FEAT_BF16"}
+_SYSCTL_NAMES = {"AVX2": "avx2", "AVX512F": "avx512f", "AVX512VNNI": "avx512_vnni"}
+
+
+def describe() -> dict[str, Any]:
+    """Return the ``environment`` of a results file: JSON values only."""
+    return {
+        "cpu": _cpu_name(),
+        "architecture": platform.machine(),
+        "features": features(),
+        "cores": cores(),
+        "cpu_quota": cpu_quota(),
+        "threads": _torch_threads(),
+        "memory_bytes": min(filter(None, (psutil.virtual_memory().total, _memory_limit()))),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "versions": _versions(),
+        "providers": _providers(),
+        "cuda": _cuda_name(),
+    }
+
+
+def cores() -> int:
+    """Count the cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def features() -> list[str]:
+    """List those of FEATURES that the processor has; none where the system does not tell."""
+    if platform.system() == "Linux":
+        found: Collection[str] = _field(_read(Path("/proc/cpuinfo")), "flags", "Features").split()
+    elif platform.system() == "Darwin":
+        found = _darwin_features()
+    else:
+        found = ()
+    return [name for name in FEATURES if name in found]
+
+
+def bf16_is_fast() -> bool:
+    """Tell whether the processor multiplies bfloat16 itself; elsewhere bf16 is slower than fp32."""
+    return any(name in BF16_FEATURES for name in features())
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """Return how many cores' time the tightest control group allows; None where none sets a limit."""
+    quotas = [_quota(folder) for folder in _groups("cpu", root)]
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _cpu_name() -> str:
+    if platform.system() == "Darwin":
+        return _sysctl("machdep.cpu.brand_string")
+    # ARM's cpuinfo has numbers only; lscpu knows their names
+    told = _field(_read(Path("/proc/cpuinfo")), "model name") or _field(_output("lscpu"), "Model name")
+    return told or platform.processor() or platform.machine()
+
+
+def _field(text: str, *keys: str) -> str:
+    """Return the first value that stands under one of ``keys`` in lines of ``key: value``."""
+    pairs = [line.partition(":") for line in text.splitlines()]
+    return next((value.strip() for name, _, value in pairs if name.strip() in keys), "")
+
+
+def _darwin_features() -> list[str]:
+    arm = [name for name, flag in _SYSCTL_FLAGS.items() if _sysctl(f"hw.optional.arm.{flag}") == "1"]
+    intel = f"{_sysctl('machdep.cpu.features')} {_sysctl('machdep.cpu.leaf7_features')}".split()
+    return arm + [_SYSCTL_NAMES[name] for name in intel if name in _SYSCTL_NAMES]
+
+
+def _sysctl(name: str) -> str:
+    return _output("sysctl", "-n", name)
+
+
+def _output(*command: str) -> str:
+    """Return what a command prints; nothing where it is missing, slow or fails."""
+    if shutil.which(command[0]) is None:
+        return ""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _groups(controller: str, root: Path) -> list[Path]:
+    """List the folders of this process's control groups, from its own up to the root; version 1 and 2."""
+    own = _read(root / "proc/self/cgroup").splitlines()
+    found: list[Path] = []
+    for names, path in (line.split(":", 2)[1:] for line in own if line.count(":") >= 2):
+        if names and controller not in names.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / (controller if names else "")
+        inner = Path(path.strip("/"))
+        found += [mount / part for part in (inner, *inner.parents)]
+    return found
+
+
+def _quota(folder: Path) -> float | None:
+    """Read ``cpu.max`` (version 2) or the CFS pair (version 1)."""
+    words = _read(folder / "cpu.max").split() or [
+        _read(folder / "cpu.cfs_quota_us"),
+        _read(folder / "cpu.cfs_period_us"),
+    ]
+    if len(words) != 2 or not all(word.isdecimal() for word in words) or int(words[1]) == 0:
+        return None  # "max", -1, or no such file
+    return int(words[0]) / int(words[1])
+
+
+def _memory_limit(root: Path = Path("/")) -> int | None:
+    names = ("memory.max", "memory.limit_in_bytes")
+    values = [_read(folder / name) for folder in _groups("memory", root) for name in names]
+    return min((int(value) for value in values if value.isdecimal()), default=None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _versions() -> dict[str, str | None]:
+    found = {name: _version(name) for name in PACKAGES + EXTRA_PACKAGES}
+    return {name: version for name, version in found.items() if version or name in PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _providers() -> list[str]:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return []
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
+def _torch_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _cuda_name() -> str | None:
+    """Name the first NVIDIA card, also where this torch is built without CUDA."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    return names[0] if names else None

@@ -1,0 +1,197 @@
+"""The flow: teacher -> distil -> pca -> quantize -> export -> optimise -> int8 -> verify -> bench -> report."""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from benchmarks.bench import Bench, systems_of, with_quality
+from benchmarks.report import write_report
+from benchmarks.story import Story
+from compressor.agreement import Heldout
+from compressor.artifact import key_of, write_json
+from compressor.corpus import Corpus, Texts
+from compressor.distil.embedding import Distil
+from compressor.machine import describe
+from compressor.pca import Pca
+from compressor.progress import say
+from compressor.quantize import TorchInt8
+from compressor.recipe import Config
+from compressor.stages import Key, Keyed, Model, Workspace
+from compressor.teacher import Source, Teacher
+from compressor.vectors import heldout_of, training_vectors
+from exporters.card import Publish
+from exporters.onnx import Export
+from exporters.optimise import Optimise
+from exporters.quantize import OnnxInt8
+from exporters.verify import Verify, gate
+
+
+class Recipe(Config):
+    """One recipe, one shipped model. The steps distil, pca and quantize run only where their section stands."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run's folder; by default the recipe file's."""
+    teacher: Teacher = Teacher()
+    texts: Texts = Texts()
+    distil: Distil | None = None
+    pca: Pca | None = None
+    quantize: TorchInt8 | None = None
+    export: Export = Export()
+    optimise: Optimise = Optimise()
+    int8: OnnxInt8 = OnnxInt8()
+    verify: Verify = Verify()
+    bench: Bench = Bench()
+
+
+def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
+    """Walk the flow into ``runs/<name>/`` and return the results; paths in the recipe are relative to ``base``.
+
+    Goes on from the last finished stage; a changed setting runs only what depends on it. Whatever stops it
+    is a CompressorError of one line, a figure below its bar a GateError.
+    """
+    started, work = time.monotonic(), Workspace(runs / recipe.name)
+    recipe.bench.check(base)
+    with work.lock():
+        flow = Flow(recipe, base, work)
+        student = flow.distil()
+        reduced = flow.pca(student)
+        torch8 = flow.quantize(reduced)
+        fp32 = flow.optimise(flow.export(reduced))
+        int8 = flow.int8(fp32)
+        checks = flow.verify(reduced, fp32, int8)
+        steps = {
+            "teacher": flow.teacher,
+            "distil": student,
+            "pca": reduced,
+            "quantize": torch8,
+            "fp32": flow.publish("fp32", fp32, checks),
+            "int8": flow.publish("int8", int8, checks),
+        }
+        results = flow.measure({name: made for name, made in steps.items() if made is not None})
+        results |= {
+            "command": command,
+            "seconds": time.monotonic() - started,
+            "verify": checks,
+            "graphs": {"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
+        }
+        write_json(work.folder / "results.json", results)
+        write_report(results, work.folder / "report.html")
+    return results
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The stages of a run, each with what it depends on."""
+
+    recipe: Recipe
+    base: Path
+    work: Workspace
+
+    @cached_property
+    def teacher(self) -> Source:
+        found = self.recipe.teacher.find(self.base)
+        say(f"[bold]teacher[/]: {found.name} ({found.origin}), sha256 {found.key}")
+        return found
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        texts = self.recipe.texts.load(self.base)
+        say(f"[bold]texts[/]: {texts.source}: {len(texts.train):,} to train, {len(texts.heldout):,} held out")
+        return texts
+
+    @cached_property
+    def heldout(self) -> Heldout:
+        return heldout_of(self.teacher, self.corpus)
+
+    def distil(self) -> Model:
+        """Train the student; without the section, the teacher goes on as it is."""
+        stage = self.recipe.distil
+        if stage is None:
+            return self.teacher
+        inputs: list[Keyed] = [self.teacher, self.corpus]
+        kept = self.work.checkpoints("distil", stage, inputs)
+        return self.work.stage("distil", stage, inputs, lambda to: stage.run(
+            self.teacher.folder, self.corpus.train, training_vectors(self.teacher, self.corpus), kept, to))  # fmt: skip
+
+    def pca(self, student: Model) -> Model:
+        """Reduce the student's vectors; without the section, they stay as long as they are."""
+        stage = self.recipe.pca
+        if stage is None:
+            return student
+        return self.work.stage("pca", stage, [student, self.corpus], lambda to: stage.run(
+            student.folder, self.corpus.train, self.heldout, to))  # fmt: skip
+
+    def quantize(self, student: Model) -> Model | None:
+        """Make the PyTorch int8 form, where the recipe asks for it."""
+        stage = self.recipe.quantize
+        if stage is None:
+            return None
+        return self.work.stage("quantize", stage, [student], lambda to: stage.run(student.folder, to))
+
+    def export(self, student: Model) -> Model:
+        stage = self.recipe.export
+        return self.work.stage("export", stage, [student], lambda to: stage.run(student.folder, to))
+
+    def optimise(self, graph: Model) -> Model:
+        stage = self.recipe.optimise
+        return self.work.stage("optimise", stage, [graph], lambda to: stage.run(graph.folder, to))
+
+    def int8(self, fp32: Model) -> Model:
+        stage = self.recipe.int8
+        return self.work.stage("int8", stage, [fp32], lambda to: stage.run(fp32.folder, to))
+
+    def verify(self, student: Model, fp32: Model, int8: Model) -> list[dict[str, Any]]:
+        """Return the checks of both artifacts; GateError if one missed its bar."""
+        stage = self.recipe.verify
+        inputs: list[Keyed] = [student, fp32, int8, self.teacher, self.corpus]
+        made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
+            fp32.folder, int8.folder, student.folder, self.heldout, to))  # fmt: skip
+        checks: list[dict[str, Any]] = _read(made, "checks.json")
+        gate(checks)
+        return checks
+
+    def publish(self, name: Any, made: Model, checks: list[dict[str, Any]]) -> Model:
+        """Hand out what passed the gate."""
+        stage = Publish(
+            recipe=self.recipe.model_dump(mode="json"),
+            teacher=self.teacher.name,
+            teacher_sha256=self.teacher.key,
+            precision=name,
+        )
+        return self.work.stage(f"artifacts/{name}", stage, [made, Key(key_of(checks))], lambda to: stage.run(
+            made, checks, to))  # fmt: skip
+
+    def measure(self, steps: dict[str, Model]) -> dict[str, Any]:
+        """Measure every step's quality and the systems' speed; return the results."""
+        recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
+        inputs: list[Keyed] = [*steps.values(), self.corpus, *sts]
+        story = _read(self.work.stage("story", tell, inputs, lambda to: tell.run(
+            steps, self.heldout, sts, to)), "story.json")  # fmt: skip
+        source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)
+        machine, systems = describe(), systems_of(steps, recipe.bench)
+        bench = _read(self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
+            recipe.bench.run(systems, texts, source, to))), "bench.json")  # fmt: skip
+        return {
+            "name": recipe.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe": recipe.model_dump(mode="json"),
+            "environment": machine,
+            "teacher": {
+                "name": self.teacher.name,
+                "source": self.teacher.origin,
+                "weights_sha256": self.teacher.key,
+            },
+            "texts": self.corpus.facts(),
+            "story": story,
+            "bench": with_quality(bench, story),
+        }
+
+
+def _read(made: Model, name: str) -> Any:
+    return json.loads((made.folder / name).read_text(encoding="utf-8"))

@@ -1,0 +1,64 @@
+"""Progress of long work: a live bar on a terminal, a line every half minute elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+_LINE_EVERY_SECONDS = 30.0
+
+
+@contextmanager
+def track(what: str, total: int, unit: str = "texts") -> Iterator[Callable[[int], None]]:
+    """Show ``what`` while the body runs; the body calls the given function with each amount done."""
+    show = _bar if console.is_terminal else _lines
+    with show(what, total, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn(f"{{task.fields[rate]}} {unit}/s"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total, rate="…")
+
+        def advance(amount: int) -> None:
+            done = progress.tasks[task].completed + amount
+            rate = f"{done / max(time.monotonic() - start, 1e-9):,.0f}"
+            progress.update(task, advance=amount, rate=rate)
+
+        yield advance
+
+
+@contextmanager
+def _lines(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    start = shown = time.monotonic()
+    done = 0
+
+    def advance(amount: int) -> None:
+        nonlocal done, shown
+        done += amount
+        now = time.monotonic()
+        if now - shown >= _LINE_EVERY_SECONDS:
+            shown = now
+            rate = done / (now - start)
+            left = (total - done) / rate if rate else 0.0
+            console.print(f"  {what}: {done:,} of {total:,}, {rate:,.0f} {unit}/s, {left:,.0f} s left")
+
+    yield advance
+
+
+def say(text: str) -> None:
+    """Print one line of the story as it happens."""
+    console.print(text)

@@ -1,0 +1,44 @@
+"""A linear projection of vectors, kept beside the model that has it folded in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from compressor.encoder import Vectors
+
+PROJECTION = "projection.safetensors"
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal components: ``components`` float32 [dim, width] of orthonormal rows, ``mean`` float32 [width].
+
+    ``mean`` is zero where it is not taken off.
+    """
+
+    components: Vectors
+    mean: Vectors
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Return the vectors' coordinates on the components, float32 [n, dim]."""
+        return np.asarray((vectors - self.mean) @ self.components.T, np.float32)
+
+    def lift(self, reduced: Vectors) -> Vectors:
+        """Return reduced vectors in the space they came from (its origin at ``mean``), float32 [n, width]."""
+        return reduced @ self.components
+
+    def save(self, folder: Path) -> None:
+        """Keep the projection beside the model, for measuring: the model itself has it in its Dense layer."""
+        arrays = {"components": self.components, "mean": self.mean}
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / PROJECTION)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Projection | None":
+        """Return the projection kept in ``folder``, if there is one."""
+        path = folder / PROJECTION
+        if not path.is_file():
+            return None
+        arrays = load_file(path)
+        return cls(arrays["components"], arrays["mean"])

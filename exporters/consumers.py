@@ -1,0 +1,81 @@
+"""The artifact folder as its consumers read it: names, keys and files that older loaders need too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Dense, Normalize, Pooling
+
+from compressor.errors import ModelError
+from compressor.sentence_model import transformer_of
+
+# Names that every release of sentence-transformers, and the loaders that parse them, understand.
+_LEGACY = {
+    Pooling: "sentence_transformers.models.Pooling",
+    Dense: "sentence_transformers.models.Dense",
+    Normalize: "sentence_transformers.models.Normalize",
+}
+_POOLING_KEYS = {
+    "cls": "pooling_mode_cls_token",
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+
+
+def write_consumer_files(model: Path, encoder: SentenceTransformer, folder: Path) -> None:
+    """Write everything but the graph: config, tokenizer, module list, pooling and Dense folders."""
+    config = transformer_of(encoder).config.to_dict()
+    config.pop("_name_or_path", None)
+    _write(folder / "config.json", config)
+    _write_tokenizer(encoder, folder)
+    entries = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
+    for index, module in enumerate(list(encoder)[1:], start=1):
+        kind = next((k for k in _LEGACY if isinstance(module, k)), None)
+        if kind is None:
+            known = ", ".join(k.__name__ for k in _LEGACY)
+            raise ModelError(f"{model}: module {type(module).__name__} cannot be exported; known: {known}")
+        path = f"{index}_{kind.__name__}"
+        entries.append({"idx": index, "name": str(index), "path": path, "type": _LEGACY[kind]})
+        _write_module(module, folder / path)
+    _write(folder / "modules.json", entries)
+    length = {"max_seq_length": encoder.max_seq_length, "do_lower_case": False}
+    _write(folder / "sentence_bert_config.json", length)
+    similarity: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    _write(folder / "config_sentence_transformers.json", similarity)
+
+
+def _write_module(module: Any, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    if isinstance(module, Pooling):
+        modes = (module.pooling_mode,) if isinstance(module.pooling_mode, str) else module.pooling_mode
+        settings: dict[str, Any] = {"word_embedding_dimension": module.embedding_dimension}
+        settings |= {key: mode in modes for mode, key in _POOLING_KEYS.items()}
+        _write(folder / "config.json", settings | {"include_prompt": module.include_prompt})
+    elif isinstance(module, Dense):
+        module.save(str(folder))
+        settings = json.loads((folder / "config.json").read_text())
+        known = ("in_features", "out_features", "bias", "activation_function")
+        _write(folder / "config.json", {key: settings[key] for key in known})
+
+
+def _write_tokenizer(encoder: SentenceTransformer, folder: Path) -> None:
+    """Save the tokenizer with the encoder's finite length, and the two files transformers 5 dropped."""
+    tokenizer = encoder.tokenizer
+    tokenizer.model_max_length = encoder.max_seq_length
+    tokenizer.save_pretrained(str(folder))
+    if not (folder / "special_tokens_map.json").is_file():
+        named = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
+        _write(folder / "special_tokens_map.json", named)
+    tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    if tokens["model"].get("type") == "WordPiece" and not (folder / "vocab.txt").is_file():
+        vocabulary = sorted(tokens["model"]["vocab"].items(), key=lambda item: item[1])
+        text = "".join(f"{token}\n" for token, _ in vocabulary)
+        (folder / "vocab.txt").write_text(text, encoding="utf-8")
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=isinstance(value, dict)) + "\n", encoding="utf-8")

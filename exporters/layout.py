@@ -1,0 +1,13 @@
+"""Where things lie in an artifact folder."""
+
+import shutil
+from pathlib import Path
+
+GRAPH = Path("onnx/model.onnx")
+TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
+
+
+def copy_consumer_files(source: Path, folder: Path) -> None:
+    """Copy everything but the graph and the manifest from one artifact folder to another."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("onnx", "manifest.json"), dirs_exist_ok=True)
+    (folder / GRAPH).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,146 @@
+"""One ONNX graph for the whole encoder: transformer, pooling, Dense and Normalize layers."""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from optimum.utils import DummyTextInputGenerator, NormalizedConfigManager
+from optimum.utils.normalized_config import NormalizedConfig, NormalizedTextConfig
+from pydantic import Field
+from sentence_transformers import SentenceTransformer
+
+from compressor.artifact import Draft
+from compressor.errors import ModelError
+from compressor.recipe import Config
+from compressor.sentence_model import open_model, transformer_of
+from exporters.consumers import write_consumer_files
+from exporters.layout import GRAPH
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+TAIL = "tail"  # what follows the transformer carries this name in the graph
+OUTPUTS = ("last_hidden_state", "sentence_embedding")
+
+
+class Export(Config):
+    """Write the encoder as one ONNX graph in fp32."""
+
+    opset: int = Field(default=17, ge=17, le=20)
+    """Version of the ONNX operator set; 17 is the first with LayerNormalization."""
+
+    def run(self, model: Path, draft: Draft) -> None:
+        """Write ``onnx/model.onnx`` and the files its consumers read into ``draft``.
+
+        Inputs int64 [batch_size, sequence_length]: input_ids, attention_mask, and token_type_ids where the
+        model has them. Outputs float32: last_hidden_state [batch_size, sequence_length, hidden],
+        sentence_embedding [batch_size, dim].
+        """
+        # Attention written out in plain operators is the form that ONNX Runtime fuses.
+        encoder = open_model(model, attention="eager")
+        path = draft.folder / GRAPH
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_graph(encoder, path, self.opset)
+        write_consumer_files(model, encoder, draft.folder)
+
+
+def write_graph(encoder: SentenceTransformer, path: Path, opset: int) -> None:
+    """Trace ``encoder`` into one self-contained file with static vector lengths."""
+    graph = Graph(encoder).eval()
+    inputs = example_inputs(encoder)
+    axes = {0: "batch_size", 1: "sequence_length"}
+    dynamic: dict[str, dict[int, str]] = {name: axes for name in (*inputs, OUTPUTS[0])}
+    dynamic[OUTPUTS[1]] = {0: "batch_size"}
+    with _quiet(), torch.inference_mode():
+        torch.onnx.export(
+            graph,
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=list(OUTPUTS),
+            dynamic_axes=dynamic,
+            opset_version=opset,
+            # The tracing exporter's graph is the one that ONNX Runtime fuses whole: the newer exporter's
+            # keeps its attention apart.
+            dynamo=False,
+        )
+    _state_shapes(path, transformer_of(encoder).config.hidden_size, encoder)
+
+
+class Graph(torch.nn.Module):
+    """The module list of a sentence-transformers model as one function of tensors."""
+
+    transformer: Any
+
+    def __init__(self, encoder: SentenceTransformer) -> None:
+        super().__init__()
+        self.transformer = transformer_of(encoder)
+        setattr(self, TAIL, torch.nn.ModuleList(list(encoder)[1:]))
+        self.names = input_names(encoder)
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = dict(zip(self.names, tensors, strict=True))
+        hidden = self.transformer(**inputs).last_hidden_state
+        features: dict[str, Any] = {"token_embeddings": hidden, "attention_mask": inputs["attention_mask"]}
+        for module in getattr(self, TAIL):
+            features = module(features)
+        return hidden, features["sentence_embedding"]
+
+
+def input_names(encoder: SentenceTransformer) -> tuple[str, ...]:
+    """Return the graph's inputs: token_type_ids only where the model really reads them."""
+    kinds = getattr(transformer_of(encoder).config, "type_vocab_size", 0)
+    reads = "token_type_ids" in encoder.tokenizer.model_input_names or kinds > 1
+    return INPUTS if reads else INPUTS[:2]
+
+
+def example_inputs(encoder: SentenceTransformer) -> dict[str, torch.Tensor]:
+    """Return inputs to trace with, int64 [2, 16], the second text padded."""
+    facts = model_facts(transformer_of(encoder).config)
+    generator = DummyTextInputGenerator("feature-extraction", facts, batch_size=2, sequence_length=16)
+    inputs = {name: generator.generate(name, framework="pt") for name in input_names(encoder)}
+    inputs["attention_mask"] = torch.ones(2, 16, dtype=torch.int64)
+    inputs["attention_mask"][1, 12:] = 0
+    return inputs
+
+
+def model_facts(config: Any) -> NormalizedConfig:
+    """Return heads, width, layers and vocabulary under one name for every family (optimum's table)."""
+    try:
+        return NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
+    except KeyError:
+        return NormalizedTextConfig(config)
+
+
+def _state_shapes(path: Path, hidden: int, encoder: SentenceTransformer) -> None:
+    """State static last dimensions of the outputs, which several consumers need, and check the graph."""
+    model = onnx.load(path)
+    widths = dict(zip(OUTPUTS, (hidden, encoder.encode(["x"]).shape[1]), strict=True))
+    for output in model.graph.output:
+        dim = output.type.tensor_type.shape.dim[-1]
+        dim.Clear()
+        dim.dim_value = widths[output.name]
+    model.producer_name, model.producer_version = "compressor", ""
+    model.graph.name = "encoder"
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{path}: the exported graph is not valid ONNX: {error}") from error
+    onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep the tracer's notes on constants and deprecation to itself; the result is verified by figures."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

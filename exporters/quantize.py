@@ -1,0 +1,103 @@
+"""int8 for ONNX Runtime: weights a channel, activations as they come, the embedding table a row."""
+
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from compressor.artifact import Draft
+from compressor.recipe import Config
+from exporters.layout import GRAPH, copy_consumer_files
+from exporters.onnx import TAIL
+from exporters.optimise import run_operators, save
+
+_TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
+
+
+class OnnxInt8(Config):
+    """Quantize the graph to int8."""
+
+    reduce_range: bool = False
+    """Use 7 bits of the weights: for x86 CPUs without VNNI, whose 16-bit sums overflow with 8."""
+    embeddings: bool = True
+    """Store the vocabulary's table in int8, one scale a row."""
+
+    def run(self, optimised: Path, draft: Draft) -> None:
+        """Write the int8 form of an optimised fp32 folder into ``draft``."""
+        copy_consumer_files(optimised, draft.folder)
+        model = self.quantize(optimised / GRAPH)
+        save(model, draft.folder / GRAPH)
+        draft.figures["operators"] = run_operators(draft.folder / GRAPH)
+
+    def quantize(self, graph: Path) -> onnx.ModelProto:
+        """Return the int8 form of the graph in a file."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "int8.onnx"
+            level = logging.root.level
+            logging.root.setLevel(logging.ERROR)  # it recommends a pre-processing that the optimiser has done
+            try:
+                quantize_dynamic(
+                    str(graph),
+                    str(path),
+                    op_types_to_quantize=["MatMul", "Attention"],
+                    nodes_to_exclude=after_pooling(graph),
+                    per_channel=True,
+                    reduce_range=self.reduce_range,
+                    weight_type=QuantType.QInt8,
+                    extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
+                )
+            finally:
+                logging.root.setLevel(level)
+            model = onnx.load(path)
+        if self.embeddings:
+            quantize_tables(model)
+        return model
+
+
+def after_pooling(graph: Path) -> list[str]:
+    """Name the products that work on pooled vectors: one row a text, so little to gain, and much to lose."""
+    nodes = onnx.load(graph).graph.node
+    return [node.name for node in nodes if node.op_type == "MatMul" and node.name.startswith(f"/{TAIL}.")]
+
+
+def quantize_tables(model: onnx.ModelProto) -> None:
+    """Store every vocabulary table as int8 with one float scale a row, in place.
+
+    A row is dequantized where it is looked up: Gather int8, Cast, Mul by the gathered scale. One scale for
+    the whole table, as other quantizers have it, loses most of the small rows.
+    """
+    tables = {t.name: t for t in model.graph.initializer}
+    for node in list(model.graph.node):
+        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is None or table.data_type != TensorProto.FLOAT or len(table.dims) != 2:
+            continue
+        if table.dims[0] >= _TABLE_ROWS and not _axis(node):
+            _quantize_table(model, node, table)
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "axis"), 0)
+
+
+def _quantize_table(model: onnx.ModelProto, node: onnx.NodeProto, table: TensorProto) -> None:
+    rows = numpy_helper.to_array(table)
+    scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / 127
+    values = np.rint(rows / scales).astype(np.int8)
+    name, ids, output = table.name, node.input[1], node.output[0]
+    nodes = [
+        helper.make_node("Gather", [f"{name}.int8", ids], [f"{output}.int8"], name=f"{node.name}.int8"),
+        helper.make_node("Cast", [f"{output}.int8"], [f"{output}.float"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{name}.scale", ids], [f"{output}.scale"], name=f"{node.name}.scale"),
+        helper.make_node("Mul", [f"{output}.float", f"{output}.scale"], [output]),
+    ]
+    position = list(model.graph.node).index(node)
+    model.graph.node.remove(node)
+    for offset, new in enumerate(nodes):
+        model.graph.node.insert(position + offset, new)
+    model.graph.initializer.remove(table)
+    model.graph.initializer.append(numpy_helper.from_array(values, f"{name}.int8"))
+    model.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scale"))

@@ -1,0 +1,130 @@
+"""The exported encoder at work: tokenize, cut batches of like length, run them side by side."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from compressor.encoder import Vectors, length_sorted_batches, usable_cores
+from compressor.errors import ArtifactError, ProviderError
+from exporters.layout import GRAPH
+
+Ids = NDArray[np.int64]
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+_AHEAD = 4096  # texts tokenized at a time
+
+
+class OnnxEncoder:
+    """An artifact folder run by ONNX Runtime.
+
+    Many texts are cut into batches of like length, and ``threads`` batches run side by side on a thread
+    each, which beats one batch on many threads. A single batch uses all threads at once.
+    """
+
+    def __init__(self, folder: Path | str, providers: Sequence[str] = (CPU,), threads: int | None = None) -> None:
+        """Open ``folder``; ProviderError if a provider is not there, ArtifactError if a file is not."""
+        self.folder = Path(folder)
+        self.threads = threads or usable_cores()
+        self.providers = list(providers)
+        require_providers(self.providers)
+        self._tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
+        self._side_by_side = self._open(threads=1 if self.providers == [CPU] else self.threads)
+        self._alone = self._open(self.threads) if self.threads > 1 and self.providers == [CPU] else None
+        self._inputs = [value.name for value in self._side_by_side.get_inputs()]
+        outputs = {value.name: value.shape for value in self._side_by_side.get_outputs()}
+        if "sentence_embedding" not in outputs:
+            raise ArtifactError(f"{self.folder / GRAPH}: no output sentence_embedding")
+        self.dim = int(outputs["sentence_embedding"][-1])
+        self._pool = ThreadPoolExecutor(self.threads) if self.providers == [CPU] else ThreadPoolExecutor(1)
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        """Return float32 [len(texts), dim], rows in the order of ``texts``."""
+        vectors = np.zeros((len(texts), self.dim), np.float32)
+        if len(texts) <= batch_size:
+            if len(texts):
+                vectors[:] = self._run(self._alone or self._side_by_side, *self.pad(self.tokenize(texts)))
+            return vectors
+        jobs = []
+        for start in range(0, len(texts), _AHEAD):
+            # Submitted batches compute while the next texts are tokenized.
+            tokens = self.tokenize(texts[start : start + _AHEAD])
+            lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+            for rows in length_sorted_batches(lengths, batch_size):
+                batch = self.pad([tokens[i] for i in rows])
+                jobs.append((start + rows, self._pool.submit(self.run_ids, *batch)))
+        for rows, job in jobs:
+            vectors[rows] = job.result()
+        return vectors
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, cut at ``max_length``, without padding."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def pad(self, tokens: Sequence[Sequence[int]], extra: int = 0) -> tuple[Ids, Ids]:
+        """Return ids and mask, int64 [len(tokens), longest + extra]."""
+        width = max(map(len, tokens)) + extra
+        ids = np.full((len(tokens), width), self._pad, np.int64)
+        mask = np.zeros((len(tokens), width), np.int64)
+        for row, one in enumerate(tokens):
+            ids[row, : len(one)] = one
+            mask[row, : len(one)] = 1
+        return ids, mask
+
+    def run_ids(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
+        """Return the vectors of int64 [batch, length] token ids as they are, padding included."""
+        return self._run(self._side_by_side, input_ids, attention_mask)
+
+    def _run(self, session: Any, ids: Ids, mask: Ids) -> Vectors:
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in self._inputs:
+            inputs["token_type_ids"] = np.zeros_like(ids)
+        return session.run(["sentence_embedding"], inputs)[0]
+
+    def _open(self, threads: int) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(str(self.folder / GRAPH), options, providers=self.providers)
+        except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
+            reason = str(error).strip().splitlines()[0]
+            raise ArtifactError(f"{self.folder / GRAPH}: cannot be loaded: {reason}") from error
+        if session.get_providers()[0] != self.providers[0]:
+            got = session.get_providers()[0]
+            raise ProviderError(f"{self.providers[0]}: asked for, and ONNX Runtime fell back to {got}")
+        return session
+
+
+def require_providers(providers: Sequence[str]) -> None:
+    """Raise ProviderError, saying how to get it, for a provider that this ONNX Runtime does not have."""
+    available = onnxruntime.get_available_providers()
+    for provider in providers:
+        if provider not in available:
+            how = (
+                "pip uninstall onnxruntime && pip install onnxruntime-gpu, with an NVIDIA driver"
+                if provider == CUDA
+                else "install the build of ONNX Runtime that has it"
+            )
+            raise ProviderError(f"{provider}: not in this ONNX Runtime (has {', '.join(available)}); {how}")
+
+
+def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
+    try:
+        length = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
+        pad = json.loads((folder / "config.json").read_text()).get("pad_token_id") or 0
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ArtifactError(
+            f"{folder}: no readable tokenizer.json, config.json and sentence_bert_config.json"
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(int(length))
+    return tokenizer, int(length), int(pad)
