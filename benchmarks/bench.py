@@ -14,10 +14,11 @@ from benchmarks.quality import Sts
 from benchmarks.systems import Kind, System
 from compressor.artifact import Draft, write_json
 from compressor.encoder import usable_cores
-from compressor.errors import RecipeError
+from compressor.errors import ProviderError, RecipeError
 from compressor.progress import say
 from compressor.recipe import Config
 from compressor.stages import Model
+from compressor.teacher import transformer_folder
 from exporters.session import CPU, CUDA, require_providers
 
 
@@ -26,7 +27,7 @@ class Bench(Config):
 
     sts: tuple[str, ...] = ()
     """STS files (``sentence1,sentence2,score``) to measure quality on; without any, agreement alone."""
-    texts: str | None = None
+    speed_texts: str | None = None
     """An STS file whose sentences are the texts of the speed measurements; by default the held-out texts."""
     count: Annotated[int, Field(ge=64)] = 2000
     """Texts in one pass of the Offline scenario, at most."""
@@ -46,15 +47,22 @@ class Bench(Config):
     def check(self, base: Path) -> list[Sts]:
         """Read the STS files and look for the providers before any long work."""
         require_providers(self.providers)
+        if CUDA in self.providers:
+            _require_torch_cuda()
         if not self.batch_sizes:
             raise RecipeError("bench.batch_sizes = []: give at least one")
-        return [Sts.read(base / path) for path in self.sts]
+        if self.speed_texts is not None:
+            Sts.read(base / self.speed_texts)
+        files = [Sts.read(base / path) for path in self.sts]
+        if len({sts.name for sts in files}) < len(files):
+            raise RecipeError(f"bench.sts = {list(self.sts)}: two files of one name; figures are told apart by it")
+        return files
 
     def pick_texts(self, base: Path, heldout: Sequence[str]) -> tuple[str, list[str]]:
         """Return the source and the texts of the speed measurements."""
-        if self.texts is None:
+        if self.speed_texts is None:
             return "held-out texts", list(heldout)[: self.count]
-        sts = Sts.read(base / self.texts)
+        sts = Sts.read(base / self.speed_texts)
         return sts.name, sts.texts[: self.count]
 
     def run(self, systems: Sequence[System], texts: Sequence[str], source: str, draft: Draft) -> None:
@@ -63,6 +71,8 @@ class Bench(Config):
 
     def measure(self, systems: Sequence[System], texts: Sequence[str], source: str) -> dict[str, Any]:
         """Return the ``bench`` section of the results; ratios are to the first system."""
+        if len({system.name for system in systems}) < len(systems):
+            raise RecipeError(f"systems {', '.join(s.name for s in systems)}: each needs a name of its own")
         encoders = {system.name: system.open() for system in systems}
         tokenizer = _tokenizer(systems)
         say(f"  {len(systems)} systems on {len(texts):,} texts, {self.rounds} rounds in turns")
@@ -90,6 +100,14 @@ class Bench(Config):
             "threads": self.threads or usable_cores(),
             "systems": rows,
         }
+
+
+def _require_torch_cuda() -> None:
+    """The teacher is measured on CUDA by PyTorch, whatever ONNX Runtime has."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ProviderError(f"{CUDA}: PyTorch sees no CUDA device for the teacher; install a CUDA build and a driver")
 
 
 _STAGE_OF = {
@@ -131,7 +149,7 @@ def systems_of(steps: Mapping[str, Model], bench: "Bench") -> list[System]:
 def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the ``bench`` section with each system's quality, as the story measured it, beside its speed."""
     told = {row["stage"]: row for row in story}
-    told["pca"] = told.get("pca", told.get("distil", told["teacher"]))
+    told.setdefault("pca", told.get("distil", told["teacher"]))
     rows = []
     for row in bench["systems"]:
         same = told.get(_STAGE_OF[row["name"].removesuffix("-cuda")], {})
@@ -141,7 +159,7 @@ def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> d
 
 def _tokenizer(systems: Sequence[System]) -> Tokenizer:
     """Open the last system's tokenizer; all systems of a run share one vocabulary."""
-    tokenizer = Tokenizer.from_file(str(Path(systems[-1].folder) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(transformer_folder(Path(systems[-1].folder)) / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -21,7 +21,7 @@ def footprint(system: System, texts: Sequence[str], batch_size: int = 32) -> dic
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.footprint"]
     done = subprocess.run(command, input=request, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise CompressorError(f"{system.name}: cannot be measured in a process of its own: {reason}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 

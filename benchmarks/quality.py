@@ -26,7 +26,7 @@ class Sts:
     def read(cls, path: Path) -> "Sts":
         """Read ``sentence1,sentence2,score`` rows, with or without that header; TextError names a bad row."""
         try:
-            with path.open(encoding="utf-8", newline="") as file:
+            with path.open(encoding="utf-8-sig", newline="") as file:
                 rows = [row for row in csv.reader(file) if row]
         except FileNotFoundError as error:
             raise TextError(f"{path}: no such STS file") from error
@@ -38,6 +38,8 @@ class Sts:
         if len(pairs) < 2:
             raise TextError(f"{path}: {len(pairs)} pairs; at least 2 are needed")
         first, second, scores = zip(*pairs, strict=True)
+        if len(set(scores)) < 2:
+            raise TextError(f"{path}: every score is {scores[0]:g}; there is nothing to rank")
         return cls(path.stem, list(first), list(second), list(scores))
 
     @property

@@ -5,6 +5,7 @@ last is done; latency percentiles. Text goes in and vectors come out: tokenizing
 within a round, so that a machine that slows down slows all of them.
 """
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from compressor.encoder import Encoder
+from compressor.errors import TextError
 from compressor.progress import track
 
 _TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
@@ -126,16 +128,18 @@ def by_length(
 def texts_of_length(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[str]:
     """Return texts of ``tokens`` tokens each, special ones included, cut from the given texts in a row.
 
-    ``tokenizer`` is a ``tokenizers.Tokenizer`` without truncation.
+    ``tokenizer`` is a ``tokenizers.Tokenizer`` without truncation. TextError if the texts hold no token.
     """
+    if not any(tokenizer.encode(text, add_special_tokens=False).ids for text in texts):
+        raise TextError(f"{len(texts)} texts without a token; none of {tokens} tokens can be cut from them")
+    wanted = tokens - tokenizer.num_special_tokens_to_add(False)
     made: list[str] = []
-    position = 0
+    source = itertools.cycle(texts)
     while len(made) < _LENGTH_TEXTS:
-        words: list[str] = []
-        while len(" ".join(words)) < 12 * tokens:
-            words.append(texts[position % len(texts)])
-            position += 1
-        text = " ".join(words)
-        encoding = tokenizer.encode(text, add_special_tokens=False)
-        made.append(text[: encoding.offsets[tokens - 3][1]])
+        text = ""
+        ends: list[int] = []
+        while len(ends) < wanted:
+            text = f"{text} {next(source)}".lstrip()
+            ends = [end for _, end in tokenizer.encode(text, add_special_tokens=False).offsets]
+        made.append(text[: ends[wanted - 1]])
     return made

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.encoder import Vectors
+from compressor.errors import TextError
 from compressor.projection import Projection
 
 Floats = NDArray[np.float32]
@@ -25,8 +26,10 @@ def cosines(left: Vectors, right: Vectors) -> Floats:
 def neighbours_in_common(left: Vectors, right: Vectors, k: int = 10) -> float:
     """Return the mean share of a text's ``k`` nearest texts that are the same in both spaces, 0 to 1.
 
-    The spaces may differ in dimension. Needs more than ``k`` texts.
+    The spaces may differ in dimension. Raises TextError for fewer than ``k + 1`` texts.
     """
+    if len(left) <= k:
+        raise TextError(f"{len(left)} texts are too few to compare {k} neighbours of each; at least {k + 1} are needed")
     near_left, near_right = _nearest(left, k), _nearest(right, k)
     shared = [len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near_left, near_right, strict=True)]
     return float(np.mean(shared)) / k

@@ -1,5 +1,6 @@
 """Artifact folders: written whole or not at all, each with a manifest that names, sizes and hashes its files."""
 
+import glob
 import hashlib
 import json
 import os
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from compressor.errors import ArtifactError, storage
 
@@ -64,6 +67,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: not readable: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ArtifactError(f"{path}: format is not {FORMAT}; not an artifact of this project")
+    if missing := sorted({"key", "figures", "files"} - manifest.keys()):
+        raise ArtifactError(f"{path}: damaged, no {missing[0]}")
     return manifest
 
 
@@ -82,14 +87,15 @@ def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Dra
     ``to`` may be absent, empty, or an earlier artifact, which is then replaced; anything else is an
     ArtifactError before work starts. A full or read-only disk is a StorageError.
     """
-    claim(to)
     with storage(to):
+        claim(to)
         to.parent.mkdir(parents=True, exist_ok=True)
         partial = to.parent / f".{to.name}.partial-{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_leftovers(to)
         partial.mkdir()
-        draft = Draft(partial)
-        try:
+    draft = Draft(partial)
+    try:
+        with storage(to):
             yield draft
             manifest = {
                 "format": FORMAT,
@@ -102,8 +108,8 @@ def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Dra
             }
             write_json(partial / MANIFEST, manifest)
             _swap(partial, to)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,9 @@ class Draft:
 
 
 def claim(to: Path) -> None:
-    """Refuse an output folder that holds something that is not ours to replace."""
+    """Refuse an output folder that has no name, or holds something that is not ours to replace."""
+    if to.name in ("", ".."):
+        raise ArtifactError(f"{to}: give the folder by its name")
     if to.is_symlink() or (to.exists() and not to.is_dir()):
         raise ArtifactError(f"{to}: exists and is no folder")
     if to.is_dir() and any(to.iterdir()) and not is_artifact(to):
@@ -160,6 +168,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _remove_leftovers(to: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for left in to.parent.glob(f".{glob.escape(to.name)}.partial-*"):
+        owner = left.name.rpartition("-")[2]
+        if owner.isdigit() and (int(owner) == os.getpid() or not psutil.pid_exists(int(owner))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _listing(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): {"sha256": sha256(p), "size": p.stat().st_size} for p in files}
@@ -170,5 +186,10 @@ def _swap(partial: Path, to: Path) -> None:
     old = to.parent / f".{to.name}.old-{os.getpid()}"
     if to.exists():
         os.rename(to, old)
-    os.rename(partial, to)
+    try:
+        os.rename(partial, to)
+    except OSError:
+        if old.exists():
+            os.rename(old, to)
+        raise
     shutil.rmtree(old, ignore_errors=True)

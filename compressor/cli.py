@@ -141,11 +141,14 @@ def guarded(command: Callable[[], Any]) -> int:
         errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:
+        status = 130
+    except SystemExit as leaving:  # how Typer ends every command; 130 after Ctrl-C
+        status = leaving.code if isinstance(leaving.code, int) else 0
+    else:
+        status = 0
+    if status == 130:
         errors.print("stopped; the same command goes on from the last finished step")
-        return 130
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 0
-    return 0
+    return status
 
 
 def quiet_libraries() -> None:

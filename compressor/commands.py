@@ -57,13 +57,13 @@ def pca(
     student: ModelArgument,
     out_: Out,
     teacher: TeacherOption = DEFAULT_TEACHER,
-    corpus_: TextsOption = None,
+    texts: TextsOption = None,
     limit: Limit = None,
     *,
     pca: Pca,
 ) -> None:
     """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
-    model, source, corpus = _model(student), find(teacher), _corpus(corpus_, limit)
+    model, source, corpus = _model(student), find(teacher), _corpus(texts, limit)
     with _writing(out_, "pca", pca, [model, source, corpus]) as draft:
         pca.run(student, corpus.train, heldout_of(source, corpus), draft)
     _written(out_)
@@ -139,9 +139,7 @@ def verify(
 def bench(
     models: Annotated[list[Path], typer.Argument(help="Artifacts or models to measure.", metavar="MODEL...")],
     teacher: TeacherOption = DEFAULT_TEACHER,
-    corpus_: Annotated[
-        str | None, typer.Option("--corpus", help="Text file or data set for the held-out texts.")
-    ] = None,
+    texts: TextsOption = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     *,
@@ -151,7 +149,7 @@ def bench(
     from benchmarks.report import print_table
 
     sts = bench.check(Path())
-    source, corpus = find(teacher), _corpus(corpus_, limit)
+    source, corpus = find(teacher), _corpus(texts, limit)
     systems = [
         System(
             "teacher",
@@ -166,8 +164,8 @@ def bench(
         kind = kind_of(model)
         providers = bench.providers if kind == "onnx" else ("PyTorch CPU",)
         systems += [System(_label(model), str(model), kind, str(model), p, bench.threads) for p in providers]
-    origin, texts = bench.pick_texts(Path(), corpus.heldout)
-    measured = bench.measure(systems, texts, origin)
+    origin, spoken = bench.pick_texts(Path(), corpus.heldout)
+    measured = bench.measure(systems, spoken, origin)
     for row, system in zip(measured["systems"], systems, strict=True):
         encoder = system.open()
         row["sts"] = {one.name: one.spearman(encoder) for one in sts}

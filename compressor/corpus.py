@@ -17,8 +17,9 @@ from compressor import docstrings
 from compressor.errors import TextError
 from compressor.recipe import Config
 
-MIN_TEXTS = 100
 HELDOUT_SHARE = 0.1
+MIN_HELDOUT = 20  # 10 neighbours are looked for among them
+MIN_TEXTS = 200
 MAX_LINE_BYTES = 1 << 20
 """No text is this long: a file without line ends is refused before it fills the memory."""
 
@@ -66,7 +67,7 @@ class Texts(Config):
     """The split of a data set, in the notation of ``datasets`` (``train[:1%]``)."""
     limit: int | None = Field(default=None, ge=1)
     """At most so many texts, chosen at random; their order is kept."""
-    heldout: int = Field(default=2000, ge=10)
+    heldout: int = Field(default=2000, ge=MIN_HELDOUT)
     """Texts kept out of training for measuring; at most a tenth of the texts is taken."""
     seed: int = 0
     """Decides which texts are chosen and which are held out."""

@@ -92,8 +92,9 @@ def _fp16(machine: Machine) -> Iterator[Advice]:
 
 
 def _cuda(machine: Machine) -> Iterator[Advice]:
-    """Judge what a card can be used for; a machine without one hears nothing."""
+    """Judge what a card can be used for."""
     if not machine["cuda"]:
+        yield Advice("CUDA", "note", "no NVIDIA device seen; asking for CUDAExecutionProvider is an error here")
         return
     why = (
         "0.08 times the speed of fp32 by sentence-transformers' benchmark: dynamic quantization has no CUDA "
@@ -253,7 +254,9 @@ def _summary(machine: Machine) -> Text:
     features = " ".join(machine["features"]) or "features unknown"
     memory = f"{machine['memory_bytes'] / 2**30:.1f} GiB"
     cards = f", {machine['cuda']}" if machine["cuda"] else ""
-    return Text(f"{machine['cpu']}, {machine['cores']} cores, {memory}{cards}\n{features}")
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    providers = ", ".join(machine["providers"])
+    return Text(f"{machine['cpu']}, {machine['cores']} cores, {memory}{cards}\n{features}\n{versions}\n{providers}")
 
 
 def _advice_table(advice: list[Advice]) -> Table:

@@ -11,6 +11,8 @@ CompressorError
 """
 
 import errno
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,12 +52,29 @@ class GateError(CompressorError):
 
 @contextmanager
 def storage(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk under ``path`` into one StorageError."""
+    """Turn a full or read-only disk under ``path``, or a file where a folder belongs, into one StorageError."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(f"{path}: no space left on the device") from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StorageError(f"{path}: may not be written ({error.strerror})") from error
+    except CompressorError:
         raise
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if _is_full(error, code, path):
+            raise StorageError(f"{path}: no space left on the device") from error
+        if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StorageError(f"{path}: may not be written ({os.strerror(code)})") from error
+        if code in (errno.ENOTDIR, errno.EEXIST):
+            raise StorageError(f"{path}: cannot be made, a file is in the way") from error
+        raise
+
+
+def _is_full(error: Exception, code: int | None, path: Path) -> bool:
+    if code is not None:
+        return code in (errno.ENOSPC, errno.EDQUOT)
+    # safetensors (Rust) repeats the system's words; torch.save (C++) and numpy do not even say that much.
+    return os.strerror(errno.ENOSPC) in str(error) or _free_bytes(path) < 1 << 16
+
+
+def _free_bytes(path: Path) -> int:
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free

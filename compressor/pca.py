@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Dense, Normalize
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
 from compressor.agreement import Heldout, neighbours_in_common, normalized
 from compressor.artifact import Draft
@@ -26,7 +26,7 @@ class Pca(Config):
     """Length of the reduced vectors; at most the student's."""
     center: Literal["auto"] | bool = "auto"
     """Take the mean off before projecting; auto: whichever keeps more neighbours of the held-out texts."""
-    texts: Annotated[int, Field(ge=100)] = 20_000
+    sample: Annotated[int, Field(ge=100)] = 20_000
     """Training texts that the components are fitted on, at most."""
 
     def run(
@@ -40,7 +40,7 @@ class Pca(Config):
         model = open_model(student)
         self._check(embedding_dimension(model), len(texts))
         encoder = TorchEncoder(model)
-        sample = encoder.encode(texts[: self.texts], batch_size=64)
+        sample = encoder.encode(texts[: self.sample], batch_size=64)
         own = encoder.encode(heldout.texts, batch_size=64)
         projection, kept = self._choose(sample, own, heldout.teacher)
         reduced = fold(model, projection)
@@ -54,7 +54,9 @@ class Pca(Config):
     def _check(self, width: int, texts: int) -> None:
         if self.dim > width:
             raise RecipeError(f"pca.dim = {self.dim}: must be at most {width}, the length of the student's vectors")
-        if min(texts, self.texts) < self.dim:
+        if self.sample < self.dim:
+            raise RecipeError(f"pca.sample = {self.sample}: must be at least {self.dim}, the components to fit")
+        if texts < self.dim:
             raise TextError(f"{texts} texts are too few to fit {self.dim} components; at least {self.dim} are needed")
 
     def _choose(self, sample: Vectors, own: Vectors, teacher: Vectors) -> tuple[Projection, dict[str, float]]:

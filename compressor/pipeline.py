@@ -59,6 +59,7 @@ def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
     recipe.bench.check(base)
     with work.lock():
         flow = Flow(recipe, base, work)
+        flow.announce()
         student = flow.distil()
         reduced = flow.pca(student)
         torch8 = flow.quantize(reduced)
@@ -67,8 +68,8 @@ def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
         checks = flow.verify(reduced, fp32, int8)
         steps = {
             "teacher": flow.teacher,
-            "distil": student,
-            "pca": reduced,
+            "distil": student if recipe.distil else None,
+            "pca": reduced if recipe.pca else None,
             "quantize": torch8,
             "fp32": flow.publish("fp32", fp32, checks),
             "int8": flow.publish("int8", int8, checks),
@@ -95,15 +96,17 @@ class Flow:
 
     @cached_property
     def teacher(self) -> Source:
-        found = self.recipe.teacher.find(self.base)
-        say(f"[bold]teacher[/]: {found.name} ({found.origin}), sha256 {found.key}")
-        return found
+        return self.recipe.teacher.find(self.base)
 
     @cached_property
     def corpus(self) -> Corpus:
-        texts = self.recipe.texts.load(self.base)
-        say(f"[bold]texts[/]: {texts.source}: {len(texts.train):,} to train, {len(texts.heldout):,} held out")
-        return texts
+        return self.recipe.texts.load(self.base)
+
+    def announce(self) -> None:
+        """Find teacher and texts before any work, and say what they are."""
+        say(f"[bold]teacher[/]: {self.teacher.name} ({self.teacher.origin}), sha256 {self.teacher.key}")
+        train, heldout = len(self.corpus.train), len(self.corpus.heldout)
+        say(f"[bold]texts[/]: {self.corpus.source}: {train:,} to train, {heldout:,} held out")
 
     @cached_property
     def heldout(self) -> Heldout:

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from sentence_transformers.models import Dense, Normalize, Pooling
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from compressor.artifact import Draft
+from compressor.artifact import MANIFEST, Draft
 from compressor.encoder import Vectors, length_sorted_batches
 from compressor.errors import ModelError
 from compressor.recipe import Config
 from compressor.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.teacher import transformer_folder
 from compressor.weights import read_header
 
 WEIGHTS = "int8.safetensors"
@@ -37,14 +38,32 @@ class TorchInt8(Config):
         one range a batch, by ``torch.ao.quantization.quantize_dynamic``.
         """
         source = open_model(model)
-        quantized = quantize(transformer_of(source))
-        ignored = shutil.ignore_patterns("model.safetensors", "manifest.json", "projection.safetensors", ".*")
-        shutil.copytree(model, draft.folder, ignore=ignored, dirs_exist_ok=True)
-        for module in model.glob("*_Dense"):
-            shutil.copy2(module / "model.safetensors", draft.folder / module.name)
-        save_file(flatten(quantized), draft.folder / WEIGHTS)
-        settings = {"max_length": source.max_seq_length, "dim": TorchEncoder(source).dim}
-        (draft.folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+        for path in ("", transformer_folder(model).relative_to(model)):
+            _copy(model / path, draft.folder / path, ".json", ".txt", ".model")
+        for _, path in _tail(model):
+            _copy(model / path, draft.folder / path, ".json", ".safetensors")
+        save_file(flatten(quantize(transformer_of(source))), draft.folder / WEIGHTS)
+        prompt = source.prompts.get(source.default_prompt_name or "", "")
+        settings = {"max_length": source.max_seq_length, "dim": TorchEncoder(source).dim, "prompt": prompt}
+        (draft.folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _tail(folder: Path) -> list[tuple[str, str]]:
+    """Return kind and folder of the modules after the transformer; ModelError for a kind not known here."""
+    listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    modules = [(module["type"].rpartition(".")[2], module["path"]) for module in listed[1:]]
+    for kind, _ in modules:
+        if kind not in _TAIL:
+            raise ModelError(f"{folder}: module {kind} cannot be quantized; known: {', '.join(_TAIL)}")
+    return modules
+
+
+def _copy(folder: Path, to: Path, *suffixes: str) -> None:
+    """Copy files of the named kinds only: a model's folder may hold pickles, and other forms of its weights."""
+    to.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*"):
+        if file.suffix in suffixes and file.name != MANIFEST:
+            shutil.copyfile(file, to / file.name)
 
 
 def quantize(transformer: torch.nn.Module) -> torch.nn.Module:
@@ -74,25 +93,38 @@ def flatten(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def restore(transformer: torch.nn.Module, weights: Path) -> None:
-    """Put weights stored by ``flatten`` into a freshly built float ``transformer``, in place."""
-    names = set(read_header(weights))
-    with safe_open(weights, framework="pt") as stored:
-        int8 = sorted(n.removesuffix(".int8") for n in names if n.endswith(".int8"))
-        for name in int8:
-            bias = stored.get_tensor(f"{name}.bias") if f"{name}.bias" in names else None
-            layer = _int8_linear(stored.get_tensor(f"{name}.int8"), stored.get_tensor(f"{name}.scale"), bias)
-            transformer.set_submodule(name, layer)
-            names -= {f"{name}.int8", f"{name}.scale", f"{name}.bias"}
-        plain = {name: stored.get_tensor(name) for name in names}
-    expected = {n for n in transformer.state_dict() if not n.startswith(tuple(f"{name}." for name in int8))}
-    if missing := sorted(expected - set(plain)):
+    """Put weights stored by ``flatten`` into a freshly built float ``transformer``, in place.
+
+    Raises ModelError where the weights are not, name by name and shape by shape, those of the transformer.
+    """
+    linear = [name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)]
+    expected = _stored_shapes(transformer, linear)
+    found = {name: list(entry["shape"]) for name, entry in read_header(weights).items()}
+    if missing := sorted(expected.keys() - found.keys()):
         raise ModelError(f"{weights}: no weights for {missing[0]} (and {len(missing) - 1} more)")
-    for name in expected:
+    if wrong := sorted(name for name, shape in expected.items() if found[name] != shape):
+        name = wrong[0]
+        raise ModelError(f"{weights}: {name} is {found[name]}, config.json says {expected[name]}")
+    with safe_open(weights, framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in expected}
+    for name in linear:
+        values, scales, bias = (tensors.pop(f"{name}.{part}", None) for part in ("int8", "scale", "bias"))
+        transformer.set_submodule(name, _int8_linear(values, scales, bias))
+    for name, values in tensors.items():
         owner, _, leaf = name.rpartition(".")
-        getattr(transformer.get_submodule(owner), leaf).data.copy_(plain[name])
+        getattr(transformer.get_submodule(owner), leaf).data.copy_(values)
 
 
-def _int8_linear(values: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Module:
+def _stored_shapes(transformer: torch.nn.Module, linear: Sequence[str]) -> dict[str, list[int]]:
+    """Return the names and shapes under which ``flatten`` stores a float transformer with these linear layers."""
+    shapes = {name: list(value.shape) for name, value in transformer.state_dict().items()}
+    for name in linear:
+        shapes[f"{name}.int8"] = shapes.pop(f"{name}.weight")
+        shapes[f"{name}.scale"] = shapes[f"{name}.int8"][:1]
+    return shapes
+
+
+def _int8_linear(values: Any, scales: Any, bias: torch.Tensor | None) -> torch.nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         layer = _LINEAR(values.shape[1], values.shape[0], bias_=bias is not None)
@@ -105,8 +137,10 @@ def _int8_linear(values: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor 
 class TorchInt8Encoder:
     """A dynamic int8 model run by PyTorch on the CPU."""
 
-    def __init__(self, tokenizer: Any, modules: list[torch.nn.Module], max_length: int, dim: int) -> None:
-        self._tokenizer, self._modules = tokenizer, modules
+    def __init__(
+        self, tokenizer: Any, modules: list[torch.nn.Module], max_length: int, dim: int, prompt: str = ""
+    ) -> None:
+        self._tokenizer, self._modules, self._prompt = tokenizer, modules, prompt
         self.max_length, self.dim = max_length, dim
 
     @classmethod
@@ -114,15 +148,17 @@ class TorchInt8Encoder:
         """Open a folder written by ``TorchInt8``; ModelError if something is missing."""
         try:
             settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-            transformer = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{folder}: not a PyTorch int8 folder: {str(error).splitlines()[0]}") from error
+            inner = transformer_folder(folder)
+            config = AutoConfig.from_pretrained(inner, local_files_only=True)
+            transformer = AutoModel.from_config(config, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(inner, local_files_only=True)
+            tail = [_TAIL[kind].load(str(folder), path, local_files_only=True) for kind, path in _tail(folder)]
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"{folder}: not a PyTorch int8 folder: {reason}") from error
         restore(transformer, folder / WEIGHTS)
-        tail = [_TAIL[m["type"].rsplit(".", 1)[-1]].load(str(folder / m["path"])) for m in listed[1:]]
         modules = [module.eval() for module in (transformer, *tail)]
-        return cls(tokenizer, modules, settings["max_length"], settings["dim"])
+        return cls(tokenizer, modules, **settings)
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Return float32 [len(texts), dim], rows in the order of ``texts``."""
@@ -130,7 +166,7 @@ class TorchInt8Encoder:
         lengths = np.array([len(text) for text in texts], dtype=np.int64)
         with torch.inference_mode():
             for rows in length_sorted_batches(lengths, batch_size):
-                vectors[rows] = self._forward([texts[i] for i in rows])
+                vectors[rows] = self._forward([self._prompt + texts[i] for i in rows])
         return vectors
 
     def _forward(self, texts: list[str]) -> Vectors:

@@ -14,7 +14,9 @@ from compressor.errors import RecipeError
 class Config(BaseModel):
     """A frozen set of fields, read strictly: no unknown key, no text where a number belongs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @classmethod
     def read(cls, values: dict[str, Any], where: str = "options") -> Self:
@@ -65,8 +67,10 @@ def _override(values: dict[str, Any], line: str) -> None:
 
 
 def _first_fault(schema: type[Config], error: ValidationError) -> str:
-    fault = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "recipe"
+    faults = error.errors(include_url=False)
+    fault = faults[0]
+    place = _place(schema, fault["loc"])
+    field = ".".join(place) or "recipe"
     if fault["type"] == "extra_forbidden":
         allowed = _fields_at(schema, [str(part) for part in fault["loc"][:-1]])
         close = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
@@ -74,8 +78,24 @@ def _first_fault(schema: type[Config], error: ValidationError) -> str:
         return f"{field}: unknown key; {hint}"
     if fault["type"] == "missing":
         return f"{field}: missing"
-    message = fault["msg"].removeprefix("Value error, ")
+    # A field that takes several kinds of value has a fault for each.
+    wanted = [f["msg"].removeprefix("Value error, ") for f in faults if _place(schema, f["loc"]) == place]
+    message = " or ".join([wanted[0], *(w.removeprefix("Input should be ") for w in wanted[1:])])
     return f"{field} = {json.dumps(fault['input'], default=str)}: {message[0].lower() + message[1:]}"
+
+
+def _place(schema: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Name sections, field and index of a fault, without the branch of a union that pydantic adds."""
+    place: list[str] = []
+    section: type[BaseModel] | None = schema
+    for part in loc:
+        if isinstance(part, str):
+            if section is None:
+                break
+            field = section.model_fields.get(part)
+            section = _model_of(field.annotation) if field else None
+        place.append(str(part))
+    return place
 
 
 def _fields_at(schema: type[BaseModel], path: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def find(model: str, base: Path | None = None) -> Source:
 
 
 def _locate(model: str, base: Path | None) -> tuple[Path, str]:
-    for candidate in (Path(model).expanduser(), (base or Path()) / model):
+    for candidate in (Path(os.path.expanduser(model)), (base or Path()) / model):
         if candidate.is_dir():
             return candidate, "folder"
     if not _is_hub_name(model):
@@ -66,16 +67,20 @@ def _locate(model: str, base: Path | None) -> tuple[Path, str]:
     options: dict[str, Any] = {"allow_patterns": _WANTED, "ignore_patterns": _UNWANTED}
     try:
         folder = Path(snapshot_download(model, local_files_only=True, **options))
-        if (folder / "modules.json").is_file() and (folder / "model.safetensors").exists():
-            return folder, "local cache"
-    except (LocalEntryNotFoundError, OSError, ValueError):
+        weights_file(folder)  # only part of a model may be there
+        return folder, "local cache"
+    except (LocalEntryNotFoundError, OSError, ValueError, ModelError):
         pass
     try:
-        return Path(snapshot_download(model, etag_timeout=5, **options)), "hub"
+        folder = Path(snapshot_download(model, etag_timeout=5, **options))
+        weights_file(folder)  # out of the hub's reach, its client gives what part is cached
+        return folder, "hub"
     except Exception as error:  # the hub's client raises its own, requests', httpx' and OSErrors
         packaged = _packaged(model)
         if packaged:
             return packaged
+        if isinstance(error, ModelError):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"teacher {model}: not in the local cache, and the hub says: {reason}") from error
 

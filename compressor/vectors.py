@@ -1,6 +1,9 @@
 """Teacher vectors: computed once, kept in a memory-mapped file, continued where an interrupted run stopped."""
 
+import json
 import os
+import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.agreement import Heldout
-from compressor.artifact import key_of
+from compressor.artifact import key_of, write_json
 from compressor.corpus import Corpus
 from compressor.encoder import Encoder
 from compressor.errors import storage
 from compressor.machine import bf16_is_fast
 from compressor.progress import track
 from compressor.sentence_model import Precision, TorchEncoder
+from compressor.stages import Workspace
 from compressor.teacher import Source
 
 _CHUNK = 4096  # texts encoded between two points that an interrupted run can go on from
+_BLOCK_BYTES = 1 << 24
 
 
 def cache_folder() -> Path:
@@ -37,11 +42,10 @@ def teacher_vectors(
     identity is served from disk. Half precision moves a unit vector by less than 1e-3 of its length.
     """
     path = _path(identity)
-    with storage(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
+    if _kept(path, len(texts)) is None:
+        with storage(path.parent), Workspace(path.with_suffix(".partial")).lock():
             _compute(encoder, texts, path, batch_size)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def _path(identity: Sequence[str]) -> Path:
@@ -61,33 +65,62 @@ def heldout_of(teacher: Source, corpus: Corpus) -> Heldout:
 
 
 def _of(teacher: Source, texts: Sequence[str], precision: Precision, *identity: str) -> NDArray[np.float16]:
-    path = _path([teacher.key, precision, *identity])
-    if not path.is_file():
-        encoder = TorchEncoder.load(teacher.folder, precision)
-        return teacher_vectors(encoder, texts, [teacher.key, precision, *identity])
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    names = [teacher.key, precision, *identity]
+    kept = _kept(_path(names), len(texts))
+    return teacher_vectors(TorchEncoder.load(teacher.folder, precision), texts, names) if kept is None else kept
+
+
+def _kept(path: Path, count: int) -> NDArray[np.float16] | None:
+    """Open the vectors kept in ``path``; none if they are not there, or not ``count`` whole ones."""
+    try:
+        rows = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError):
+        return None
+    return rows if rows.dtype == np.float16 and rows.ndim == 2 and len(rows) == count else None
 
 
 def _compute(encoder: Encoder, texts: Sequence[str], path: Path, batch_size: int) -> None:
-    partial, marker = path.with_suffix(".partial.npy"), path.with_suffix(".count")
-    shape = (len(texts), encoder.dim)
-    done = int(marker.read_text()) if marker.is_file() and partial.is_file() else 0
-    mode = "r+" if done else "w+"
-    rows = np.lib.format.open_memmap(partial, mode=mode, dtype=np.float16, shape=None if done else shape)
+    """Write ``path``; what is done so far, and its checksum, lie in a folder beside it."""
+    folder = path.with_suffix(".partial")
+    partial, marker = folder / "rows.npy", folder / "done.json"
+    done, check = _done(partial, marker, (len(texts), encoder.dim))
+    if not done:
+        _allocate(partial, (len(texts), encoder.dim))
+    rows = np.lib.format.open_memmap(partial, mode="r+")
     with track("teacher vectors", len(texts)) as advance:
         advance(done)
         for start in range(done, len(texts), _CHUNK):
-            chunk = texts[start : start + _CHUNK]
-            rows[start : start + len(chunk)] = encoder.encode(chunk, batch_size=batch_size)
+            chunk = encoder.encode(texts[start : start + _CHUNK], batch_size=batch_size).astype(np.float16)
+            rows[start : start + len(chunk)] = chunk
             rows.flush()
-            _mark(marker, start + len(chunk))
+            check = zlib.crc32(chunk.tobytes(), check)
+            write_json(marker, {"texts": start + len(chunk), "crc32": check})
             advance(len(chunk))
     del rows
     os.replace(partial, path)
-    marker.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _mark(marker: Path, count: int) -> None:
-    temporary = marker.with_suffix(".count-new")
-    temporary.write_text(str(count))
-    os.replace(temporary, marker)
+def _done(partial: Path, marker: Path, shape: tuple[int, int]) -> tuple[int, int]:
+    """Return how many rows an interrupted run left, and their checksum; 0, 0 if they are not as it left them."""
+    try:
+        left = json.loads(marker.read_text(encoding="utf-8"))
+        rows = np.lib.format.open_memmap(partial, mode="r")
+        done, check = int(left["texts"]), int(left["crc32"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0, 0
+    sound = rows.shape == shape and rows.dtype == np.float16 and zlib.crc32(rows[:done].tobytes()) == check
+    return (done, check) if sound else (0, 0)
+
+
+def _allocate(partial: Path, shape: tuple[int, int]) -> None:
+    """Write a file of zeros: a memory map of a file that the disk has no room for ends in SIGBUS, not in an error."""
+    total = 2 * shape[0] * shape[1]
+    try:
+        with partial.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+            for start in range(0, total, _BLOCK_BYTES):
+                file.write(bytes(min(_BLOCK_BYTES, total - start)))
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -9,7 +9,7 @@ from typing import Any
 from compressor.errors import ModelError
 
 _HEADER_LIMIT_BYTES = 100_000_000  # the format's own bound
-_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|blocks|h)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|block|blocks|h)\.(\d+)\.")
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -25,13 +25,14 @@ def read_header(path: Path) -> dict[str, Any]:
             if length > min(_HEADER_LIMIT_BYTES, size - 8):
                 raise ModelError(f"{path}: truncated or not safetensors (header of {length} bytes)")
             header = json.loads(file.read(length))
-        end = max((entry["data_offsets"][1] for n, entry in header.items() if n != "__metadata__"), default=0)
+        end = max((int(entry["data_offsets"][1]) for n, entry in header.items() if n != "__metadata__"), default=0)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; weights must be safetensors") from error
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, struct.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not a safetensors file") from error
     if size != 8 + length + end:
-        raise ModelError(f"{path}: truncated: {size} bytes, its header says {8 + length + end}")
+        fault = "truncated" if size < 8 + length + end else "too long"
+        raise ModelError(f"{path}: {fault}: {size} bytes, its header says {8 + length + end}")
     header.pop("__metadata__", None)
     return header
 

@@ -11,6 +11,7 @@ from compressor.artifact import Draft
 from compressor.recipe import Config
 from compressor.stages import Model
 from exporters.layout import GRAPH
+from exporters.session import default_prompt
 
 _CARD = """---
 library_name: onnxruntime
@@ -44,7 +45,7 @@ tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_truncation({max_length})
 tokenizer.enable_padding(pad_id={pad})
 session = onnxruntime.InferenceSession("onnx/model.onnx")
-encoded = tokenizer.encode_batch(["A sentence.", "Another one."])
+encoded = tokenizer.encode_batch([{texts}])
 ids = np.array([e.ids for e in encoded], dtype=np.int64)
 mask = np.array([e.attention_mask for e in encoded], dtype=np.int64)
 feeds = {{"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}}
@@ -52,6 +53,7 @@ names = {{value.name for value in session.get_inputs()}}
 (vectors,) = session.run(["sentence_embedding"], {{k: v for k, v in feeds.items() if k in names}})
 ```
 """
+_EXAMPLES = ("A sentence.", "Another one.")
 
 
 class Publish(Config):
@@ -92,6 +94,7 @@ class Publish(Config):
             pad=config.get("pad_token_id") or 0,
             dense=", Dense" if any(draft.folder.glob("*_Dense")) else "",
             inputs="`, `".join(value.name for value in graph.input),
+            texts=", ".join(json.dumps(default_prompt(draft.folder) + text, ensure_ascii=False) for text in _EXAMPLES),
             rows="\n".join(_row(check) for check in checks),
         )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Dense, Normalize, Pooling
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
 
 from compressor.errors import ModelError
 from compressor.sentence_model import transformer_of
@@ -26,7 +26,24 @@ _POOLING_KEYS = {
 }
 
 
-def write_consumer_files(model: Path, encoder: SentenceTransformer, folder: Path) -> None:
+_LONGEST = 1 << 20  # transformers writes 1e30 for a tokenizer without a limit
+
+
+def check_modules(model: Path, encoder: SentenceTransformer) -> None:
+    """Refuse, before any work, what a graph and its folder cannot carry: ModelError."""
+    for module in list(encoder)[1:]:
+        if not isinstance(module, tuple(_LEGACY)):
+            known = ", ".join(k.__name__ for k in _LEGACY)
+            raise ModelError(f"{model}: module {type(module).__name__} cannot be exported; known: {known}")
+        if isinstance(module, Pooling) and not module.include_prompt and encoder.default_prompt_name:
+            raise ModelError(f"{model}: its pooling leaves the default prompt out, which a graph of ids cannot")
+    if not encoder.max_seq_length or encoder.max_seq_length > _LONGEST:
+        raise ModelError(f"{model}: states no max_seq_length; set one in sentence_bert_config.json")
+    if not encoder.tokenizer.is_fast:
+        raise ModelError(f"{model}: its tokenizer has no fast form, so no tokenizer.json; it cannot be exported")
+
+
+def write_consumer_files(encoder: SentenceTransformer, folder: Path) -> None:
     """Write everything but the graph: config, tokenizer, module list, pooling and Dense folders."""
     config = transformer_of(encoder).config.to_dict()
     config.pop("_name_or_path", None)
@@ -34,18 +51,19 @@ def write_consumer_files(model: Path, encoder: SentenceTransformer, folder: Path
     _write_tokenizer(encoder, folder)
     entries = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
     for index, module in enumerate(list(encoder)[1:], start=1):
-        kind = next((k for k in _LEGACY if isinstance(module, k)), None)
-        if kind is None:
-            known = ", ".join(k.__name__ for k in _LEGACY)
-            raise ModelError(f"{model}: module {type(module).__name__} cannot be exported; known: {known}")
+        kind = next(k for k in _LEGACY if isinstance(module, k))
         path = f"{index}_{kind.__name__}"
         entries.append({"idx": index, "name": str(index), "path": path, "type": _LEGACY[kind]})
         _write_module(module, folder / path)
     _write(folder / "modules.json", entries)
     length = {"max_seq_length": encoder.max_seq_length, "do_lower_case": False}
     _write(folder / "sentence_bert_config.json", length)
-    similarity: dict[str, Any] = {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}
-    _write(folder / "config_sentence_transformers.json", similarity)
+    usage = {
+        "prompts": {name: prompt or "" for name, prompt in encoder.prompts.items()},
+        "default_prompt_name": encoder.default_prompt_name,
+        "similarity_fn_name": encoder.similarity_fn_name,
+    }
+    _write(folder / "config_sentence_transformers.json", usage)
 
 
 def _write_module(module: Any, folder: Path) -> None:
@@ -67,9 +85,8 @@ def _write_tokenizer(encoder: SentenceTransformer, folder: Path) -> None:
     tokenizer = encoder.tokenizer
     tokenizer.model_max_length = encoder.max_seq_length
     tokenizer.save_pretrained(str(folder))
-    if not (folder / "special_tokens_map.json").is_file():
-        named = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
-        _write(folder / "special_tokens_map.json", named)
+    named = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
+    _write(folder / "special_tokens_map.json", named)  # transformers 4 writes a record a token, which few read
     tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     if tokens["model"].get("type") == "WordPiece" and not (folder / "vocab.txt").is_file():
         vocabulary = sorted(tokens["model"]["vocab"].items(), key=lambda item: item[1])

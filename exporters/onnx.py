@@ -1,6 +1,7 @@
 """One ONNX graph for the whole encoder: transformer, pooling, Dense and Normalize layers."""
 
 import contextlib
+import inspect
 import io
 import logging
 import warnings
@@ -18,7 +19,7 @@ from compressor.artifact import Draft
 from compressor.errors import ModelError
 from compressor.recipe import Config
 from compressor.sentence_model import open_model, transformer_of
-from exporters.consumers import write_consumer_files
+from exporters.consumers import check_modules, write_consumer_files
 from exporters.layout import GRAPH
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -41,32 +42,40 @@ class Export(Config):
         """
         # Attention written out in plain operators is the form that ONNX Runtime fuses.
         encoder = open_model(model, attention="eager")
+        check_modules(model, encoder)
         path = draft.folder / GRAPH
         path.parent.mkdir(parents=True, exist_ok=True)
         write_graph(encoder, path, self.opset)
-        write_consumer_files(model, encoder, draft.folder)
+        write_consumer_files(encoder, draft.folder)
 
 
 def write_graph(encoder: SentenceTransformer, path: Path, opset: int) -> None:
-    """Trace ``encoder`` into one self-contained file with static vector lengths."""
+    """Trace ``encoder`` into one self-contained file with static vector lengths; ModelError if it cannot be."""
     graph = Graph(encoder).eval()
     inputs = example_inputs(encoder)
     axes = {0: "batch_size", 1: "sequence_length"}
     dynamic: dict[str, dict[int, str]] = {name: axes for name in (*inputs, OUTPUTS[0])}
     dynamic[OUTPUTS[1]] = {0: "batch_size"}
-    with _quiet(), torch.inference_mode():
-        torch.onnx.export(
-            graph,
-            tuple(inputs.values()),
-            str(path),
-            input_names=list(inputs),
-            output_names=list(OUTPUTS),
-            dynamic_axes=dynamic,
-            opset_version=opset,
-            # The tracing exporter's graph is the one that ONNX Runtime fuses whole: the newer exporter's
-            # keeps its attention apart.
-            dynamo=False,
-        )
+    try:
+        with _quiet(), torch.inference_mode():
+            torch.onnx.export(
+                graph,
+                tuple(inputs.values()),
+                str(path),
+                input_names=list(inputs),
+                output_names=list(OUTPUTS),
+                dynamic_axes=dynamic,
+                opset_version=opset,
+                # The tracing exporter's graph is the one that ONNX Runtime fuses whole: the newer exporter's
+                # keeps its attention apart.
+                dynamo=False,
+            )
+    except OSError:
+        raise
+    except Exception as error:  # the tracer raises its own kinds, and whatever the model's code does
+        family = transformer_of(encoder).config.model_type
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{family}: cannot be traced into one ONNX graph: {reason}") from error
     _state_shapes(path, transformer_of(encoder).config.hidden_size, encoder)
 
 
@@ -92,9 +101,9 @@ class Graph(torch.nn.Module):
 
 def input_names(encoder: SentenceTransformer) -> tuple[str, ...]:
     """Return the graph's inputs: token_type_ids only where the model really reads them."""
-    kinds = getattr(transformer_of(encoder).config, "type_vocab_size", 0)
-    reads = "token_type_ids" in encoder.tokenizer.model_input_names or kinds > 1
-    return INPUTS if reads else INPUTS[:2]
+    transformer = transformer_of(encoder)
+    takes = "token_type_ids" in inspect.signature(transformer.forward).parameters
+    return INPUTS if takes and getattr(transformer.config, "type_vocab_size", 0) > 1 else INPUTS[:2]
 
 
 def example_inputs(encoder: SentenceTransformer) -> dict[str, torch.Tensor]:

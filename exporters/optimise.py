@@ -16,6 +16,7 @@ from onnxruntime.transformers.optimizer import optimize_model
 from transformers import AutoConfig
 
 from compressor.artifact import Draft
+from compressor.errors import ArtifactError
 from compressor.recipe import Config
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.onnx import model_facts
@@ -39,8 +40,9 @@ class Optimise(Config):
             fused = optimize_model(
                 str(exported / GRAPH),
                 model_type="bert",
-                num_heads=facts.num_attention_heads,
-                hidden_size=facts.hidden_size,
+                # 0 where a family has no such thing: then the optimiser looks for itself.
+                num_heads=getattr(facts, "num_attention_heads", 0),
+                hidden_size=getattr(facts, "hidden_size", 0),
                 optimization_options=self._fusions(),
                 opt_level=0,
             ).model
@@ -71,12 +73,19 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 
 def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> dict[str, int]:
-    """Count the operators of the graph as ONNX Runtime runs it, after its own optimisations at load."""
+    """Count the operators of the graph as ONNX Runtime runs it, after its own optimisations at load.
+
+    ArtifactError if it cannot be loaded.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     with TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "run.onnx")
-        onnxruntime.InferenceSession(str(graph), options, providers=list(providers))
+        try:
+            onnxruntime.InferenceSession(str(graph), options, providers=list(providers))
+        except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
+            reason = str(error).strip().splitlines()[0]
+            raise ArtifactError(f"{graph}: cannot be loaded: {reason}") from error
         model = onnx.load(options.optimized_model_filepath, load_external_data=False)
     return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 

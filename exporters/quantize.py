@@ -59,9 +59,10 @@ class OnnxInt8(Config):
 
 
 def after_pooling(graph: Path) -> list[str]:
-    """Name the products that work on pooled vectors: one row a text, so little to gain, and much to lose."""
-    nodes = onnx.load(graph).graph.node
-    return [node.name for node in nodes if node.op_type == "MatMul" and node.name.startswith(f"/{TAIL}.")]
+    """Name the nodes that work on pooled vectors: one row a text, so little to gain, and much to lose."""
+    names = [node.name for node in onnx.load(graph).graph.node if node.name.startswith(f"/{TAIL}.")]
+    # The quantizer first splits a Gemm (a Dense with its bias) into a MatMul of this name and an Add.
+    return [*names, *(f"{name}_MatMul" for name in names)]
 
 
 def quantize_tables(model: onnx.ModelProto) -> None:

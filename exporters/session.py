@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from compressor.errors import ArtifactError, ProviderError
 from exporters.layout import GRAPH
 
 Ids = NDArray[np.int64]
+Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 _AHEAD = 4096  # texts tokenized at a time
@@ -35,6 +36,7 @@ class OnnxEncoder:
         self.providers = list(providers)
         require_providers(self.providers)
         self._tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
+        self.prompt = default_prompt(self.folder)
         self._side_by_side = self._open(threads=1 if self.providers == [CPU] else self.threads)
         self._alone = self._open(self.threads) if self.threads > 1 and self.providers == [CPU] else None
         self._inputs = [value.name for value in self._side_by_side.get_inputs()]
@@ -51,21 +53,23 @@ class OnnxEncoder:
             if len(texts):
                 vectors[:] = self._run(self._alone or self._side_by_side, *self.pad(self.tokenize(texts)))
             return vectors
-        jobs = []
+        running: list[Job] = []
         for start in range(0, len(texts), _AHEAD):
-            # Submitted batches compute while the next texts are tokenized.
+            # Submitted batches compute while the next texts are tokenized; no more than that is held, so
+            # that memory stays flat and an interrupt is not kept waiting.
             tokens = self.tokenize(texts[start : start + _AHEAD])
+            _collect(running, vectors)
             lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
             for rows in length_sorted_batches(lengths, batch_size):
                 batch = self.pad([tokens[i] for i in rows])
-                jobs.append((start + rows, self._pool.submit(self.run_ids, *batch)))
-        for rows, job in jobs:
-            vectors[rows] = job.result()
+                running.append((start + rows, self._pool.submit(self.run_ids, *batch)))
+        _collect(running, vectors)
         return vectors
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text, cut at ``max_length``, without padding."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        """Return the token ids of each text, behind ``prompt``, cut at ``max_length``, without padding."""
+        prompted = [self.prompt + text for text in texts] if self.prompt else list(texts)
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompted)]
 
     def pad(self, tokens: Sequence[Sequence[int]], extra: int = 0) -> tuple[Ids, Ids]:
         """Return ids and mask, int64 [len(tokens), longest + extra]."""
@@ -103,8 +107,16 @@ class OnnxEncoder:
         return session
 
 
+def _collect(running: list[Job], vectors: Vectors) -> None:
+    for rows, job in running:
+        vectors[rows] = job.result()
+    running.clear()
+
+
 def require_providers(providers: Sequence[str]) -> None:
     """Raise ProviderError, saying how to get it, for a provider that this ONNX Runtime does not have."""
+    if not providers:
+        raise ProviderError("no execution provider given; CPUExecutionProvider is always there")
     available = onnxruntime.get_available_providers()
     for provider in providers:
         if provider not in available:
@@ -114,6 +126,17 @@ def require_providers(providers: Sequence[str]) -> None:
                 else "install the build of ONNX Runtime that has it"
             )
             raise ProviderError(f"{provider}: not in this ONNX Runtime (has {', '.join(available)}); {how}")
+
+
+def default_prompt(folder: Path) -> str:
+    """Return what sentence-transformers puts before every text of this model unless told otherwise; mostly empty."""
+    try:
+        usage = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
+        return str(usage["prompts"][usage["default_prompt_name"]]) if usage.get("default_prompt_name") else ""
+    except FileNotFoundError:
+        return ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder / 'config_sentence_transformers.json'}: names no readable prompt") from error
 
 
 def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:

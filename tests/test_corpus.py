@@ -53,7 +53,7 @@ def test_only_line_feeds_end_a_text(tmp_path: Path) -> None:
     assert len(corpus.train) + len(corpus.heldout) == 1001
 
 
-@pytest.mark.parametrize(("wanted", "taken"), [(10, 10), (100, 100), (2000, 100)])
+@pytest.mark.parametrize(("wanted", "taken"), [(20, 20), (100, 100), (2000, 100)])
 def test_at_most_a_tenth_is_held_out(tmp_path: Path, wanted: int, taken: int) -> None:
     corpus = load(tmp_path, heldout=wanted)
     assert (len(corpus.heldout), len(corpus.train)) == (taken, 1000 - taken)
@@ -114,8 +114,8 @@ def damaged(data: bytes) -> bytes:
         ("long.txt", b"a" * 2**21, "{path}: line 1 is longer than 1048576 bytes; one text a line"),
         ("empty.txt", b"", "{path}: empty, holds no text"),
         ("blank.txt", b"\n \n\t\n", "{path}: empty, holds no text"),
-        ("one.txt", b"One sentence.\n", "{path}: 1 distinct text; at least 100 are needed"),
-        ("same.txt", b"A.\nB.\n" * 500, "{path}: 2 distinct texts; at least 100 are needed"),
+        ("one.txt", b"One sentence.\n", "{path}: 1 distinct text; at least 200 are needed"),
+        ("same.txt", b"A.\nB.\n" * 500, "{path}: 2 distinct texts; at least 200 are needed"),
         ("cut.txt.gz", cut_off(b"Some text.\n" * 99), "{path}: the gzip file is cut off"),
         ("plain.txt.gz", b"Some text.\n", "{path}: not a sound gzip file (Not a gzipped file (b'So'))"),
         (
@@ -147,9 +147,9 @@ def test_paths_that_are_refused(tmp_path: Path) -> None:
 def test_too_small_a_limit_is_named(tmp_path: Path) -> None:
     write(tmp_path / "texts.txt", NUMBERED)
     message = fault(Texts(source="texts.txt", limit=40), tmp_path)
-    assert message == "texts.txt with limit = 40: 40 distinct texts; at least 100 are needed"
+    assert message == "texts.txt with limit = 40: 40 distinct texts; at least 200 are needed"
     exact = Texts(source="texts.txt", limit=MIN_TEXTS).load(tmp_path)
-    assert (len(exact.train), len(exact.heldout)) == (90, 10)
+    assert (len(exact.train), len(exact.heldout)) == (180, 20)
 
 
 def test_a_column_belongs_to_a_data_set(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_column_belongs_to_a_data_set(tmp_path: Path) -> None:
     assert fault(Texts(column="a")) == "docstrings: column = a: only data sets have columns"
 
 
-@pytest.mark.parametrize(("field", "value", "least"), [("limit", 0, 1), ("heldout", 9, 10)])
+@pytest.mark.parametrize(("field", "value", "least"), [("limit", 0, 1), ("heldout", 19, 20)])
 def test_ranges_are_checked_when_the_recipe_is_read(field: str, value: int, least: int) -> None:
     with pytest.raises(RecipeError) as caught:
         Texts.read({field: value}, "recipe.toml: texts")

@@ -38,7 +38,7 @@ def advise(topic: str, **changes: Any) -> list[Advice]:
 
 def test_a_sound_machine_hears_of_precisions_only() -> None:
     verdicts = [(advice.topic, advice.verdict) for advice in examine(describe())]
-    assert verdicts == [("int8 ONNX", "use"), ("bf16 PyTorch", "use"), ("fp16 on the CPU", "avoid")]
+    assert verdicts == [("int8 ONNX", "use"), ("bf16 PyTorch", "use"), ("fp16 on the CPU", "avoid"), ("CUDA", "note")]
 
 
 ARM: dict[str, Any] = {"architecture": "aarch64"}

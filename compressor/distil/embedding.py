@@ -65,7 +65,7 @@ class Distil(Config):
         """
         student = keep_layers(open_model(teacher), self.layers)
         start = time.monotonic()
-        self._train(student, list(texts), vectors, checkpoints)
+        draft.figures["resumed_at_step"] = self._train(student, list(texts), vectors, checkpoints)
         draft.figures["layers"] = list(self.layers)
         draft.figures["train_seconds"] = time.monotonic() - start
         draft.figures["texts_seen"] = round(self.epochs * len(texts))
@@ -77,7 +77,8 @@ class Distil(Config):
         texts: list[str],
         vectors: NDArray[np.float16],
         checkpoints: Path,
-    ) -> None:
+    ) -> int:
+        """Train ``student`` in place; return the step that it went on from, 0 for one from the start."""
         limit = student.max_seq_length
         student.max_seq_length = min(self.max_length, limit or self.max_length)
         _without_dropout(student)
@@ -92,11 +93,13 @@ class Distil(Config):
                 callbacks=[_Advance(advance, self.batch_size)],
             )
             trainer.remove_callback(PrinterCallback)
-            trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+            kept = _last_checkpoint(checkpoints)
+            trainer.train(resume_from_checkpoint=kept)
         # The trainer runs the model in bf16 through a wrapped forward; the student itself is fp32.
         trainer.accelerator.unwrap_model(student, keep_fp32_wrapper=False)
         student.max_seq_length = limit
         student.to("cpu").eval()
+        return int(kept.rsplit("-", 1)[-1]) if kept else 0
 
     def _arguments(self, checkpoints: Path) -> Any:
         bf16 = self.precision == "bf16" or (self.precision == "auto" and bf16_is_fast())

