@@ -132,7 +132,7 @@ def fixed(value: Any, places: int) -> str:
 
 def plain(value: Any) -> str:
     """Write a figure of any magnitude: 0.9987, 12, 3.1e-07."""
-    return MISSING if (figure := _figure(value)) is None else f"{figure:.4g}"
+    return MISSING if (figure := _figure(value)) is None else f"{figure:.6g}"
 
 
 def ratio_range(offline: Any, to: str = "–") -> str:

@@ -5,12 +5,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from benchmarks.quality import Sts
 from benchmarks.systems import System, kind_of
 from compressor.agreement import Heldout
-from compressor.artifact import Draft, size_bytes, write_json
+from compressor.artifact import Draft, write_json
 from compressor.progress import track
 from compressor.projection import Projection
 from compressor.quantize import WEIGHTS
@@ -19,6 +17,7 @@ from compressor.stages import Model
 from compressor.teacher import Source, layers_stated, read_config, weights_file
 from compressor.weights import read_header
 from exporters.layout import GRAPH
+from exporters.optimise import load
 
 
 class Story(Config):
@@ -38,13 +37,14 @@ class Story(Config):
 
 def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> dict[str, Any]:
     """Return one stage's figures."""
-    encoder = System(name, name, kind_of(model.folder), str(model.folder)).open()
+    system = System(name, name, kind_of(model.folder), str(model.folder))
+    encoder = system.open()
     return {
         "what": what(name, model),
         "layers": layers_stated(read_config(model.folder)),
         "dim": encoder.dim,
         "parameters": parameters(model.folder),
-        "size_bytes": size_bytes(model.folder),
+        "size_bytes": system.size_bytes,
         "seconds": model.figures.get("seconds"),
         "agreement": heldout.agreement(encoder.encode(heldout.texts, 32), projection),
         "sts": {one.name: one.spearman(encoder) for one in sts},
@@ -76,8 +76,7 @@ def parameters(folder: Path) -> int:
     """Count the numbers that a folder's model holds."""
     kind = kind_of(folder)
     if kind == "onnx":
-        model = onnx.load(folder / GRAPH)
-        return sum(prod(tensor.dims) for tensor in model.graph.initializer)
+        return sum(prod(tensor.dims) for tensor in load(folder / GRAPH).graph.initializer)
     files = [folder / WEIGHTS if kind == "torch-int8" else weights_file(folder)]
     files += sorted(folder.glob("*_Dense/model.safetensors"))
     return sum(prod(entry["shape"]) for file in files for entry in read_header(file).values())

@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from compressor.artifact import size_bytes
+from compressor.artifact import MANIFEST, size_bytes
 from compressor.encoder import Encoder
 from compressor.errors import ModelError
 from exporters.layout import GRAPH, TORCH_INT8
 
+_TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
+_OTHER_FORMS = ("onnx", "openvino")
 Kind = Literal["torch", "torch-int8", "onnx"]
 
 
@@ -48,16 +50,25 @@ class System:
 
     @property
     def size_bytes(self) -> int:
-        """Size on disk of the files that this system needs."""
-        return size_bytes(Path(self.folder))
+        """Size on disk of the files that this system needs: a hub folder may hold the same weights many times."""
+        folder = Path(self.folder)
+        if self.kind == "onnx":
+            return size_bytes(folder)
+        files = [p for p in folder.rglob("*") if p.is_file() and p.suffix in _TORCH_FILES and p.name != MANIFEST]
+        return sum(p.stat().st_size for p in files if p.relative_to(folder).parts[0] not in _OTHER_FORMS)
 
 
 def kind_of(folder: Path) -> Kind:
     """Tell what a folder holds; ModelError if nothing that can be run."""
-    if (folder / GRAPH).is_file():
-        return "onnx"
+    from compressor.teacher import transformer_folder  # here, to stay out of what `footprint` measures
+
     if (folder / TORCH_INT8).is_file():
         return "torch-int8"
-    if (folder / "modules.json").is_file():
+    modules = (folder / "modules.json").is_file()
+    if modules and (transformer_folder(folder) / "model.safetensors").is_file():
+        return "torch"  # whatever other forms of it lie there, as in folders of the hub
+    if (folder / GRAPH).is_file():
+        return "onnx"
+    if modules:
         return "torch"
     raise ModelError(f"{folder}: no {GRAPH}, no modules.json: nothing that can be run")

@@ -18,7 +18,8 @@ from compressor.errors import TextError
 from compressor.progress import track
 
 _TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
-_LENGTH_TEXTS = 32  # texts a length
+_LENGTH_TOKENS, _LEAST_TEXTS = 6144, 32  # texts a length: so many tokens in all, and never fewer than so many texts
+SETTLE_SECONDS = 0.3  # thread pools spin for up to 0.2 s after their last work, on cores that the next system needs
 
 
 @dataclass
@@ -47,7 +48,9 @@ class Offline:
 
 
 def rate(encoder: Encoder, texts: Sequence[str], batch_size: int) -> float:
-    """Return texts a second of one pass."""
+    """Return texts a second of one pass, once the last system's threads have gone to sleep."""
+    time.sleep(SETTLE_SECONDS)
+    encoder.encode(texts[:batch_size], batch_size)  # wake this one's
     start = time.perf_counter()
     encoder.encode(texts, batch_size)
     return len(texts) / (time.perf_counter() - start)
@@ -88,7 +91,9 @@ def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[str], queries
 
 
 def _latencies(encoder: Encoder, texts: Sequence[str]) -> list[float]:
-    encoder.encode(texts[:1], 1)  # back from the others' turn
+    time.sleep(SETTLE_SECONDS)
+    for text in texts[:3]:
+        encoder.encode([text], 1)  # back from the others' turn
     values = []
     for text in texts:
         start = time.perf_counter()
@@ -108,7 +113,7 @@ def _percentiles(values: list[float]) -> dict[str, Any]:
 
 
 def by_length(
-    encoders: Mapping[str, Encoder], texts: Mapping[int, Sequence[str]], queries: int = 5
+    encoders: Mapping[str, Encoder], texts: Mapping[int, Sequence[str]], queries: int = 20
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure throughput and median latency at each length; ``texts`` maps tokens to texts of that length."""
     result: dict[str, list[dict[str, Any]]] = {name: [] for name in encoders}
@@ -116,8 +121,7 @@ def by_length(
         for tokens, same in texts.items():
             rates: dict[str, float] = {}
             for name, encoder in encoders.items():
-                encoder.encode(same[:8], 8)
-                rates[name] = float(np.median([rate(encoder, same, 8) for _ in range(2)]))
+                rates[name] = max(rate(encoder, same, size) for size in (8, 32))
                 latency = float(np.median(_latencies(encoder, same[:queries])))
                 row = {"tokens": tokens, "texts_per_second": rates[name], "latency_ms_p50": latency}
                 result[name].append(row | {"ratio": rates[name] / next(iter(rates.values()))})
@@ -135,7 +139,7 @@ def texts_of_length(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[s
     wanted = tokens - tokenizer.num_special_tokens_to_add(False)
     made: list[str] = []
     source = itertools.cycle(texts)
-    while len(made) < _LENGTH_TEXTS:
+    while len(made) < max(_LEAST_TEXTS, _LENGTH_TOKENS // tokens):
         text = ""
         ends: list[int] = []
         while len(ends) < wanted:

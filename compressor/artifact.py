@@ -131,10 +131,10 @@ def claim(to: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys and a final newline, in one rename."""
+    """Write JSON with a final newline, in one rename."""
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     with storage(path):
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, path)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.bench import Bench
-from benchmarks.systems import System, kind_of
+from benchmarks.systems import Kind, System, kind_of
 from compressor.artifact import is_artifact, read_manifest, sha256, size_bytes, writing
 from compressor.cli import DEFAULT_TEACHER, Limit, Out, TeacherOption, TextsOption, app, out
 from compressor.corpus import Corpus, Texts
@@ -19,12 +19,13 @@ from compressor.progress import say
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config
 from compressor.stages import Keyed, Model, stage_key
-from compressor.teacher import check_folder, find, weights_file
+from compressor.teacher import check_folder, content_key, find
 from compressor.vectors import heldout_of, training_vectors
 from exporters.layout import GRAPH
 from exporters.onnx import Export
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
+from exporters.session import CPU, CUDA
 from exporters.verify import Verify, gate
 
 ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
@@ -48,6 +49,7 @@ def distil(
     kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
     with writing(out_, "distil", key, distil.model_dump(mode="json")) as draft:
         distil.run(source.folder, corpus.train, training_vectors(source, corpus), kept, draft)
+    _remove(kept)
     _written(out_)
 
 
@@ -78,7 +80,7 @@ def quantize(
     onnxint8: OnnxInt8,
 ) -> None:
     """Quantize to int8: a sentence-transformers folder for PyTorch, an fp32 artifact for ONNX Runtime."""
-    if (model / GRAPH).is_file():
+    if kind_of(model) == "onnx":
         with _writing(out_, "int8", onnxint8, [_graph(model)]) as draft:
             onnxint8.run(model, draft)
     else:
@@ -151,19 +153,9 @@ def bench(
     sts = bench.check(Path())
     source, corpus = find(teacher), _corpus(texts, limit)
     systems = [
-        System(
-            "teacher",
-            "teacher, PyTorch fp32 encode",
-            "torch",
-            str(source.folder),
-            "PyTorch CPU",
-            bench.threads,
-        )
+        *_systems("teacher", "teacher, PyTorch fp32 encode", source.folder, "torch", bench),
+        *(one for model in models for one in _systems(_label(model), str(model), model, kind_of(model), bench)),
     ]
-    for model in models:
-        kind = kind_of(model)
-        providers = bench.providers if kind == "onnx" else ("PyTorch CPU",)
-        systems += [System(_label(model), str(model), kind, str(model), p, bench.threads) for p in providers]
     origin, spoken = bench.pick_texts(Path(), corpus.heldout)
     measured = bench.measure(systems, spoken, origin)
     for row, system in zip(measured["systems"], systems, strict=True):
@@ -171,6 +163,15 @@ def bench(
         row["sts"] = {one.name: one.spearman(encoder) for one in sts}
     results = {"name": "bench", "bench": measured}
     print(json.dumps(results, indent=2)) if as_json else print_table(results, out)
+
+
+def _systems(name: str, label: str, folder: Path, kind: Kind, bench: Bench) -> list[System]:
+    """Return a model's systems, one a provider; PyTorch int8 runs on the CPU alone."""
+    cpu, cuda = (CPU, CUDA) if kind == "onnx" else ("PyTorch CPU", "PyTorch CUDA")
+    systems = [System(name, label, kind, str(folder), cpu, bench.threads)]
+    if CUDA in bench.providers and kind != "torch-int8":
+        systems.append(System(f"{name}-cuda", f"{label}, CUDA", kind, str(folder), cuda, bench.threads))
+    return systems
 
 
 def _label(model: Path) -> str:
@@ -184,9 +185,9 @@ def _corpus(source: str | None, limit: int | None) -> Corpus:
 
 
 def _model(folder: Path) -> Model:
-    """Check a sentence-transformers folder and key it by its manifest, or by its weights."""
+    """Check a sentence-transformers folder and key it by its manifest, or by its content."""
     check_folder(folder)
-    key = read_manifest(folder)["key"] if is_artifact(folder) else sha256(weights_file(folder))
+    key = read_manifest(folder)["key"] if is_artifact(folder) else content_key(folder)
     return Model(folder, key)
 
 

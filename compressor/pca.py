@@ -38,7 +38,7 @@ class Pca(Config):
     ) -> None:
         """Write the student with the projection as its last Dense, then Normalize, into ``draft``."""
         model = open_model(student)
-        self._check(embedding_dimension(model), len(texts))
+        self.check(embedding_dimension(model), len(texts))
         encoder = TorchEncoder(model)
         sample = encoder.encode(texts[: self.sample], batch_size=64)
         own = encoder.encode(heldout.texts, batch_size=64)
@@ -51,7 +51,7 @@ class Pca(Config):
         kept_variance = projection.apply(sample).var(axis=0).sum() / sample.var(axis=0).sum()
         draft.figures["variance_kept"] = float(kept_variance)
 
-    def _check(self, width: int, texts: int) -> None:
+    def check(self, width: int, texts: int) -> None:
         if self.dim > width:
             raise RecipeError(f"pca.dim = {self.dim}: must be at most {width}, the length of the student's vectors")
         if self.sample < self.dim:

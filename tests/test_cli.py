@@ -37,7 +37,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
     path = tmp_path / "texts.txt"
-    path.write_text("\n".join(sentences(150)))
+    path.write_text("\n".join(sentences(300)))
     return path
 
 
@@ -53,7 +53,7 @@ def refusal(result: tuple[int, str, str]) -> str:
 
 def recipe(tmp_path: Path, teacher: Path, extra: str = "") -> Path:
     path = tmp_path / "r.toml"
-    path.write_text(f'[teacher]\nmodel = "{teacher}"\n[texts]\nsource = "texts.txt"\nheldout = 10\n{extra}')
+    path.write_text(f'[teacher]\nmodel = "{teacher}"\n[texts]\nsource = "texts.txt"\nheldout = 20\n{extra}')
     return path
 
 
@@ -78,7 +78,7 @@ def test_missing_text_file(command: Command, tmp_path: Path, tiny: Path) -> None
     ("content", "words"),
     [
         (b"", "empty, holds no text"),
-        (b"Only one sentence.\n", "100"),
+        (b"Only one sentence.\n", "at least 200 are needed"),
         (b"good\n" + b"\xff\xfe bad\n" * 3, "line 2"),
     ],
     ids=["empty", "one sentence", "not UTF-8"],

@@ -1,5 +1,7 @@
 """Memory and load time are of a process that loads this system and nothing else."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +26,12 @@ def test_onnx_needs_less_memory_than_pytorch(artifacts: Callable[..., Path], tin
     # Interpreter, numpy and ONNX Runtime; PyTorch and transformers come on top.
     assert 30e6 < graph["peak_memory_bytes"] < 150e6
     assert torch["peak_memory_bytes"] > graph["peak_memory_bytes"] + 100e6
+
+
+def test_nothing_else_is_loaded_beside_the_system() -> None:
+    code = "import sys, benchmarks.footprint, exporters.session; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "onnx", "pydantic", "scipy", "rich"} & set(done.stdout.split())
 
 
 def test_memory_is_not_the_parents(artifacts: Callable[..., Path]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from conftest import sentences
 
 from compressor.encoder import Encoder
-from compressor.errors import ArtifactError, ProviderError
+from compressor.errors import ArtifactError, ProviderError, TextError
 from compressor.sentence_model import open_model
 from exporters import session
 from exporters.layout import GRAPH
@@ -217,3 +217,8 @@ def test_pytorch_is_not_needed(fp32: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(1, 32) set()"
+
+
+def test_one_text_where_a_list_belongs_is_refused(fp32: Path) -> None:
+    with pytest.raises(TextError, match="^texts: one text was given where a list of texts belongs$"):
+        OnnxEncoder(fp32).encode("the cat sleeps")

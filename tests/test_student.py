@@ -44,9 +44,7 @@ def test_kept_layers_are_the_teachers_in_the_order_given(teacher: SentenceTransf
     student = keep_layers(teacher, layers)
     theirs, ours = transformer_of(teacher).encoder.layer, transformer_of(student).encoder.layer
     assert len(ours) == transformer_of(student).config.num_hidden_layers == len(layers)
-    assert [weights_of(layer).equal(weights_of(theirs[i])) for layer, i in zip(ours, layers, strict=True)] == [
-        True
-    ] * len(layers)
+    assert all(weights_of(layer).equal(weights_of(theirs[i])) for layer, i in zip(ours, layers, strict=True))
     assert len({weights_of(layer).sum().item() for layer in theirs}) == 4  # all different, so order shows
     embeddings = [transformer_of(m).embeddings.word_embeddings.weight for m in (teacher, student)]
     assert embeddings[0].equal(embeddings[1])
@@ -132,10 +130,7 @@ def test_families(family: str, where: str, tmp_path: Path) -> None:
         student.save_pretrained(tmp_path)
         again = type(model).from_pretrained(tmp_path).eval()(**inputs).last_hidden_state
     assert student.config.num_hidden_layers == 2
-    assert [weights_of(layer).equal(kept[i]) for layer, i in zip(find_layers(student)[2], (0, 2), strict=True)] == [
-        True,
-        True,
-    ]
+    assert all(weights_of(layer).equal(kept[i]) for layer, i in zip(find_layers(student)[2], (0, 2), strict=True))
     assert (after - before).abs().max() > 1e-3
     assert torch.equal(again, after)
 

@@ -1,6 +1,7 @@
 """Each kind of folder is known for what it is, and opens as what it is."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_a_folder_is_known_by_what_it_holds(
     with pytest.raises(ModelError) as caught:
         kind_of(tmp_path)
     assert str(caught.value) == f"{tmp_path}: no onnx/model.onnx, no modules.json: nothing that can be run"
+
+
+def test_a_hub_folder_with_every_form_is_the_pytorch_model(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "hub"))
+    alone = System("a", "", "torch", str(folder)).size_bytes
+    for name in ("onnx/model.onnx", "openvino/model.json", "pytorch_model.bin", "tf_model.h5", "README.md"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x" * 1000)
+    assert kind_of(folder) == "torch"
+    assert System("a", "", "torch", str(folder)).size_bytes == alone
+    assert alone == sum(p.stat().st_size for p in tiny.rglob("*") if p.is_file())
 
 
 def test_every_kind_opens_as_an_encoder_of_the_same_vectors(

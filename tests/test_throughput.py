@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now, sleep=lambda _: None))
     return clock
 
 

@@ -83,8 +83,8 @@ def test_they_stay_on_disk(cache: Path) -> None:
 
 
 def test_they_are_computed_once() -> None:
-    first, again = compute(encoder := Counting()), compute(Counting(0))
-    assert encoder.seen == 47
+    first, again = compute(encoder := Counting()), compute(other := Counting())
+    assert (encoder.seen, other.seen) == (47, 0)
     np.testing.assert_array_equal(first, again)
 
 

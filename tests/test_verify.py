@@ -16,7 +16,7 @@ from graphs import draft
 from onnx import numpy_helper
 
 from compressor.agreement import Heldout
-from compressor.errors import GateError
+from compressor.errors import GateError, ModelError
 from compressor.sentence_model import open_model
 from exporters.layout import GRAPH
 from exporters.optimise import Optimise
@@ -173,6 +173,13 @@ def test_a_float_graph_is_no_int8_artifact(home: Path, tiny: Path, heldout: Held
 def test_int8_is_no_fp32_artifact(home: Path, tiny: Path, heldout: Heldout) -> None:
     found = missed(Verify().examine("fp32", home / "int8", tiny, heldout))
     assert {check for check, _ in found} >= {"parity with PyTorch", "padding invariance", "batch invariance"}
+
+
+def test_an_artifact_of_another_model_is_refused(home: Path, make_model: Callable[..., Path], heldout: Heldout) -> None:
+    other = make_model(dense=16)
+    with pytest.raises(ModelError) as caught:
+        Verify().examine("fp32", home / "fp32", other, heldout)
+    assert str(caught.value) == f"{other}: vectors of length 16, those of {home / 'fp32'} have 32; not its student"
 
 
 class WithoutMask(OnnxEncoder):

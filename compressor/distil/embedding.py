@@ -20,12 +20,12 @@ from sentence_transformers.sentence_transformer.losses import MSELoss
 from transformers import PrinterCallback, TrainerCallback
 
 from compressor.artifact import Draft
-from compressor.distil.student import keep_layers
+from compressor.distil.student import check_layers, find_layers, keep_layers
 from compressor.errors import ModelError
 from compressor.machine import bf16_is_fast
 from compressor.progress import track
 from compressor.recipe import Config
-from compressor.sentence_model import TorchEncoder, open_model
+from compressor.sentence_model import TorchEncoder, open_model, transformer_of
 
 
 class Distil(Config):
@@ -49,6 +49,10 @@ class Distil(Config):
     """Steps between two points that an interrupted training goes on from."""
     seed: int = 0
     """Seed of the order of the texts."""
+
+    def check(self, teacher: SentenceTransformer) -> None:
+        """Raise RecipeError if the teacher does not have the layers to keep."""
+        check_layers(self.layers, len(find_layers(transformer_of(teacher))[2]))
 
     def run(
         self,
@@ -179,6 +183,7 @@ class LengthGroupedTrainer(SentenceTransformerTrainer):
 
     def get_batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, *rest: Any, **options: Any) -> Any:
         """Return the batches of an epoch."""
+        options["seed"] = self.args.seed  # sentence-transformers 5 does not hand it on
         return LengthGroupedBatches(dataset, batch_size, self.lengths, drop_last, *rest, **options)
 
 
@@ -211,8 +216,10 @@ def save_student(student: SentenceTransformer, folder: Path, texts: list[str]) -
 def _without_dropout(model: torch.nn.Module) -> None:
     """Turn dropout off: imitation of a fixed target has nothing to regularize."""
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+        # A Dropout has p; fused attention reads a number of the layer that it stands in.
+        for name in ("p", "dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def _lengths(model: SentenceTransformer, texts: list[str]) -> NDArray[np.int64]:
@@ -221,6 +228,6 @@ def _lengths(model: SentenceTransformer, texts: list[str]) -> NDArray[np.int64]:
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    """Return the newest whole checkpoint: a trainer writes its state last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None

@@ -20,7 +20,7 @@ def keep_layers(teacher: SentenceTransformer, layers: tuple[int, ...]) -> Senten
     student = copy.deepcopy(teacher)
     transformer = transformer_of(student)
     parent, name, stack = find_layers(transformer)
-    _check(layers, len(stack))
+    check_layers(layers, len(stack))
     setattr(parent, name, torch.nn.ModuleList(stack[i] for i in layers))
     _state_depth(transformer, layers, len(stack))
     return student
@@ -47,7 +47,8 @@ def _alike(modules: torch.nn.ModuleList) -> bool:
     return len({type(module) for module in modules}) == 1
 
 
-def _check(layers: tuple[int, ...], depth: int) -> None:
+def check_layers(layers: tuple[int, ...], depth: int) -> None:
+    """Raise RecipeError for layers that are out of range, repeated or none."""
     outside = [i for i in layers if not 0 <= i < depth]
     if outside:
         raise RecipeError(f"distil.layers = {list(layers)}: layer {outside[0]} is not in 0..{depth - 1}")
