@@ -296,9 +296,9 @@ def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
         failing(tmp_path / "made", system_error(errno.EIO))
 
 
-def test_json_is_sorted_and_written_in_one_step(tmp_path: Path) -> None:
+def test_json_keeps_its_order_and_is_written_in_one_step(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
-    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1.5,\n    null\n  ],\n  "b": 1\n}\n'
+    assert (tmp_path / "a.json").read_text() == '{\n  "b": 1,\n  "a": [\n    1.5,\n    null\n  ]\n}\n'
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"b": object()})
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": 1, "a": [1.5, None]}

@@ -71,7 +71,9 @@ def cached(tiny: Path, cache: Path, name: str) -> Path:
 
 def test_a_folder(tiny: Path) -> None:
     found = find(str(tiny))
-    assert found == Source(tiny, sha256(tiny / "model.safetensors"), {}, str(tiny), "folder")
+    weights = sha256(tiny / "model.safetensors")
+    assert found == Source(tiny, found.key, {}, str(tiny), "folder", weights)
+    assert found.key != weights
 
 
 def test_a_folder_relative_to_the_recipe(tiny: Path) -> None:
