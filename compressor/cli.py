@@ -34,7 +34,6 @@ TextsOption = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="At most so many texts.", min=1)]
 TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
-DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 from benchmarks.bench import Bench
 from benchmarks.systems import Kind, System, kind_of
 from compressor.artifact import is_artifact, read_manifest, sha256, size_bytes, writing
-from compressor.cli import DEFAULT_TEACHER, Limit, Out, TeacherOption, TextsOption, app, out
+from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, out
 from compressor.corpus import Corpus, Texts
 from compressor.distil.embedding import Distil
 from compressor.errors import ModelError
@@ -19,7 +19,7 @@ from compressor.progress import say
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config
 from compressor.stages import Keyed, Model, stage_key
-from compressor.teacher import check_folder, content_key, find
+from compressor.teacher import DEFAULT, check_folder, content_key, find
 from compressor.vectors import heldout_of, training_vectors
 from exporters.layout import GRAPH
 from exporters.onnx import Export
@@ -37,7 +37,7 @@ StudentOption = Annotated[Path, typer.Option("--student", help="The PyTorch mode
 @with_options(Distil)
 def distil(
     out_: Out,
-    teacher: TeacherOption = DEFAULT_TEACHER,
+    teacher: TeacherOption = DEFAULT,
     texts: TextsOption = None,
     limit: Limit = None,
     *,
@@ -58,7 +58,7 @@ def distil(
 def pca(
     student: ModelArgument,
     out_: Out,
-    teacher: TeacherOption = DEFAULT_TEACHER,
+    teacher: TeacherOption = DEFAULT,
     texts: TextsOption = None,
     limit: Limit = None,
     *,
@@ -111,7 +111,7 @@ def export(model: ModelArgument, out_: Out, *, export: Export, optimise: Optimis
 def verify(
     artifact: ArtifactArgument,
     student: StudentOption,
-    teacher: TeacherOption = DEFAULT_TEACHER,
+    teacher: TeacherOption = DEFAULT,
     texts: TextsOption = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -140,7 +140,7 @@ def verify(
 @with_options(Bench)
 def bench(
     models: Annotated[list[Path], typer.Argument(help="Artifacts or models to measure.", metavar="MODEL...")],
-    teacher: TeacherOption = DEFAULT_TEACHER,
+    teacher: TeacherOption = DEFAULT,
     texts: TextsOption = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,

@@ -204,7 +204,10 @@ def test_ctrl_c_in_training_stops_cleanly_and_the_same_command_goes_on(home: Pat
     command = [str(program), "run", "tiny.toml", "--runs", str(tmp_path), *words]
     environment = os.environ | {"COMPRESSOR_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"}
 
-    first = subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True)
+    def hear() -> None:  # a shell's background job hands on a Ctrl-C that is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    first = subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "stopped").glob(".distil-checkpoints-*/checkpoint-*/trainer_state.json")):
         assert first.poll() is None, first.stderr and first.stderr.read()
