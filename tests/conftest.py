@@ -37,17 +37,23 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     return list(made)
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Return a WordPiece tokenizer of the words above, letters and special tokens."""
+def word_pieces(special: list[str], unknown: str) -> Tokenizer:
+    """Return a WordPiece tokenizer of the special tokens, the words above and letters, ids in that order."""
     letters = [chr(c) for c in range(97, 123)] + [f"##{chr(c)}" for c in range(97, 123)]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL, *WORDS, *letters]))}
-    tokens = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*special, *WORDS, *letters]))}
+    tokens = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
     tokens.normalizer = normalizers.BertNormalizer()
     tokens.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokens
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Return BERT's kind of tokenizer."""
+    tokens = word_pieces(SPECIAL, "[UNK]")
     tokens.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+        special_tokens=[(name, SPECIAL.index(name)) for name in ("[CLS]", "[SEP]")],
     )
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
     return PreTrainedTokenizerFast(

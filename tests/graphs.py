@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import WORDS
+from conftest import word_pieces
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from compressor.artifact import Draft
@@ -47,11 +47,7 @@ _SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 def words(max_length: int | None = 64) -> PreTrainedTokenizerFast:
     """Return a WordPiece tokenizer whose padding has id 1, as RoBERTa's has, and that knows no token types."""
-    letters = [chr(c) for c in range(97, 123)] + [f"##{chr(c)}" for c in range(97, 123)]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*_SPECIAL, *WORDS, *letters]))}
-    tokens = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>"))
-    tokens.normalizer = normalizers.BertNormalizer()
-    tokens.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokens = word_pieces(_SPECIAL, "<unk>")
     tokens.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
