@@ -1,126 +1,203 @@
-"""Teacher vectors: computed once, kept in a memory-mapped file, continued where an interrupted run stopped."""
+"""Teacher vectors in shards: computed once, kept on disk by the hash of what they are of, whatever the recipe."""
 
-import json
 import os
-import shutil
+import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.agreement import Heldout
-from compressor.artifact import key_of, write_json
+from compressor.artifact import key_of
+from compressor.bulk import BulkEncoder
+from compressor.cache import cache_folder, partial, remove_leftovers
 from compressor.corpus import Corpus
-from compressor.encoder import Encoder
-from compressor.errors import storage
+from compressor.encoder import Vectors
+from compressor.errors import ArtifactError, RecipeError, storage
 from compressor.machine import bf16_is_fast
 from compressor.progress import track
-from compressor.sentence_model import Precision, TorchEncoder
-from compressor.stages import Workspace
+from compressor.sentence_model import Precision
 from compressor.teacher import Source
+from compressor.textstore import digest_of
 
-_CHUNK = 4096  # texts encoded between two points that an interrupted run can go on from
-_BLOCK_BYTES = 1 << 24
+SHARD_TEXTS = 16_384
+STALL_SECONDS = 3600.0
+"""How long a process waits for the next shard of another process before it gives up."""
+
+_POLL_SECONDS = 0.5
+_FORM = "bulk 1"  # changes when the same texts would get other vectors
+_BLOCK_BYTES = 1 << 22
+_MARK = b"crc32"  # after the numbers; then the checksum, 4 bytes, little-endian
 
 
-def cache_folder() -> Path:
-    """Return where computed vectors are kept: $COMPRESSOR_CACHE, else ~/.cache/compressor."""
-    return Path(os.environ.get("COMPRESSOR_CACHE", "~/.cache/compressor")).expanduser()
+@dataclass(frozen=True)
+class VectorStore:
+    """Vectors on disk, float16 in shards, read as float32; half precision moves a unit vector by less than 1e-3."""
+
+    paths: list[Path]
+    count: int
+    dim: int
+    _maps: dict[int, NDArray[np.float16]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.count, self.dim
+
+    def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.integer[Any]]) -> Vectors:
+        """Return rows as float32 [n, dim], in the order asked for; IndexError beyond the last."""
+        wanted = np.arange(*rows.indices(self.count)) if isinstance(rows, slice) else np.asarray(rows)
+        if wanted.size and wanted.dtype.kind not in "iu":
+            raise IndexError(f"rows are given by whole numbers, not by {wanted.dtype}")
+        if wanted.size and not -self.count <= wanted.min() <= wanted.max() < self.count:
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()}: there are {self.count}")
+        wanted = wanted.astype(np.int64)
+        shards, offsets = np.divmod(np.where(wanted < 0, wanted + self.count, wanted), SHARD_TEXTS)
+        vectors = np.empty((len(wanted), self.dim), np.float32)
+        for shard in np.unique(shards):
+            there = shards == shard
+            vectors[there] = self._shard(int(shard))[offsets[there]]
+        return vectors
+
+    def _shard(self, index: int) -> NDArray[np.float16]:
+        if index not in self._maps:
+            self._maps[index] = np.lib.format.open_memmap(self.paths[index], mode="r")
+        return self._maps[index]
 
 
-def teacher_vectors(
-    encoder: Encoder,
-    texts: Sequence[str],
-    identity: Sequence[str],
-    batch_size: int = 64,
-) -> NDArray[np.float16]:
-    """Return the vectors of ``texts``, float16 [len(texts), dim], as a read-only memory map.
+def vectors_of(teacher: Source, texts: Sequence[str], precision: Precision) -> VectorStore:
+    """Return the teacher's vectors of ``texts``; shards that are not kept whole are computed.
 
-    ``identity`` names all that the vectors depend on (weights, precision, length limit, texts); the same
-    identity is served from disk. Half precision moves a unit vector by less than 1e-3 of its length.
+    A shard is named by the hash of teacher, precision and its texts, so every recipe with the same texts
+    at the same places is served from it. Under torchrun (RANK, WORLD_SIZE) each process computes its part
+    and waits for the others' shards; ArtifactError where none comes for STALL_SECONDS.
     """
-    path = _path(identity)
-    if _kept(path, len(texts)) is None:
-        with storage(path.parent), Workspace(path.with_suffix(".partial")).lock():
-            _compute(encoder, texts, path, batch_size)
-    return np.lib.format.open_memmap(path, mode="r")
+    starts = range(0, len(texts), SHARD_TEXTS)
+    folder = cache_folder() / "vectors"
+    names = [_name(teacher, precision, texts, start) for start in starts]
+    shards = [
+        Shard(folder / name, min(SHARD_TEXTS, len(texts) - start)) for name, start in zip(names, starts, strict=True)
+    ]
+    rank, world = _place()
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        missing = [i for i, shard in enumerate(shards) if not shard.is_sound()]
+        mine = [i for i in missing if i % world == rank]
+        _compute(teacher, texts, precision, {starts[i]: shards[i] for i in mine})
+        _wait({i: shards[i] for i in missing if i % world != rank}, world)
+    return VectorStore([shard.path for shard in shards], len(texts), shards[0].dim() if shards else 0)
 
 
-def _path(identity: Sequence[str]) -> Path:
-    return cache_folder() / "vectors" / f"{key_of(*identity)}.npy"
-
-
-def training_vectors(teacher: Source, corpus: Corpus) -> NDArray[np.float16]:
+def training_vectors(teacher: Source, corpus: Corpus) -> VectorStore:
     """Return the teacher's vectors of the training texts, computed in bf16 where the CPU has it."""
-    precision: Precision = "bf16" if bf16_is_fast() else "fp32"
-    return _of(teacher, corpus.train, precision, corpus.fingerprint, "train")
+    return vectors_of(teacher, corpus.train, "bf16" if bf16_is_fast() else "fp32")
 
 
 def heldout_of(teacher: Source, corpus: Corpus) -> Heldout:
     """Return the held-out texts with the teacher's vectors, computed in fp32: all agreement is measured on them."""
-    vectors = _of(teacher, corpus.heldout, "fp32", corpus.fingerprint, "heldout")
-    return Heldout(corpus.heldout, vectors.astype(np.float32))
+    return Heldout(corpus.heldout, vectors_of(teacher, corpus.heldout, "fp32")[:])
 
 
-def _of(teacher: Source, texts: Sequence[str], precision: Precision, *identity: str) -> NDArray[np.float16]:
-    names = [teacher.key, precision, *identity]
-    kept = _kept(_path(names), len(texts))
-    return teacher_vectors(TorchEncoder.load(teacher.folder, precision), texts, names) if kept is None else kept
+@dataclass(frozen=True)
+class Shard:
+    """One file of vectors: an .npy of float16 [count, dim], and after its numbers their checksum."""
+
+    path: Path
+    count: int
+
+    def dim(self) -> int:
+        with self.path.open("rb") as file:
+            return _header(file)[1]
+
+    def write(self, vectors: NDArray[np.float16]) -> None:
+        """Write the file in one rename: it is there whole or not at all, also after a kill."""
+        draft = partial(self.path)
+        try:
+            with draft.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(vectors))
+                file.write(numbers := np.ascontiguousarray(vectors).tobytes())
+                file.write(_MARK + zlib.crc32(numbers).to_bytes(4, "little"))
+            os.replace(draft, self.path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def is_sound(self) -> bool:
+        """Whether the file is there, of the right length, and its numbers have the checksum after them."""
+        try:
+            with self.path.open("rb") as file:
+                count, dim = _header(file)
+                size, left = file.tell() + 2 * count * dim + len(_MARK) + 4, 2 * count * dim
+                if count != self.count or os.fstat(file.fileno()).st_size != size:
+                    return False
+                check = 0
+                while left:
+                    block = file.read(min(left, _BLOCK_BYTES))
+                    check, left = zlib.crc32(block, check), left - len(block)
+                return file.read() == _MARK + check.to_bytes(4, "little")
+        except (OSError, ValueError):
+            return False
 
 
-def _kept(path: Path, count: int) -> NDArray[np.float16] | None:
-    """Open the vectors kept in ``path``; none if they are not there, or not ``count`` whole ones."""
-    try:
-        rows = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError):
-        return None
-    return rows if rows.dtype == np.float16 and rows.ndim == 2 and len(rows) == count else None
+def _header(file: BinaryIO) -> tuple[int, int]:
+    """Read an .npy header and return its shape; ValueError for anything but float16 [count, dim]."""
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("not version 1.0")
+    shape, fortran_order, kind = np.lib.format.read_array_header_1_0(file)
+    if len(shape) != 2 or fortran_order or kind != np.float16:
+        raise ValueError(f"{kind} {shape}")
+    return int(shape[0]), int(shape[1])
 
 
-def _compute(encoder: Encoder, texts: Sequence[str], path: Path, batch_size: int) -> None:
-    """Write ``path``; what is done so far, and its checksum, lie in a folder beside it."""
-    folder = path.with_suffix(".partial")
-    partial, marker = folder / "rows.npy", folder / "done.json"
-    done, check = _done(partial, marker, (len(texts), encoder.dim))
-    if not done:
-        _allocate(partial, (len(texts), encoder.dim))
-    rows = np.lib.format.open_memmap(partial, mode="r+")
-    with track("teacher vectors", len(texts)) as advance:
-        advance(done)
-        for start in range(done, len(texts), _CHUNK):
-            chunk = encoder.encode(texts[start : start + _CHUNK], batch_size=batch_size).astype(np.float16)
-            rows[start : start + len(chunk)] = chunk
-            rows.flush()
-            check = zlib.crc32(chunk.tobytes(), check)
-            write_json(marker, {"texts": start + len(chunk), "crc32": check})
-            advance(len(chunk))
-    del rows
-    os.replace(partial, path)
-    shutil.rmtree(folder, ignore_errors=True)
+def _name(teacher: Source, precision: Precision, texts: Sequence[str], start: int) -> str:
+    return f"{key_of(_FORM, teacher.key, precision, digest_of(texts, start, start + SHARD_TEXTS).hex())}.npy"
 
 
-def _done(partial: Path, marker: Path, shape: tuple[int, int]) -> tuple[int, int]:
-    """Return how many rows an interrupted run left, and their checksum; 0, 0 if they are not as it left them."""
-    try:
-        left = json.loads(marker.read_text(encoding="utf-8"))
-        rows = np.lib.format.open_memmap(partial, mode="r")
-        done, check = int(left["texts"]), int(left["crc32"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return 0, 0
-    sound = rows.shape == shape and rows.dtype == np.float16 and zlib.crc32(rows[:done].tobytes()) == check
-    return (done, check) if sound else (0, 0)
+def _compute(teacher: Source, texts: Sequence[str], precision: Precision, shards: dict[int, Shard]) -> None:
+    """Compute shards, given by where their texts start; one that another run finishes meanwhile is left as it is."""
+    if not shards:
+        return
+    encoder = BulkEncoder.load(teacher.folder, precision)
+    with track("teacher vectors", sum(shard.count for shard in shards.values())) as advance:
+        for start, shard in shards.items():
+            if not shard.is_sound():
+                shard.write(encoder.encode(texts[start : start + shard.count]).astype(np.float16))
+            advance(shard.count)
 
 
-def _allocate(partial: Path, shape: tuple[int, int]) -> None:
-    """Write a file of zeros: a memory map of a file that the disk has no room for ends in SIGBUS, not in an error."""
-    total = 2 * shape[0] * shape[1]
-    try:
-        with partial.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-            for start in range(0, total, _BLOCK_BYTES):
-                file.write(bytes(min(_BLOCK_BYTES, total - start)))
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+def _wait(shards: dict[int, Shard], world: int) -> None:
+    """Look for the shards of the other processes until all are there."""
+    since = time.monotonic()
+    while shards:
+        left = {i: shard for i, shard in shards.items() if not shard.is_sound()}
+        now = time.monotonic()
+        if len(left) < len(shards):
+            shards, since = left, now
+        elif now - since > STALL_SECONDS:
+            first, shard = next(iter(left.items()))
+            raise ArtifactError(
+                f"{shard.path}: shard {first} of the teacher's vectors is due from the process of rank {first % world}"
+                f" and did not come in {STALL_SECONDS:g} s"
+            )
+        else:
+            time.sleep(_POLL_SECONDS)
+
+
+def _place() -> tuple[int, int]:
+    """Return this process's number and how many there are, as torchrun tells them."""
+    places = []
+    for name, default, least in (("RANK", "0", 0), ("WORLD_SIZE", "1", 1)):
+        text = os.environ.get(name, default)
+        if not text.isdecimal() or int(text) < least:
+            raise RecipeError(f"environment variable {name} = {text}: must be a whole number from {least}")
+        places.append(int(text))
+    rank, world = places
+    if rank >= world:
+        raise RecipeError(f"environment variable RANK = {rank}: must be less than WORLD_SIZE = {world}")
+    return rank, world

@@ -1,15 +1,24 @@
 """Texts are cleaned, counted and split the same way every time; what cannot be read is refused."""
 
 import gzip
-import sys
-import types
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
+from compressor import mixing, reading
+from compressor.cache import cache_folder
 from compressor.corpus import MIN_TEXTS, Corpus, Texts
 from compressor.errors import RecipeError, TextError
+from compressor.textstore import TextStore
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path / "cache"))
+
 
 NUMBERED = [f"Sentence number {i} stands here." for i in range(1000)]
 
@@ -36,20 +45,21 @@ def test_cleaning_collapses_whitespace_and_counts_what_it_drops(tmp_path: Path) 
         "\ufeff  Sentence number\t0   stands here. ",
         "",
         " \u00a0 ",
+        "-- * --",
         NUMBERED[1],
         *NUMBERED,
         "Naïve façade.",
     ]
     corpus = load(tmp_path, dirty)
-    assert corpus.dropped == {"empty": 2, "duplicate": 2}
-    assert sorted(corpus.train + corpus.heldout) == sorted([*NUMBERED, "Naïve façade."])
+    assert corpus.dropped == {"empty": 2, "wordless": 1, "duplicate": 2}
+    assert sorted([*corpus.train, *corpus.heldout]) == sorted([*NUMBERED, "Naïve façade."])
 
 
 def test_only_line_feeds_end_a_text(tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_bytes("\r\n".join(["One\u2028two\x85three.", *NUMBERED]).encode())
     corpus = Texts(source=str(path)).load()
-    assert "One two three." in corpus.train + corpus.heldout
+    assert "One two three." in [*corpus.train, *corpus.heldout]
     assert len(corpus.train) + len(corpus.heldout) == 1001
 
 
@@ -58,33 +68,138 @@ def test_at_most_a_tenth_is_held_out(tmp_path: Path, wanted: int, taken: int) ->
     corpus = load(tmp_path, heldout=wanted)
     assert (len(corpus.heldout), len(corpus.train)) == (taken, 1000 - taken)
     assert not set(corpus.heldout) & set(corpus.train)
-    assert corpus.train == [text for text in NUMBERED if text in set(corpus.train)]
-    assert corpus.heldout == [text for text in NUMBERED if text in set(corpus.heldout)]
-    assert corpus.heldout != NUMBERED[:taken]
+    every = load(tmp_path, heldout=100)
+    assert corpus.train[: len(every.train)] == list(every.train)
+    assert corpus.heldout == every.heldout[100 - taken :]
+    assert list(corpus.train[:20]) != NUMBERED[:20]
 
 
-def test_limit_chooses_by_seed_and_keeps_order(tmp_path: Path) -> None:
-    few, more, other = (load(tmp_path, limit=n, seed=s) for n, s in [(200, 0), (300, 0), (200, 1)])
-    chosen = [set(corpus.train + corpus.heldout) for corpus in (few, more, other)]
-    assert [len(texts) for texts in chosen] == [200, 300, 200]
-    assert chosen[0] < chosen[1]
-    assert len(chosen[0] & chosen[2]) < 80  # 40 expected of two independent choices
-    assert few.train == sorted(few.train, key=NUMBERED.index)
-    assert load(tmp_path, limit=5000).train == load(tmp_path).train
+def test_a_smaller_limit_is_a_prefix_of_a_larger_one(tmp_path: Path) -> None:
+    corpora = [load(tmp_path, limit=n, heldout=30) for n in (200, 300, 700, 5000)]
+    assert [len(c.train) + len(c.heldout) for c in corpora] == [200, 300, 700, 1000]
+    for less, more in pairwise(corpora):
+        assert list(less.train) == more.train[: len(less.train)]
+        assert less.heldout == more.heldout[-len(less.heldout) :]
+        assert not set(less.train) & set(more.heldout)
+    assert list(corpora[-1].train) == list(load(tmp_path, heldout=30).train)
 
 
-def test_fingerprint_depends_on_texts_order_and_split(tmp_path: Path) -> None:
+def test_the_seed_decides_which_texts_are_chosen(tmp_path: Path) -> None:
+    one, other = (set(load(tmp_path, limit=200, seed=seed).train) for seed in (0, 1))
+    assert len(one & other) < 80  # 32 expected of two independent choices
+
+
+def test_a_second_load_opens_what_the_first_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(tmp_path, limit=500)
+    monkeypatch.setattr(mixing, "mix", None)
+    assert load(tmp_path / "elsewhere", limit=500).fingerprint == first.fingerprint
+    other = load(tmp_path, limit=400, heldout=20)
+    assert isinstance(other.train, TextStore)
+    assert other.train.folder == first.train.folder  # type: ignore[attr-defined]
+    with pytest.raises(TypeError):  # which it would have to mix
+        load(tmp_path, seed=1)
+    with pytest.raises(TypeError):
+        load(tmp_path, NUMBERED[1:])
+
+
+def test_what_is_refused_is_not_kept(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "3 distinct texts" in fault(Texts(source=str(write(tmp_path / "few.txt", ["a", "b", "c"]))))
+    left = [path for path in cache_folder().glob("texts/.*")]
+    assert not left
+
+
+def test_of_a_long_file_the_time_of_its_last_change_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_HASHED_BYTES", 1)
+    monkeypatch.setattr(reading, "sha256", None)
+    first = load(tmp_path)
+    path = tmp_path / "texts.txt"
+    assert Texts(source=str(path)).load().train.folder == first.train.folder  # type: ignore[attr-defined]
+    changed = [text.replace("stands", "sleeps") for text in NUMBERED]
+    assert "sleeps" in load(tmp_path, changed).train[0]
+
+
+def test_fingerprint_depends_on_texts_seed_and_split(tmp_path: Path) -> None:
     seen = {
         load(tmp_path).fingerprint,
         load(tmp_path, seed=1).fingerprint,
         load(tmp_path, heldout=50).fingerprint,
-        load(tmp_path, NUMBERED[::-1]).fingerprint,
+        load(tmp_path, limit=900).fingerprint,
         load(tmp_path, NUMBERED[:-1]).fingerprint,
     }
     assert len(seen) == 5
-    assert load(tmp_path / "elsewhere").fingerprint in seen
-    # pinned: a changed split or hash would make recorded corpora look new
-    assert load(tmp_path).fingerprint.startswith("ffa55b1cad10ca01")
+    assert load(tmp_path / "elsewhere", NUMBERED[::-1]).fingerprint in seen  # a file's order does not count
+    # pinned: a changed order or hash would make recorded corpora look new
+    assert load(tmp_path).fingerprint.startswith("b773fec35480e3bc")
+
+
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Write 1000 texts and 500 others."""
+    write(tmp_path / "one.txt", NUMBERED)
+    write(tmp_path / "two.txt", [f"Other text {i}." for i in range(500)])
+    return ("one.txt", "two.txt")
+
+
+def test_several_sources_are_all_taken(tmp_path: Path) -> None:
+    corpus = Texts(source=(*files(tmp_path), "one.txt"), heldout=100).load(tmp_path)
+    assert sorted([*corpus.train, *corpus.heldout]) == sorted([*NUMBERED, *(f"Other text {i}." for i in range(500))])
+    assert corpus.facts() == {
+        "source": "one.txt, two.txt, one.txt",
+        "count": 1500,
+        "heldout": 100,
+        "fingerprint": corpus.fingerprint,
+        "dropped": {"empty": 0, "wordless": 0, "duplicate": 1000},
+        "per_source": {"one.txt": 1000, "two.txt": 500},
+    }
+    assert "per_source" not in Texts(source="one.txt").load(tmp_path).facts()
+    others = sum(text.startswith("Other") for text in corpus.heldout)
+    assert 15 < others < 52  # 33 expected
+
+
+def test_weights_are_exact_in_training_and_held_out_texts(tmp_path: Path) -> None:
+    texts = Texts(source=files(tmp_path), weights=(1.0, 4.0), heldout=50)
+    corpus = texts.load(tmp_path)
+    assert corpus.per_source == {"one.txt": 125, "two.txt": 500}
+    assert corpus.dropped["surplus"] == 875
+    for part in (corpus.train, corpus.heldout, corpus.train[:100]):
+        others = sum(text.startswith("Other") for text in part)
+        assert abs(others - 0.8 * len(part)) < 1
+    smaller = texts.model_copy(update={"limit": 300}).load(tmp_path)
+    assert list(smaller.train) == corpus.train[: len(smaller.train)]
+    assert smaller.per_source == {"one.txt": 60, "two.txt": 240}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"source": ["a.txt", "b.txt"], "weights": [1.0]},
+            "texts: weights = [1.0]: 1 weights for 2 sources; one a source is needed",
+        ),
+        ({"weights": [1.0, 2.0]}, "texts: weights = [1.0, 2.0]: 2 weights for 1 sources; one a source is needed"),
+        (
+            {"source": ["a.txt", "b.txt"], "weights": [1.0, 0.0]},
+            "texts: weights.1 = 0.0: input should be greater than 0",
+        ),
+    ],
+)
+def test_weights_that_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Texts.read(fields, "texts")
+    assert str(caught.value) == message
+
+
+def test_an_empty_list_of_sources_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"^texts: source = \[\]: .*at least 1 item"):
+        Texts.read({"source": []}, "texts")
+
+
+def test_a_source_of_several_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    one, _ = files(tmp_path)
+    assert fault(Texts(source=(one, "no.txt")), tmp_path) == f"{tmp_path}/no.txt: no such file"
+    write(tmp_path / "empty.txt", [])
+    message = fault(Texts(source=(one, "empty.txt"), weights=(1.0, 1.0)), tmp_path)
+    assert message == "empty.txt: no text of its own to mix in"
 
 
 def test_gzip_and_plain_are_the_same_corpus_and_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
@@ -167,27 +282,22 @@ def test_ranges_are_checked_when_the_recipe_is_read(field: str, value: int, leas
     assert str(caught.value) == expected
 
 
-class Rows(dict[str, list[str | None]]):
-    """A data set of three columns, as far as texts look at one."""
-
-    features = {
-        name: types.SimpleNamespace(dtype=kind)
-        for name, kind in [("id", "int64"), ("anchor", "string"), ("answer", "large_string")]
-    }
-
-
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Stand in for ``datasets``; the list holds what was asked for."""
+    """Serve data sets from memory; the list holds what was asked for."""
     calls: list[tuple[Any, ...]] = []
 
-    def load_dataset(name: str, config: str | None, split: str) -> Rows:
+    def load_dataset(name: str, config: str | None, split: str) -> datasets.Dataset:
         calls.append((name, config, split))
         if name == "no/such":
             raise ConnectionError("could not reach\nthe hub")
-        return Rows(id=[], anchor=[*NUMBERED, None], answer=[text.upper() for text in NUMBERED])
+        numbers = list(range(1001))
+        if name == "no/text":
+            return datasets.Dataset.from_dict({"id": numbers})
+        answers = [text.upper() for text in [*NUMBERED, "one more"]]
+        return datasets.Dataset.from_dict({"id": numbers, "anchor": [*NUMBERED, None], "answer": answers})
 
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return calls
 
 
@@ -195,9 +305,17 @@ def test_data_sets_give_their_first_text_column_or_the_named_one(asked: list[tup
     first = Texts(source="org/name", split="dev").load()
     named = Texts(source="org/name:pair", column="answer").load()
     assert asked == [("org/name", None, "dev"), ("org/name", "pair", "train")]
-    assert first.dropped == {"empty": 1, "duplicate": 0}
+    assert first.dropped == {"empty": 1, "wordless": 0, "duplicate": 0}
+    assert (len(first.train), len(first.heldout)) == (900, 100)
     assert first.train[0].startswith("Sentence number")
-    assert named.train[0].startswith("SENTENCE NUMBER")
+    assert named.train[0].startswith(("SENTENCE NUMBER", "ONE MORE"))
+
+
+def test_a_data_set_and_a_file_may_be_mixed(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    _, two = files(tmp_path)
+    corpus = Texts(source=("org/name", two), column="answer", weights=(1.0, 1.0)).load(tmp_path)
+    assert corpus.per_source == {"org/name": 501, two: 500}  # the 1002nd turn is the file's
+    assert asked == [("org/name", None, "train")]
 
 
 @pytest.mark.parametrize(
@@ -214,9 +332,8 @@ def test_data_sets_that_are_refused(asked: list[Any], fields: dict[str, Any], me
     assert fault(Texts(**fields)) == message
 
 
-def test_a_data_set_without_text_is_refused(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Rows, "features", {"id": types.SimpleNamespace(dtype="int64")})
-    assert fault(Texts(source="a/b")) == "a/b: no text column; there are: id"
+def test_a_data_set_without_text_is_refused(asked: list[Any]) -> None:
+    assert fault(Texts(source="no/text")) == "no/text: no text column; there are: id"
 
 
 def test_this_environment_gives_texts_at_once() -> None:

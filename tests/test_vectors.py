@@ -1,201 +1,300 @@
-"""The teacher's vectors are computed once, go on where they stopped, and are believed only while whole."""
+"""The teacher's vectors are computed once a shard, whatever the recipe, and are believed only while whole."""
 
 import errno
 import json
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import sentences
+from conftest import build, sentences
 
 from compressor import vectors
-from compressor.corpus import Corpus
+from compressor.bulk import BulkEncoder
+from compressor.corpus import Corpus, Texts
 from compressor.encoder import Vectors
-from compressor.errors import ArtifactError, StorageError
+from compressor.errors import ArtifactError, RecipeError, StorageError
 from compressor.sentence_model import TorchEncoder
-from compressor.stages import Workspace
 from compressor.teacher import Source, find
-from compressor.vectors import heldout_of, teacher_vectors, training_vectors
+from compressor.vectors import VectorStore, heldout_of, training_vectors, vectors_of
 
-TEXTS = [f"text {i}" for i in range(47)]
-CHUNK = 10
-IDENTITY = ["weights", "fp32", "texts"]
-
-
-class Counting:
-    """An encoder of known vectors that counts its texts, and stops after ``chunks`` calls."""
-
-    dim, max_length = 6, 8
-
-    def __init__(self, chunks: int = 99) -> None:
-        self.chunks, self.seen = chunks, 0
-
-    def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
-        if not self.chunks:
-            raise KeyboardInterrupt
-        self.chunks -= 1
-        self.seen += len(texts)
-        return np.concatenate([expected(text) for text in texts])
-
-
-def expected(text: str) -> Vectors:
-    vector = np.random.default_rng(sum(map(ord, text))).normal(size=(1, 6))
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
-
-
-EXPECTED = np.concatenate([expected(text) for text in TEXTS])
+TEXTS = sentences(47)
+SHARD = 10
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(vectors, "_CHUNK", CHUNK)
+    monkeypatch.setattr(vectors, "SHARD_TEXTS", SHARD)
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache" / "vectors"
 
 
-def compute(encoder: Any, texts: Sequence[str] = TEXTS, identity: Sequence[str] = IDENTITY) -> Any:
-    return teacher_vectors(encoder, texts, identity)
+@pytest.fixture
+def source(tiny: Path) -> Source:
+    return find(str(tiny))
 
 
-def interrupted(chunks: int) -> Path:
-    """Stop after some chunks and return the folder of what is done."""
-    with pytest.raises(KeyboardInterrupt):
-        compute(Counting(chunks))
-    (partial,) = vectors.cache_folder().glob("vectors/*.partial")
-    return partial
+@pytest.fixture
+def exact(tiny: Path) -> Vectors:
+    """Return the vectors of TEXTS by sentence-transformers' own ``encode``."""
+    return TorchEncoder.load(tiny).encode(TEXTS)
 
 
-def test_vectors_are_the_encoders_in_half_precision() -> None:
-    kept = compute(Counting())
-    assert (kept.dtype, kept.shape) == (np.float16, (47, 6))
-    assert 0 < np.abs(kept.astype(np.float32) - EXPECTED).max() < 5e-4
-    np.testing.assert_array_equal(kept, EXPECTED.astype(np.float16))
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by the number of texts of every call of the encoder."""
+    counts: list[int] = []
+    encode = BulkEncoder.encode
+
+    def counted(self: BulkEncoder, texts: list[str]) -> Vectors:
+        counts.append(len(texts))
+        return encode(self, texts)
+
+    monkeypatch.setattr(BulkEncoder, "encode", counted)
+    return counts
 
 
-def test_they_stay_on_disk(cache: Path) -> None:
-    kept = compute(Counting())
-    assert isinstance(kept, np.memmap)
-    assert not kept.flags.writeable
-    assert [path.suffix for path in cache.iterdir()] == [".npy"]
-    assert Path(kept.filename).parent == cache
+def compute(source: Source, texts: list[str] = TEXTS) -> VectorStore:
+    return vectors_of(source, texts, "fp32")
 
 
-def test_they_are_computed_once() -> None:
-    first, again = compute(encoder := Counting()), compute(other := Counting())
-    assert (encoder.seen, other.seen) == (47, 0)
-    np.testing.assert_array_equal(first, again)
+def times(cache: Path) -> dict[str, int]:
+    """Return when each shard was written."""
+    return {path.name: path.stat().st_mtime_ns for path in cache.glob("*.npy")}
 
 
-def test_another_identity_is_computed_anew(cache: Path) -> None:
-    compute(Counting())
-    for identity in (["other", "fp32", "texts"], ["weights", "bf16", "texts"], ["weights", "fp32"]):
-        compute(encoder := Counting(), identity=identity)
-        assert encoder.seen == 47
-    assert len(list(cache.iterdir())) == 4
+def test_vectors_are_the_encoders_in_half_precision(source: Source, exact: Vectors) -> None:
+    kept = compute(source)
+    assert (len(kept), kept.shape, kept.dim) == (47, (47, 32), 32)
+    every = kept[:]
+    assert every.dtype == np.float32
+    assert 0 < np.abs(every - exact).max() < 5e-4
+    assert np.array_equal(every, every.astype(np.float16))
 
 
-@pytest.mark.parametrize("chunks", [1, 3, 4])
-def test_an_interrupted_computation_goes_on(cache: Path, chunks: int) -> None:
-    interrupted(chunks)
-    assert not list(cache.glob("*.npy"))
-    kept = compute(encoder := Counting())
-    assert encoder.seen == 47 - chunks * CHUNK
-    np.testing.assert_array_equal(kept, EXPECTED.astype(np.float16))
-    assert [path.suffix for path in cache.iterdir()] == [".npy"]
+def test_rows_come_in_the_order_asked_for(source: Source) -> None:
+    kept = compute(source)
+    every = kept[:]
+    for rows in (np.array([46, 0, 9, 10, 10, -1]), [3], np.arange(47, dtype=np.int32)[::-1], []):
+        np.testing.assert_array_equal(kept[rows], every[np.asarray(rows, np.int64)])
+    for part in (slice(8, 12), slice(-3, None), slice(None, None, 7), slice(5, 5), slice(40, 99)):
+        np.testing.assert_array_equal(kept[part], every[part])
+    for wrong in ([47], [-48], [0.5], every[:, 0] > 0):
+        with pytest.raises(IndexError):
+            kept[wrong]
 
 
-def test_it_may_be_interrupted_again() -> None:
-    interrupted(1)
-    interrupted(2)
-    compute(encoder := Counting())
-    assert encoder.seen == 47 - 3 * CHUNK
+def test_they_stay_on_disk_and_are_opened_when_asked_for(source: Source, cache: Path) -> None:
+    kept = compute(source)
+    assert [path.parent for path in kept.paths] == [cache] * 5
+    assert not kept._maps
+    kept[[12, 15]]
+    assert list(kept._maps) == [1]
+    assert isinstance(kept._maps[1], np.memmap)
+    assert not kept._maps[1].flags.writeable
+    whole = [np.load(path) for path in kept.paths]  # plain .npy files, for anyone
+    assert [rows.shape for rows in whole] == [(10, 32)] * 4 + [(7, 32)]
+    assert {rows.dtype for rows in whole} == {np.dtype(np.float16)}
 
 
-def test_before_the_first_chunk_nothing_is_kept() -> None:
-    interrupted(0)
-    compute(encoder := Counting())
-    assert encoder.seen == 47
+def test_they_are_computed_once(source: Source, seen: list[int], cache: Path) -> None:
+    first, written = compute(source)[:], times(cache)
+    np.testing.assert_array_equal(compute(source)[:], first)
+    assert (seen, times(cache)) == ([10, 10, 10, 10, 7], written)
 
 
-@pytest.mark.parametrize("damage", ["bit", "truncated", "empty", "garbage", "gone", "shape", "type"])
-def test_damaged_rows_are_computed_again(damage: str) -> None:
-    rows = interrupted(3) / "rows.npy"
-    content = bytearray(rows.read_bytes())
-    if damage == "bit":
-        content[128 + 2 * 6 * 5] ^= 1
-    if damage in ("bit", "truncated", "empty", "garbage"):
-        cut = {"truncated": 200, "empty": 0}.get(damage, len(content))
-        rows.write_bytes(b"garbage" * 100 if damage == "garbage" else bytes(content[:cut]))
-    elif damage == "gone":
-        rows.unlink()
-    else:
-        wrong = EXPECTED[:40] if damage == "shape" else EXPECTED
-        np.save(rows, wrong.astype(np.float16 if damage == "shape" else np.float32))
-    kept = compute(encoder := Counting())
-    assert encoder.seen == 47
-    np.testing.assert_array_equal(kept, EXPECTED.astype(np.float16))
+def test_another_recipe_with_another_limit_takes_the_shards_it_shares(
+    source: Source, seen: list[int], cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(sentences(400)))
+    large, small = (Texts(source=str(path), limit=limit).load() for limit in (300, 256))
+    first = training_vectors(source, large)
+    assert sum(seen) == len(large.train) == 270
+    written = times(cache)
+    seen.clear()
+    again = training_vectors(source, small)
+    assert seen == [1]  # of 231 texts, 23 shards are there
+    assert {name: at for name, at in times(cache).items() if name in written} == written
+    np.testing.assert_array_equal(again[:230], first[:230])
+    assert again.paths[:23] == first.paths[:23]
+
+
+def test_another_teacher_precision_or_text_is_computed_anew(source: Source, seen: list[int], tmp_path: Path) -> None:
+    compute(source)
+    compute(find(str(build(tmp_path / "other", seed=1))))
+    vectors_of(source, TEXTS, "bf16")
+    assert sum(seen) == 3 * 47
+    seen.clear()
+    compute(source, [*TEXTS[:15], "the dog", *TEXTS[16:]])
+    assert seen == [10]
 
 
 @pytest.mark.parametrize(
-    "mark",
-    ["", "3", "[]", "{}", '{"texts": "many", "crc32": 0}', '{"texts": 47, "crc32": 1}', '{"texts": -10, "crc32": 0}'],
+    "damage", ["bit", "last bit", "checksum", "truncated", "longer", "empty", "garbage", "gone", "rows", "kind"]
 )
-def test_a_damaged_mark_is_not_believed(mark: str) -> None:
-    (interrupted(3) / "done.json").write_text(mark)
-    kept = compute(encoder := Counting())
-    assert encoder.seen == 47
-    np.testing.assert_array_equal(kept, EXPECTED.astype(np.float16))
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "short"])
-def test_a_damaged_file_is_computed_again(cache: Path, damage: str) -> None:
-    compute(Counting())
-    (path,) = cache.glob("*.npy")
-    if damage == "short":
-        np.save(path, EXPECTED[:40].astype(np.float16))
+def test_a_damaged_shard_is_computed_again(source: Source, seen: list[int], exact: Vectors, damage: str) -> None:
+    path = compute(source).paths[2]
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    elif damage in ("rows", "kind"):
+        np.save(path, exact[:9].astype(np.float16) if damage == "rows" else exact[:10])
+    elif damage in ("bit", "last bit", "checksum"):
+        content[{"bit": 300, "last bit": -10, "checksum": -1}[damage]] ^= 1
+        path.write_bytes(content)
     else:
-        path.write_bytes({"truncated": path.read_bytes()[:300], "empty": b"", "garbage": b"garbage" * 100}[damage])
-    kept = compute(encoder := Counting())
-    assert encoder.seen == 47
-    np.testing.assert_array_equal(kept, EXPECTED.astype(np.float16))
+        broken = {"truncated": content[:-50], "longer": content + b"x", "empty": b"", "garbage": b"garbage" * 100}
+        path.write_bytes(broken[damage])
+    seen.clear()
+    kept = compute(source)
+    assert seen == [10]
+    assert np.abs(kept[:] - exact).max() < 5e-4
 
 
-def test_two_runs_do_not_compute_the_same_vectors_at_once() -> None:
-    folder = interrupted(1)
-    with Workspace(folder).lock(), pytest.raises(ArtifactError) as caught:
-        compute(Counting())
-    assert str(caught.value) == f"{folder}: another run is at work in this folder"
-    compute(encoder := Counting())
-    assert encoder.seen == 47 - CHUNK
+def test_what_was_open_stays_readable_when_a_shard_is_written_again(source: Source) -> None:
+    kept = compute(source)
+    before = kept[:]
+    damaged = kept.paths[0].with_suffix(".damaged")
+    damaged.write_bytes(b"garbage" * 100)
+    damaged.replace(kept.paths[0])
+    compute(source)
+    np.testing.assert_array_equal(kept[:], before)
 
 
-def test_a_full_disk_is_found_before_any_work(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_a_full_disk_is_one_line_and_what_is_done_stays(
+    source: Source, seen: list[int], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, done = os.replace, []
 
-    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
+    def full(*paths: Any) -> None:
+        if len(done) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done.append(paths)
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(StorageError) as caught:
-        compute(encoder := Counting())
+        compute(source)
     assert str(caught.value) == f"{cache}: no space left on the device"
-    assert encoder.seen == 0
-    assert not list(cache.rglob("*.npy"))
+    assert len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(os, "replace", replace)
+    seen.clear()
+    compute(source)
+    assert seen == [10, 10, 7]
 
 
-def test_the_file_is_written_out_before_it_is_mapped() -> None:
-    """A hole in a mapped file that the disk cannot fill is a SIGBUS, which no one can catch."""
-    with pytest.raises(KeyboardInterrupt):
-        compute(Counting(0), ["text"] * 5000)
-    (rows,) = vectors.cache_folder().glob("vectors/*.partial/rows.npy")
-    assert rows.stat().st_size == 128 + 2 * 5000 * 6
-    assert rows.stat().st_blocks * 512 >= rows.stat().st_size
-
-
-def test_a_cache_that_is_a_file(tmp_path: Path) -> None:
+def test_a_cache_that_is_a_file(source: Source, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
-    with pytest.raises(StorageError, match=r"/cache/vectors/\w+\.partial: cannot be made, a file is in the way$"):
-        compute(Counting())
+    with pytest.raises(StorageError, match=r"/cache/vectors: cannot be made, a file is in the way$"):
+        compute(source)
+
+
+_PROCESS = """
+import sys, time
+from compressor import vectors
+from compressor.bulk import BulkEncoder
+from compressor.teacher import find
+vectors.SHARD_TEXTS = 10
+texts = open(sys.argv[2]).read().splitlines()
+encode = BulkEncoder.encode
+def slow(self, some):
+    print(texts.index(some[0]), flush=True)
+    time.sleep(float(sys.argv[3]))
+    return encode(self, some)
+BulkEncoder.encode = slow
+kept = vectors.vectors_of(find(sys.argv[1]), texts, "fp32")
+print("sum", float(kept[:].sum()))
+"""
+
+
+def process(source: Source, tmp_path: Path, pause: float, **environment: str) -> "subprocess.Popen[str]":
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROCESS, str(source.folder), str(tmp_path / "texts.txt"), str(pause)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_after_a_kill_it_goes_on_with_the_shards_that_are_there(
+    source: Source, seen: list[int], cache: Path, tmp_path: Path, exact: Vectors
+) -> None:
+    running = process(source, tmp_path, pause=0.2)
+    deadline = time.monotonic() + 120
+    while len(times(cache)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.kill()
+    running.communicate()
+    there = len(times(cache))
+    assert 2 <= there < 5
+    (cache / f".some.npy.partial-0-{running.pid}").write_bytes(b"half a shard")
+    assert np.abs(compute(source)[:] - exact).max() < 5e-4
+    assert seen == [10, 10, 10, 10, 7][there:]
+    assert len(list(cache.iterdir())) == 5  # nothing half-written is left
+
+
+def test_two_processes_share_the_work(source: Source, cache: Path, tmp_path: Path, exact: Vectors) -> None:
+    ranks = [process(source, tmp_path, pause=0.1, RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)]
+    shown = [rank.communicate(timeout=200)[0].splitlines() for rank in ranks]
+    assert [lines[:-1] for lines in shown] == [["0", "20", "40"], ["10", "30"]]
+    assert shown[0][-1] == shown[1][-1]  # both see all vectors
+    assert len(list(cache.iterdir())) == 5
+    assert np.abs(compute(source)[:] - exact).max() < 5e-4
+
+
+def test_two_runs_of_the_same_at_once_both_end_well(source: Source, cache: Path, tmp_path: Path) -> None:
+    other = process(source, tmp_path, pause=0.3)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "0\n"  # it is at work on the first shard, so both write that one
+    ours = compute(source)
+    shown, _ = other.communicate(timeout=200)
+    assert other.returncode == 0
+    assert float(shown.split()[-1]) == pytest.approx(float(ours[:].sum()), abs=1e-3)
+    assert sorted(cache.iterdir()) == sorted(ours.paths)
+    assert all(vectors.Shard(path, count).is_sound() for path, count in zip(ours.paths, [10] * 4 + [7], strict=True))
+
+
+def test_a_process_waits_no_longer_than_stated(
+    source: Source, seen: list[int], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(vectors, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(vectors, "_POLL_SECONDS", 0.1)
+    with pytest.raises(ArtifactError) as caught:
+        compute(source)
+    assert seen == [10, 10, 7]
+    message = str(caught.value)
+    assert message.startswith(f"{cache}/")
+    assert message.endswith(
+        ".npy: shard 1 of the teacher's vectors is due from the process of rank 1 and did not come in 0.3 s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rank", "world", "message"),
+    [
+        ("x", "2", "environment variable RANK = x: must be a whole number from 0"),
+        ("0", "0", "environment variable WORLD_SIZE = 0: must be a whole number from 1"),
+        ("2", "2", "environment variable RANK = 2: must be less than WORLD_SIZE = 2"),
+    ],
+)
+def test_places_that_cannot_be(
+    source: Source, monkeypatch: pytest.MonkeyPatch, rank: str, world: str, message: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(RecipeError) as caught:
+        compute(source)
+    assert str(caught.value) == message
 
 
 def corpus() -> Corpus:
@@ -203,12 +302,12 @@ def corpus() -> Corpus:
     return Corpus(texts[:40], texts[40:], "here", "fingerprint", {})
 
 
-def test_of_a_teacher(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, texts = find(str(tiny)), corpus()
-    exact = TorchEncoder.load(tiny).encode(texts.train + texts.heldout)
+def test_of_a_corpus(tiny: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = corpus()
+    exact = TorchEncoder.load(tiny).encode([*texts.train, *texts.heldout])
     for fast, bound in ((False, 5e-4), (True, 3e-2)):
         monkeypatch.setattr(vectors, "bf16_is_fast", lambda fast=fast: fast)
-        error = np.abs(training_vectors(source, texts).astype(np.float32) - exact[:40]).max()
+        error = np.abs(training_vectors(source, texts)[:] - exact[:40]).max()
         assert bound / 100 < error < bound
     heldout = heldout_of(source, texts)
     assert heldout.texts == texts.heldout
@@ -216,17 +315,23 @@ def test_of_a_teacher(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.abs(heldout.teacher - exact[40:]).max() < 5e-4  # in fp32, however fast bf16 is
 
 
-def test_of_a_teacher_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, texts = find(str(tiny)), corpus()
-    first = training_vectors(source, texts), heldout_of(source, texts).teacher
-    monkeypatch.setattr(TorchEncoder, "load", None)
-    np.testing.assert_array_equal(training_vectors(source, texts), first[0])
+def test_the_model_is_opened_only_where_vectors_are_missing(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = corpus()
+    first = training_vectors(source, texts)[:], heldout_of(source, texts).teacher
+    monkeypatch.setattr(BulkEncoder, "load", None)
+    np.testing.assert_array_equal(training_vectors(source, texts)[:], first[0])
     np.testing.assert_array_equal(heldout_of(source, texts).teacher, first[1])
     with pytest.raises(TypeError):  # which it would have to open
         training_vectors(Source(source.folder, "another key"), texts)
 
 
-def test_marks_are_json_that_says_what_is_done() -> None:
-    done = json.loads((interrupted(2) / "done.json").read_text())
-    assert done["texts"] == 2 * CHUNK
-    assert set(done) == {"texts", "crc32"}
+def test_prompts_of_the_teacher_are_kept_to(tmp_path: Path) -> None:
+    folder = build(tmp_path / "model")
+    plain = compute(find(str(folder)))[:]
+    settings = folder / "config_sentence_transformers.json"
+
+    told = json.loads(settings.read_text()) | {"prompts": {"q": "two red dogs : "}, "default_prompt_name": "q"}
+    settings.write_text(json.dumps(told))
+    prompted = compute(find(str(folder)))[:]
+    assert np.abs(prompted - plain).max() > 0.05
+    assert np.abs(prompted - TorchEncoder.load(folder).encode(TEXTS)).max() < 5e-4

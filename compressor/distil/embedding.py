@@ -26,6 +26,7 @@ from compressor.machine import bf16_is_fast
 from compressor.progress import track
 from compressor.recipe import Config
 from compressor.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.vectors import VectorStore
 
 
 class Distil(Config):
@@ -58,7 +59,7 @@ class Distil(Config):
         self,
         teacher: Path,
         texts: Sequence[str],
-        vectors: NDArray[np.float16],
+        vectors: NDArray[np.float16] | VectorStore,
         checkpoints: Path,
         draft: Draft,
     ) -> None:
@@ -79,7 +80,7 @@ class Distil(Config):
         self,
         student: SentenceTransformer,
         texts: list[str],
-        vectors: NDArray[np.float16],
+        vectors: NDArray[np.float16] | VectorStore,
         checkpoints: Path,
     ) -> int:
         """Train ``student`` in place; return the step that it went on from, 0 for one from the start."""
@@ -131,7 +132,7 @@ class Distil(Config):
 class Imitation(MSELoss):
     """sentence-transformers' MSELoss with a text's row number as its label: the vector stays on disk till used."""
 
-    def __init__(self, model: SentenceTransformer, vectors: NDArray[np.float16]) -> None:
+    def __init__(self, model: SentenceTransformer, vectors: NDArray[np.float16] | VectorStore) -> None:
         super().__init__(model)
         self.vectors = vectors
 
