@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.bench import Bench
+from benchmarks.curve import Curve, print_curve
 from benchmarks.systems import Kind, System, kind_of
 from compressor.artifact import is_artifact, read_manifest, sha256, size_bytes, writing
-from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, out
+from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_line, out
 from compressor.corpus import Corpus, Texts
 from compressor.distil.embedding import Distil
 from compressor.errors import ModelError
-from compressor.options import read, with_options
+from compressor.options import with_options
 from compressor.pca import Pca
 from compressor.progress import say
 from compressor.quantize import TorchInt8
@@ -69,6 +70,27 @@ def pca(
     with _writing(out_, "pca", pca, [model, source, corpus]) as draft:
         pca.run(student, corpus.train, heldout_of(source, corpus), draft)
     _written(out_)
+
+
+@app.command()
+@with_options(Curve)
+def curve(
+    model: Annotated[str, typer.Argument(help="A sentence-transformers folder or a name on the hub.")],
+    out_: Out,
+    texts: TextsOption = None,
+    limit: Limit = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Measure the first components of the vectors as they are, too.")
+    ] = False,
+    *,
+    curve: Curve,
+) -> None:
+    """Measure quality against the bytes of a vector: principal components of every size, float32, int8, binary."""
+    source, corpus = find(model), _corpus(texts, limit)
+    with _writing(out_, "curve", curve, [source, corpus]) as draft:
+        results = curve.run(source, corpus, truncate, command_line(), draft)
+    print_curve(results, out)
+    out.print(f"figures {out_ / 'curve.json'}   picture {out_ / 'curve.svg'}", soft_wrap=True)
 
 
 @app.command()
@@ -179,7 +201,7 @@ def _label(model: Path) -> str:
 
 
 def _corpus(source: str | None, limit: int | None) -> Corpus:
-    corpus = read(Texts, {"source": source, "limit": limit}).load()
+    corpus = Texts.read({"source": source, "limit": limit}).load()
     say(f"texts: {corpus.source}: {len(corpus.train):,} to train, {len(corpus.heldout):,} held out")
     return corpus
 

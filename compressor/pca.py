@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
+from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, StaticEmbedding
 
 from compressor.agreement import Heldout, neighbours_in_common, normalized
 from compressor.artifact import Draft
@@ -18,6 +20,8 @@ from compressor.projection import Projection
 from compressor.recipe import Config
 from compressor.sentence_model import TorchEncoder, embedding_dimension, open_model
 
+_ROTATION_TEXTS, _ROTATION_STEPS = 10_000, 30
+
 
 class Pca(Config):
     """Reduce the vectors to their principal components."""
@@ -25,7 +29,14 @@ class Pca(Config):
     dim: Annotated[int, Field(ge=2)] = 256
     """Length of the reduced vectors; at most the student's."""
     center: Literal["auto"] | bool = "auto"
-    """Take the mean off before projecting; auto: whichever keeps more neighbours of the held-out texts."""
+    """Take the mean off before projecting; auto: whichever ranks the most similar held-out texts more as the teacher
+    does."""
+    whiten: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far to even out the components: each is scaled by its variance to the power of -whiten/2; 1 makes all of
+    variance 1 and uncorrelated. Below 64 dimensions, about 0.5 may keep more than 0 does."""
+    rotate: bool = False
+    """Turn the reduced vectors so that int8 and binary forms of them keep more; their cosines stay as they are. The
+    components are then no longer in the order of their variance."""
     sample: Annotated[int, Field(ge=100)] = 20_000
     """Training texts that the components are fitted on, at most."""
 
@@ -42,13 +53,13 @@ class Pca(Config):
         encoder = TorchEncoder(model)
         sample = encoder.encode(texts[: self.sample], batch_size=64)
         own = encoder.encode(heldout.texts, batch_size=64)
-        projection, kept = self._choose(sample, own, heldout.teacher)
+        projection, kept = self.choose(sample, own, heldout.teacher)
         reduced = fold(model, projection)
         reduced.save_pretrained(str(draft.folder), create_model_card=False, safe_serialization=True)
         projection.save(draft.folder)
         draft.figures["centered"] = bool(projection.mean.any())
-        draft.figures["neighbours_at_10"] = kept
-        kept_variance = projection.apply(sample).var(axis=0).sum() / sample.var(axis=0).sum()
+        draft.figures.update(kept)
+        kept_variance = projection.lift(projection.apply(sample)).var(axis=0).sum() / sample.var(axis=0).sum()
         draft.figures["variance_kept"] = float(kept_variance)
 
     def check(self, width: int, texts: int) -> None:
@@ -59,33 +70,91 @@ class Pca(Config):
         if texts < self.dim:
             raise TextError(f"{texts} texts are too few to fit {self.dim} components; at least {self.dim} are needed")
 
-    def _choose(self, sample: Vectors, own: Vectors, teacher: Vectors) -> tuple[Projection, dict[str, float]]:
+    def choose(self, sample: Vectors, own: Vectors, teacher: Vectors) -> tuple[Projection, dict[str, dict[str, float]]]:
+        """Fit on ``sample``, float32 [n, width], and choose the mean by held-out texts.
+
+        ``own``, float32 [m, width], are the held-out texts' vectors to reduce, ``teacher`` those to agree with. Returns
+        the projection, and for each choice tried its ``pair_correlation``, which decides, and ``neighbours_at_10``.
+        """
         choices = (False, True) if self.center == "auto" else (bool(self.center),)
-        fitted = {center: fit(sample, self.dim, center) for center in choices}
-        kept = {c: neighbours_in_common(teacher, normalized(p.apply(own))) for c, p in fitted.items()}
-        best = max(choices, key=lambda center: kept[center])
-        return fitted[best], {"centered" if c else "uncentered": v for c, v in kept.items()}
+        fitted = {center: fit(sample, self.dim, center, self.whiten) for center in choices}
+        reduced = {center: normalized(projection.apply(own)) for center, projection in fitted.items()}
+        near = {center: neighbours_in_common(teacher, vectors) for center, vectors in reduced.items()}
+        order = {center: pair_correlation(teacher, vectors) for center, vectors in reduced.items()}
+        best = fitted[max(choices, key=lambda center: order[center])]
+        names = {False: "uncentered", True: "centered"}
+        kept = {"pair_correlation": order, "neighbours_at_10": near}
+        figures = {name: {names[c]: v for c, v in values.items()} for name, values in kept.items()}
+        return (rotated(best, sample) if self.rotate else best), figures
 
 
-def fit(vectors: Vectors, dim: int, center: bool) -> Projection:
+def pair_correlation(teacher: Vectors, vectors: Vectors, k: int = 10) -> float:
+    """Return Spearman's correlation of the cosines of pairs of texts in both spaces, over the most similar pairs.
+
+    These are the ``k`` pairs a text that the teacher finds most similar, or all, if there are fewer. Among all pairs,
+    the unrelated ones would decide; on these it orders projections as their correlation with human scores does (STS).
+    Returns 0 where all pairs are equally similar.
+    """
+    upper = np.triu_indices(len(teacher), 1)
+    wanted, got = ((unit @ unit.T)[upper] for unit in (normalized(teacher), normalized(vectors)))
+    count = min(k * len(teacher), len(wanted))
+    similar = np.argpartition(-wanted, count - 1)[:count]
+    wanted, got = wanted[similar], got[similar]
+    return float(spearmanr(wanted, got)[0]) if np.ptp(wanted) and np.ptp(got) else 0.0
+
+
+def fit(vectors: Vectors, dim: int, center: bool, whiten: float = 0.0) -> Projection:
     """Return the ``dim`` directions of largest second moment, about the mean if ``center``, else about zero.
 
     Pearson 1901, doi:10.1080/14786440109462720; centred, it is scikit-learn's PCA. Signs are fixed by
-    making the largest entry of a component positive, so that equal input gives equal bytes.
+    making the largest entry of a component positive, so that equal input gives equal bytes. ``whiten``
+    scales a component by its moment to the power of -whiten/2 (Su et al. 2021, arXiv:2103.15316; Huang et
+    al. 2021, arXiv:2104.01767); TextError where the vectors do not vary in ``dim`` directions.
     """
     sample = vectors.astype(np.float64)
     mean = sample.mean(axis=0) if center else np.zeros(sample.shape[1])
     deviations = sample - mean
-    _, directions = np.linalg.eigh(deviations.T @ deviations)
+    moments, directions = np.linalg.eigh(deviations.T @ deviations / len(sample))
     components = directions[:, ::-1][:, :dim].T
     largest = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(dim), largest])[:, None]
+    if whiten:
+        components = components * _scales(moments[::-1][:dim], whiten)[:, None]
     return Projection(components.astype(np.float32), mean.astype(np.float32))
+
+
+def _scales(moments: NDArray[np.float64], whiten: float) -> NDArray[np.float64]:
+    """Return the factor of each component."""
+    varied = int((moments > 1e-9 * moments[0]).sum())
+    if varied < len(moments):
+        raise TextError(f"the vectors vary in {varied} directions only; {len(moments)} cannot be whitened")
+    return moments ** (-whiten / 2)
+
+
+def rotated(projection: Projection, sample: Vectors) -> Projection:
+    """Return the projection turned so that the signs of reduced vectors say the most about them.
+
+    Iterative quantization (Gong and Lazebnik 2011, doi:10.1109/CVPR.2011.5995432), on ``sample``, float32 [n, width],
+    from a random turn of fixed seed. A turn spreads the variance over all dimensions, so that one range and one bit
+    serve each of them alike. The mean's direction becomes a dimension of its own: spread too, it would fix all signs.
+    """
+    reduced = normalized(projection.apply(sample[:_ROTATION_TEXTS]))
+    basis = np.random.default_rng(0).normal(size=(reduced.shape[1],) * 2).astype(np.float32)
+    basis[:, 0] = reduced.mean(axis=0)
+    basis, _ = np.linalg.qr(basis)
+    rest = basis[:, 1:]
+    for _ in range(_ROTATION_STEPS):
+        within = reduced @ rest
+        left, _, right = np.linalg.svd(within.T @ np.where(within > 0, np.float32(1), np.float32(-1)))
+        rest = rest @ left @ right
+    turn = np.hstack([basis[:, :1], rest])
+    return Projection(turn.T @ projection.components, projection.mean)
 
 
 def fold(model: SentenceTransformer, projection: Projection) -> SentenceTransformer:
     """Return a new model: the given one's modules, one Dense with the projection, Normalize.
 
+    A static model takes a projection without a mean into its table.
     Without a mean to take off, an earlier Normalize changes nothing and is left out.
     """
     dim, width = projection.components.shape
@@ -93,6 +162,10 @@ def fold(model: SentenceTransformer, projection: Projection) -> SentenceTransfor
     modules = list(model)
     if not centered and isinstance(modules[-1], Normalize):
         modules.pop()
+    if not centered and len(modules) == 1 and isinstance(modules[0], StaticEmbedding):
+        # The mean of projected token vectors is the projected mean.
+        table = modules[0].embedding.weight.detach() @ torch.from_numpy(projection.components).T
+        return SentenceTransformer(modules=[StaticEmbedding(modules[0].tokenizer, table), Normalize()], device="cpu")
     dense = Dense(width, dim, bias=centered, activation_function=torch.nn.Identity())
     with torch.no_grad():
         dense.linear.weight.copy_(torch.from_numpy(projection.components))

@@ -13,8 +13,9 @@ PROJECTION = "projection.safetensors"
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components: ``components`` float32 [dim, width] of orthonormal rows, ``mean`` float32 [width].
+    """Principal components: ``components`` float32 [dim, width], ``mean`` float32 [width].
 
+    The rows are orthonormal, but for a factor each where whitened, and may be turned among themselves.
     ``mean`` is zero where it is not taken off.
     """
 
@@ -26,8 +27,12 @@ class Projection:
         return np.asarray((vectors - self.mean) @ self.components.T, np.float32)
 
     def lift(self, reduced: Vectors) -> Vectors:
-        """Return reduced vectors in the space they came from (its origin at ``mean``), float32 [n, width]."""
-        return reduced @ self.components
+        """Return reduced vectors in the space they came from (its origin at ``mean``), float32 [n, width].
+
+        The pseudo-inverse takes a whitened component's factor off again; of orthonormal rows it is the transpose.
+        """
+        inverse = np.linalg.pinv(self.components.astype(np.float64)).T
+        return reduced @ inverse.astype(np.float32)
 
     def save(self, folder: Path) -> None:
         """Keep the projection beside the model, for measuring: the model itself has it in its Dense layer."""

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from compressor.encoder import Vectors, length_sorted_batches, usable_cores
 from compressor.errors import ArtifactError, ProviderError, TextError
+from compressor.output_vectors import Precision, Ranges, check_precision, quantized
 from exporters.layout import GRAPH
 
 Ids = NDArray[np.int64]
@@ -46,10 +47,18 @@ class OnnxEncoder:
         self.dim = int(outputs["sentence_embedding"][-1])
         self._pool = ThreadPoolExecutor(self.threads) if self.providers == [CPU] else ThreadPoolExecutor(1)
 
-    def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
-        """Return float32 [len(texts), dim], rows in the order of ``texts``."""
+    def encode(self, texts: Sequence[str], batch_size: int = 32, precision: Precision = "float32") -> NDArray[Any]:
+        """Return [len(texts), dim] in ``precision``, rows in the order of ``texts``; binary ones of dim / 8 bytes.
+
+        Quantized as sentence-transformers does it; int8 and uint8 by the artifact's ranges, ArtifactError without.
+        """
         if isinstance(texts, str):
             raise TextError("texts: one text was given where a list of texts belongs")
+        check_precision(precision)
+        ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
+        return quantized(self._vectors(texts, batch_size), precision, ranges)
+
+    def _vectors(self, texts: Sequence[str], batch_size: int) -> Vectors:
         vectors = np.zeros((len(texts), self.dim), np.float32)
         if len(texts) <= batch_size:
             if len(texts):
@@ -75,7 +84,7 @@ class OnnxEncoder:
 
     def pad(self, tokens: Sequence[Sequence[int]], extra: int = 0) -> tuple[Ids, Ids]:
         """Return ids and mask, int64 [len(tokens), longest + extra]."""
-        width = max(map(len, tokens)) + extra
+        width = max(1, *map(len, tokens)) + extra  # a text may have no token at all
         ids = np.full((len(tokens), width), self._pad, np.int64)
         mask = np.zeros((len(tokens), width), np.int64)
         for row, one in enumerate(tokens):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import sentences
+from scipy.stats import spearmanr
 from sklearn.decomposition import PCA, TruncatedSVD
 
 from compressor.agreement import Heldout, neighbours_in_common, normalized
 from compressor.artifact import Draft, sha256
 from compressor.encoder import Vectors
 from compressor.errors import RecipeError, TextError
-from compressor.pca import Pca, fit, fold
+from compressor.pca import Pca, fit, fold, pair_correlation, rotated
 from compressor.projection import PROJECTION, Projection
 from compressor.sentence_model import TorchEncoder, open_model
 
@@ -150,11 +151,12 @@ def test_equal_input_gives_equal_bytes(tiny: Path, tmp_path: Path) -> None:
 
 
 def choose(sample: Vectors, own: Vectors, teacher: Vectors, center: Any = "auto") -> tuple[bool, dict[str, float]]:
-    projection, kept = Pca(dim=2, center=center)._choose(sample, own, teacher)
-    return bool(projection.mean.any()), kept
+    projection, kept = Pca(dim=2, center=center).choose(sample, own, teacher)
+    assert {frozenset(values) for values in kept.values()} == {frozenset(kept["pair_correlation"])}
+    return bool(projection.mean.any()), kept["pair_correlation"]
 
 
-def test_auto_takes_the_mean_off_where_that_keeps_more_neighbours() -> None:
+def test_auto_takes_the_mean_off_where_that_keeps_more_of_the_order() -> None:
     """All texts far out on one axis: uncentred, that axis is the first component, and tells nothing apart."""
     random = np.random.default_rng(0)
     sample = random.normal(size=(400, 6)).astype(np.float32) * np.float32([0.1, 2.0, 1.9, 0.1, 0.1, 0.1])
@@ -164,7 +166,7 @@ def test_auto_takes_the_mean_off_where_that_keeps_more_neighbours() -> None:
     assert kept["centered"] > 0.8 > 0.3 > kept["uncentered"]
 
 
-def test_auto_leaves_the_mean_in_where_that_keeps_more_neighbours() -> None:
+def test_auto_leaves_the_mean_in_where_that_keeps_more_of_the_order() -> None:
     """The mean is what a text's angle is measured against: without it, only the side it lies on is left."""
     random = np.random.default_rng(0)
     sample = random.normal(size=(400, 6)).astype(np.float32) * np.float32([0.01, 1.0, 0.2, 0.01, 0.01, 0.01])
@@ -188,10 +190,12 @@ def test_figures(tiny: Path, tmp_path: Path) -> None:
     encoder, projection = TorchEncoder.load(tiny), Projection.load(draft.folder)
     assert projection is not None
     sample, own = encoder.encode(TEXTS), encoder.encode(HELDOUT)
-    kept = draft.figures["neighbours_at_10"]
+    reduced = TorchEncoder.load(draft.folder).encode(HELDOUT)
     chosen = "centered" if draft.figures["centered"] else "uncentered"
-    assert kept[chosen] == max(kept.values())
-    assert kept[chosen] == pytest.approx(neighbours_in_common(own, TorchEncoder.load(draft.folder).encode(HELDOUT)))
+    order = draft.figures["pair_correlation"]
+    assert order[chosen] == max(order.values()) == pytest.approx(pair_correlation(own, reduced), abs=1e-4)
+    near = draft.figures["neighbours_at_10"]
+    assert near[chosen] == pytest.approx(neighbours_in_common(own, reduced), abs=1e-3)
     share = np.var(sample @ projection.components.T, axis=0).sum() / np.var(sample, axis=0).sum()
     assert draft.figures["variance_kept"] == pytest.approx(float(share), rel=1e-4)
     assert 0.5 < share < 1
@@ -229,6 +233,114 @@ def test_what_cannot_be_fitted(
         Pca(sample=100, **fields).run(student, TEXTS[:texts], heldout, Draft(tmp_path))
     assert str(caught.value) == message
     assert not any(tmp_path.iterdir())
+
+
+def second_moments(vectors: Vectors) -> Vectors:
+    return vectors.T @ vectors / len(vectors)
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_fully_whitened_heldout_vectors_are_uncorrelated_and_of_variance_one(center: bool) -> None:
+    vectors = cloud(20_000)
+    sample, heldout = vectors[:10_000], vectors[10_000:]
+    whitened = fit(sample, 8, center, whiten=1.0).apply(heldout)
+    np.testing.assert_allclose(second_moments(whitened), np.eye(8), atol=0.05)
+    plain = second_moments(fit(sample, 8, center).apply(heldout))
+    assert np.abs(plain - np.eye(8)).max() > 0.3
+    if center:
+        theirs = PCA(8, svd_solver="full", whiten=True).fit(sample.astype(np.float64)).transform(heldout)
+        np.testing.assert_allclose(np.abs(whitened), np.abs(theirs), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("whiten", [0.25, 0.5])
+def test_whitened_in_part(whiten: float) -> None:
+    vectors = cloud()
+    plain, whitened = fit(vectors, 8, center=True), fit(vectors, 8, center=True, whiten=whiten)
+    variance = plain.apply(vectors).astype(np.float64).var(axis=0)
+    expected = plain.components * variance[:, None] ** (-whiten / 2)
+    np.testing.assert_allclose(whitened.components, expected, rtol=1e-4)
+
+
+def test_vectors_of_few_directions_cannot_be_whitened() -> None:
+    flat = cloud() * (np.arange(24) < 5)
+    fit(flat, 8, center=True)
+    with pytest.raises(TextError) as caught:
+        fit(flat, 8, center=True, whiten=0.5)
+    assert str(caught.value) == "the vectors vary in 5 directions only; 8 cannot be whitened"
+
+
+@pytest.mark.parametrize("options", [{"whiten": 1.0}, {"rotate": True}, {"whiten": 0.5, "rotate": True}])
+def test_lift_undoes_what_was_done_to_the_components(options: dict[str, Any]) -> None:
+    vectors = cloud()
+    plain, _ = Pca(dim=8, center=True).choose(vectors, vectors[:100], vectors[:100])
+    other, _ = Pca(dim=8, center=True, **options).choose(vectors, vectors[:100], vectors[:100])
+    assert np.abs(other.apply(vectors) - plain.apply(vectors)).max() > 0.1
+    np.testing.assert_allclose(other.lift(other.apply(vectors)), plain.lift(plain.apply(vectors)), atol=1e-4)
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("options", [{"whiten": 1.0}, {"whiten": 0.5, "rotate": True}])
+def test_whitened_and_rotated_are_folded_into_the_model(
+    tiny: Path, tmp_path: Path, center: bool, options: dict[str, Any]
+) -> None:
+    draft = reduce(tiny, tmp_path / "pca", center=center, **options)
+    projection = Projection.load(draft.folder)
+    assert projection is not None
+    expected = normalized(projection.apply(TorchEncoder.load(tiny).encode(HELDOUT)))
+    np.testing.assert_allclose(TorchEncoder.load(draft.folder).encode(HELDOUT), expected, atol=1e-5)
+    plain = reduce(tiny, tmp_path / "plain", center=center)
+    assert draft.figures["variance_kept"] == pytest.approx(plain.figures["variance_kept"], rel=1e-3)
+
+
+def test_rotation_keeps_cosines_and_makes_signs_tell_more() -> None:
+    vectors = cloud(2000, offset=0.2)
+    sample, heldout = vectors[:1500], vectors[1500:]
+    plain = fit(sample, 12, center=False)
+    turned = rotated(plain, sample)
+    before, after = (normalized(projection.apply(heldout)) for projection in (plain, turned))
+    np.testing.assert_allclose(after @ after.T, before @ before.T, atol=1e-5)
+    near = [neighbours_in_common(heldout, np.where(vectors > 0, 1, -1)) for vectors in (before, after)]
+    assert near[1] > near[0] + 0.05
+    assert rotated(plain, sample).components.tobytes() == turned.components.tobytes()
+
+
+def test_rotation_leaves_a_large_mean_to_one_dimension() -> None:
+    """Spread over all dimensions, the mean alone would set every sign, and all texts would have the same bits."""
+    vectors = cloud(2000, offset=12)
+    positive = (rotated(fit(vectors, 12, center=False), vectors).apply(vectors) > 0).mean(axis=0)
+    assert ((positive > 0.3) & (positive < 0.7)).tolist() == [False] + 11 * [True]
+
+
+def test_pair_correlation_is_spearmans_over_the_most_similar_pairs() -> None:
+    random = np.random.default_rng(0)
+    teacher = normalized(random.normal(size=(60, 8)).astype(np.float32))
+    vectors = (teacher + 0.2 * random.normal(size=(60, 8))).astype(np.float32)
+    rows, columns = np.triu_indices(60, 1)
+    wanted, got = (np.einsum("nd,nd->n", unit[rows], unit[columns]) for unit in (teacher, normalized(vectors)))
+    similar = np.argsort(-wanted)[:300]
+    assert pair_correlation(teacher, vectors, k=5) == pytest.approx(float(spearmanr(wanted[similar], got[similar])[0]))
+    assert pair_correlation(teacher, vectors, k=60) == pytest.approx(float(spearmanr(wanted, got)[0]))
+    assert pair_correlation(teacher, teacher * 3) == pytest.approx(1)
+    assert pair_correlation(teacher, np.ones((60, 2), np.float32)) == 0
+
+
+def test_pair_correlation_decides_where_neighbours_say_otherwise() -> None:
+    disagreements = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        sample = random.normal(size=(300, 5)).astype(np.float32) * np.float32([0.3, 1, 0.8, 0.7, 0.6])
+        sample[:, 0] += 1
+        projection, kept = Pca(dim=2).choose(sample, sample[:100], sample[:100])
+        order, near = (values["centered"] > values["uncentered"] for values in kept.values())
+        assert projection.mean.any() == order
+        disagreements += order != near
+    assert disagreements > 0
+
+
+@pytest.mark.parametrize("whiten", [-0.1, 1.1])
+def test_whiten_is_a_power_between_0_and_1(whiten: float) -> None:
+    with pytest.raises(RecipeError, match=f"options: whiten = {whiten}: input should be (less|greater) than or equal"):
+        Pca.read({"whiten": whiten})
 
 
 @pytest.mark.parametrize(("field", "value", "least"), [("dim", 1, 2), ("sample", 99, 100)])
