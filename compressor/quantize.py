@@ -18,7 +18,7 @@ from compressor.artifact import MANIFEST, Draft
 from compressor.encoder import Vectors, length_sorted_batches
 from compressor.errors import ModelError
 from compressor.recipe import Config
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.sentence_model import TorchEncoder, is_static, open_model, transformer_of
 from compressor.teacher import transformer_folder
 from compressor.weights import read_header
 
@@ -38,6 +38,8 @@ class TorchInt8(Config):
         one range a batch, by ``torch.ao.quantization.quantize_dynamic``.
         """
         source = open_model(model)
+        if is_static(source):
+            raise ModelError(f"{model}: a static model has no linear layers; leave quantize out")
         for path in ("", transformer_folder(model).relative_to(model)):
             _copy(model / path, draft.folder / path, ".json", ".txt", ".model")
         for _, path in _tail(model):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from compressor.encoder import Vectors
 from compressor.errors import ModelError, ProviderError
@@ -32,7 +33,7 @@ class TorchEncoder:
         """Open a folder after checking it; ProviderError if ``device`` is not there."""
         model = open_model(folder, device)
         if max_length is not None:
-            model.max_seq_length = max_length
+            limit_tokens(model, max_length)
         return cls(model.bfloat16() if precision == "bf16" else model)
 
     @property
@@ -41,7 +42,7 @@ class TorchEncoder:
 
     @property
     def max_length(self) -> int:
-        return int(self.model.max_seq_length or 512)
+        return token_limit(self.model) or 512
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Return float32 [len(texts), dim] by sentence-transformers' own ``encode``."""
@@ -82,9 +83,31 @@ def embedding_dimension(model: SentenceTransformer) -> int:
     return int(dimension)
 
 
+def is_static(model: SentenceTransformer) -> bool:
+    """Tell whether a text's vector is the mean of one vector a token, with no layers."""
+    return isinstance(model[0], StaticEmbedding)
+
+
+def token_limit(model: SentenceTransformer) -> int | None:
+    """Return the number of tokens after which a text is cut, None for no limit; a static model's is its tokenizer's."""
+    if is_static(model):
+        truncation = model.tokenizer.truncation
+        return int(truncation["max_length"]) if truncation else None
+    return int(model.max_seq_length) if model.max_seq_length else None
+
+
+def limit_tokens(model: SentenceTransformer, limit: int) -> None:
+    """Cut texts at ``limit`` tokens from now on, in place."""
+    if is_static(model):
+        model.tokenizer.enable_truncation(limit)
+    else:
+        model.max_seq_length = limit
+
+
 def transformer_of(model: SentenceTransformer) -> Any:
     """Return the Hugging Face model inside."""
     inner = getattr(model[0], "auto_model", None)
     if inner is None:
-        raise ModelError("the first module is no transformer")
+        kind = "a static model has no layers: it" if is_static(model) else "the first module"
+        raise ModelError(f"{kind} is no transformer")
     return inner

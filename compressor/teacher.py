@@ -19,6 +19,7 @@ _KNOWN_SHA256 = {DEFAULT: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb
 # What a sentence-transformers model is made of; other formats of the same weights stay on the hub.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _CONTENT = (".json", ".txt", ".model", ".safetensors")
+STATIC = "StaticEmbedding"  # sentence-transformers' module of one vector a token
 _UNWANTED = ["onnx/*", "openvino/*", "*.msgpack", "*.h5", "*.bin", "*.ot"]
 
 
@@ -116,7 +117,8 @@ def check_folder(folder: Path) -> None:
     if not (folder / "modules.json").is_file():
         raise ModelError(f"{folder}: no modules.json; not a sentence-transformers model")
     config = read_config(folder)
-    _refuse_decoder(folder, config)
+    if config["model_type"] != "static":
+        _refuse_decoder(folder, config)
     header = read_header(weights_file(folder))
     stated, held = layers_stated(config), layers_in(header)
     if stated and held and stated != held:
@@ -124,13 +126,23 @@ def check_folder(folder: Path) -> None:
 
 
 def transformer_folder(folder: Path) -> Path:
-    """Return the folder of the first module, the transformer."""
+    """Return the folder of the first module, the transformer or a static model's table."""
+    return _first_module(folder)[0]
+
+
+def is_static_folder(folder: Path) -> bool:
+    """Tell whether the first module is a table of one vector a token."""
+    return _first_module(folder)[1] == STATIC
+
+
+def _first_module(folder: Path) -> tuple[Path, str]:
+    """Return the first module's folder and its class's name."""
     try:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        first = folder / modules[0]["path"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        first, kind = folder / modules[0]["path"], str(modules[0].get("type", "")).rpartition(".")[2]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / 'modules.json'}: not readable as a module list") from error
-    return first
+    return first, kind
 
 
 def weights_file(folder: Path) -> Path:
@@ -144,7 +156,9 @@ def weights_file(folder: Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the transformer's config.json."""
+    """Return the transformer's config.json; a static model, which needs none, is of type "static" and no layers."""
+    if is_static_folder(folder):
+        return {"model_type": "static", "num_hidden_layers": 0}
     path = transformer_folder(folder) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -152,6 +166,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: missing or not JSON") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise ModelError(f"{path}: no model_type; not a transformer")
+    if config.get("architectures") == [STATIC]:  # an exported one has a family's name for its loaders' sake
+        return config | {"model_type": "static"}
     return config
 
 

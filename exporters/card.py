@@ -10,6 +10,7 @@ import onnx
 from compressor.artifact import Draft
 from compressor.recipe import Config
 from compressor.stages import Model
+from compressor.teacher import STATIC
 from exporters.layout import GRAPH
 from exporters.session import default_prompt
 
@@ -24,7 +25,7 @@ base_model: {teacher}
 Sentence embeddings of length {dim} from texts of up to {max_length} tokens, {precision}, for ONNX Runtime.
 Made from `{teacher}` (weights sha256 `{sha256}`).
 
-One graph, text ids in and unit vectors out: transformer, pooling{dense}, normalization.
+One graph, text ids in and unit vectors out: {first}, pooling{dense}, normalization.
 Inputs int64 `{inputs}` [batch_size, sequence_length]; outputs float32 `last_hidden_state`
 [batch_size, sequence_length, {hidden}] and `sentence_embedding` [batch_size, {dim}].
 
@@ -34,7 +35,7 @@ Inputs int64 `{inputs}` [batch_size, sequence_length]; outputs float32 `last_hid
 {rows}
 
 Agreement with the teacher is measured on texts kept out of training. Batch invariance is the cosine of a
-text's vector alone with the same text's in a batch: dynamic int8 takes its ranges from the whole batch.
+text's vector alone with the same text's in a batch{ranges}.
 
 ## Use
 ```python
@@ -81,6 +82,7 @@ class Publish(Config):
         graph = onnx.load(draft.folder / GRAPH).graph
         hidden, dim = (o.type.tensor_type.shape.dim[-1].dim_value for o in graph.output)
         config = json.loads((draft.folder / "config.json").read_text())
+        static = config.get("architectures") == [STATIC]
         length = json.loads((draft.folder / "sentence_bert_config.json").read_text())["max_seq_length"]
         return _CARD.format(
             name=f"{self.recipe['name']}, {self.precision}",
@@ -92,6 +94,8 @@ class Publish(Config):
             hidden=hidden,
             max_length=length,
             pad=config.get("pad_token_id") or 0,
+            first="one vector a token" if static else "transformer",
+            ranges="" if static else ": dynamic int8 takes its ranges from the whole batch",
             dense=", Dense" if any(draft.folder.glob("*_Dense")) else "",
             inputs="`, `".join(value.name for value in graph.input),
             texts=", ".join(json.dumps(default_prompt(draft.folder) + text, ensure_ascii=False) for text in _EXAMPLES),

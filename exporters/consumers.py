@@ -85,6 +85,9 @@ def _write_tokenizer(encoder: SentenceTransformer, folder: Path) -> None:
     tokenizer = encoder.tokenizer
     tokenizer.model_max_length = encoder.max_seq_length
     tokenizer.save_pretrained(str(folder))
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    if settings.get("tokenizer_class") == "TokenizersBackend":  # transformers 5's name; it knows the older one too
+        _write(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
     named = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
     _write(folder / "special_tokens_map.json", named)  # transformers 4 writes a record a token, which few read
     tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))

@@ -16,11 +16,13 @@ from pydantic import Field
 from sentence_transformers import SentenceTransformer
 
 from compressor.artifact import Draft
+from compressor.distil.prune import compact
 from compressor.errors import ModelError
 from compressor.recipe import Config
 from compressor.sentence_model import open_model, transformer_of
 from exporters.consumers import check_modules, write_consumer_files
 from exporters.layout import GRAPH
+from exporters.static import as_transformer
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TAIL = "tail"  # what follows the transformer carries this name in the graph
@@ -41,8 +43,9 @@ class Export(Config):
         sentence_embedding [batch_size, dim].
         """
         # Attention written out in plain operators is the form that ONNX Runtime fuses.
-        encoder = open_model(model, attention="eager")
+        encoder = as_transformer(open_model(model, attention="eager"))
         check_modules(model, encoder)
+        draft.figures["heads_removed"] = compact(encoder)
         path = draft.folder / GRAPH
         path.parent.mkdir(parents=True, exist_ok=True)
         write_graph(encoder, path, self.opset)

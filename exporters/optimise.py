@@ -47,6 +47,7 @@ class Optimise(Config):
                 optimization_options=self._fusions(),
                 opt_level=0,
             ).model
+        _state_heads(fused, facts)
         save(fused, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
 
@@ -57,6 +58,17 @@ class Optimise(Config):
         options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = self.skip_normalization
         options.enable_embed_layer_norm = False  # its operator wants int32 ids and forbids an int8 table
         return options
+
+
+def _state_heads(model: onnx.ModelProto, facts: Any) -> None:
+    """State each fused attention's own count of heads, in place: pruned layers have fewer than the config says."""
+    sizes = {tensor.name: tensor.dims[-1] for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Attention" and node.input[1] in sizes:
+            for attribute in node.attribute:
+                if attribute.name == "num_heads":
+                    # The weights are query, key and value side by side; a head's size is what the config says.
+                    attribute.i = sizes[node.input[1]] * facts.num_attention_heads // (3 * facts.hidden_size)
 
 
 def load(path: Path) -> onnx.ModelProto:
