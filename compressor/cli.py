@@ -61,6 +61,62 @@ def run(
 
 
 @app.command()
+def tradeoff(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
+    layers: Annotated[
+        str, typer.Option("--layers", help="Counts of layers to keep, commas between them; 0 is the static student.")
+    ] = "6,5,4,3,2,1,0",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Artifacts to measure and hand out: int8, fp32 or both.")
+    ] = "int8",
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Make a recipe's model with each count of layers, measure all in one run, and write the table and picture."""
+    from benchmarks.report import print_table
+    from compressor.pipeline import Recipe
+    from compressor.recipe import load
+    from compressor.tradeoff import read_counts, read_precisions
+    from compressor.tradeoff import tradeoff as make
+
+    counts, precisions, checked = read_counts(layers), read_precisions(precision), load(recipe, Recipe, set_)
+    results = make(checked, counts, recipe.parent, runs, command_line(), precisions)
+    if as_json:
+        print(json.dumps(results, indent=2))
+        return
+    print_table(results, out)
+    folder = runs / f"{checked.name}-tradeoff"
+    out.print(f"artifacts {folder / 'artifacts'}   table {folder / 'tradeoff.md'}", soft_wrap=True)
+
+
+@app.command()
+def recommend(
+    tradeoff: Annotated[Path, typer.Argument(help="The folder of a trade-off, or its tradeoff.json.")],
+    quality: Annotated[
+        str | None, typer.Option("--quality", help="Least share of the teacher's quality: 0.99 or 99%.")
+    ] = None,
+    speed: Annotated[
+        str | None, typer.Option("--speed", help="Least throughput, as a multiple of the teacher's: 10x.")
+    ] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Most bytes on disk: 10MB, 10 MiB.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Pick from a trade-off what keeps the bounds, say why, and what is given up; without any, the knee."""
+    from benchmarks.recommend import Bounds, told
+    from benchmarks.recommend import recommend as pick
+
+    found = pick(tradeoff, Bounds.read(quality, speed, size))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for line in told(found):
+        out.print(line, soft_wrap=True, markup=False)
+
+
+@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Do not measure the machine's peak rates.")] = False,
@@ -125,7 +181,7 @@ def main() -> None:
     """Run a command; what this project refuses is one line on stderr and exit status 1."""
     quiet_libraries()
     # The stages' own commands bring PyTorch with them, which takes seconds to import.
-    if not {*sys.argv[1:2]} & {"run", "doctor", "inspect", "report", "--version"}:
+    if not {*sys.argv[1:2]} & {"run", "tradeoff", "recommend", "doctor", "inspect", "report", "--version"}:
         import_module("compressor.commands")
     sys.exit(guarded(app))
 
