@@ -1,10 +1,14 @@
 """Random transformers of several families, three layers deep and too small to matter."""
 
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
 LAYERS = 3
 _SIZES = {
@@ -26,9 +30,20 @@ _OWN: dict[str, dict[str, Any]] = {
 }
 
 
-def random_transformer(family: str) -> Any:
-    """Return a random model of ``family``, as transformers spells it, in evaluation mode."""
+def random_transformer(family: str, **options: Any) -> Any:
+    """Return a random model of ``family``, as transformers spells it, in evaluation mode; ``options`` of its config."""
     torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**_OWN.get(family, _SIZES))
+    config = getattr(transformers, f"{family}Config")(**_OWN.get(family, _SIZES) | options)
     model: Callable[..., Any] = getattr(transformers, "T5EncoderModel" if family == "T5" else f"{family}Model")
     return model(config).eval()
+
+
+def random_encoder(family: str, words: Any, folder: Path, **options: Any) -> SentenceTransformer:
+    """Return a random sentence-transformers model of ``family`` with the tokenizer ``words`` and mean pooling."""
+    transformer = random_transformer(family, vocab_size=len(words), **options)
+    transformer.save_pretrained(folder)
+    reads = inspect.signature(transformer.forward).parameters
+    words.model_input_names = [name for name in words.model_input_names if name in reads]
+    words.save_pretrained(folder)
+    modules = [Transformer(str(folder), max_seq_length=32), Pooling(transformer.config.hidden_size), Normalize()]
+    return SentenceTransformer(modules=modules, device="cpu").eval()
