@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -16,9 +17,11 @@ from compressor.distil.embedding import Distil
 from compressor.errors import ModelError
 from compressor.options import with_options
 from compressor.pca import Pca
+from compressor.processes import rank
 from compressor.progress import say
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config
+from compressor.sentence_model import open_model
 from compressor.stages import Keyed, Model, stage_key
 from compressor.teacher import DEFAULT, check_folder, content_key, find
 from compressor.vectors import heldout_of, training_vectors
@@ -46,12 +49,18 @@ def distil(
 ) -> None:
     """Train a student with some of the teacher's layers to give the teacher's vectors."""
     source, corpus = find(teacher), _corpus(texts, limit)
+    distil.check(open_model(source.folder))
     key = stage_key("distil", distil, [source, corpus])
     kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
-    with writing(out_, "distil", key, distil.model_dump(mode="json")) as draft:
-        distil.run(source.folder, corpus.train, training_vectors(source, corpus), kept, draft)
-    _remove(kept)
-    _written(out_)
+    with TemporaryDirectory() as aside:
+        # Of several processes that train together, the first writes.
+        to = Path(aside) / "distil" if rank() else out_
+        with writing(to, "distil", key, distil.model_dump(mode="json")) as draft:
+            vectors = training_vectors(source, corpus)
+            distil.run(source.folder, corpus.train, vectors, kept, draft, heldout_of(source, corpus))
+    if not rank():
+        _remove(kept)
+        _written(out_)
 
 
 @app.command()
@@ -142,11 +151,12 @@ def verify(
 ) -> None:
     """Measure an artifact against its student and its teacher; a figure below its bar is exit status 1."""
     from exporters.optimise import run_operators
-    from exporters.verify import is_int8
+    from exporters.verify import int8_share, is_int8
 
     _graph(artifact)
     source, corpus = find(teacher), _corpus(texts, limit)
-    name = "int8" if is_int8(run_operators(artifact / GRAPH)) else "fp32"
+    graph = artifact / GRAPH
+    name = "int8" if is_int8(run_operators(graph)) or int8_share(graph) >= 0.5 else "fp32"
     checks = [c.as_dict() for c in verify.examine(name, artifact, student, heldout_of(source, corpus))]
     if as_json:
         print(json.dumps(checks, indent=2))

@@ -67,9 +67,9 @@ def _metavar(annotation: Any) -> str:
     kinds = _kinds(annotation)
     words = [w for kind in kinds if get_origin(kind) is Literal for w in map(str, get_args(kind))]
     words += ["true", "false"] * (bool in kinds)
+    words += ["NUMBER"] * bool({int, float} & set(kinds)) + ["TEXT"] * (str in kinds)
     if any(get_origin(kind) is tuple for kind in kinds):
         words.append("A,B,…")
-    words += ["NUMBER"] * bool({int, float} & set(kinds)) + ["TEXT"] * (str in kinds)
     return "|".join(words)
 
 
@@ -89,7 +89,7 @@ def _value(schema: type[Config], name: str, text: Any) -> Any:
     if not isinstance(text, str):
         return text
     for kind in kinds:
-        if get_origin(kind) is tuple:
+        if get_origin(kind) is tuple and ("," in text or not {int, float} & set(kinds)):
             return [_scalar(part.strip(), _kinds(get_args(kind)[0])) for part in text.split(",") if part.strip()]
     return _scalar(text, kinds)
 

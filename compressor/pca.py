@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -157,7 +157,7 @@ def fold(model: SentenceTransformer, projection: Projection) -> SentenceTransfor
     A static model takes a projection without a mean into its table.
     Without a mean to take off, an earlier Normalize changes nothing and is left out.
     """
-    dim, width = projection.components.shape
+    dim = len(projection.components)
     centered = bool(projection.mean.any())
     modules = list(model)
     if not centered and isinstance(modules[-1], Normalize):
@@ -166,9 +166,15 @@ def fold(model: SentenceTransformer, projection: Projection) -> SentenceTransfor
         # The mean of projected token vectors is the projected mean.
         table = modules[0].embedding.weight.detach() @ torch.from_numpy(projection.components).T
         return SentenceTransformer(modules=[StaticEmbedding(modules[0].tokenizer, table), Normalize()], device="cpu")
-    dense = Dense(width, dim, bias=centered, activation_function=torch.nn.Identity())
+    weight = torch.from_numpy(projection.components)
+    bias = -(weight @ torch.from_numpy(projection.mean)) if centered else None
+    if isinstance(modules[-1], Dense) and isinstance(modules[-1].activation_function, torch.nn.Identity):
+        linear: Any = modules.pop().linear  # two linear layers in a row are one
+        bias = bias if linear.bias is None else weight @ linear.bias.detach() + (0 if bias is None else bias)
+        weight = weight @ linear.weight.detach()
+    dense = Dense(weight.shape[1], dim, bias=bias is not None, activation_function=torch.nn.Identity())
     with torch.no_grad():
-        dense.linear.weight.copy_(torch.from_numpy(projection.components))
-        if centered:
-            dense.linear.bias.copy_(torch.from_numpy(-(projection.components @ projection.mean)))
+        dense.linear.weight.copy_(weight)
+        if bias is not None:
+            dense.linear.bias.copy_(bias)
     return SentenceTransformer(modules=[*modules, dense, Normalize()], device="cpu")

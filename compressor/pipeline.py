@@ -1,6 +1,7 @@
 """The flow: teacher -> distil -> pca -> quantize -> export -> optimise -> int8 -> verify -> bench -> report."""
 
 import json
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,14 +12,19 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from benchmarks.bench import Bench, systems_of, with_quality
+from benchmarks.languages import Languages
 from benchmarks.report import write_report
 from benchmarks.story import Story
 from compressor.agreement import Heldout
-from compressor.artifact import key_of, write_json
+from compressor.artifact import Draft, key_of, write_json, writing
 from compressor.corpus import Corpus, Texts
 from compressor.distil.embedding import Distil
+from compressor.distil.multilingual import Multilingual, Translations
+from compressor.errors import RecipeError
 from compressor.machine import describe
+from compressor.output_ranges import OutputVectors
 from compressor.pca import Pca
+from compressor.processes import rank
 from compressor.progress import say
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config
@@ -34,16 +40,19 @@ from exporters.verify import Verify, gate
 
 
 class Recipe(Config):
-    """One recipe, one shipped model. The steps distil, pca and quantize run only where their section stands."""
+    """One recipe, one shipped model. The steps distil, multilingual, pca and quantize run only where their section
+    stands."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the run's folder; by default the recipe file's."""
     teacher: Teacher = Teacher()
     texts: Texts = Texts()
     distil: Distil | None = None
+    multilingual: Multilingual | None = None
     pca: Pca | None = None
     quantize: TorchInt8 | None = None
     export: Export = Export()
+    ranges: OutputVectors = OutputVectors()
     optimise: Optimise = Optimise()
     int8: OnnxInt8 = OnnxInt8()
     verify: Verify = Verify()
@@ -58,6 +67,9 @@ def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
     """
     started, work = time.monotonic(), Workspace(runs / recipe.name)
     recipe.bench.check(base)
+    if rank():
+        Flow(recipe, base, work).follow()
+        return {}
     with work.lock():
         flow = Flow(recipe, base, work)
         flow.announce()
@@ -72,14 +84,15 @@ def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
             "distil": student if recipe.distil else None,
             "pca": reduced if recipe.pca else None,
             "quantize": torch8,
-            "fp32": flow.publish("fp32", fp32, checks),
-            "int8": flow.publish("int8", int8, checks),
+            "fp32": flow.publish("fp32", fp32, flow.ranges(reduced), checks),
+            "int8": flow.publish("int8", int8, flow.ranges(reduced), checks),
         }
         results = flow.measure({name: made for name, made in steps.items() if made is not None})
         results |= {
             "command": command,
             "seconds": time.monotonic() - started,
             "verify": checks,
+            "languages": flow.languages(steps),
             "graphs": {"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
         }
         write_json(work.folder / "results.json", results)
@@ -106,10 +119,17 @@ class Flow:
     def announce(self) -> None:
         """Find teacher and texts, hold the settings against them before any work, and say what they are."""
         model = open_model(self.teacher.folder)
-        if self.recipe.distil:
-            self.recipe.distil.check(model)
-        if self.recipe.pca:
-            self.recipe.pca.check(embedding_dimension(model), len(self.corpus.train))
+        distil, pca = self.recipe.distil, self.recipe.pca
+        if distil:
+            distil.check(model)
+        if pca:
+            pca.check(embedding_dimension(model), len(self.corpus.train))
+        if pca and distil and (distil.dim or distil.matryoshka):
+            raise RecipeError(f"pca.dim = {pca.dim}: the student's vectors are short already; leave one section out")
+        if distil and distil.layers == 0 and self.recipe.quantize:
+            raise RecipeError("quantize: PyTorch has no int8 form of a static student; leave the section out")
+        if self.recipe.multilingual and not distil:
+            raise RecipeError("multilingual: needs a student to teach; add a section distil")
         say(f"[bold]teacher[/]: {self.teacher.name} ({self.teacher.origin}), sha256 {self.teacher.weights_sha256}")
         train, heldout = len(self.corpus.train), len(self.corpus.heldout)
         say(f"[bold]texts[/]: {self.corpus.source}: {train:,} to train, {heldout:,} held out")
@@ -123,10 +143,56 @@ class Flow:
         stage = self.recipe.distil
         if stage is None:
             return self.teacher
-        inputs: list[Keyed] = [self.teacher, self.corpus]
+        inputs: list[Keyed] = [self.teacher, self.corpus, *([self.translations] if self.translations else [])]
         kept = self.work.checkpoints("distil", stage, inputs)
-        return self.work.stage("distil", stage, inputs, lambda to: stage.run(
-            self.teacher.folder, self.corpus.train, training_vectors(self.teacher, self.corpus), kept, to))  # fmt: skip
+        return self.work.stage("distil", stage, inputs, lambda to: self._train(stage, kept, to))
+
+    def _train(self, stage: Distil, kept: Path, to: Draft) -> None:
+        vectors, more, other = training_vectors(self.teacher, self.corpus), [], self.translations
+        if other:
+            more = other.parts(self.teacher, self.corpus, vectors)
+        stage.run(
+            self.teacher.folder,
+            self.corpus.train,
+            vectors,
+            kept,
+            to,
+            heldout=self.heldout,
+            prepare=other.prepare if other else None,
+            more=more,
+            share=other.config.first_language if other else None,
+        )
+
+    def follow(self) -> None:
+        """Take part in the training of the first process, which writes and measures the student."""
+        stage = self.recipe.distil
+        if stage is None:
+            return
+        self.announce()
+        inputs: list[Keyed] = [self.teacher, self.corpus, *([self.translations] if self.translations else [])]
+        if self.work.is_made("distil", stage, inputs):
+            return
+        kept = self.work.checkpoints("distil", stage, inputs)
+        with tempfile.TemporaryDirectory() as folder, writing(Path(folder) / "distil", "distil", "", {}) as draft:
+            self._train(stage, kept, draft)
+
+    @cached_property
+    def translations(self) -> Translations | None:
+        stage = self.recipe.multilingual
+        return Translations(stage, self.base) if stage else None
+
+    def languages(self, steps: dict[str, Model | None]) -> Any:
+        """Measure a multilingual student in both languages."""
+        other = self.translations
+        if other is None:
+            return None
+        models = {
+            name: made for name, made in steps.items() if made is not None and name in ("teacher", "distil", "int8")
+        }
+        folders = {name: made.folder for name, made in models.items()}
+        stage, inputs = Languages(), [*models.values(), other]
+        made = self.work.stage("languages", stage, inputs, lambda to: stage.run(folders, other, to))
+        return _read(made, "languages.json")
 
     def pca(self, student: Model) -> Model:
         """Reduce the student's vectors; without the section, they stay as long as they are."""
@@ -165,7 +231,13 @@ class Flow:
         gate(checks)
         return checks
 
-    def publish(self, name: Any, made: Model, checks: list[dict[str, Any]]) -> Model:
+    def ranges(self, student: Model) -> Model:
+        """Fit the ranges of int8 output vectors."""
+        stage = self.recipe.ranges
+        return self.work.stage("ranges", stage, [student, self.corpus, self.teacher], lambda to: stage.run(
+            student.folder, self.corpus.train, self.heldout, to))  # fmt: skip
+
+    def publish(self, name: Any, made: Model, ranges: Model, checks: list[dict[str, Any]]) -> Model:
         """Hand out what passed the gate."""
         stage = Publish(
             recipe=self.recipe.model_dump(mode="json"),
@@ -173,8 +245,8 @@ class Flow:
             teacher_sha256=self.teacher.weights_sha256,
             precision=name,
         )
-        return self.work.stage(f"artifacts/{name}", stage, [made, Key(key_of(checks))], lambda to: stage.run(
-            made, checks, to))  # fmt: skip
+        return self.work.stage(f"artifacts/{name}", stage, [made, ranges, Key(key_of(checks))], lambda to: stage.run(
+            made, ranges, checks, to))  # fmt: skip
 
     def measure(self, steps: dict[str, Model]) -> dict[str, Any]:
         """Measure every step's quality and the systems' speed; return the results."""

@@ -56,7 +56,7 @@ class Workspace:
         """Return the stage's artifact, made by ``make`` unless one with the same key is there already.
 
         The key covers the configuration, the keys of the inputs, the release, and the source of the
-        module that the configuration stands in.
+        modules that the configuration and what it derives from stand in.
         """
         to = self.folder / name
         key = stage_key(name, config, inputs)
@@ -77,6 +77,11 @@ class Workspace:
             shutil.rmtree(kept, ignore_errors=True)
         return Model(to, key, dict(read_manifest(to)["figures"]))
 
+    def is_made(self, name: str, config: Config, inputs: Sequence[Keyed]) -> bool:
+        """Tell whether the stage's artifact is there already."""
+        to = self.folder / name
+        return is_artifact(to) and bool(read_manifest(to)["key"] == stage_key(name, config, inputs))
+
     def checkpoints(self, name: str, config: Config, inputs: Sequence[Keyed]) -> Path:
         """Return where a stage keeps what an interrupted run goes on from; other settings have another place."""
         return self.folder / f".{name}-checkpoints-{stage_key(name, config, inputs)[:12]}"
@@ -88,8 +93,9 @@ class Workspace:
 
 def stage_key(name: str, config: Config, inputs: Sequence[Keyed]) -> str:
     """Hash all that a stage's result depends on."""
-    source = Path(inspect.getfile(type(config))).read_text(encoding="utf-8")
-    return key_of(name, config.model_dump(mode="json"), [i.key for i in inputs], version("compressor"), source)
+    own = [kind for kind in type(config).__mro__ if issubclass(kind, Config) and kind is not Config]
+    sources = [Path(inspect.getfile(kind)).read_text(encoding="utf-8") for kind in own]
+    return key_of(name, config.model_dump(mode="json"), [i.key for i in inputs], version("compressor"), *sources)
 
 
 class _lock(AbstractContextManager[None]):

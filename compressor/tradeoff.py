@@ -106,12 +106,8 @@ def with_layers(recipe: Recipe, count: int, depth: int) -> Recipe:
     """Return the recipe with a student of ``count`` layers; at the teacher's own depth nothing is distilled."""
     values = recipe.model_dump(mode="json") | {"name": f"{recipe.name}-{count}-layers"}
     own = (recipe.distil or Distil()).model_dump(mode="json")
-    values["distil"] = None if count == depth else own | {"layers": _uniform(count, depth)}
+    values["distil"] = None if count == depth else own | {"layers": count}
     return Recipe.read(values, f"--layers {count}")
-
-
-def _uniform(count: int, depth: int) -> list[int]:
-    return [round(i * (depth - 1) / max(count - 1, 1)) for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -195,7 +191,8 @@ def _student(flow: Flow, count: int, precisions: Sequence[Precision]) -> Student
         say(f"[yellow]gate missed[/]: {miss}")
         gate = f"missed: {miss}"
     else:
-        gate, made = PASSED, {name: flow.publish(name, made[name], checks) for name in precisions}
+        ranges = flow.ranges(reduced)
+        gate, made = PASSED, {name: flow.publish(name, made[name], ranges, checks) for name in precisions}
     figures = student.figures
     trained = figures.get("train_seconds", figures.get("seconds"))
     return Student(count, made, Projection.load(reduced.folder), gate, figures.get("layers"), trained)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import onnx
 
 from compressor.artifact import Draft
+from compressor.output_vectors import RANGES
 from compressor.recipe import Config
 from compressor.stages import Model
 from compressor.teacher import STATIC
@@ -53,6 +54,9 @@ feeds = {{"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_l
 names = {{value.name for value in session.get_inputs()}}
 (vectors,) = session.run(["sentence_embedding"], {{k: v for k, v in feeds.items() if k in names}})
 ```
+
+Smaller vectors: `output_ranges.safetensors` holds the `ranges` of sentence-transformers' `quantize_embeddings` for int8,
+one range for all dimensions, so that dot product and cosine of the codes rank as the vectors do; binary needs none.
 """
 _EXAMPLES = ("A sentence.", "Another one.")
 
@@ -69,13 +73,15 @@ class Publish(Config):
     precision: Literal["fp32", "int8"]
     """Which of the run's artifacts it is."""
 
-    def run(self, made: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+    def run(self, made: Model, ranges: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
         """Write the folder, its card and its figures into ``draft``."""
         own = [check for check in checks if check["artifact"] == self.precision]
         shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
+        shutil.copy(ranges.folder / RANGES, draft.folder / RANGES)
         (draft.folder / "README.md").write_text(self._card(draft, own), encoding="utf-8")
         draft.figures["operators"] = made.figures["operators"]
         draft.figures["checks"] = own
+        draft.figures["output_vectors"] = ranges.figures["precisions"]
         draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}}
 
     def _card(self, draft: Draft, checks: Sequence[Mapping[str, Any]]) -> str:

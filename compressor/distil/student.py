@@ -1,7 +1,8 @@
 """Make a student out of a teacher by keeping some of its layers."""
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -17,13 +18,37 @@ def keep_layers(teacher: SentenceTransformer, layers: tuple[int, ...]) -> Senten
     with. DistilBERT (Sanh et al. 2019, arXiv:1910.01108) starts its student this way. Raises RecipeError
     for an index that is out of range or repeated, ModelError where there is no stack of layers to cut.
     """
+    check_layers(layers, len(find_layers(transformer_of(teacher))[2]))
     student = copy.deepcopy(teacher)
     transformer = transformer_of(student)
-    parent, name, stack = find_layers(transformer)
-    check_layers(layers, len(stack))
-    setattr(parent, name, torch.nn.ModuleList(stack[i] for i in layers))
-    _state_depth(transformer, layers, len(stack))
+    stack = restack(transformer, None)
+    restack(transformer, [(i, stack[i]) for i in layers])
     return student
+
+
+def spread_layers(count: int, depth: int, choice: Literal["uniform", "first", "last"]) -> tuple[int, ...]:
+    """Return ``count`` of ``depth`` layers: spread from the first to the last, the first, or the last."""
+    if choice == "first":
+        return tuple(range(count))
+    if choice == "last":
+        return tuple(range(depth - count, depth))
+    return tuple(round(i * (depth - 1) / max(count - 1, 1)) for i in range(count))
+
+
+def restack(transformer: Any, layers: Sequence[tuple[int, torch.nn.Module]] | None) -> torch.nn.ModuleList:
+    """Give ``transformer`` these layers, each with its number in the teacher; return the stack that it then has.
+
+    None changes nothing. The config's list of a kind a layer is cut in the same way, so it must still be whole or
+    have been cut by this function.
+    """
+    parent, name, stack = find_layers(transformer)
+    if layers is None:
+        return stack
+    kinds = _kinds(transformer.config, len(stack))
+    made = torch.nn.ModuleList(layer for _, layer in layers)
+    setattr(parent, name, made)
+    _state_depth(transformer, [number for number, _ in layers], kinds, made)
+    return made
 
 
 def find_layers(transformer: Any) -> tuple[torch.nn.Module, str, torch.nn.ModuleList]:
@@ -58,13 +83,16 @@ def check_layers(layers: tuple[int, ...], depth: int) -> None:
         raise RecipeError("distil.layers = []: keep at least one layer")
 
 
-def _state_depth(transformer: Any, layers: tuple[int, ...], depth: int) -> None:
-    config = transformer.config
-    config.num_hidden_layers = len(layers)
-    kinds = getattr(config, "layer_types", None)  # ModernBERT and others: one entry a layer
-    if isinstance(kinds, list) and len(kinds) == depth:
-        config.layer_types = [kinds[i] for i in layers]
-    _, _, stack = find_layers(transformer)
+def _kinds(config: Any, depth: int) -> list[Any]:
+    """Return the config's entry a layer (ModernBERT and others have layer_types), or nothing."""
+    kinds = getattr(config, "layer_types", None)
+    return list(kinds) if isinstance(kinds, list) and len(kinds) == depth else []
+
+
+def _state_depth(transformer: Any, numbers: Sequence[int], kinds: list[Any], stack: torch.nn.ModuleList) -> None:
+    transformer.config.num_hidden_layers = len(numbers)
+    if kinds:
+        transformer.config.layer_types = [kinds[i] for i in numbers]
     for index, layer in enumerate(stack):
         module: Any
         for module in layer.modules():

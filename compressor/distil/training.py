@@ -1,0 +1,383 @@
+"""Train a student on its lessons: on sentence-transformers' trainer, to an end that is known before it starts."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+import torch
+from pydantic import AfterValidator, Field
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.evaluation import SentenceEvaluator
+from torch.utils.data import BatchSampler, DataLoader
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+
+from compressor.agreement import Heldout
+from compressor.artifact import write_json
+from compressor.distil.lessons import Collate, Lessons, Numbers
+from compressor.distil.losses import Imitation
+from compressor.errors import RecipeError
+from compressor.machine import bf16_is_fast
+from compressor.pca import pair_correlation
+from compressor.processes import world
+from compressor.progress import track
+from compressor.recipe import Config
+from compressor.sentence_model import TorchEncoder, is_static, limit_tokens, token_limit, transformer_of
+
+_POOL = 50  # batches within which texts are sorted by length
+_JUDGED = 500  # held-out texts that decide on an early stop
+_EAGER_TOKENS = 128  # up to here attention in plain operators trains faster than PyTorch's fused one on a CPU
+_TRIAL_STEPS = 8
+_SPARE = 0.97  # of a time budget is planned with; the rest is for what is no step
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
+
+
+def _is_duration(text: str) -> str:
+    if not _DURATION.fullmatch(text):
+        raise ValueError("must be a number with s, m or h behind it, as 10m")
+    return text
+
+
+class Training(Config):
+    """How a student is trained."""
+
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the texts; parts of one are allowed."""
+    time_budget: Annotated[str, AfterValidator(_is_duration)] | None = None
+    """Train for so long instead, as 10m or 90s: a trial says how many steps that is, and the learning rate falls to
+    zero in it. A machine that slows down ends in time with fewer."""
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Texts in a training step, of all processes together."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Parts that a step's texts are computed in, for less memory; losses of pairs then see one part at a time."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    """Peak of the learning rate, which then falls to zero in a straight line."""
+    embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak of the learning rate of the vocabulary's vectors; a step moves few of them. None: learning_rate."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    """Steps over which the learning rate rises to its peak."""
+    max_length: Annotated[int, Field(ge=8)] = 64
+    """Tokens of a text seen in training; longer texts are cut. The student's own limit stays the teacher's."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training; auto: bf16 where the CPU multiplies it fast."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many checkpoints without better agreement with the teacher on held-out texts, and keep the best."""
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 250
+    """Steps between two points that an interrupted training goes on from."""
+    seed: int = 0
+    """Seed of the order of the texts."""
+
+    def check_processes(self) -> None:
+        """Raise RecipeError for a batch that cannot be shared among the processes and the parts of a step."""
+        shares = world() * self.accumulate
+        if self.batch_size % shares:
+            raise RecipeError(f"distil.batch_size = {self.batch_size}: must be a multiple of {shares}, "
+                              f"{world()} processes times accumulate = {self.accumulate}")  # fmt: skip
+        if self.time_budget and world() > 1:
+            raise RecipeError(f"distil.time_budget = {self.time_budget}: with one process only; give epochs instead")
+
+    def train(
+        self,
+        student: SentenceTransformer,
+        loss: Imitation,
+        lessons: Lessons,
+        heldout: Heldout | None,
+        checkpoints: Path,
+    ) -> dict[str, Any]:
+        """Train ``student`` in place, going on from ``checkpoints``; return figures of the training."""
+        self.check_processes()
+        limit = token_limit(student)
+        limit_tokens(student, min(self.max_length, limit or self.max_length))
+        _without_dropout(student)
+        attention = _plain_attention(student, self.max_length)
+        if self.patience and heldout is None:
+            raise RecipeError(f"distil.patience = {self.patience}: no held-out texts to judge by")
+        torch.manual_seed(self.seed)
+        clock = Clock(checkpoints / "plan.json", self._seconds())
+        collate = Collate(student, lessons, token_limit(student))
+        steps = clock.plan(lambda: _trial(student, loss, self, lessons, collate))
+        steps = steps or max(1, round(self.epochs * lessons.per_epoch() / self.batch_size))
+        with track("training", steps * self.batch_size) as advance:
+            trainer = ImitationTrainer(
+                self,
+                lessons,
+                collate,
+                clock,
+                model=student,
+                args=self._arguments(checkpoints, steps),
+                train_dataset=Numbers(len(lessons)),
+                loss=loss,
+                evaluator=None if self.patience is None or heldout is None else Agreement(heldout),
+                callbacks=[_Follow(loss, clock, advance, self.batch_size)]
+                + ([EarlyStoppingCallback(self.patience)] if self.patience else []),
+            )
+            trainer.remove_callback(PrinterCallback)
+            kept = _last_checkpoint(checkpoints)
+            start = time.monotonic()
+            trainer.train(resume_from_checkpoint=kept)
+            seconds = time.monotonic() - start
+        # The trainer runs the model in bf16 through a wrapped forward; the student itself is fp32.
+        trainer.accelerator.unwrap_model(student, keep_fp32_wrapper=False)
+        if limit:
+            limit_tokens(student, limit)
+        if attention:
+            transformer_of(student).set_attn_implementation(attention)
+        student.to("cpu").eval()
+        resumed = int(kept.rsplit("-", 1)[-1]) if kept else 0
+        return {
+            "resumed_at_step": resumed,
+            "steps": trainer.state.global_step,
+            "texts_seen": trainer.state.global_step * self.batch_size,
+            "train_seconds": seconds,
+            "cut_share": collate.cut / max(collate.seen, 1),
+        }
+
+    def _seconds(self) -> float | None:
+        found = _DURATION.fullmatch(self.time_budget or "")
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else None
+
+    def bf16(self) -> bool:
+        """Tell whether training multiplies in bf16."""
+        return self.precision == "bf16" or (self.precision == "auto" and bf16_is_fast())
+
+    def _arguments(self, checkpoints: Path, steps: int) -> Any:
+        judged: dict[str, Any] = {}
+        if self.patience:
+            judged = {
+                "eval_strategy": "steps",
+                "eval_steps": self.checkpoint_steps,
+                "load_best_model_at_end": True,
+                "metric_for_best_model": "eval_agreement",
+                "greater_is_better": True,
+            }
+        return SentenceTransformerTrainingArguments(
+            output_dir=str(checkpoints),
+            max_steps=steps,
+            per_device_train_batch_size=self.batch_size // world() // self.accumulate,
+            gradient_accumulation_steps=self.accumulate,
+            learning_rate=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+            weight_decay=0.0,
+            bf16=self.bf16(),
+            use_cpu=not torch.cuda.is_available(),
+            seed=self.seed,
+            save_steps=self.checkpoint_steps,
+            save_total_limit=2 if self.patience else 1,
+            logging_steps=self.checkpoint_steps,
+            disable_tqdm=True,
+            report_to="none",
+            dataloader_pin_memory=False,
+            ddp_find_unused_parameters=True if world() > 1 else None,
+            **judged,
+        )
+
+
+class LengthGroupedBatches(BatchSampler):
+    """Batches of texts of like length, in random order: no step computes on padding.
+
+    Each epoch is shuffled anew by seed and epoch, cut into pools of 50 batches, and sorted within a pool.
+    """
+
+    def __init__(self, lessons: Lessons, batch_size: int, seed: int) -> None:
+        self.lessons, self.batch_size, self.seed, self.epoch, self.drop_last = lessons, batch_size, seed, 0, False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is iterated next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self.seed, self.epoch, 1))
+        for rows in self.lessons.blocks(_POOL * self.batch_size, self.epoch, self.seed):
+            rows = random.permutation(rows)
+            rows = rows[np.argsort(self.lessons.lengths(rows), kind="stable")]
+            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            for index in random.permutation(len(batches)):
+                yield batches[index].tolist()
+
+    def __len__(self) -> int:
+        return -(-self.lessons.per_epoch() // self.batch_size)
+
+
+class ImitationTrainer(SentenceTransformerTrainer):
+    """sentence-transformers' trainer, fed from lessons, its learning rate led by the clock."""
+
+    def __init__(self, training: Training, lessons: Lessons, collate: Collate, clock: "Clock", **options: Any) -> None:
+        self.training, self.lessons, self.collate, self.clock = training, lessons, collate, clock
+        super().__init__(**options)
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Leave out the library's own model card, which runs examples; ours is made from measured figures."""
+
+    def validate_column_names(self, *_: Any, **__: Any) -> None:
+        """There are no columns: batches are made by ``Collate``."""
+
+    def preprocess_dataset(self, dataset: Any = None, *_: Any, **__: Any) -> Any:
+        """Return the numbers as they are."""
+        return dataset
+
+    def get_train_dataloader(self) -> Any:
+        """Return the batches of an epoch, shared among the processes."""
+        batches = LengthGroupedBatches(self.lessons, self.args.per_device_train_batch_size, self.training.seed)
+        loader = DataLoader(Numbers(len(self.lessons)), batch_sampler=batches, collate_fn=self.collate)
+        self.accelerator.even_batches = False
+        return self.accelerator.prepare(loader)
+
+    def create_optimizer(self, *_: Any) -> Any:
+        """Make AdamW with the embeddings' own learning rate."""
+        if self.optimizer is None:
+            table, modules = _table(self.model), (cast(torch.nn.Module, self.model), cast(torch.nn.Module, self.loss))
+            trained = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
+            rest = [parameter for parameter in trained.values() if parameter is not table]
+            groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
+            if table is not None:
+                groups.append(
+                    {"params": [table], "lr": self.training.embedding_learning_rate or self.args.learning_rate}
+                )
+            self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, weight_decay=0.0, fused=True)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Let the learning rate rise over the warm-up and fall in a straight line to the planned end."""
+        if self.lr_scheduler is None:
+            warmup = min(self.training.warmup_steps, num_training_steps // 2)
+
+            def factor(step: int) -> float:
+                rising = (step + 1) / warmup if warmup else 1.0
+                falling = (num_training_steps - step) / max(num_training_steps - warmup, 1)
+                return max(0.0, min(1.0, rising, falling, 1 - self.clock.share()))
+
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or cast(Any, self.optimizer), factor)
+        return self.lr_scheduler
+
+
+class Clock:
+    """The plan of a training with a time budget, kept with its checkpoints: how many steps, and the time used."""
+
+    def __init__(self, path: Path, budget: float | None) -> None:
+        self.path, self.budget = path, budget
+        self.used, self.started = 0.0, time.monotonic()
+        self.steps = 0
+
+    def plan(self, step_seconds: Callable[[], float]) -> int:
+        """Return the steps that fit in the budget, as first planned; 0 without a budget."""
+        if self.budget is None:
+            return 0
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            self.steps, self.used = int(kept["steps"]), float(kept["seconds"])
+        except (OSError, ValueError, LookupError, TypeError):
+            self.steps = max(1, int(_SPARE * self.budget / step_seconds()))
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.started = time.monotonic() - self.used
+        self.save()
+        return self.steps
+
+    def save(self) -> None:
+        """Note the time used beside the checkpoint that was just written."""
+        if self.budget is not None:
+            write_json(self.path, {"steps": self.steps, "seconds": time.monotonic() - self.started})
+
+    def share(self) -> float:
+        """Return how much of the budget is used, 0 to 1 and beyond; 0 without one.
+
+        On time, the steps run out first: the learning rate then follows them alone, so that a training resumed
+        gives what one left alone gives.
+        """
+        return 0.0 if self.budget is None else (time.monotonic() - self.started) / self.budget
+
+
+class Agreement(SentenceEvaluator):  # type: ignore[misc]
+    """Judge a student by how it ranks the most similar held-out texts; needs no labels."""
+
+    primary_metric = "agreement"
+
+    def __init__(self, heldout: Heldout) -> None:
+        super().__init__()
+        self.texts, self.teacher = heldout.texts[:_JUDGED], heldout.teacher[:_JUDGED]
+
+    def __call__(self, model: SentenceTransformer, *_: Any, **__: Any) -> dict[str, float]:
+        vectors = TorchEncoder(model).encode(self.texts)
+        model.train()
+        return {"agreement": pair_correlation(self.teacher, vectors)}
+
+
+class _Follow(TrainerCallback):
+    """Report each step to the display and the loss; end a training whose time is up."""
+
+    def __init__(self, loss: Imitation, clock: Clock, advance: Callable[[int], None], batch_size: int) -> None:
+        self.loss, self.clock, self.advance, self.batch_size = loss, clock, advance, batch_size
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(state.global_step * self.batch_size)
+        self.loss.progress = state.global_step / max(state.max_steps, 1)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(self.batch_size)
+        self.loss.progress = state.global_step / max(state.max_steps, 1)
+        if self.clock.share() >= 1:
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.clock.save()
+
+
+def _trial(
+    student: SentenceTransformer, loss: Imitation, training: Training, lessons: Lessons, collate: Collate
+) -> float:
+    """Return the seconds of a step, by a few forward and backward passes whose gradients are dropped."""
+    batches = iter(LengthGroupedBatches(lessons, training.batch_size, training.seed))
+    size, seconds = training.batch_size // training.accumulate, []
+    trained = [p for p in student.parameters() if p.requires_grad]
+    memory = [torch.zeros_like(p) for p in trained]
+    for _, numbers in zip(range(_TRIAL_STEPS), batches, strict=False):
+        start = time.monotonic()
+        for part in range(0, len(numbers), size):
+            batch = collate(numbers[part : part + size])
+            features = {n.removeprefix("sentence_"): v for n, v in batch.items() if n.startswith("sentence_")}
+            with torch.autocast("cpu", torch.bfloat16, enabled=training.bf16()):
+                value = loss([features], batch["label"])
+            value.backward()
+        with torch.no_grad():  # what the optimizer reads and writes: gradients, and two moments of each weight
+            for kept, parameter in zip(memory, trained, strict=True):
+                if parameter.grad is not None:
+                    kept.add_(parameter.grad).mul_(0.5)
+        loss.zero_grad()
+        seconds.append(time.monotonic() - start)
+    collate.seen = collate.cut = 0
+    return float(np.mean(seconds[1:] or seconds))
+
+
+def _table(model: Any) -> torch.nn.Parameter | None:
+    """Return the vectors of the vocabulary."""
+    model = model.module if hasattr(model, "module") else model
+    return model[0].embedding.weight if is_static(model) else transformer_of(model).get_input_embeddings().weight
+
+
+def _plain_attention(student: SentenceTransformer, tokens: int) -> str | None:
+    """Have attention computed in plain operators where that trains faster; return what it was computed by."""
+    if is_static(student) or tokens > _EAGER_TOKENS or torch.cuda.is_available():
+        return None
+    transformer = transformer_of(student)
+    before = getattr(transformer.config, "_attn_implementation", None)
+    if before != "sdpa":
+        return None
+    transformer.set_attn_implementation("eager")
+    return str(before)
+
+
+def _without_dropout(model: torch.nn.Module) -> None:
+    """Turn dropout off: imitation of a fixed target has nothing to regularize."""
+    for module in model.modules():
+        # A Dropout has p; fused attention reads a number of the layer that it stands in.
+        for name in ("p", "dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """Return the newest whole checkpoint: a trainer writes its state last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
