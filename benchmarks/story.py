@@ -25,11 +25,13 @@ class Story(Config):
 
     def run(self, steps: Mapping[str, Model], heldout: Heldout, sts: Sequence[Sts], draft: Draft) -> None:
         """Write ``story.json`` into ``draft``, a row a stage."""
-        projection = Projection.load(steps["pca"].folder) if "pca" in steps else None
+        reducing = steps.get("pca") or steps.get("distil")
+        projection = Projection.load(reducing.folder) if reducing else None
         rows = []
         with track("quality", len(steps), "stages") as advance:
             for name, model in steps.items():
-                reduced = projection if name not in ("teacher", "distil") else None
+                full = name == "teacher" or (name == "distil" and "pca" in steps)
+                reduced = None if full else projection
                 rows.append({"stage": name} | row(name, model, heldout, reduced, sts))
                 advance(1)
         write_json(draft.folder / "story.json", rows)
@@ -57,9 +59,9 @@ def what(name: str, model: Model) -> str:
     if isinstance(model, Source):
         return f"{model.name}, from {model.origin}"
     if name == "distil" and "layers" in figures:
-        kept = ", ".join(map(str, figures["layers"]))
+        kept = f"layers {', '.join(map(str, figures['layers']))} kept" if figures["layers"] else "one vector a token"
         minutes = figures["train_seconds"] / 60
-        return f"layers {kept} kept; {figures['texts_seen']:,} texts imitated in {minutes:.1f} min"
+        return f"{kept}; {figures['texts_seen']:,} texts imitated in {minutes:.1f} min"
     if name == "pca" and "variance_kept" in figures:
         mean = "mean taken off" if figures["centered"] else "mean left in"
         return f"principal components, {mean}; {100 * figures['variance_kept']:.1f} % of the variance"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import Field
 
@@ -186,11 +186,10 @@ class Flow:
         other = self.translations
         if other is None:
             return None
-        models = {
-            name: made for name, made in steps.items() if made is not None and name in ("teacher", "distil", "int8")
-        }
+        named = {name: steps.get(name) for name in ("teacher", "distil", "int8")}
+        models = {name: made for name, made in named.items() if made is not None}
         folders = {name: made.folder for name, made in models.items()}
-        stage, inputs = Languages(), [*models.values(), other]
+        stage, inputs = Languages(), cast(list[Keyed], [*models.values(), other])
         made = self.work.stage("languages", stage, inputs, lambda to: stage.run(folders, other, to))
         return _read(made, "languages.json")
 

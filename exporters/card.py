@@ -55,8 +55,9 @@ names = {{value.name for value in session.get_inputs()}}
 (vectors,) = session.run(["sentence_embedding"], {{k: v for k, v in feeds.items() if k in names}})
 ```
 
-Smaller vectors: `output_ranges.safetensors` holds the `ranges` of sentence-transformers' `quantize_embeddings` for int8,
-one range for all dimensions, so that dot product and cosine of the codes rank as the vectors do; binary needs none.
+Smaller vectors: `output_ranges.safetensors` holds the `ranges` of sentence-transformers' `quantize_embeddings` for
+int8, one range for all dimensions, so that dot product and cosine of the codes rank as the vectors do; binary needs
+none.
 """
 _EXAMPLES = ("A sentence.", "Another one.")
 
