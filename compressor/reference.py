@@ -18,8 +18,8 @@ def recipe_page() -> str:
     lines = [
         "# Recipes",
         "",
-        "A recipe is a TOML file; one recipe makes one model. Unknown keys are refused. The steps `distil`, `pca`",
-        "and `quantize` run only where their section stands; a section left out otherwise takes its defaults.",
+        "A recipe is a TOML file; one recipe makes one model. Unknown keys are refused. The steps `distil`,",
+        "`multilingual`, `pca` and `quantize` run only where their section stands; a section left out otherwise takes its defaults.",
         "Paths are relative to the recipe. `--set section.field=value` changes a field for one run.",
         "",
     ]

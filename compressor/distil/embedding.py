@@ -22,7 +22,7 @@ from compressor.sentence_model import TorchEncoder, embedding_dimension, open_mo
 _FITTED = 20_000  # vectors that the smaller space is fitted on, at most
 
 
-class Distil(Size, Losses, Training):
+class Distil(Training, Losses, Size):
     """Make a student of the teacher and train it to imitate the teacher's vectors."""
 
     def check(self, teacher: SentenceTransformer) -> None:
