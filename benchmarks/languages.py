@@ -8,6 +8,7 @@ from benchmarks.systems import System, kind_of
 from benchmarks.translation import CrossLingualSts, matching
 from compressor.artifact import Draft, write_json
 from compressor.distil.multilingual import Translations
+from compressor.parallel import ParallelTexts
 from compressor.progress import track
 from compressor.recipe import Config
 
@@ -17,8 +18,7 @@ class Languages(Config):
 
     def run(self, models: Mapping[str, Path], translations: Translations, draft: Draft) -> None:
         """Write ``languages.json`` into ``draft``: figures by model; STS as Spearman x 100, matching 0 to 1."""
-        sets = translations.read_matching()
-        files = [CrossLingualSts.read(*pair) for pair in translations.sts_files()]
+        sets, files = read_tests(translations)
         measured: dict[str, Any] = {}
         with track("languages", len(models), "models") as advance:
             for name, folder in models.items():
@@ -41,3 +41,8 @@ class Languages(Config):
             for own, teacher in zip(figures["sts"], first["sts"], strict=True):
                 own["first_kept"] = own["first"] / teacher["first"] if teacher["first"] else None
         write_json(draft.folder / "languages.json", measured)
+
+
+def read_tests(translations: Translations) -> tuple[list[tuple[str, ParallelTexts]], list[CrossLingualSts]]:
+    """Read what the languages are measured on; TextError for a file that cannot be read."""
+    return translations.read_matching(), [CrossLingualSts.read(*pair) for pair in translations.sts_files()]

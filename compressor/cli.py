@@ -217,3 +217,7 @@ def quiet_libraries() -> None:
     import logging
 
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    import_module("compressor.cli").main()  # by its name, under which the commands join the app

@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 from pydantic import Field
 
 from benchmarks.bench import Bench, systems_of, with_quality
-from benchmarks.languages import Languages
+from benchmarks.languages import Languages, read_tests
 from benchmarks.report import write_report
 from benchmarks.story import Story
 from compressor.agreement import Heldout
@@ -130,6 +130,10 @@ class Flow:
             raise RecipeError("quantize: PyTorch has no int8 form of a static student; leave the section out")
         if self.recipe.multilingual and not distil:
             raise RecipeError("multilingual: needs a student to teach; add a section distil")
+        if distil and self.translations:
+            if distil.vocabulary is not None:
+                raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
+            read_tests(self.translations)  # before any training
         say(f"[bold]teacher[/]: {self.teacher.name} ({self.teacher.origin}), sha256 {self.teacher.weights_sha256}")
         train, heldout = len(self.corpus.train), len(self.corpus.heldout)
         say(f"[bold]texts[/]: {self.corpus.source}: {train:,} to train, {heldout:,} held out")
@@ -189,7 +193,8 @@ class Flow:
         named = {name: steps.get(name) for name in ("teacher", "distil", "int8")}
         models = {name: made for name, made in named.items() if made is not None}
         folders = {name: made.folder for name, made in models.items()}
-        stage, inputs = Languages(), cast(list[Keyed], [*models.values(), other])
+        sets, sts = read_tests(other)
+        stage, inputs = Languages(), cast(list[Keyed], [*models.values(), other, *(p for _, p in sets), *sts])
         made = self.work.stage("languages", stage, inputs, lambda to: stage.run(folders, other, to))
         return _read(made, "languages.json")
 

@@ -70,6 +70,10 @@ def _first_fault(schema: type[Config], error: ValidationError) -> str:
     faults = error.errors(include_url=False)
     fault = faults[0]
     place = _place(schema, fault["loc"])
+    for other in faults[1:]:  # the branch of a union that the value got furthest in
+        further = _place(schema, other["loc"])
+        if further[: len(place)] == place and len(further) > len(place):
+            fault, place = other, further
     field = ".".join(place) or "recipe"
     if fault["type"] == "extra_forbidden":
         allowed = _fields_at(schema, [str(part) for part in fault["loc"][:-1]])
@@ -91,7 +95,7 @@ def _place(schema: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     for part in loc:
         if isinstance(part, str):
             if section is None:
-                break
+                continue
             field = section.model_fields.get(part)
             section = _model_of(field.annotation) if field else None
         place.append(str(part))

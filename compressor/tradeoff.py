@@ -104,7 +104,7 @@ def check_counts(layers: Sequence[int], depth: int) -> None:
 
 def with_layers(recipe: Recipe, count: int, depth: int) -> Recipe:
     """Return the recipe with a student of ``count`` layers; at the teacher's own depth nothing is distilled."""
-    values = recipe.model_dump(mode="json") | {"name": f"{recipe.name}-{count}-layers"}
+    values = recipe.model_dump(mode="json") | {"name": f"{recipe.name}-{count}-layers", "quantize": None}
     own = (recipe.distil or Distil()).model_dump(mode="json")
     values["distil"] = None if count == depth else own | {"layers": count}
     return Recipe.read(values, f"--layers {count}")

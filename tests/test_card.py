@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import draft
+from conftest import sentences
+from graphs import draft, make_artifacts
 
 from compressor.artifact import Draft
+from compressor.distil.static import static_student
+from compressor.output_vectors import RANGES, Ranges, quantized
 from compressor.sentence_model import open_model
 from compressor.stages import Model
 from exporters.card import Publish
@@ -41,12 +44,15 @@ CHECKS: list[dict[str, Any]] = [
         "passed": True,
     },
 ]
+PRECISIONS = {"int8": {"bytes": 32, "neighbours_at_10": 0.99, "pair_correlation": 0.999}}
 
 
 def publish(folder: Path, to: Path, precision: Any) -> Draft:
     stage = Publish(recipe={"name": "tiny"}, teacher="org/teacher", teacher_sha256="abc123", precision=precision)
-    made = draft(to)
-    stage.run(Model(folder, "k", {"operators": run_operators(folder / GRAPH)}), CHECKS, made)
+    made, ranges = draft(to), draft(to.parent / f"ranges-{to.name}")
+    Ranges.fit(OnnxEncoder(folder).encode(sentences(100))).save(ranges.folder)
+    operators = {"operators": run_operators(folder / GRAPH)}
+    stage.run(Model(folder, "k", operators), Model(ranges.folder, "r", {"precisions": PRECISIONS}), CHECKS, made)
     return made
 
 
@@ -82,11 +88,31 @@ def test_the_folder_is_the_artifact_with_its_figures(artifacts: Callable[..., Pa
     source = artifacts() / "int8"
     made = publish(source, tmp_path / "int8", "int8")
     files = {p.relative_to(source) for p in source.rglob("*") if p.is_file()}
-    assert {p.relative_to(made.folder) for p in made.folder.rglob("*") if p.is_file()} == files | {Path("README.md")}
+    added = {Path("README.md"), Path(RANGES)}
+    assert {p.relative_to(made.folder) for p in made.folder.rglob("*") if p.is_file()} == files | added
     assert (made.folder / GRAPH).read_bytes() == (source / GRAPH).read_bytes()
     assert made.figures["checks"] == [CHECKS[1]]
     assert made.figures["operators"]["QAttention"] == 4
+    assert made.figures["output_vectors"] == PRECISIONS
     assert made.figures["needs"] == {"onnxruntime": ">=1.24", "session_options": {}}
+
+
+def test_the_ranges_of_int8_vectors_come_with_it(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    made = publish(artifacts() / "int8", tmp_path / "int8", "int8")
+    encoder = OnnxEncoder(made.folder)
+    vectors = encoder.encode(sentences(60, seed=1))
+    codes = quantized(vectors, "int8", Ranges.load(made.folder, encoder.dim)).astype(np.float32)
+    # Proportional to the vectors, so that the codes rank as the vectors do.
+    cosine = (codes * vectors).sum(1) / np.linalg.norm(codes, axis=1)
+    assert cosine.min() > 0.9995
+    assert f"`{RANGES}` holds the `ranges` of sentence-transformers' `quantize_embeddings`" in card(made)
+
+
+def test_a_static_students_card_speaks_of_no_transformer(static: Path, tmp_path: Path) -> None:
+    text = card(publish(static / "int8", tmp_path / "made", "int8"))
+    assert "unit vectors out: one vector a token, pooling, normalization." in text
+    assert "dynamic int8" not in text
+    assert "| batch invariance | cosine_min | 0.98765 |  |" in text
 
 
 def test_a_later_stage_leaves_the_card_behind(artifacts: Callable[..., Path], tmp_path: Path) -> None:
@@ -99,6 +125,14 @@ def test_a_later_stage_leaves_the_card_behind(artifacts: Callable[..., Path], tm
 def example(text: str) -> str:
     (found,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     return found
+
+
+@pytest.fixture(scope="module")
+def static(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a static student's artifacts."""
+    home = tmp_path_factory.mktemp("static")
+    static_student(open_model(tiny), sentences(120)).save_pretrained(str(home / "student"), create_model_card=False)
+    return make_artifacts(home / "student", home)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +151,14 @@ def test_the_example_runs_as_it_stands(
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() < tolerance
     assert np.abs(got[0] - got[1]).max() > 1e-2
+
+
+def test_a_static_students_example_runs_as_it_stands(static: Path, tmp_path: Path) -> None:
+    made = publish(static / "int8", tmp_path / "made", "int8")
+    code = example(card(made)) + f"np.save({str(tmp_path / 'vectors.npy')!r}, vectors)\n"
+    subprocess.run([sys.executable, "-c", code], cwd=made.folder, check=True)
+    expected = OnnxEncoder(made.folder).encode(["A sentence.", "Another one."])
+    assert np.abs(np.load(tmp_path / "vectors.npy") - expected).max() < 1e-5
 
 
 def test_the_example_puts_the_default_prompt_before_its_texts(tiny: Path, tmp_path: Path) -> None:

@@ -97,12 +97,38 @@ def test_bad_texts(command: Command, tmp_path: Path, tiny: Path, content: bytes,
     [
         ("0,9", "distil.layers = [0, 9]: layer 9 is not in 0..3"),
         ("1,1", "distil.layers = [1, 1]: a layer is repeated"),
+        ("5", "distil.layers = 5: must be 0 to 4, the teacher's layers"),
+        ("x", 'options: layers = "x": input should be a valid integer or a valid array'),
+        ("0,x", 'options: layers.1 = "x": input should be a valid integer'),
     ],
 )
 def test_bad_layers(command: Command, tmp_path: Path, tiny: Path, texts: Path, layers: str, words: str) -> None:
     line = refusal(command("distil", "--teacher", tiny, "--out", tmp_path / "s", "--texts", texts, "--layers", layers))
     assert line == f"error: {words}"
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(("layers", "kept"), [("2", [0, 3]), ("0,3", [0, 3]), ("0", [])])
+def test_layers_are_a_count_or_a_list(
+    command: Command, tmp_path: Path, tiny: Path, texts: Path, layers: str, kept: list[int]
+) -> None:
+    small = ["--epochs", "0.5", "--batch-size", "32", "--precision", "fp32", "--layers", layers]
+    assert command("distil", "--teacher", tiny, "--out", tmp_path / "s", "--texts", texts, *small)[0] == 0
+    assert json.loads((tmp_path / "s" / "manifest.json").read_text())["figures"]["layers"] == kept
+
+
+def test_help_names_what_an_option_takes() -> None:
+    done = CliRunner().invoke(app, ["distil", "--help"], env={"COLUMNS": "300", "TERM": "dumb", "NO_COLOR": "1"})
+    assert done.exit_code == 0
+    for option, taken in {
+        "layers": "NUMBER|A,B,…",
+        "choice": "uniform|first|last|searched",
+        "mse": "NUMBER|A,B,…",
+        "matryoshka": "A,B,…",
+        "time-budget": "TEXT",
+    }.items():
+        (line,) = [line for line in done.output.splitlines() if f"--{option} " in line]
+        assert taken in line.split()
 
 
 def test_dim_larger_than_the_students(command: Command, tmp_path: Path, tiny: Path, texts: Path) -> None:

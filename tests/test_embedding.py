@@ -1,8 +1,6 @@
-"""Training moves a student to its teacher, goes on where it stopped, and saves what it trained."""
+"""Training moves a student to its teacher, saves what it trained, and says what it did."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,76 +9,17 @@ import pytest
 import torch
 from conftest import sentences
 from families import random_transformer
-from safetensors.torch import load_file
+from trained import FIELDS, TEXTS, Trained, same, vectors
 
 from compressor.agreement import cosines
-from compressor.artifact import Draft
-from compressor.distil import embedding
-from compressor.distil.embedding import Distil, Imitation, LengthGroupedBatches, save_student
+from compressor.distil import training
+from compressor.distil.embedding import Distil, save_student
+from compressor.distil.lessons import Part
 from compressor.distil.student import keep_layers
-from compressor.errors import ModelError
+from compressor.errors import ModelError, RecipeError
+from compressor.projection import Projection
 from compressor.sentence_model import TorchEncoder, open_model, transformer_of
 from compressor.weights import read_header
-
-TEXTS = sentences(300)
-HELDOUT = sentences(100, seed=9)
-STEPS = 3 * 19
-DISTIL = Distil(
-    layers=(0, 3),
-    epochs=3.0,
-    batch_size=16,
-    learning_rate=3e-3,
-    warmup_steps=5,
-    max_length=12,
-    precision="fp32",
-    checkpoint_steps=10,
-)
-
-
-class Trained:
-    """A training's folder, its checkpoints, and what was seen while it ran."""
-
-    def __init__(self, home: Path) -> None:
-        self.draft, self.checkpoints = Draft(home / "student"), home / "checkpoints"
-        self.draft.folder.mkdir(parents=True, exist_ok=True)
-        self.rows: list[list[int]] = []
-        self.widths: list[int] = []
-        self.dropout: set[float] = set()
-        self.advanced: list[int] = []
-
-    def run(self, teacher: Path, distil: Distil = DISTIL, stop_at: int | None = None) -> "Trained":
-        """Train on TEXTS; stop as Ctrl-C does once ``stop_at`` texts were seen."""
-        vectors = TorchEncoder.load(teacher).encode(TEXTS).astype(np.float16)
-        forward = Imitation.forward
-
-        def watched(loss: Imitation, features: Any, labels: Any) -> torch.Tensor:
-            features = list(features)
-            self.rows.append(labels.tolist())
-            self.widths.append(features[0]["input_ids"].shape[1])
-            self.dropout |= {m.p for m in loss.model.modules() if isinstance(m, torch.nn.Dropout)}
-            return forward(loss, features, labels)
-
-        @contextmanager
-        def track(what: str, total: int, unit: str = "texts") -> Iterator[Callable[[int], None]]:
-            def advance(amount: int) -> None:
-                self.advanced.append(amount)
-                if stop_at is not None and sum(self.advanced) >= stop_at:
-                    raise KeyboardInterrupt
-
-            yield advance
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Imitation, "forward", watched)
-            patch.setattr(embedding, "track", track)
-            distil.run(teacher, TEXTS, vectors, self.checkpoints, self.draft)
-        return self
-
-    @property
-    def weights(self) -> dict[str, torch.Tensor]:
-        return load_file(self.draft.folder / "model.safetensors")
-
-    def kept(self) -> list[str]:
-        return sorted(path.name for path in self.checkpoints.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +27,16 @@ def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(tmp_path_factory.mktemp("trained")).run(tiny)
 
 
-def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
-    return left.keys() == right.keys() and all(left[name].equal(right[name]) for name in left)
+@pytest.fixture
+def student(tiny: Path) -> Any:
+    return keep_layers(open_model(tiny), (0, 3))
 
 
-def test_training_moves_the_student_to_its_teacher(tiny: Path, trained: Trained) -> None:
-    teacher = TorchEncoder.load(tiny).encode(HELDOUT)
-    before = TorchEncoder(keep_layers(open_model(tiny), DISTIL.layers)).encode(HELDOUT)
-    after = TorchEncoder.load(trained.draft.folder).encode(HELDOUT)
-    assert cosines(teacher, before).mean() < 0.5
-    assert cosines(teacher, after).mean() > 0.95
-    assert np.abs(np.linalg.norm(after, axis=1) - 1).max() < 1e-5
+def test_training_moves_the_student_to_its_teacher(tiny: Path, student: Any, trained: Trained) -> None:
+    before = TorchEncoder(student).encode(sentences(150, seed=9))
+    assert cosines(vectors(tiny, "heldout"), before).mean() < 0.5
+    assert trained.cosine(tiny) > 0.95
+    assert np.abs(np.linalg.norm(trained.encode(), axis=1) - 1).max() < 1e-5
 
 
 def test_the_saved_student(tiny: Path, trained: Trained) -> None:
@@ -109,163 +47,96 @@ def test_the_saved_student(tiny: Path, trained: Trained) -> None:
     assert open_model(folder).max_seq_length == open_model(tiny).max_seq_length == 64
     figures = dict(trained.draft.figures)
     assert figures.pop("train_seconds") > 0
-    assert figures == {"layers": [0, 3], "texts_seen": 900, "resumed_at_step": 0}
-
-
-def test_every_text_is_seen_once_an_epoch_in_another_order(trained: Trained) -> None:
-    epochs = [trained.rows[start : start + 19] for start in range(0, STEPS, 19)]
-    assert len(trained.rows) == STEPS
-    assert [sorted(sum(epoch, [])) for epoch in epochs] == [list(range(300))] * 3
-    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
-
-
-def test_progress_is_told_step_by_step(trained: Trained) -> None:
-    assert trained.advanced == [0] + [16] * STEPS
+    cut = figures.pop("cut_share")
+    assert figures == {"layers": [0, 3], "steps": 38, "texts_seen": 608, "resumed_at_step": 0}
+    lengths = np.array([len(ids) for ids in open_model(tiny).tokenizer(TEXTS)["input_ids"]])
+    assert cut == pytest.approx((lengths >= 12).mean())
 
 
 def test_texts_are_cut_in_training_only(trained: Trained) -> None:
-    assert max(trained.widths) == DISTIL.max_length == 12
+    assert max(trained.widths) == 12
     assert min(trained.widths) < 12  # and little is padded
 
 
-def test_dropout_is_off(tiny: Path, trained: Trained) -> None:
-    assert {m.p for m in open_model(tiny).modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
-    assert trained.dropout == {0.0}
+def test_a_student_may_learn_from_more_texts(tiny: Path, trained: Trained, tmp_path: Path) -> None:
+    """Further texts come with teacher vectors of their own, here those of other texts."""
+    more, rows = sentences(304, seed=4), np.arange(304)[::-1].copy()
+    options = {"more": [Part(more, vectors(tiny), rows)], "share": None}
+    made = Trained(tmp_path).run(tiny, epochs=3.0, options=options)
+    assert sorted({i for batch in made.rows[:38] for i in batch}) == list(range(608))
+    wanted = vectors(tiny)[rows]
+    near = [float(cosines(wanted, one.encode(more)).mean()) for one in (made, trained)]
+    assert 1 - near[0] < 1 - near[1] - 1e-4
+
+
+def test_a_share_of_the_texts(tiny: Path, tmp_path: Path) -> None:
+    options = {"more": [Part(TEXTS[:50], vectors(tiny), share=0.75)], "share": 0.25}
+    made = Trained(tmp_path).run(tiny, epochs=1.0, options=options)
+    assert sum(i < 304 for batch in made.rows for i in batch) / sum(map(len, made.rows)) == pytest.approx(
+        0.25, abs=0.01
+    )
+
+
+def test_the_student_is_made_of_a_prepared_teacher(tiny: Path, tmp_path: Path) -> None:
+    def emptied(model: Any) -> Any:
+        transformer_of(model).embeddings.word_embeddings.weight.data[-1] = 7.0
+        return model
+
+    made = Trained(tmp_path).run(tiny, epochs=0.2, options={"prepare": emptied}).weights
+    assert made["embeddings.word_embeddings.weight"][-1].mean() == pytest.approx(7.0, abs=0.1)
+
+
+def test_shorter_vectors_lie_in_the_teachers_components(tiny: Path, tmp_path: Path) -> None:
+    made = Trained(tmp_path).run(tiny, dim=8)
+    projection = Projection.load(made.draft.folder)
+    assert projection.components.shape == (8, 32)
+    lifted = projection.lift(made.encode())
+    assert made.encode().shape == (150, 8)
+    assert cosines(vectors(tiny, "heldout"), lifted).mean() > 0.95
 
 
 @pytest.mark.parametrize(
-    "family",
+    ("fields", "message"),
     [
-        "Bert",
-        "Roberta",
-        "XLMRoberta",
-        "DistilBert",
-        "MPNet",
-        "Electra",
+        ({"mse": 0.0}, "distil.mse = 0 with no other loss: give at least one of them weight"),
+        ({"matryoshka": (8, 32)}, "distil.matryoshka = [8, 32]: 32 is no prefix of 32"),
+        ({"matryoshka": (8,), "dim": 8}, "distil.matryoshka = [8]: 8 is no prefix of 8"),
+        (
+            {"batch_size": 10, "accumulate": 4},
+            "distil.batch_size = 10: must be a multiple of 4, 1 processes times accumulate = 4",
+        ),
     ],
 )
+def test_what_cannot_be_taught(tiny: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Distil(**FIELDS | fields).check(open_model(tiny))
+    assert str(caught.value) == message
+
+
+def test_what_can_be_taught(tiny: Path) -> None:
+    Distil(**FIELDS | {"mse": (0.0, 1.0), "matryoshka": (4, 8), "accumulate": 4}).check(open_model(tiny))
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLMRoberta", "DistilBert", "MPNet", "Electra"])
 def test_dropout_is_off_in_attention_too(family: str) -> None:
     model = random_transformer(family).train()
     ids = torch.arange(1, 15).reshape(2, 7)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     assert not model(**inputs).last_hidden_state.equal(model(**inputs).last_hidden_state)
-    embedding._without_dropout(model)
+    training._without_dropout(model)
     assert model(**inputs).last_hidden_state.equal(model(**inputs).last_hidden_state)
 
 
-def test_equal_seeds_train_equal_students(tiny: Path, trained: Trained, tmp_path: Path) -> None:
-    again = Trained(tmp_path / "again").run(tiny)
-    assert again.rows == trained.rows
-    assert same(again.weights, trained.weights)
-
-
-def test_another_seed_is_another_order(tiny: Path, trained: Trained, tmp_path: Path) -> None:
-    other = Trained(tmp_path).run(tiny, DISTIL.model_copy(update={"seed": 1, "epochs": 1.0}))
-    assert other.rows != trained.rows[:19]
-    assert sorted(sum(other.rows, [])) == list(range(300))
-
-
-@pytest.mark.parametrize(("stopped", "resumed"), [(13, 10), (27, 20)])
-def test_an_interrupted_training_goes_on_and_ends_the_same(
-    tiny: Path, trained: Trained, tmp_path: Path, stopped: int, resumed: int
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        (first := Trained(tmp_path)).run(tiny, stop_at=16 * stopped)
-    assert len(first.rows) == stopped
-    assert first.kept() == [f"checkpoint-{resumed}"]
-    second = Trained(tmp_path).run(tiny)
-    assert second.rows == trained.rows[resumed:]
-    assert second.advanced == [16 * resumed] + [16] * (STEPS - resumed)
-    assert second.kept() == trained.kept() == [f"checkpoint-{STEPS}"]
-    assert second.draft.figures["resumed_at_step"] == resumed
-    assert same(second.weights, trained.weights)
-
-
-def test_a_finished_training_is_not_done_again(tiny: Path, trained: Trained, tmp_path: Path) -> None:
-    first = Trained(tmp_path).run(tiny, DISTIL.model_copy(update={"epochs": 1.0}))
-    second = Trained(tmp_path).run(tiny, DISTIL.model_copy(update={"epochs": 1.0}))
-    assert (len(first.rows), len(second.rows)) == (19, 0)
-    assert same(first.weights, second.weights)
-
-
-def test_a_half_written_checkpoint_is_passed_over(tiny: Path, trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        Trained(tmp_path).run(tiny, stop_at=16 * 13)
-    broken = tmp_path / "checkpoints" / "checkpoint-20"
-    broken.mkdir()
-    (broken / "model.safetensors").write_bytes(b"\0" * 100)  # trainer_state.json is written last
-    assert same(Trained(tmp_path).run(tiny).weights, trained.weights)
-
-
 def test_bf16_training_gives_an_fp32_student(tiny: Path, trained: Trained, tmp_path: Path) -> None:
-    half = Trained(tmp_path).run(tiny, DISTIL.model_copy(update={"precision": "bf16"}))
+    half = Trained(tmp_path).run(tiny, precision="bf16")
     assert {value.dtype for value in half.weights.values()} == {torch.float32}
     assert not same(half.weights, trained.weights)
-    teacher, student = (TorchEncoder.load(f).encode(HELDOUT) for f in (tiny, half.draft.folder))
-    assert cosines(teacher, student).mean() > 0.95
+    assert half.cosine(tiny) > 0.95
 
 
 def test_nothing_is_said_on_stdout(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Trained(tmp_path).run(tiny, DISTIL.model_copy(update={"epochs": 0.3, "checkpoint_steps": 2}))
+    Trained(tmp_path).run(tiny, epochs=0.3, checkpoint_steps=2)
     assert capfd.readouterr().out == ""
-
-
-def test_the_loss_is_the_squared_distance_to_the_teachers_vector(tiny: Path) -> None:
-    model = open_model(tiny)
-    vectors = np.random.default_rng(0).normal(size=(50, 32)).astype(np.float16)
-    rows = [7, 0, 49]
-    texts = [TEXTS[i] for i in rows]
-    features = model.tokenizer(texts, padding=True, return_tensors="pt")
-    loss = Imitation(model, vectors)([dict(features)], torch.tensor(rows))
-    distance = TorchEncoder(model).encode(texts) - vectors[rows].astype(np.float32)
-    assert loss.item() == pytest.approx(float((distance**2).sum(axis=1).mean()), rel=1e-5)
-    loss.backward()
-    assert transformer_of(model).embeddings.word_embeddings.weight.grad.abs().max() > 0
-
-
-LENGTHS = np.random.default_rng(0).integers(3, 60, 5003)
-
-
-def batches(epoch: int = 0, seed: int = 0, count: int = len(LENGTHS)) -> list[list[int]]:
-    sampler = LengthGroupedBatches(range(count), 16, LENGTHS[:count], False, seed=seed)
-    sampler.set_epoch(epoch)
-    made = list(sampler)
-    assert len(made) == len(sampler)
-    return made
-
-
-def padding(made: list[list[int]]) -> int:
-    return sum(int((LENGTHS[rows].max() - LENGTHS[rows]).sum()) for rows in made)
-
-
-@pytest.mark.parametrize("count", [1, 15, 16, 17, 800, 801, 5003])
-def test_batches_hold_each_row_once(count: int) -> None:
-    made = batches(count=count)
-    assert sorted(sum(made, [])) == list(range(count))
-    assert sum(len(rows) != 16 for rows in made) == (count % 16 > 0)
-    assert max(len(rows) for rows in made) == min(16, count)
-
-
-def test_batches_follow_seed_and_epoch() -> None:
-    assert batches() == batches()
-    made = [batches(), batches(epoch=1), batches(seed=1), batches(epoch=1, seed=1)]
-    assert all(one != other for i, one in enumerate(made) for other in made[:i])
-
-
-def test_batches_hold_little_padding() -> None:
-    order = np.random.default_rng(1).permutation(len(LENGTHS))
-    shuffled = [order[i : i + 16].tolist() for i in range(0, len(order), 16)]
-    assert 0 < padding(batches()) < 0.1 * padding(shuffled)
-
-
-def test_short_and_long_batches_take_turns() -> None:
-    means = [LENGTHS[rows].mean() for rows in batches()]
-    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.2
-
-
-@pytest.fixture
-def student(tiny: Path) -> Any:
-    return keep_layers(open_model(tiny), (0, 3))
 
 
 def test_a_student_that_states_its_teachers_depth_is_not_saved(student: Any, tmp_path: Path) -> None:
@@ -287,9 +158,10 @@ def test_a_student_that_loads_otherwise_is_not_saved(
 
 
 def test_a_run_ends_with_that_check(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(self: Distil, student: Any, *rest: Any) -> None:
+    def forgetful(self: Distil, student: Any, *rest: Any) -> dict[str, Any]:
         transformer_of(student).config.num_hidden_layers = 4
+        return {}
 
-    monkeypatch.setattr(Distil, "_train", forgetful)
+    monkeypatch.setattr(Distil, "train", forgetful)
     with pytest.raises(ModelError, match=r"student: config\.json says 4 layers, the weights hold 2$"):
         Trained(tmp_path).run(tiny)

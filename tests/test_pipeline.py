@@ -15,8 +15,9 @@ import pytest
 from conftest import sentences
 
 from compressor.artifact import Artifact
-from compressor.errors import ArtifactError, GateError
-from compressor.pipeline import Recipe, run
+from compressor.errors import ArtifactError, GateError, RecipeError
+from compressor.output_vectors import Ranges
+from compressor.pipeline import Flow, Recipe, run
 from compressor.recipe import load
 from exporters.session import OnnxEncoder
 
@@ -88,7 +89,7 @@ def times(folder: Path) -> dict[str, int]:
 
 
 def test_every_stage_leaves_a_whole_folder(folder: Path) -> None:
-    names = ["distil", "pca", "quantize", "export", "optimise", "int8", "verify", "story", "bench"]
+    names = ["distil", "pca", "quantize", "export", "optimise", "int8", "verify", "ranges", "story", "bench"]
     for name in [*names, "artifacts/fp32", "artifacts/int8"]:
         assert Artifact.open(folder / name).figures["seconds"] >= 0
     assert not [p.name for p in folder.rglob(".*") if p.name != ".lock"], "nothing half-written is left"
@@ -129,6 +130,15 @@ def test_plain_onnxruntime_runs_the_artifact(folder: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
+def test_the_artifacts_carry_the_ranges_of_int8_vectors(folder: Path, results: dict[str, Any]) -> None:
+    kept = Artifact.open(folder / "artifacts" / "int8").figures["output_vectors"]
+    assert [figures["bytes"] for figures in kept.values()] == [64, 16, 2]
+    ranges = [Ranges.load(folder / name, 16).bounds for name in ("ranges", "artifacts/int8", "artifacts/fp32")]
+    np.testing.assert_array_equal(ranges[0], ranges[1])
+    np.testing.assert_array_equal(ranges[0], ranges[2])
+    assert results["languages"] is None
+
+
 def test_the_report_is_one_page_of_this_run(folder: Path, results: dict[str, Any]) -> None:
     page = (folder / "report.html").read_text()
     assert "compressor run tiny.toml" in page
@@ -150,6 +160,7 @@ def test_a_changed_setting_makes_again_only_what_depends_on_it(
     go(home, "int8.embeddings=false", "bench.rounds=1")
     after = times(folder)
     changed = {name for name in after if after[name] != before[name]}
+    assert "ranges" in after
     assert changed == {"int8", "verify", "artifacts/fp32", "artifacts/int8", "story", "bench"}
 
 
@@ -195,6 +206,72 @@ def test_steps_without_a_section_are_left_out(home: Path, tiny: Path, results: d
     assert [row["stage"] for row in made["story"]] == ["teacher", "fp32", "int8"]
     assert [s["name"] for s in made["bench"]["systems"]] == ["teacher", "onnx-fp32", "onnx-int8"]
     assert made["story"][1]["agreement"]["cosine_min"] > 0.999
+
+
+def go_small(home: Path, tiny: Path, name: str, *changes: str) -> dict[str, Any]:
+    """Walk the flow without pca and quantize."""
+    parts = RECIPE.format(teacher=tiny.as_posix()).split("\n[")
+    kept = [part for part in parts if not part.startswith(("pca", "quantize"))]
+    (home / f"{name}.toml").write_text("\n[".join(kept))
+    recipe = load(home / f"{name}.toml", Recipe, ["bench.rounds=1", "bench.lengths=[]", *changes])
+    return run(recipe, home, home / "runs", f"compressor run {name}.toml")
+
+
+def test_a_static_student_goes_all_the_way(home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporters.quantize._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
+    made = go_small(home, tiny, "static", "distil.layers=0")
+    story = {row["stage"]: row for row in made["story"]}
+    assert list(story) == ["teacher", "distil", "fp32", "int8"]
+    assert [row["dim"] for row in story.values()] == [32] * 4
+    assert story["distil"]["what"].startswith("one vector a token; ")
+    assert story["distil"]["layers"] == 0
+    assert 0.3 < story["int8"]["agreement"]["cosine_mean"] < 1
+    assert story["fp32"]["agreement"] == pytest.approx(story["distil"]["agreement"], abs=1e-4)
+    card = (home / "runs" / "static" / "artifacts" / "int8" / "README.md").read_text("utf-8")
+    assert "one vector a token, pooling" in card
+    assert "QAttention" not in made["graphs"]["int8"]
+
+
+def test_a_student_of_shorter_vectors_needs_no_pca(home: Path, tiny: Path) -> None:
+    made = go_small(home, tiny, "short", "distil.dim=8")
+    story = {row["stage"]: row for row in made["story"]}
+    assert [row["dim"] for row in story.values()] == [32, 8, 8, 8]
+    for name in ("distil", "fp32", "int8"):
+        # Lifted back into the teacher's space, as after a pca.
+        assert 0.5 < story[name]["agreement"]["cosine_mean"] < 1, name
+    assert "agreement" in (home / "runs" / "short" / "report.html").read_text().lower()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (["distil.dim=8"], "pca.dim = 16: the student's vectors are short already; leave one section out"),
+        (["distil.matryoshka=[8]"], "pca.dim = 16: the student's vectors are short already; leave one section out"),
+        (["distil.layers=0"], "quantize: PyTorch has no int8 form of a static student; leave the section out"),
+        (["distil.mse=0"], "distil.mse = 0 with no other loss: give at least one of them weight"),
+    ],
+)
+def test_sections_that_do_not_go_together(home: Path, changes: list[str], line: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        go(home, "name=odd", *changes)
+    assert str(caught.value) == line
+    assert not list((home / "runs" / "odd").rglob("manifest.json"))
+
+
+def test_a_second_process_takes_part_in_the_training_and_writes_nothing(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the student made there is nothing to take part in; without it, it is trained and not kept."""
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
+    monkeypatch.setenv("RANK", "1")
+    before, trained = times(folder), []
+    monkeypatch.setattr(Flow, "_train", lambda self, stage, kept, to: trained.append(to.folder))
+    assert go(home, "bench.rounds=1") == {}
+    assert not trained
+    assert go(home, "name=beside") == {}
+    assert [path.exists() for path in trained] == [False]
+    assert not (home / "runs" / "beside" / "distil").exists()
+    assert times(folder) == before
 
 
 def test_ctrl_c_in_training_stops_cleanly_and_the_same_command_goes_on(home: Path, tmp_path: Path) -> None:

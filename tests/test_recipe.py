@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError
 
+from compressor.distil.embedding import Distil
 from compressor.errors import RecipeError
 from compressor.pipeline import Recipe
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config, load
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-SECTIONS = "name, teacher, texts, distil, pca, quantize, export, optimise, int8, verify, bench"
-DISTIL = "layers, epochs, batch_size, learning_rate, warmup_steps, max_length, precision, checkpoint_steps, seed"
+SECTIONS = "name, teacher, texts, distil, multilingual, pca, quantize, export, ranges, optimise, int8, verify, bench"
+DISTIL = ", ".join(Distil.model_fields)
 
 
 class Inner(Config):
@@ -50,6 +51,13 @@ def test_committed_recipes_load(name: str) -> None:
     assert recipe.name == Path(name).stem
     assert recipe.teacher.model == "sentence-transformers/all-MiniLM-L6-v2"
     assert recipe.distil is not None
+    assert recipe.pca is None or not (recipe.distil.dim or recipe.distil.matryoshka)
+
+
+@pytest.mark.parametrize("name", ["quickstart.toml", "minilm-l3-d256-int8.toml"])
+def test_the_first_recipes_make_three_layers_of_256_numbers(name: str) -> None:
+    recipe = load(RECIPES / name, Recipe)
+    assert recipe.distil is not None
     assert recipe.distil.layers == (0, 2, 5)
     assert recipe.pca is not None
     assert recipe.pca.dim == 256
@@ -76,6 +84,24 @@ def test_values_are_taken_as_they_stand(tmp_path: Path) -> None:
     assert recipe.pca.center is False
     with pytest.raises(ValidationError, match="frozen"):
         recipe.pca.dim = 3
+
+
+def test_layers_are_a_number_or_a_list(tmp_path: Path) -> None:
+    assert read(tmp_path, "[distil]\n").distil.layers == 3
+    assert read(tmp_path, "[distil]\nlayers = 0\n").distil.layers == 0
+    assert read(tmp_path, "", "distil.layers=2").distil.layers == 2
+    message = 'distil.layers = "x": input should be a valid integer or a valid array'
+    assert fault(tmp_path, "[distil]\nlayers = 'x'\n") == message
+
+
+def test_another_language_needs_pairs_of_files(tmp_path: Path) -> None:
+    recipe = read(tmp_path, '[multilingual]\npairs = [["a.en", "a.de"], ["b.tsv"]]\nmatching = [["c.en", "c.de"]]\n')
+    assert recipe.multilingual.pairs == (("a.en", "a.de"), ("b.tsv",))
+    assert recipe.multilingual.matching == (("c.en", "c.de"),)
+    assert recipe.multilingual.tokens == 8000
+    assert fault(tmp_path, "[multilingual]\n") == "multilingual.pairs: missing"
+    lone = fault(tmp_path, '[multilingual]\npairs = [["a.tsv"]]\nmatching = [["c.en"]]\n')
+    assert lone.startswith('multilingual.matching.0 = ["c.en"]: tuple should have at least 2 items')
 
 
 @pytest.mark.parametrize(

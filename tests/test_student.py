@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from conftest import sentences
 from families import LAYERS, random_transformer
 from sentence_transformers import SentenceTransformer
 
-from compressor.distil.student import find_layers, keep_layers
+from compressor.distil.student import find_layers, keep_layers, restack, spread_layers
 from compressor.errors import ModelError, RecipeError
 from compressor.sentence_model import TorchEncoder, open_model, transformer_of
 from compressor.teacher import check_folder
@@ -153,3 +154,21 @@ def test_families_without_a_stack_of_layers(family: str, message: str) -> None:
     with pytest.raises(ModelError) as caught:
         find_layers(random_transformer(family))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("count", "depth", "choice", "layers"),
+    [(3, 6, "uniform", (0, 2, 5)), (1, 6, "uniform", (0,)), (4, 4, "uniform", (0, 1, 2, 3)),
+     (2, 6, "first", (0, 1)), (2, 6, "last", (4, 5))],
+)  # fmt: skip
+def test_layers_are_spread(count: int, depth: int, choice: Any, layers: tuple[int, ...]) -> None:
+    assert spread_layers(count, depth, choice) == layers
+
+
+def test_a_stack_can_be_given_again_and_again(tiny: Path) -> None:
+    transformer = transformer_of(open_model(tiny))
+    stack = list(restack(transformer, None))
+    for numbers in [(0, 2), (3,), (0, 1, 2, 3)]:
+        made = restack(transformer, [(i, stack[i]) for i in numbers])
+        assert [layer is stack[i] for layer, i in zip(made, numbers, strict=True)] == [True] * len(numbers)
+        assert transformer.config.num_hidden_layers == len(find_layers(transformer)[2]) == len(numbers)

@@ -15,6 +15,7 @@ from benchmarks import tradeoff_chart
 from benchmarks.charts import systems
 from compressor import tradeoff as flow
 from compressor.artifact import Artifact, read_manifest
+from compressor.distil.embedding import Distil
 from compressor.errors import GateError, RecipeError
 from compressor.pipeline import Recipe
 from compressor.recipe import load
@@ -81,7 +82,8 @@ def results(home: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
         patch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
-        return go(home, [1, 4, 2])
+        patch.setattr("exporters.quantize._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
+        return go(home, [1, 4, 2, 0])
 
 
 @pytest.fixture
@@ -92,10 +94,11 @@ def folder(home: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
 
 def test_a_row_a_count_the_teacher_first_then_the_deepest(results: dict[str, Any]) -> None:
     rows = systems(results)
-    assert [row["name"] for row in rows] == ["teacher", "4-layers-int8", "2-layers-int8", "1-layers-int8"]
-    assert [row["layers"] for row in rows] == [4, 4, 2, 1]
-    assert [row["kept"] for row in rows[1:]] == [None, [0, 3], [0]]
-    assert [row["gate"] for row in rows] == [None, "passed", "passed", "passed"]
+    made = ["4-layers-int8", "2-layers-int8", "1-layers-int8", "0-layers-int8"]
+    assert [row["name"] for row in rows] == ["teacher", *made]
+    assert [row["layers"] for row in rows] == [4, 4, 2, 1, 0]
+    assert [row["kept"] for row in rows[1:]] == [None, [0, 3], [0], []]
+    assert [row["gate"] for row in rows] == [None, *["passed"] * 4]
     assert rows[0]["offline"]["ratio"] == 1.0
     assert all(len(row["offline"]["rounds"]) == 2 for row in rows)
     sizes = [row["size_bytes"] for row in rows]
@@ -109,8 +112,10 @@ def test_the_share_is_of_the_teachers_spearman(results: dict[str, Any]) -> None:
     for row in rows:
         assert row["share"] == pytest.approx(row["sts"]["sts"] / teacher["sts"]["sts"])
     assert rows[0]["share"] == pytest.approx(1, abs=0.02), "all layers kept: the teacher, quantized"
-    agreements = [row["agreement"]["cosine_mean"] for row in rows]
+    agreements = [row["agreement"]["cosine_mean"] for row in rows[:3]]
     assert agreements == sorted(agreements, reverse=True)
+    # Words without their order give some of a random teacher's vectors, and not all.
+    assert 0.2 < rows[3]["agreement"]["cosine_mean"] < agreements[0]
 
 
 def test_nothing_is_distilled_at_the_teachers_own_depth(folder: Path) -> None:
@@ -134,16 +139,17 @@ def test_an_artifact_each_manifest_and_all(folder: Path, results: dict[str, Any]
         artifact = Artifact.open(folder / row["artifact"])
         assert artifact.manifest == read_manifest(folder / f"{row['layers']}-layers" / "artifacts" / "int8")
         assert OnnxEncoder(artifact.folder).encode(["the cat sleeps"]).shape == (1, 32)
-    assert len(list((folder / "artifacts").iterdir())) == 3
+    assert len(list((folder / "artifacts").iterdir())) == 4
 
 
 def test_table_and_picture_hold_every_row(folder: Path, results: dict[str, Any]) -> None:
     table = (folder / "tradeoff.md").read_text()
     words = "".join(ElementTree.fromstring((folder / "tradeoff.svg").read_text()).itertext())
     assert table == figures.page(results)
-    for name in ("4 layers", "2 layers", "1 layer"):
+    shown = {name: name for name in ("4 layers", "2 layers", "1 layer")} | {"no layers (static)": "static"}
+    for name, short in shown.items():
         assert f"| {name}, ONNX int8 |" in table
-        assert name in words
+        assert short in words
     assert "| teacher, PyTorch fp32 encode |" in table
     assert "V100" not in words, "not the data set that the published points are of"
 
@@ -154,7 +160,7 @@ def test_a_second_call_makes_nothing_again(home: Path, folder: Path) -> None:
 
     before = times()
     assert len(before) > 20
-    again = go(home, [4, 2, 1])
+    again = go(home, [4, 2, 1, 0])
     assert times() == before
     assert systems(again) == systems(json.loads((folder / "tradeoff.json").read_text()))
 
@@ -184,6 +190,18 @@ def test_no_student_that_passes_is_an_error_after_the_table_is_written(home: Pat
         go(home, [2], "verify.teacher_cosine_mean=1", "bench.rounds=1")
     assert [row["layers"] for row in systems(json.loads((folder / "tradeoff.json").read_text()))] == [4, 2]
     assert not list((folder / "artifacts").iterdir())
+
+
+def test_a_student_of_so_many_layers(tiny: Path) -> None:
+    recipe = Recipe.read({"name": "r", "distil": {"epochs": 2.0, "layers": [0, 3]}, "quantize": {}})
+    shallow, none, whole = (flow.with_layers(recipe, count, 4) for count in (2, 0, 4))
+    assert [one.name for one in (shallow, none, whole)] == ["r-2-layers", "r-0-layers", "r-4-layers"]
+    assert whole.distil is None
+    assert shallow.distil is not None
+    assert none.distil is not None
+    assert (shallow.distil.layers, none.distil.layers, none.distil.epochs) == (2, 0, 2.0)
+    assert none.quantize is None, "a static student has no PyTorch int8 form, and it is left out anyway"
+    assert flow.with_layers(Recipe(name="bare"), 1, 4).distil == Distil(layers=1)
 
 
 @pytest.mark.parametrize(

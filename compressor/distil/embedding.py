@@ -16,6 +16,7 @@ from compressor.distil.states import States
 from compressor.distil.training import Training
 from compressor.errors import ModelError, RecipeError
 from compressor.pca import fit, fold
+from compressor.processes import rank
 from compressor.projection import Projection
 from compressor.sentence_model import TorchEncoder, embedding_dimension, open_model
 
@@ -71,7 +72,8 @@ class Distil(Training, Losses, Size):
         )
         draft.figures.update(self.train(student, loss, lessons, heldout, checkpoints))
         draft.figures["layers"] = list(kept)
-        save_student(student, draft.folder, [lessons[i] for i in range(min(8, len(lessons)))])
+        if not rank():  # of several processes only the first can save
+            save_student(student, draft.folder, [lessons[i] for i in range(min(8, len(lessons)))])
 
     def _projection(self, vectors: Any) -> Projection | None:
         """Return the principal components of the teacher's vectors, where the student is trained in their space."""

@@ -65,7 +65,8 @@ class Translations:
 
     @property
     def key(self) -> str:
-        return key_of(self.config.model_dump(mode="json"), *(part.key for part in self.pairs))
+        learnt = self.config.model_dump(mode="json", exclude={"matching", "sts"})  # those are only measured on
+        return key_of(learnt, *(part.key for part in self.pairs))
 
     def parts(self, teacher: Source, corpus: Corpus, vectors: Any) -> list[Part]:
         """Return the translations, and the switched texts, with the teacher's vectors of what they say."""

@@ -43,9 +43,11 @@ class States(torch.nn.Module):
                 transformer_of(model).set_attn_implementation("eager")
         self.own, self.wanted = Capture(student), Capture(teacher)
         own, wanted = (int(transformer_of(model).config.hidden_size) for model in (student, teacher))
-        self.maps = torch.nn.ModuleList(
-            torch.nn.Linear(own, wanted, bias=False) if own != wanted else torch.nn.Identity() for _ in first
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same in each run and process
+            self.maps = torch.nn.ModuleList(
+                torch.nn.Linear(own, wanted, bias=False) if own != wanted else torch.nn.Identity() for _ in first
+            )
 
     def forward(self, features: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Return ``hidden`` and ``attention``, scalars, of the batch that the student was just run on."""
@@ -72,7 +74,9 @@ class Capture:
         self.states: list[torch.Tensor] = []
         self.attentions: list[torch.Tensor] = []
         self.dtype = torch.float32
-        for layer in find_layers(transformer_of(model))[2]:
+        layers = find_layers(transformer_of(model))[2]
+        layers[0].register_forward_pre_hook(lambda *_: self.clear())  # a run may have been for its vectors only
+        for layer in layers:
             layer.register_forward_hook(self._layer)
             for module in layer.modules():
                 if isinstance(module, torch.nn.Linear):

@@ -178,11 +178,16 @@ class Training(Config):
 class LengthGroupedBatches(BatchSampler):
     """Batches of texts of like length, in random order: no step computes on padding.
 
-    Each epoch is shuffled anew by seed and epoch, cut into pools of 50 batches, and sorted within a pool.
+    Each epoch is shuffled anew by seed and epoch, cut into pools of 50 batches, and sorted within a pool. With
+    ``parts``, a batch is given in so many parts one after the other, as processes and parts of a step take them,
+    so that a step's texts are the same however it is computed.
     """
 
-    def __init__(self, lessons: Lessons, batch_size: int, seed: int) -> None:
-        self.lessons, self.batch_size, self.seed, self.epoch, self.drop_last = lessons, batch_size, seed, 0, False
+    def __init__(self, lessons: Lessons, batch_size: int, seed: int, parts: int = 1) -> None:
+        self.lessons, self.seed, self.epoch, self.drop_last = lessons, seed, 0, False
+        self.whole, self.parts = batch_size, parts
+        self.batch_size: Any = None  # to accelerate: a last batch's parts are smaller
+        self.sampler: Any = self  # where accelerate looks for set_epoch once it has shared the batches out
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that is iterated next."""
@@ -190,15 +195,18 @@ class LengthGroupedBatches(BatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         random = np.random.default_rng((self.seed, self.epoch, 1))
-        for rows in self.lessons.blocks(_POOL * self.batch_size, self.epoch, self.seed):
+        for rows in self.lessons.blocks(_POOL * self.whole, self.epoch, self.seed):
             rows = random.permutation(rows)
             rows = rows[np.argsort(self.lessons.lengths(rows), kind="stable")]
-            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            batches = [rows[i : i + self.whole] for i in range(0, len(rows), self.whole)]
             for index in random.permutation(len(batches)):
-                yield batches[index].tolist()
+                batch = batches[index]
+                if len(batch) < self.parts:  # no part may be empty: all processes must take the step
+                    batch = np.resize(batch, self.parts)
+                yield from (part.tolist() for part in np.array_split(batch, self.parts))
 
     def __len__(self) -> int:
-        return -(-self.lessons.per_epoch() // self.batch_size)
+        return -(-self.lessons.per_epoch() // self.whole) * self.parts
 
 
 class ImitationTrainer(SentenceTransformerTrainer):
@@ -220,7 +228,8 @@ class ImitationTrainer(SentenceTransformerTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Return the batches of an epoch, shared among the processes."""
-        batches = LengthGroupedBatches(self.lessons, self.args.per_device_train_batch_size, self.training.seed)
+        parts = world() * self.training.accumulate
+        batches = LengthGroupedBatches(self.lessons, self.training.batch_size, self.training.seed, parts)
         loader = DataLoader(Numbers(len(self.lessons)), batch_sampler=batches, collate_fn=self.collate)
         self.accelerator.even_batches = False
         return self.accelerator.prepare(loader)

@@ -1,0 +1,106 @@
+"""A student of every size can be asked for, and starts from what was asked."""
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from trained import HELDOUT, TEXTS, vectors
+
+from compressor.agreement import cosines
+from compressor.distil.embedding import Distil
+from compressor.distil.student import keep_layers
+from compressor.errors import RecipeError
+from compressor.pca import pair_correlation
+from compressor.sentence_model import TorchEncoder, is_static, open_model, transformer_of
+
+
+@pytest.fixture
+def teacher(tiny: Path) -> SentenceTransformer:
+    return open_model(tiny)
+
+
+def made(tiny: Path, **fields: Any) -> SentenceTransformer:
+    distil, teacher = Distil(**fields), open_model(tiny)
+    distil.check(teacher)
+    kept = () if distil.model else distil.kept(teacher, TEXTS)
+    return distil.make(teacher, kept, TEXTS, vectors(tiny), Path())
+
+
+def agreement(tiny: Path, student: SentenceTransformer) -> float:
+    return float(cosines(vectors(tiny, "heldout"), TorchEncoder(student).encode(HELDOUT)).mean())
+
+
+def test_a_static_student(tiny: Path) -> None:
+    student = made(tiny, layers=0)
+    assert is_static(student)
+    assert agreement(tiny, student) > 0.9
+
+
+def test_a_narrow_student(tiny: Path) -> None:
+    student = made(tiny, layers=2, width=16, heads=2, feed_forward=24)
+    config = transformer_of(student).config
+    sizes = (config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size)
+    assert sizes == (2, 16, 2, 24)
+    assert agreement(tiny, student) > 0.9
+
+
+def test_a_pruned_student_keeps_its_zeros(tiny: Path) -> None:
+    student = made(tiny, layers=2, heads=2, feed_forward=32)
+    layer = transformer_of(student).encoder.layer[0]
+    heads = layer.attention.self.query.weight.detach().reshape(4, 8, 32).abs().sum((1, 2))
+    assert int((heads == 0).sum()) == 2
+    assert layer.intermediate.dense.out_features == 32
+
+
+def test_a_smaller_vocabulary(tiny: Path) -> None:
+    assert len(made(tiny, layers=2, vocabulary=60).tokenizer.get_vocab()) == 60
+
+
+def test_another_model_is_brought_to_the_teachers_length(tiny: Path, make_model: Any) -> None:
+    student = made(tiny, model=str(make_model(layers=2, width=16)))
+    assert TorchEncoder(student).encode(HELDOUT).shape == (150, 32)
+    assert agreement(tiny, student) > 0.9
+
+
+def test_a_fitted_start_agrees_more_than_a_copied_one(tiny: Path) -> None:
+    copied, fitted, auto = (agreement(tiny, made(tiny, layers=(0, 3), start=s)) for s in ("copied", "fitted", "auto"))
+    assert fitted == pytest.approx(auto, abs=1e-6)
+    assert fitted > copied + 0.1
+
+
+@pytest.mark.parametrize(("choice", "layers"), [("uniform", (0, 3)), ("first", (0, 1)), ("last", (2, 3))])
+def test_a_choice_by_place(teacher: SentenceTransformer, choice: Any, layers: tuple[int, ...]) -> None:
+    assert Distil(layers=2, choice=choice).kept(teacher, TEXTS) == layers
+
+
+def test_the_searched_choice_is_the_best_of_all(teacher: SentenceTransformer) -> None:
+    texts = TEXTS[:120]
+    wanted = TorchEncoder(teacher).encode(texts)
+    found = {
+        kept: pair_correlation(wanted, TorchEncoder(keep_layers(teacher, kept)).encode(texts))
+        for kept in combinations(range(4), 2)
+    }
+    kept = Distil(layers=2, choice="searched").kept(teacher, texts)
+    assert found[kept] == max(found.values()) > min(found.values()) + 0.02
+    np.testing.assert_array_equal(TorchEncoder(teacher).encode(texts), wanted)  # it is left as it was
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layers": 5}, "distil.layers = 5: must be 0 to 4, the teacher's layers"),
+        ({"layers": (0, 4)}, "distil.layers = [0, 4]: layer 4 is not in 0..3"),
+        ({"dim": 33}, "distil.dim = 33: must be at most 32, the length of the teacher's vectors"),
+        ({"layers": 0, "width": 8}, "distil.width = 8: not with layers = 0; leave it out"),
+        ({"model": "a", "heads": 2}, "distil.heads = 2: not with model = a; leave it out"),
+        ({"layers": 0, "feed_forward": 8}, "distil.feed_forward = 8: not with layers = 0; leave it out"),
+        ({"model": "a", "vocabulary": 9}, "distil.vocabulary = 9: not with model = a; leave it out"),
+    ],
+)
+def test_sizes_that_cannot_be(teacher: SentenceTransformer, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Distil(**fields).check(teacher)
+    assert str(caught.value) == message
