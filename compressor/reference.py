@@ -19,8 +19,9 @@ def recipe_page() -> str:
         "# Recipes",
         "",
         "A recipe is a TOML file; one recipe makes one model. Unknown keys are refused. The steps `distil`,",
-        "`multilingual`, `pca` and `quantize` run only where their section stands; a section left out otherwise takes its defaults.",
-        "Paths are relative to the recipe. `--set section.field=value` changes a field for one run.",
+        "`multilingual`, `pca` and `quantize` run only where their section stands; a section left out otherwise",
+        "takes its defaults. Paths are relative to the recipe. `--set section.field=value` changes a field for one",
+        "run.",
         "",
     ]
     for name, field in Recipe.model_fields.items():
