@@ -25,6 +25,7 @@ from compressor.distil import static
 from compressor.distil.static import fit_tokens, shares, static_student, static_tokenizer, token_states
 from compressor.encoder import Vectors
 from compressor.errors import GateError, ModelError, RecipeError, TextError
+from compressor.output_vectors import Ranges
 from compressor.pca import Pca, fit
 from compressor.projection import Projection
 from compressor.quantize import TorchInt8
@@ -288,7 +289,10 @@ def test_it_can_be_measured_and_inspected(home: Path, student: Path, heldout: He
 
 def test_the_card_says_what_it_is(home: Path, tmp_path: Path) -> None:
     stage = Publish(recipe={"name": "tiny"}, teacher="a teacher", teacher_sha256="0", precision="int8")
-    stage.run(Model(home / "int8", "key", {"operators": {}}), [], draft(tmp_path / "out"))
+    ranges = draft(tmp_path / "ranges")
+    Ranges.fit(OnnxEncoder(home / "int8").encode(TEXTS[:100])).save(ranges.folder)
+    fitted = Model(ranges.folder, "ranges", {"precisions": {}})
+    stage.run(Model(home / "int8", "key", {"operators": {}}), fitted, [], draft(tmp_path / "out"))
     card = (tmp_path / "out" / "README.md").read_text()
     assert "One graph, text ids in and unit vectors out: one vector a token, pooling, normalization." in card
     assert "dynamic int8" not in card

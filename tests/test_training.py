@@ -89,6 +89,14 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(
     assert same(second.weights, trained.weights)
 
 
+def test_maps_of_a_narrower_students_states_go_on_too(tiny: Path, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"layers": 4, "width": 16, "hidden": 1.0, "epochs": 1.0, "start": "auto"}
+    alone = Trained(tmp_path / "alone").run(tiny, checkpoint_steps=10, **fields)
+    with pytest.raises(KeyboardInterrupt):
+        Trained(tmp_path / "both").run(tiny, stop_at=16 * 13, checkpoint_steps=10, **fields)
+    assert same(Trained(tmp_path / "both").run(tiny, checkpoint_steps=10, **fields).weights, alone.weights)
+
+
 def test_a_half_written_checkpoint_is_passed_over(tiny: Path, trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         Trained(tmp_path).run(tiny, stop_at=16 * 13, checkpoint_steps=10)
@@ -127,11 +135,11 @@ def test_a_time_budget_is_kept(tiny: Path, tmp_path: Path, monkeypatch: pytest.M
     """Also on a machine that slows down after the plan was made; the learning rate reaches zero on either."""
     rates: list[float] = []
     create, forward, calls = ImitationTrainer.create_scheduler, Imitation.forward, [0]
+    step = torch.optim.lr_scheduler.LambdaLR.step
 
     def created(self: Any, *rest: Any, **more: Any) -> Any:
         made = create(self, *rest, **more)
-        step = made.step
-        made.step = lambda *a: (step(*a), rates.append(made.get_last_lr()[0]))[0]
+        monkeypatch.setattr(type(made), "step", lambda it, *a: (step(it, *a), rates.append(it.get_last_lr()[0]))[0])
         return made
 
     def slowed(self: Any, features: Any, labels: Any) -> Any:

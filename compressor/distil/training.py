@@ -1,6 +1,5 @@
 """Train a student on its lessons: on sentence-transformers' trainer, to an end that is known before it starts."""
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +9,14 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 import torch
 from pydantic import AfterValidator, Field
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.evaluation import SentenceEvaluator
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from torch.utils.data import BatchSampler, DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from compressor.agreement import Heldout
-from compressor.artifact import write_json
+from compressor.distil.clock import Clock
 from compressor.distil.lessons import Collate, Lessons, Numbers
 from compressor.distil.losses import Imitation
 from compressor.errors import RecipeError
@@ -31,7 +31,7 @@ _POOL = 50  # batches within which texts are sorted by length
 _JUDGED = 500  # held-out texts that decide on an early stop
 _EAGER_TOKENS = 128  # up to here attention in plain operators trains faster than PyTorch's fused one on a CPU
 _TRIAL_STEPS = 8
-_SPARE = 0.97  # of a time budget is planned with; the rest is for what is no step
+_MAPS = "maps.safetensors"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 
 
@@ -116,6 +116,9 @@ class Training(Config):
             )
             trainer.remove_callback(PrinterCallback)
             kept = _last_checkpoint(checkpoints)
+            if kept and (maps := _maps(loss)):
+                for name, value in load_file(Path(kept) / _MAPS).items():
+                    maps[name].copy_(value)
             start = time.monotonic()
             trainer.train(resume_from_checkpoint=kept)
             seconds = time.monotonic() - start
@@ -212,7 +215,7 @@ class LengthGroupedBatches(BatchSampler):
 class ImitationTrainer(SentenceTransformerTrainer):
     """sentence-transformers' trainer, fed from lessons, its learning rate led by the clock."""
 
-    def __init__(self, training: Training, lessons: Lessons, collate: Collate, clock: "Clock", **options: Any) -> None:
+    def __init__(self, training: Training, lessons: Lessons, collate: Collate, clock: Clock, **options: Any) -> None:
         self.training, self.lessons, self.collate, self.clock = training, lessons, collate, clock
         super().__init__(**options)
 
@@ -262,43 +265,7 @@ class ImitationTrainer(SentenceTransformerTrainer):
         return self.lr_scheduler
 
 
-class Clock:
-    """The plan of a training with a time budget, kept with its checkpoints: how many steps, and the time used."""
-
-    def __init__(self, path: Path, budget: float | None) -> None:
-        self.path, self.budget = path, budget
-        self.used, self.started = 0.0, time.monotonic()
-        self.steps = 0
-
-    def plan(self, step_seconds: Callable[[], float]) -> int:
-        """Return the steps that fit in the budget, as first planned; 0 without a budget."""
-        if self.budget is None:
-            return 0
-        try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
-            self.steps, self.used = int(kept["steps"]), float(kept["seconds"])
-        except (OSError, ValueError, LookupError, TypeError):
-            self.steps = max(1, int(_SPARE * self.budget / step_seconds()))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.started = time.monotonic() - self.used
-        self.save()
-        return self.steps
-
-    def save(self) -> None:
-        """Note the time used beside the checkpoint that was just written."""
-        if self.budget is not None:
-            write_json(self.path, {"steps": self.steps, "seconds": time.monotonic() - self.started})
-
-    def share(self) -> float:
-        """Return how much of the budget is used, 0 to 1 and beyond; 0 without one.
-
-        On time, the steps run out first: the learning rate then follows them alone, so that a training resumed
-        gives what one left alone gives.
-        """
-        return 0.0 if self.budget is None else (time.monotonic() - self.started) / self.budget
-
-
-class Agreement(SentenceEvaluator):  # type: ignore[misc]
+class Agreement(SentenceEvaluator):
     """Judge a student by how it ranks the most similar held-out texts; needs no labels."""
 
     primary_metric = "agreement"
@@ -307,7 +274,9 @@ class Agreement(SentenceEvaluator):  # type: ignore[misc]
         super().__init__()
         self.texts, self.teacher = heldout.texts[:_JUDGED], heldout.teacher[:_JUDGED]
 
-    def __call__(self, model: SentenceTransformer, *_: Any, **__: Any) -> dict[str, float]:
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
         vectors = TorchEncoder(model).encode(self.texts)
         model.train()
         return {"agreement": pair_correlation(self.teacher, vectors)}
@@ -331,6 +300,14 @@ class _Follow(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.clock.save()
+        if state.is_world_process_zero and (maps := _maps(self.loss)):
+            save_file(maps, Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MAPS)
+
+
+def _maps(loss: Imitation) -> dict[str, torch.Tensor]:
+    """Return the weights that are trained beside the student's; its checkpoints do not have them."""
+    states = loss.states
+    return dict(states.state_dict()) if isinstance(states, torch.nn.Module) else {}
 
 
 def _trial(
