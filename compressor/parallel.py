@@ -1,11 +1,9 @@
 """Parallel texts: sentences and their translations, from pairs of files or from columns of one."""
 
 import csv
-import gzip
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -16,12 +14,10 @@ from pydantic import Field
 
 from compressor.errors import TextError
 from compressor.mixing import clean
+from compressor.reading import lines
 from compressor.recipe import Config
 
 MIN_PAIRS = 20
-MAX_LINE_BYTES = 1 << 20
-"""No text is this long: a file without line ends is refused before it fills the memory."""
-
 Pair = tuple[str, str]
 T = TypeVar("T")
 
@@ -112,7 +108,7 @@ class Parallel(Config):
             for left, right in _side_by_side(paths, lambda path: _cells(path, self.columns)):
                 yield from zip(left, right, strict=True)
         else:
-            yield from _side_by_side(paths, _lines)
+            yield from _side_by_side(paths, lines)
 
     def _fault(self, pair: Pair) -> str | None:
         if not (pair[0] and pair[1]):
@@ -124,7 +120,7 @@ class Parallel(Config):
 
 def _columns(path: Path) -> Iterator[Pair]:
     """Yield the source with each of its translations."""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines(path), start=1):
         source, *translations = line.rstrip("\r\n").split("\t")
         if not translations and not source.strip():
             translations = [""]  # an empty line
@@ -145,7 +141,7 @@ def _side_by_side(paths: list[Path], read: Callable[[Path], Iterator[T]]) -> Ite
 
 def _cells(path: Path, columns: Sequence[int]) -> Iterator[list[str]]:
     """Yield the given columns of each row."""
-    rows = csv.reader(_lines(path), strict=True)
+    rows = csv.reader(lines(path), strict=True)
     try:
         for row in rows:
             if row and len(row) <= max(columns):
@@ -153,32 +149,3 @@ def _cells(path: Path, columns: Sequence[int]) -> Iterator[list[str]]:
             yield [row[column] for column in columns] if row else [""] * len(columns)
     except csv.Error as error:
         raise TextError(f"{path}: line {rows.line_num} is not readable as CSV ({error})") from error
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        yield from _decoded(path)
-    except FileNotFoundError as error:
-        raise TextError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise TextError(f"{path}: a folder, not a text file") from error
-    except EOFError as error:
-        raise TextError(f"{path}: the gzip file is cut off") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise TextError(f"{path}: not a sound gzip file ({error})") from error
-    except OSError as error:
-        raise TextError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _decoded(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
-            if b"\0" in line:
-                raise TextError(f"{path}: line {number} holds a NUL byte; this is a binary file")
-            if len(line) == MAX_LINE_BYTES:
-                raise TextError(f"{path}: line {number} is longer than {MAX_LINE_BYTES} bytes; one text a line")
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                where = f"line {number}, byte {error.start + 1} (0x{line[error.start]:02x})"
-                raise TextError(f"{path}: {where} is not UTF-8") from error

@@ -46,7 +46,7 @@ def file_reading(source: str, path: Path) -> Reading:
         size = path.stat().st_size
         identity = _file_identity(path)
     packed = path.suffix.lower() == ".gz"
-    return Reading(source, identity, size * _GZIP_RATIO if packed else size, lambda: _lines(path))
+    return Reading(source, identity, size * _GZIP_RATIO if packed else size, lambda: lines(path))
 
 
 def dataset_reading(source: str, split: str, column: str | None) -> Reading:
@@ -103,11 +103,12 @@ def _readable(path: Path) -> Iterator[None]:
         raise TextError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _lines(path: Path) -> Iterator[str]:
-    lines = _decoded(path)
+def lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, plain or .gz; TextError for what cannot be read."""
+    decoded = _decoded(path)
     while True:
         with _readable(path):  # around the reading alone: what is done with a line has errors of its own
-            line = next(lines, None)
+            line = next(decoded, None)
         if line is None:
             return
         yield line
