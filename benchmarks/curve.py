@@ -22,7 +22,7 @@ from compressor.corpus import Corpus
 from compressor.encoder import Encoder, Vectors
 from compressor.errors import RecipeError
 from compressor.machine import describe
-from compressor.output_vectors import Precision, Ranges, bytes_of, quantized, scored
+from compressor.output_vectors import FORMS, Precision, Ranges, bytes_of, quantized, scored
 from compressor.pca import Pca, pair_correlation
 from compressor.progress import track
 from compressor.recipe import Config
@@ -31,8 +31,9 @@ from compressor.teacher import Source
 
 Row = dict[str, Any]
 Size = Annotated[int, Field(ge=2)]
+Kept = Literal["variance", "similarities"]
+REDUCTIONS: dict[Kept, str] = {"variance": "pca", "similarities": "similarities"}
 STANDARD = (32, 64, 96, 128, 192, 256, 384)
-FORMS: tuple[Precision, ...] = ("float32", "int8", "binary")
 _CHUNK = 2048  # texts encoded between two signs of progress
 
 
@@ -47,6 +48,8 @@ class Curve(Config):
     """As in ``pca``."""
     whiten: Annotated[float, Field(ge=0, le=1)] = 0.0
     """As in ``pca``."""
+    keep: Literal["variance", "similarities", "both"] = "variance"
+    """As in ``pca``; ``both``: the one beside the other."""
     rotate: bool = True
     """As in ``pca``, but on by default: it changes nothing for float32."""
     sample: Annotated[int, Field(ge=100)] = 20_000
@@ -60,7 +63,7 @@ class Curve(Config):
         if self.dims == () or len(set(dims)) < len(dims):
             raise RecipeError(f"curve.dims = {dims}: {'a size is repeated' if dims else 'give at least one'}")
         for dim in dims:
-            self._pca(dim).check(width, texts)
+            self._pca(dim, "variance" if self.keep == "variance" else "similarities").check(width, texts)
         return sorted(d for d in dims if d < width)
 
     def sets(self) -> list[Sts]:
@@ -95,15 +98,18 @@ class Curve(Config):
         (draft.folder / "curve.svg").write_text(picture(results), encoding="utf-8")
         return results
 
-    def _pca(self, dim: int) -> Pca:
-        return Pca(dim=dim, center=self.center, whiten=self.whiten, rotate=self.rotate, sample=self.sample)
+    def _pca(self, dim: int, keep: Kept = "variance") -> Pca:
+        return Pca(dim=dim, center=self.center, whiten=self.whiten, keep=keep, rotate=self.rotate, sample=self.sample)
 
     def _points(self, judge: "Judge", dims: Sequence[int], truncate: bool) -> Iterator[Row]:
         """Give a row of figures for every size, reduction and precision, the model's own vectors last."""
         for dim in dims:
-            projection, _ = self._pca(dim).choose(judge.sample, judge.heldout, judge.heldout)
-            facts = {"dim": dim, "reduction": "pca", "centered": bool(projection.mean.any())}
-            yield from judge.rows(facts, {name: projection.apply(v) for name, v in judge.vectors.items()})
+            for keep, name in REDUCTIONS.items():
+                if self.keep not in (keep, "both"):
+                    continue
+                projection, _ = self._pca(dim, keep).choose(judge.sample, judge.heldout, judge.heldout)
+                facts = {"dim": dim, "reduction": name, "centered": bool(projection.mean.any())}
+                yield from judge.rows(facts, {name: projection.apply(v) for name, v in judge.vectors.items()})
             if truncate:
                 facts = {"dim": dim, "reduction": "truncation"}
                 yield from judge.rows(facts, {name: v[:, :dim] for name, v in judge.vectors.items()})
@@ -183,7 +189,9 @@ def print_curve(results: Row, console: Console) -> None:
     for column in ("bytes", *names, "share", "neighbours", "pairs"):
         table.add_column(column, justify="right")
     for row in results["points"]:
-        how = {"pca": "PCA", "truncation": "truncated", "none": "as they are"}[row["reduction"]]
+        how = {"pca": "PCA", "similarities": "similarities kept", "truncation": "truncated", "none": "as they are"}[
+            row["reduction"]
+        ]
         share = "-" if row["share"] is None else f"{100 * row['share']:.2f} %"
         cells = [f"{row['dim']} {row['precision']}, {how}", str(row["bytes"])]
         cells += [f"{row['sts'][name]:.2f}" for name in names]

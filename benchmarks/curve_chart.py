@@ -57,10 +57,15 @@ def _measure(results: Row) -> tuple[str, tuple[str, ...]]:
 
 def _lines(results: Row, path: tuple[str, ...]) -> list[Line]:
     rows = results["points"]
-    own = [row for row in rows if row["reduction"] != "truncation"]
-    cut = [row for row in rows if row["reduction"] != "pca"] if len(own) < len(rows) else []
+    tried = {row["reduction"] for row in rows}
+    best = "similarities" if "similarities" in tried else "pca"
+    own, principal, cut = (
+        [row for row in rows if row["reduction"] in (name, "none")] if name in tried else []
+        for name in (best, "pca" if best != "pca" else "", "truncation")
+    )
     kinds = [
         ("float32, first components", "muted", "float32", cut),
+        ("float32, principal components", "muted", "float32", principal),
         ("float32", "teacher", "float32", own),
         ("int8", "accent", "int8", own),
         ("binary", "other", "binary", own),
@@ -89,4 +94,5 @@ def _caption(results: Row) -> str:
     settings = results["settings"]
     turned = ", turned for int8 and binary" if settings.get("rotate") else ""
     whitened = f", whitened by {settings['whiten']:g}" if settings.get("whiten") else ""
-    return f"numbers at the points: dimensions · principal components{whitened}{turned}; the last point: none taken"
+    kept = "principal components" if settings.get("keep", "variance") == "variance" else "similarities kept"
+    return f"numbers at the points: dimensions · {kept}{whitened}{turned}; the last point: none taken"

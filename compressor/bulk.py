@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
 
 from compressor.encoder import Vectors
-from compressor.sentence_model import Precision, embedding_dimension, open_model
+from compressor.sentence_model import Precision, default_prompt, embedding_dimension, open_model
 
 WINDOW_TEXTS = 16_384
 """Texts tokenized at a time, and sorted by length; fewer where they are long."""
@@ -38,8 +38,7 @@ class BulkEncoder:
     def __post_init__(self) -> None:
         self.model.eval()
         self.batch_tokens = self.batch_tokens or (_CUDA_TOKENS if self.model.device.type == "cuda" else _CPU_TOKENS)
-        name = self.model.default_prompt_name
-        self._prompt = self.model.prompts.get(name) if name else None
+        self._prompt = default_prompt(self.model)
         self._maskable = _takes_no_mask(self.model[0])
 
     @classmethod

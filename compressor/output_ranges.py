@@ -9,12 +9,10 @@ from pydantic import Field
 from compressor.agreement import Heldout, neighbours_in_common
 from compressor.artifact import Draft
 from compressor.encoder import Vectors
-from compressor.output_vectors import Precision, Ranges, bytes_of, quantized, scored
+from compressor.output_vectors import FORMS, Precision, Ranges, bytes_of, quantized, scored
 from compressor.pca import pair_correlation
 from compressor.recipe import Config
 from compressor.sentence_model import TorchEncoder
-
-FORMS: tuple[Precision, ...] = ("float32", "int8", "binary")
 
 
 class OutputVectors(Config):

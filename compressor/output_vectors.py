@@ -12,6 +12,7 @@ from compressor.errors import ArtifactError, RecipeError
 
 RANGES = "output_ranges.safetensors"
 Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+FORMS: tuple[Precision, ...] = ("float32", "int8", "binary")  # what is measured; the unsigned ones keep as much
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

@@ -18,7 +18,8 @@ from compressor.encoder import Vectors
 from compressor.errors import RecipeError, TextError
 from compressor.projection import Projection
 from compressor.recipe import Config
-from compressor.sentence_model import TorchEncoder, embedding_dimension, open_model
+from compressor.sentence_model import TorchEncoder, assembled, embedding_dimension, open_model
+from compressor.similarities import keep_similarities
 
 _ROTATION_TEXTS, _ROTATION_STEPS = 10_000, 30
 
@@ -34,6 +35,9 @@ class Pca(Config):
     whiten: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How far to even out the components: each is scaled by its variance to the power of -whiten/2; 1 makes all of
     variance 1 and uncorrelated. Below 64 dimensions, about 0.5 may keep more than 0 does."""
+    keep: Literal["variance", "similarities"] = "variance"
+    """What the reduced space is chosen for: the ``variance`` of the vectors, as PCA has it, or the ``similarities`` of
+    related texts, which the components are then trained to keep; more is kept of them at 128 dimensions and below."""
     rotate: bool = False
     """Turn the reduced vectors so that int8 and binary forms of them keep more; their cosines stay as they are. The
     components are then no longer in the order of their variance."""
@@ -65,6 +69,10 @@ class Pca(Config):
     def check(self, width: int, texts: int) -> None:
         if self.dim > width:
             raise RecipeError(f"pca.dim = {self.dim}: must be at most {width}, the length of the student's vectors")
+        if self.keep == "similarities" and self.whiten:
+            raise RecipeError(
+                f"pca.whiten = {self.whiten:g}: not with keep = similarities, which sets the scales itself"
+            )
         if self.sample < self.dim:
             raise RecipeError(f"pca.sample = {self.sample}: must be at least {self.dim}, the components to fit")
         if texts < self.dim:
@@ -78,6 +86,8 @@ class Pca(Config):
         """
         choices = (False, True) if self.center == "auto" else (bool(self.center),)
         fitted = {center: fit(sample, self.dim, center, self.whiten) for center in choices}
+        if self.keep == "similarities":
+            fitted = {center: keep_similarities(components, sample) for center, components in fitted.items()}
         reduced = {center: normalized(projection.apply(own)) for center, projection in fitted.items()}
         near = {center: neighbours_in_common(teacher, vectors) for center, vectors in reduced.items()}
         order = {center: pair_correlation(teacher, vectors) for center, vectors in reduced.items()}
@@ -165,7 +175,7 @@ def fold(model: SentenceTransformer, projection: Projection) -> SentenceTransfor
     if not centered and len(modules) == 1 and isinstance(modules[0], StaticEmbedding):
         # The mean of projected token vectors is the projected mean.
         table = modules[0].embedding.weight.detach() @ torch.from_numpy(projection.components).T
-        return SentenceTransformer(modules=[StaticEmbedding(modules[0].tokenizer, table), Normalize()], device="cpu")
+        return assembled(model, [StaticEmbedding(modules[0].tokenizer, table), Normalize()])
     weight = torch.from_numpy(projection.components)
     bias = -(weight @ torch.from_numpy(projection.mean)) if centered else None
     if isinstance(modules[-1], Dense) and isinstance(modules[-1].activation_function, torch.nn.Identity):
@@ -177,4 +187,4 @@ def fold(model: SentenceTransformer, projection: Projection) -> SentenceTransfor
         dense.linear.weight.copy_(weight)
         if bias is not None:
             dense.linear.bias.copy_(bias)
-    return SentenceTransformer(modules=[*modules, dense, Normalize()], device="cpu")
+    return assembled(model, [*modules, dense, Normalize()])

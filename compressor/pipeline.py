@@ -78,14 +78,14 @@ def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
         torch8 = flow.quantize(reduced)
         fp32 = flow.optimise(flow.export(reduced))
         int8 = flow.int8(fp32)
-        checks = flow.verify(reduced, fp32, int8)
+        checks, ranges = flow.verify(reduced, fp32, int8), flow.ranges(reduced)
         steps = {
             "teacher": flow.teacher,
             "distil": student if recipe.distil else None,
             "pca": reduced if recipe.pca else None,
             "quantize": torch8,
-            "fp32": flow.publish("fp32", fp32, flow.ranges(reduced), checks),
-            "int8": flow.publish("int8", int8, flow.ranges(reduced), checks),
+            "fp32": flow.publish("fp32", fp32, ranges, checks),
+            "int8": flow.publish("int8", int8, ranges, checks),
         }
         results = flow.measure({name: made for name, made in steps.items() if made is not None})
         results |= {
@@ -147,9 +147,13 @@ class Flow:
         stage = self.recipe.distil
         if stage is None:
             return self.teacher
-        inputs: list[Keyed] = [self.teacher, self.corpus, *([self.translations] if self.translations else [])]
-        kept = self.work.checkpoints("distil", stage, inputs)
-        return self.work.stage("distil", stage, inputs, lambda to: self._train(stage, kept, to))
+        kept = self.work.checkpoints("distil", stage, self._learnt)
+        return self.work.stage("distil", stage, self._learnt, lambda to: self._train(stage, kept, to))
+
+    @property
+    def _learnt(self) -> list[Keyed]:
+        """What a student's training depends on, beside its settings."""
+        return [self.teacher, self.corpus, *([self.translations] if self.translations else [])]
 
     def _train(self, stage: Distil, kept: Path, to: Draft) -> None:
         vectors, more, other = training_vectors(self.teacher, self.corpus), [], self.translations
@@ -173,10 +177,9 @@ class Flow:
         if stage is None:
             return
         self.announce()
-        inputs: list[Keyed] = [self.teacher, self.corpus, *([self.translations] if self.translations else [])]
-        if self.work.is_made("distil", stage, inputs):
+        if self.work.is_made("distil", stage, self._learnt):
             return
-        kept = self.work.checkpoints("distil", stage, inputs)
+        kept = self.work.checkpoints("distil", stage, self._learnt)
         with tempfile.TemporaryDirectory() as folder, writing(Path(folder) / "distil", "distil", "", {}) as draft:
             self._train(stage, kept, draft)
 

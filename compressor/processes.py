@@ -2,21 +2,29 @@
 
 import os
 
-from compressor.errors import ArtifactError
+from compressor.errors import RecipeError
 
 
 def rank() -> int:
     """Return this process's number; the first, 0, writes what all have made."""
-    return _number("RANK", 0)
+    return place()[0]
 
 
 def world() -> int:
     """Return how many processes there are; 1 when started alone."""
-    return max(1, _number("WORLD_SIZE", 1))
+    return place()[1]
 
 
-def _number(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
-    if not text.isdigit():
-        raise ArtifactError(f"{name} = {text}: must be a number, as torchrun sets it")
+def place() -> tuple[int, int]:
+    """Return this process's number and how many there are, as torchrun tells them; RecipeError for what cannot be."""
+    rank, world = _number("RANK", "0", 0), _number("WORLD_SIZE", "1", 1)
+    if rank >= world:
+        raise RecipeError(f"environment variable RANK = {rank}: must be less than WORLD_SIZE = {world}")
+    return rank, world
+
+
+def _number(name: str, default: str, least: int) -> int:
+    text = os.environ.get(name, default)
+    if not text.isdecimal() or int(text) < least:
+        raise RecipeError(f"environment variable {name} = {text}: must be a whole number from {least}")
     return int(text)

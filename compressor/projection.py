@@ -15,8 +15,8 @@ PROJECTION = "projection.safetensors"
 class Projection:
     """Principal components: ``components`` float32 [dim, width], ``mean`` float32 [width].
 
-    The rows are orthonormal, but for a factor each where whitened, and may be turned among themselves.
-    ``mean`` is zero where it is not taken off.
+    The rows are orthonormal, but for a factor each where whitened, and may be turned among themselves; those that
+    were trained to keep similarities are any. ``mean`` is zero where it is not taken off.
     """
 
     components: Vectors
@@ -30,6 +30,7 @@ class Projection:
         """Return reduced vectors in the space they came from (its origin at ``mean``), float32 [n, width].
 
         The pseudo-inverse takes a whitened component's factor off again; of orthonormal rows it is the transpose.
+        Lifting what was projected gives the nearest vector in the span of the components, whatever they are.
         """
         inverse = np.linalg.pinv(self.components.astype(np.float64)).T
         return reduced @ inverse.astype(np.float32)

@@ -74,6 +74,22 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
     return model.eval()
 
 
+def assembled(like: SentenceTransformer, modules: Sequence[torch.nn.Module]) -> SentenceTransformer:
+    """Return a model of ``modules`` with the prompts and the similarity function of ``like``."""
+    return SentenceTransformer(
+        modules=list(modules),
+        device="cpu",
+        prompts={name: prompt or "" for name, prompt in like.prompts.items()},
+        default_prompt_name=like.default_prompt_name,
+        similarity_fn_name=like.similarity_fn_name,
+    ).eval()
+
+
+def default_prompt(model: SentenceTransformer) -> str:
+    """Return what ``encode`` puts before a text, empty for nothing."""
+    return str(model.prompts.get(model.default_prompt_name or "") or "")
+
+
 def embedding_dimension(model: SentenceTransformer) -> int:
     """Return the length of the model's vectors (the accessor's name changed in sentence-transformers 6)."""
     accessor = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension

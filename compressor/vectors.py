@@ -17,8 +17,9 @@ from compressor.bulk import BulkEncoder
 from compressor.cache import cache_folder, partial, remove_leftovers
 from compressor.corpus import Corpus
 from compressor.encoder import Vectors
-from compressor.errors import ArtifactError, RecipeError, storage
+from compressor.errors import ArtifactError, storage
 from compressor.machine import bf16_is_fast
+from compressor.processes import place
 from compressor.progress import track
 from compressor.sentence_model import Precision
 from compressor.teacher import Source
@@ -84,7 +85,7 @@ def vectors_of(teacher: Source, texts: Sequence[str], precision: Precision) -> V
     shards = [
         Shard(folder / name, min(SHARD_TEXTS, len(texts) - start)) for name, start in zip(names, starts, strict=True)
     ]
-    rank, world = _place()
+    rank, world = place()
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
@@ -96,8 +97,13 @@ def vectors_of(teacher: Source, texts: Sequence[str], precision: Precision) -> V
 
 
 def training_vectors(teacher: Source, corpus: Corpus) -> VectorStore:
-    """Return the teacher's vectors of the training texts, computed in bf16 where the CPU has it."""
-    return vectors_of(teacher, corpus.train, "bf16" if bf16_is_fast() else "fp32")
+    """Return the teacher's vectors of the training texts."""
+    return vectors_of(teacher, corpus.train, training_precision())
+
+
+def training_precision() -> Precision:
+    """Return the precision of vectors that are learnt from: bf16 where the CPU multiplies it fast."""
+    return "bf16" if bf16_is_fast() else "fp32"
 
 
 def heldout_of(teacher: Source, corpus: Corpus) -> Heldout:
@@ -187,17 +193,3 @@ def _wait(shards: dict[int, Shard], world: int) -> None:
             )
         else:
             time.sleep(_POLL_SECONDS)
-
-
-def _place() -> tuple[int, int]:
-    """Return this process's number and how many there are, as torchrun tells them."""
-    places = []
-    for name, default, least in (("RANK", "0", 0), ("WORLD_SIZE", "1", 1)):
-        text = os.environ.get(name, default)
-        if not text.isdecimal() or int(text) < least:
-            raise RecipeError(f"environment variable {name} = {text}: must be a whole number from {least}")
-        places.append(int(text))
-    rank, world = places
-    if rank >= world:
-        raise RecipeError(f"environment variable RANK = {rank}: must be less than WORLD_SIZE = {world}")
-    return rank, world

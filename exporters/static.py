@@ -11,7 +11,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
 from compressor.errors import ModelError
-from compressor.sentence_model import is_static, token_limit
+from compressor.sentence_model import assembled, is_static, token_limit
 from compressor.teacher import STATIC
 
 _PADDING = ("[PAD]", "<pad>", "<|padding|>")
@@ -76,13 +76,7 @@ def as_transformer(encoder: SentenceTransformer) -> SentenceTransformer:
     embedding: Any = encoder[0].embedding
     table = TokenTable(embedding.weight, tokenizer.pad_token_id, limit)
     pooling = Pooling(table.weight.shape[1], pooling_mode="mean")
-    return SentenceTransformer(
-        modules=[StaticTransformer(table, tokenizer, limit), pooling, *list(encoder)[1:]],
-        device="cpu",
-        prompts={name: prompt or "" for name, prompt in encoder.prompts.items()},
-        default_prompt_name=encoder.default_prompt_name,
-        similarity_fn_name=encoder.similarity_fn_name,
-    ).eval()
+    return assembled(encoder, [StaticTransformer(table, tokenizer, limit), pooling, *list(encoder)[1:]])
 
 
 def _plain(tokenizer: Tokenizer, limit: int) -> PreTrainedTokenizerFast:

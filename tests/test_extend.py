@@ -138,8 +138,11 @@ def test_the_section_of_a_recipe_does_the_same(
 ) -> None:
     model = Vocabulary.read({"tokens": 300, "initial": "pieces"}).extend(open_model(tiny), pairs)
     assert torch.equal(table(model), table(extended["pieces"]))
-    with pytest.raises(RecipeError, match=r"^options: tokens = 0: input should be greater than or equal to 1$"):
-        Vocabulary.read({"tokens": 0})
+    assert len(Vocabulary.read({"tokens": 0}).extend(open_model(tiny), pairs).tokenizer) == len(
+        open_model(tiny).tokenizer
+    )
+    with pytest.raises(RecipeError, match=r"^options: tokens = -1: input should be greater than or equal to 0$"):
+        Vocabulary.read({"tokens": -1})
 
 
 def test_only_tokens_that_are_used_are_added(

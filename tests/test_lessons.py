@@ -10,7 +10,7 @@ import pytest
 from conftest import sentences
 
 from compressor.distil.lessons import Lessons, Part
-from compressor.distil.training import LengthGroupedBatches
+from compressor.distil.trainer import LengthGroupedBatches
 from compressor.errors import TextError
 
 RANDOM = np.random.default_rng(0)

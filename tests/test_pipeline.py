@@ -264,6 +264,7 @@ def test_a_second_process_takes_part_in_the_training_and_writes_nothing(
     """With the student made there is nothing to take part in; without it, it is trained and not kept."""
     monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     before, trained = times(folder), []
     monkeypatch.setattr(Flow, "_train", lambda self, stage, kept, to: trained.append(to.folder))
     assert go(home, "bench.rounds=1") == {}

@@ -19,7 +19,8 @@ from compressor.agreement import cosines
 from compressor.distil.embedding import Distil
 from compressor.distil.losses import Imitation
 from compressor.distil.student import keep_layers
-from compressor.distil.training import Agreement, ImitationTrainer
+from compressor.distil.trainer import ImitationTrainer
+from compressor.distil.training import Agreement
 from compressor.errors import RecipeError
 from compressor.pca import pair_correlation
 from compressor.sentence_model import TorchEncoder, open_model, transformer_of

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+ALIGNED_PAIRS = 100_000
+"""Pairs to align, at most: each word worth knowing is in many of them, and memory stays bounded."""
 MAX_LINKS = 20_000_000
 """Pairs of positions looked at; what comes after is left out, so that memory stays below 1 GiB."""
 _ROUNDS = 6

@@ -19,6 +19,7 @@ from compressor.pca import fit, fold
 from compressor.processes import rank
 from compressor.projection import Projection
 from compressor.sentence_model import TorchEncoder, embedding_dimension, open_model
+from compressor.similarities import keep_similarities
 
 _FITTED = 20_000  # vectors that the smaller space is fitted on, at most
 
@@ -76,11 +77,12 @@ class Distil(Training, Losses, Size):
             save_student(student, draft.folder, [lessons[i] for i in range(min(8, len(lessons)))])
 
     def _projection(self, vectors: Any) -> Projection | None:
-        """Return the principal components of the teacher's vectors, where the student is trained in their space."""
+        """Return the map from the teacher's space to the one that the student is trained in, where it is another."""
         if self.dim is None and not self.matryoshka:
             return None
         sample = np.asarray(vectors[np.arange(min(_FITTED, vectors.shape[0]))], np.float32)
-        return fit(sample, self.dim or sample.shape[1], center=False)
+        components = fit(sample, self.dim or sample.shape[1], center=False)
+        return keep_similarities(components, sample, self.matryoshka, self.pairwise_power)
 
 
 def save_student(student: SentenceTransformer, folder: Path, texts: list[str]) -> None:

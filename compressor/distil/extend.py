@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, models, trainers
 
-from compressor.distil.alignment import align
+from compressor.distil.alignment import ALIGNED_PAIRS, align
 from compressor.errors import RecipeError
 from compressor.parallel import ParallelTexts
 from compressor.recipe import Config
@@ -21,8 +21,6 @@ from compressor.sentence_model import transformer_of
 Initial = Literal["alignment", "pieces", "random"]
 _TRUST = 2.0
 """Links after which a token's vector is half its translations', half its old pieces'."""
-_ALIGNED_PAIRS = 100_000
-"""Pairs that alignment looks at: each new token is in many of them, and memory stays bounded."""
 
 Matrix = NDArray[np.float32]
 
@@ -30,15 +28,16 @@ Matrix = NDArray[np.float32]
 class Vocabulary(Config):
     """More tokens for a language that the teacher's vocabulary cuts to crumbs."""
 
-    tokens: Annotated[int, Field(ge=1)] = 8000
-    """At most so many more; a token costs the width of the embeddings in parameters, and no time."""
+    tokens: Annotated[int, Field(ge=0)] = 8000
+    """At most so many tokens are added for the new language, 0: none; each costs the width of the embeddings in
+    parameters, and no time."""
     initial: Initial = "alignment"
     """What a new token's vector starts as: ``alignment`` with the tokens that it translates, the mean of the old
     ``pieces`` that it was written with, or ``random``."""
 
     def extend(self, model: SentenceTransformer, pairs: ParallelTexts) -> SentenceTransformer:
         """Return a copy of ``model`` that knows the words of the translations."""
-        return extend_vocabulary(model, pairs, self.tokens, self.initial)
+        return extend_vocabulary(model, pairs, self.tokens, self.initial) if self.tokens else copy.deepcopy(model)
 
 
 def extend_vocabulary(
@@ -194,6 +193,6 @@ def _links(tokens: Tokenizer, pairs: ParallelTexts, vocabulary: int) -> csr_matr
     trial.no_padding()
     both = [
         [encoded.ids for encoded in trial.encode_batch(list(texts), add_special_tokens=False)]
-        for texts in (pairs.sources[:_ALIGNED_PAIRS], pairs.translations[:_ALIGNED_PAIRS])
+        for texts in (pairs.sources[:ALIGNED_PAIRS], pairs.translations[:ALIGNED_PAIRS])
     ]
     return align(both[0], both[1], vocabulary)

@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from torch.utils.data import Dataset
 
 from compressor.errors import TextError
+from compressor.sentence_model import default_prompt
 
 Rows = NDArray[np.int64]
 
@@ -67,10 +68,6 @@ class Lessons(Sequence[str]):
         """Return the texts' lengths in bytes, int64 [n]: like ones cost alike, without tokenizing all of them."""
         return np.array([len(self[int(i)].encode()) for i in numbers], np.int64)
 
-    def per_epoch(self) -> int:
-        """Return the texts of a pass: all, or as many with parts drawn by their shares."""
-        return len(self)
-
     def blocks(self, size: int, epoch: int, seed: int) -> Iterator[Rows]:
         """Yield the numbers of an epoch's texts in random order, ``size`` at a time, int64 [size].
 
@@ -84,7 +81,7 @@ class Lessons(Sequence[str]):
         sizes = np.diff(self.starts)
         shares = np.array([n if s is None else s for s, n in zip(stated, sizes, strict=True)], float)
         shares /= shares.sum()
-        left = self.per_epoch()
+        left = len(self)
         while left:
             count = min(size, left)
             counts = np.diff(np.round(np.cumsum([0.0, *shares]) * count).astype(int))
@@ -155,19 +152,23 @@ class Numbers(Dataset[int]):
 
 
 class Collate:
-    """Tokenize the texts of a batch; the label of each is its number. Counts those that were cut."""
+    """Tokenize the texts of a batch as ``encode`` does, default prompt included; a text's label is its number.
+
+    Counts those that were cut.
+    """
 
     def __init__(self, model: SentenceTransformer, lessons: Lessons, limit: int | None) -> None:
-        self.model, self.lessons, self.limit = model, lessons, limit
+        self.model, self.lessons, self.limit, self.prompt = model, lessons, limit, default_prompt(model)
         self.seen = self.cut = 0
         self.valid_label_columns = ["label"]
 
     def __call__(self, numbers: list[int]) -> dict[str, torch.Tensor]:
-        preprocess = getattr(self.model, "preprocess", None) or self.model.tokenize
-        features = preprocess([self.lessons[i] for i in numbers])
+        features = self.model.preprocess([self.lessons[i] for i in numbers], prompt=self.prompt)
         if self.limit and "attention_mask" in features:
             # One that just fits is counted too; texts of exactly the limit are rare.
             self.cut += int((features["attention_mask"].sum(1) >= self.limit).sum())
         self.seen += len(numbers)
+        if "prompt_length" in features:  # for a pooling that leaves the prompt out
+            features["prompt_length"] = torch.full((len(numbers),), int(features["prompt_length"]))
         tensors = {f"sentence_{name}": value for name, value in features.items() if isinstance(value, torch.Tensor)}
         return tensors | {"label": torch.tensor(numbers)}

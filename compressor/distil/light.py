@@ -21,7 +21,7 @@ from compressor.distil.student import check_layers
 from compressor.distil.vocabulary import trim_vocabulary
 from compressor.encoder import Vectors
 from compressor.errors import ModelError, RecipeError, TextError
-from compressor.sentence_model import TorchEncoder, embedding_dimension, open_model, transformer_of
+from compressor.sentence_model import TorchEncoder, assembled, embedding_dimension, open_model, transformer_of
 from compressor.teacher import find
 
 _FITTED = 20_000
@@ -60,7 +60,7 @@ def shrink(
     if vocabulary is not None:
         student = trim_vocabulary(student, texts, vocabulary)
     dense = _lift(student, teacher, texts, basis)
-    return SentenceTransformer(modules=[*student, dense, *copy.deepcopy(list(teacher)[2:])], device="cpu").eval()
+    return assembled(teacher, [*student, dense, *copy.deepcopy(list(teacher)[2:])])
 
 
 def open_student(model: str, base: Path | None = None) -> SentenceTransformer:
@@ -91,7 +91,7 @@ def with_projection(
     fit = Regression()
     fit.add(with_one(own), torch.as_tensor(teacher_vectors[:_FITTED]).float())
     dense = _dense(fit.solve(torch.zeros(width + 1, dim), ridge=1e-4))
-    return SentenceTransformer(modules=[*student, dense, Normalize()], device="cpu").eval()
+    return assembled(student, [*student, dense, Normalize()])
 
 
 def _within(field: str, value: int, most: int) -> int:
@@ -131,7 +131,7 @@ def _empty(teacher: SentenceTransformer, depth: int, width: int, heads: int, fee
     module._modules = {name: narrow if inner is wide else inner for name, inner in first._modules.items()}
     stated = pooling.get_config_dict()
     stated.update({name: width for name in ("embedding_dimension", "word_embedding_dimension") if name in stated})
-    return SentenceTransformer(modules=[module, Pooling(**stated)], device="cpu").eval()
+    return assembled(teacher, [module, Pooling(**stated)])
 
 
 def _lift(student: SentenceTransformer, teacher: SentenceTransformer, texts: Sequence[str], basis: torch.Tensor) -> Any:

@@ -100,8 +100,8 @@ def ranking(student: Unit, teacher: Unit, temperature: float) -> torch.Tensor:
 class Targets:
     """The teacher's vectors by the number of the text, and what a student of ``dim`` dimensions is to make of them.
 
-    With a ``projection`` (orthonormal rows, leading directions first) the student's space is the projected
-    one; a prefix of it, made unit length again, is the target of the student's prefix.
+    With a ``projection`` (what matters most in its first rows) the student's space is the projected one; a prefix of
+    it, made unit length again, is the target of the student's prefix.
     """
 
     def __init__(self, vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]], projection: Projection | None):

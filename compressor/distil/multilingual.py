@@ -12,27 +12,21 @@ from sentence_transformers import SentenceTransformer
 
 from compressor.artifact import key_of
 from compressor.corpus import Corpus
-from compressor.distil.extend import Initial, extend_vocabulary
+from compressor.distil.extend import Vocabulary
 from compressor.distil.lessons import Part
 from compressor.distil.switching import Switched, lexicon
 from compressor.errors import RecipeError
-from compressor.machine import bf16_is_fast
 from compressor.parallel import Parallel, ParallelTexts
 from compressor.teacher import Source
-from compressor.vectors import vectors_of
+from compressor.vectors import training_precision, vectors_of
 
 Pair = Annotated[tuple[str, ...], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Multilingual(Parallel):
+class Multilingual(Vocabulary, Parallel):
     """Teach the student another language: a translation is to have the teacher's vector of its source."""
 
-    tokens: Annotated[int, Field(ge=0)] = 8000
-    """At most so many tokens are added to the vocabulary for the new language; 0: none."""
-    initial: Initial = "alignment"
-    """What a new token's vector starts as: ``alignment`` with the tokens that it translates, the mean of the old
-    ``pieces`` that it was written with, or ``random``."""
     first_language: Share = 0.35
     """Share of the training that goes to the recipe's texts, so that the teacher's own language is kept."""
     switched: Share = 0.15
@@ -73,7 +67,7 @@ class Translations:
         pairs, config = self.pairs[0], self.config
         distinct = list(dict.fromkeys(pairs.sources))
         place = {text: row for row, text in enumerate(distinct)}
-        of_sources = vectors_of(teacher, distinct, "bf16" if bf16_is_fast() else "fp32")
+        of_sources = vectors_of(teacher, distinct, training_precision())
         rows = np.array([place[text] for text in pairs.sources], np.int64)
         left = 1 - config.first_language - config.switched
         parts = [Part(pairs.translations, of_sources, rows, left)]
@@ -84,10 +78,7 @@ class Translations:
     @property
     def prepare(self) -> Callable[[SentenceTransformer], SentenceTransformer] | None:
         """Return what gives the teacher the words of the new language before a student is made of it."""
-        config = self.config
-        if not config.tokens:
-            return None
-        return lambda model: extend_vocabulary(model, self.pairs[0], config.tokens, config.initial)
+        return (lambda model: self.config.extend(model, self.pairs[0])) if self.config.tokens else None
 
     def read_matching(self) -> list[tuple[str, ParallelTexts]]:
         """Return the sets of pairs in which translations are looked for, named."""

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from compressor.errors import TextError
-from compressor.sentence_model import transformer_of
+from compressor.sentence_model import default_prompt, transformer_of
 
 MAX_TEXTS = 2000
 MAX_TOKENS = 1 << 15
@@ -38,8 +38,9 @@ def sample_batches(model: SentenceTransformer, texts: Sequence[str], limit: int 
     """
     if not len(texts):
         raise TextError("no texts; a student is fitted on a sample of them")
+    texts = [default_prompt(model) + text for text in texts[:limit]]
     options = {"truncation": True, "max_length": min(model.max_seq_length or MAX_LENGTH, MAX_LENGTH)}
-    lengths = torch.tensor([len(ids) for ids in model.tokenizer(list(texts[:limit]), **options)["input_ids"]])
+    lengths = torch.tensor([len(ids) for ids in model.tokenizer(texts, **options)["input_ids"]])
     count = max(1, int((lengths.cumsum(0) <= MAX_TOKENS).sum()))
     order = lengths[:count].argsort(stable=True).tolist()
     reads = inspect.signature(transformer_of(model).forward).parameters

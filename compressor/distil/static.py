@@ -16,7 +16,7 @@ from compressor.agreement import normalized
 from compressor.encoder import Vectors, length_sorted_batches
 from compressor.errors import ModelError, RecipeError, TextError
 from compressor.pca import fit
-from compressor.sentence_model import embedding_dimension, transformer_of
+from compressor.sentence_model import assembled, default_prompt, embedding_dimension, transformer_of
 
 CONTEXT_TEXTS = 10_000  # texts run through the teacher for the tokens' states
 FIT_TEXTS = 100_000  # texts that the token vectors are fitted on, at most
@@ -60,7 +60,7 @@ def static_student(
         # The linear map from the teacher's vectors to the reduced ones takes the states along.
         states = states @ np.linalg.lstsq(own, target[: len(own)], rcond=None)[0].astype(np.float32)
     tokenizer = static_tokenizer(teacher)
-    prompt = _prompt(teacher)
+    prompt = default_prompt(teacher)
     ids = [e.ids for e in tokenizer.encode_batch_fast([prompt + texts[int(i)] for i in rows], add_special_tokens=False)]
     return _model(teacher, tokenizer, fit_tokens(shares(ids, len(states)), target, states))
 
@@ -83,13 +83,7 @@ def _rank(rows: NDArray[np.intp]) -> NDArray[np.intp]:
 
 def _model(teacher: SentenceTransformer, tokenizer: Tokenizer, table: Vectors) -> SentenceTransformer:
     embedding = StaticEmbedding(tokenizer, embedding_weights=np.ascontiguousarray(table, np.float32))
-    return SentenceTransformer(
-        modules=[embedding, Normalize()],
-        device="cpu",
-        prompts={name: prompt or "" for name, prompt in teacher.prompts.items()},
-        default_prompt_name=teacher.default_prompt_name,
-        similarity_fn_name=teacher.similarity_fn_name,
-    ).eval()
+    return assembled(teacher, [embedding, Normalize()])
 
 
 def static_tokenizer(teacher: SentenceTransformer) -> Tokenizer:
@@ -111,7 +105,7 @@ def token_states(teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[Ve
     float32 [vocabulary, dim] and [len(texts), dim]. A token that no text has takes its state alone between
     the special tokens, less what all such states have in common, at the mean length of the others.
     """
-    prompt = _prompt(teacher)
+    prompt = default_prompt(teacher)
     encoded = teacher.tokenizer(
         [prompt + text for text in texts],
         truncation=True,
@@ -227,7 +221,3 @@ def _solve(
         before, size = size, np.einsum("vd,vd->d", residual, conditioned)
         direction = conditioned + size / np.maximum(before, 1e-20) * direction
     return found.astype(np.float32)
-
-
-def _prompt(model: SentenceTransformer) -> str:
-    return str(model.prompts.get(model.default_prompt_name or "", "") or "")

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from compressor.distil.alignment import align
+from compressor.distil.alignment import ALIGNED_PAIRS, align
 from compressor.parallel import ParallelTexts
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _LEAST_LINKS = 1.5
 _LEAST_SHARE = 0.2  # of a word's links that a translation must have
 _MOST = 3
-_ALIGNED_PAIRS = 100_000
 
 Lexicon = dict[str, tuple[list[str], list[float]]]
 
@@ -26,8 +25,8 @@ def lexicon(pairs: ParallelTexts) -> Lexicon:
     def words(side: str, text: str) -> list[int]:
         return [numbers.setdefault((side, word), len(numbers)) for word in _WORD.findall(text.lower())]
 
-    sources = [words("source", text) for text in pairs.sources[:_ALIGNED_PAIRS]]
-    translations = [words("translation", text) for text in pairs.translations[:_ALIGNED_PAIRS]]
+    sources = [words("source", text) for text in pairs.sources[:ALIGNED_PAIRS]]
+    translations = [words("translation", text) for text in pairs.translations[:ALIGNED_PAIRS]]
     links = align(sources, translations, len(numbers)).T.tocsr()
     names = [word for _, word in numbers]
     found: Lexicon = {}

@@ -2,23 +2,23 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import AfterValidator, Field
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
-from torch.utils.data import BatchSampler, DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from compressor.agreement import Heldout
 from compressor.distil.clock import Clock
-from compressor.distil.lessons import Collate, Lessons, Numbers
+from compressor.distil.lessons import Collate, Lessons
 from compressor.distil.losses import Imitation
+from compressor.distil.trainer import ImitationTrainer, LengthGroupedBatches
 from compressor.errors import RecipeError
 from compressor.machine import bf16_is_fast
 from compressor.pca import pair_correlation
@@ -27,7 +27,6 @@ from compressor.progress import track
 from compressor.recipe import Config
 from compressor.sentence_model import TorchEncoder, is_static, limit_tokens, token_limit, transformer_of
 
-_POOL = 50  # batches within which texts are sorted by length
 _JUDGED = 500  # held-out texts that decide on an early stop
 _EAGER_TOKENS = 128  # up to here attention in plain operators trains faster than PyTorch's fused one on a CPU
 _TRIAL_STEPS = 8
@@ -99,16 +98,15 @@ class Training(Config):
         clock = Clock(checkpoints / "plan.json", self._seconds())
         collate = Collate(student, lessons, token_limit(student))
         steps = clock.plan(lambda: _trial(student, loss, self, lessons, collate))
-        steps = steps or max(1, round(self.epochs * lessons.per_epoch() / self.batch_size))
+        steps = steps or max(1, round(self.epochs * len(lessons) / self.batch_size))
         with track("training", steps * self.batch_size) as advance:
             trainer = ImitationTrainer(
-                self,
                 lessons,
                 collate,
                 clock,
+                self.embedding_learning_rate,
                 model=student,
                 args=self._arguments(checkpoints, steps),
-                train_dataset=Numbers(len(lessons)),
                 loss=loss,
                 evaluator=None if self.patience is None or heldout is None else Agreement(heldout),
                 callbacks=[_Follow(loss, clock, advance, self.batch_size)]
@@ -176,93 +174,6 @@ class Training(Config):
             ddp_find_unused_parameters=True if world() > 1 else None,
             **judged,
         )
-
-
-class LengthGroupedBatches(BatchSampler):
-    """Batches of texts of like length, in random order: no step computes on padding.
-
-    Each epoch is shuffled anew by seed and epoch, cut into pools of 50 batches, and sorted within a pool. With
-    ``parts``, a batch is given in so many parts one after the other, as processes and parts of a step take them,
-    so that a step's texts are the same however it is computed.
-    """
-
-    def __init__(self, lessons: Lessons, batch_size: int, seed: int, parts: int = 1) -> None:
-        self.lessons, self.seed, self.epoch, self.drop_last = lessons, seed, 0, False
-        self.whole, self.parts = batch_size, parts
-        self.batch_size: Any = None  # to accelerate: a last batch's parts are smaller
-        self.sampler: Any = self  # where accelerate looks for set_epoch once it has shared the batches out
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is iterated next."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        random = np.random.default_rng((self.seed, self.epoch, 1))
-        for rows in self.lessons.blocks(_POOL * self.whole, self.epoch, self.seed):
-            rows = random.permutation(rows)
-            rows = rows[np.argsort(self.lessons.lengths(rows), kind="stable")]
-            batches = [rows[i : i + self.whole] for i in range(0, len(rows), self.whole)]
-            for index in random.permutation(len(batches)):
-                batch = batches[index]
-                if len(batch) < self.parts:  # no part may be empty: all processes must take the step
-                    batch = np.resize(batch, self.parts)
-                yield from (part.tolist() for part in np.array_split(batch, self.parts))
-
-    def __len__(self) -> int:
-        return -(-self.lessons.per_epoch() // self.whole) * self.parts
-
-
-class ImitationTrainer(SentenceTransformerTrainer):
-    """sentence-transformers' trainer, fed from lessons, its learning rate led by the clock."""
-
-    def __init__(self, training: Training, lessons: Lessons, collate: Collate, clock: Clock, **options: Any) -> None:
-        self.training, self.lessons, self.collate, self.clock = training, lessons, collate, clock
-        super().__init__(**options)
-
-    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """Leave out the library's own model card, which runs examples; ours is made from measured figures."""
-
-    def validate_column_names(self, *_: Any, **__: Any) -> None:
-        """There are no columns: batches are made by ``Collate``."""
-
-    def preprocess_dataset(self, dataset: Any = None, *_: Any, **__: Any) -> Any:
-        """Return the numbers as they are."""
-        return dataset
-
-    def get_train_dataloader(self) -> Any:
-        """Return the batches of an epoch, shared among the processes."""
-        parts = world() * self.training.accumulate
-        batches = LengthGroupedBatches(self.lessons, self.training.batch_size, self.training.seed, parts)
-        loader = DataLoader(Numbers(len(self.lessons)), batch_sampler=batches, collate_fn=self.collate)
-        self.accelerator.even_batches = False
-        return self.accelerator.prepare(loader)
-
-    def create_optimizer(self, *_: Any) -> Any:
-        """Make AdamW with the embeddings' own learning rate."""
-        if self.optimizer is None:
-            table, modules = _table(self.model), (cast(torch.nn.Module, self.model), cast(torch.nn.Module, self.loss))
-            trained = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
-            rest = [parameter for parameter in trained.values() if parameter is not table]
-            groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
-            if table is not None:
-                groups.append(
-                    {"params": [table], "lr": self.training.embedding_learning_rate or self.args.learning_rate}
-                )
-            self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, weight_decay=0.0, fused=True)
-        return self.optimizer
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Let the learning rate rise over the warm-up and fall in a straight line to the planned end."""
-        if self.lr_scheduler is None:
-            warmup = min(self.training.warmup_steps, num_training_steps // 2)
-
-            def factor(step: int) -> float:
-                rising = (step + 1) / warmup if warmup else 1.0
-                falling = (num_training_steps - step) / max(num_training_steps - warmup, 1)
-                return max(0.0, min(1.0, rising, falling, 1 - self.clock.share()))
-
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or cast(Any, self.optimizer), factor)
-        return self.lr_scheduler
 
 
 class Agreement(SentenceEvaluator):
@@ -334,12 +245,6 @@ def _trial(
         seconds.append(time.monotonic() - start)
     collate.seen = collate.cut = 0
     return float(np.mean(seconds[1:] or seconds))
-
-
-def _table(model: Any) -> torch.nn.Parameter | None:
-    """Return the vectors of the vocabulary."""
-    model = model.module if hasattr(model, "module") else model
-    return model[0].embedding.weight if is_static(model) else transformer_of(model).get_input_embeddings().weight
 
 
 def _plain_attention(student: SentenceTransformer, tokens: int) -> str | None:

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
 
 from compressor.errors import ModelError, RecipeError
-from compressor.sentence_model import transformer_of
+from compressor.sentence_model import default_prompt, transformer_of
 
 _BATCH = 1024
 
@@ -50,10 +50,10 @@ def trim_vocabulary(model: SentenceTransformer, texts: Sequence[str], size: int)
 def _counts(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.int64]:
     """Return how often each token occurs in ``texts``, int64 [vocabulary]."""
     counts = np.zeros(len(transformer_of(model).get_input_embeddings().weight), np.int64)
+    prompt = default_prompt(model)
     for start in range(0, len(texts), _BATCH):
-        encoded = model.tokenizer(
-            list(texts[start : start + _BATCH]), truncation=True, max_length=model.max_seq_length or 512
-        )
+        batch = [prompt + text for text in texts[start : start + _BATCH]]
+        encoded = model.tokenizer(batch, truncation=True, max_length=model.max_seq_length or 512)
         ids = np.concatenate([np.asarray(row, np.int64) for row in encoded["input_ids"]])
         counts += np.bincount(ids, minlength=len(counts))
     return counts

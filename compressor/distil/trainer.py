@@ -1,0 +1,116 @@
+"""sentence-transformers' trainer, fed from lessons: its batches, its optimizer, its learning rate."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformerTrainer
+from torch.utils.data import BatchSampler, DataLoader
+
+from compressor.distil.clock import Clock
+from compressor.distil.lessons import Collate, Lessons, Numbers
+from compressor.processes import world
+from compressor.sentence_model import is_static, transformer_of
+
+_POOL = 50  # batches within which texts are sorted by length
+
+
+class LengthGroupedBatches(BatchSampler):
+    """Batches of texts of like length, in random order: no step computes on padding.
+
+    Each epoch is shuffled anew by seed and epoch, cut into pools of 50 batches, and sorted within a pool. With
+    ``parts``, a batch is given in so many parts one after the other, as processes and parts of a step take them,
+    so that a step's texts are the same however it is computed.
+    """
+
+    def __init__(self, lessons: Lessons, batch_size: int, seed: int, parts: int = 1) -> None:
+        self.lessons, self.seed, self.epoch, self.drop_last = lessons, seed, 0, False
+        self.whole, self.parts = batch_size, parts
+        self.batch_size: Any = None  # to accelerate: a last batch's parts are smaller
+        self.sampler: Any = self  # where accelerate looks for set_epoch once it has shared the batches out
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is iterated next."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self.seed, self.epoch, 1))
+        for rows in self.lessons.blocks(_POOL * self.whole, self.epoch, self.seed):
+            rows = random.permutation(rows)
+            rows = rows[np.argsort(self.lessons.lengths(rows), kind="stable")]
+            batches = [rows[i : i + self.whole] for i in range(0, len(rows), self.whole)]
+            for index in random.permutation(len(batches)):
+                batch = batches[index]
+                if len(batch) < self.parts:  # no part may be empty: all processes must take the step
+                    batch = np.resize(batch, self.parts)
+                yield from (part.tolist() for part in np.array_split(batch, self.parts))
+
+    def __len__(self) -> int:
+        return -(-len(self.lessons) // self.whole) * self.parts
+
+
+class ImitationTrainer(SentenceTransformerTrainer):
+    """sentence-transformers' trainer, fed from lessons, its learning rate led by the clock."""
+
+    def __init__(
+        self,
+        lessons: Lessons,
+        collate: Collate,
+        clock: Clock,
+        embedding_learning_rate: float | None = None,
+        **options: Any,
+    ) -> None:
+        self.lessons, self.collate, self.clock = lessons, collate, clock
+        self.embedding_learning_rate = embedding_learning_rate
+        super().__init__(train_dataset=Numbers(len(lessons)), **options)
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Leave out the library's own model card, which runs examples; ours is made from measured figures."""
+
+    def validate_column_names(self, *_: Any, **__: Any) -> None:
+        """There are no columns: batches are made by ``Collate``."""
+
+    def preprocess_dataset(self, dataset: Any = None, *_: Any, **__: Any) -> Any:
+        """Return the numbers as they are."""
+        return dataset
+
+    def get_train_dataloader(self) -> Any:
+        """Return the batches of an epoch, shared among the processes."""
+        parts = world() * self.args.gradient_accumulation_steps
+        whole = self.args.per_device_train_batch_size * parts
+        batches = LengthGroupedBatches(self.lessons, whole, self.args.seed, parts)
+        loader = DataLoader(Numbers(len(self.lessons)), batch_sampler=batches, collate_fn=self.collate)
+        self.accelerator.even_batches = False
+        return self.accelerator.prepare(loader)
+
+    def create_optimizer(self, *_: Any) -> Any:
+        """Make AdamW with the embeddings' own learning rate."""
+        if self.optimizer is None:
+            table, modules = _table(self.model), (cast(torch.nn.Module, self.model), cast(torch.nn.Module, self.loss))
+            trained = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
+            rest = [parameter for parameter in trained.values() if parameter is not table]
+            groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
+            if table is not None:
+                groups.append({"params": [table], "lr": self.embedding_learning_rate or self.args.learning_rate})
+            self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, weight_decay=0.0, fused=True)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Let the learning rate rise over the warm-up and fall in a straight line to the planned end."""
+        if self.lr_scheduler is None:
+            warmup = min(int(self.args.warmup_steps), num_training_steps // 2)
+
+            def factor(step: int) -> float:
+                rising = (step + 1) / warmup if warmup else 1.0
+                falling = (num_training_steps - step) / max(num_training_steps - warmup, 1)
+                return max(0.0, min(1.0, rising, falling, 1 - self.clock.share()))
+
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or cast(Any, self.optimizer), factor)
+        return self.lr_scheduler
+
+
+def _table(model: Any) -> torch.nn.Parameter | None:
+    """Return the vectors of the vocabulary."""
+    model = model.module if hasattr(model, "module") else model
+    return model[0].embedding.weight if is_static(model) else transformer_of(model).get_input_embeddings().weight

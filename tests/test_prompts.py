@@ -1,0 +1,91 @@
+"""A teacher's prompts stay with every student, and its default one is before the texts that the student learns from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import build, sentences
+from sentence_transformers import SentenceTransformer
+from trained import TEXTS, Trained
+
+from compressor.agreement import Heldout, cosines
+from compressor.artifact import Draft
+from compressor.distil.lessons import Collate, Lessons, Part
+from compressor.distil.light import shrink, with_projection
+from compressor.distil.static import static_student
+from compressor.distil.vocabulary import trim_vocabulary
+from compressor.pca import Pca
+from compressor.sentence_model import TorchEncoder, open_model
+
+PROMPTS = {"query": "two red houses : ", "plain": ""}
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny teacher with a default prompt and a similarity function of its own."""
+    folder = tmp_path_factory.mktemp("asking")
+    model = open_model(build(folder / "plain"))
+    model.prompts, model.default_prompt_name, model.similarity_fn_name = dict(PROMPTS), "query", "dot"
+    model.save_pretrained(str(folder / "model"), create_model_card=False)
+    return folder / "model"
+
+
+def kept_by(model: SentenceTransformer) -> bool:
+    named = {name: prompt for name, prompt in model.prompts.items() if name in PROMPTS}
+    return named == PROMPTS and model.default_prompt_name == "query" and model.similarity_fn_name == "dot"
+
+
+@pytest.mark.parametrize(
+    "made_of",
+    [
+        lambda teacher: shrink(teacher, TEXTS, layers=(0, 2), width=16),
+        lambda teacher: shrink(teacher, TEXTS, layers=(0, 2), vocabulary=90),
+        lambda teacher: with_projection(teacher, TEXTS[:40], np.eye(40, 8, dtype=np.float32)),
+        lambda teacher: static_student(teacher, TEXTS),
+        lambda teacher: trim_vocabulary(teacher, TEXTS, 90),
+    ],
+    ids=["narrow", "trimmed and fitted", "projected", "static", "trimmed"],
+)
+def test_students_keep_them(asking: Path, made_of: Callable[[SentenceTransformer], SentenceTransformer]) -> None:
+    assert kept_by(made_of(open_model(asking)))
+
+
+@pytest.mark.parametrize("dim", [8, 32])
+def test_reduced_models_keep_them(asking: Path, tmp_path: Path, dim: int) -> None:
+    heldout = sentences(60, seed=3)
+    teacher = Heldout(heldout, TorchEncoder.load(asking).encode(heldout))
+    Pca(dim=dim).run(asking, TEXTS, teacher, Draft(tmp_path))
+    assert kept_by(open_model(tmp_path))
+
+
+@pytest.mark.parametrize("fields", [{"start": "auto"}, {"start": "copied"}, {"matryoshka": (8,)}, {"width": 16}])
+def test_a_whole_training_keeps_them(asking: Path, tmp_path: Path, fields: dict[str, Any]) -> None:
+    made = Trained(tmp_path).run(asking, epochs=0.2, **fields)
+    assert kept_by(open_model(made.draft.folder))
+
+
+def test_batches_begin_with_the_default_prompt(asking: Path) -> None:
+    model = open_model(asking)
+    batch = Collate(model, Lessons([Part(TEXTS, np.zeros((len(TEXTS), 32)))]), 64)([3, 5])
+    wanted = model.tokenizer([PROMPTS["query"] + TEXTS[i] for i in (3, 5)], padding=True, return_tensors="pt")
+    assert torch.equal(batch["sentence_input_ids"], wanted["input_ids"])
+
+
+def test_a_prompt_that_pooling_leaves_out_is_left_out_in_training(asking: Path) -> None:
+    model = open_model(asking)
+    model.set_pooling_include_prompt(False)
+    batch = Collate(model, Lessons([Part(TEXTS, np.zeros((len(TEXTS), 32)))]), 64)([3, 5])
+    features = {name.removeprefix("sentence_"): value for name, value in batch.items() if name != "label"}
+    with torch.no_grad():
+        vectors = model(features)["sentence_embedding"].numpy()
+    np.testing.assert_allclose(vectors, TorchEncoder(model).encode([TEXTS[3], TEXTS[5]]), atol=1e-6)
+
+
+def test_a_student_is_fitted_with_the_prompt(asking: Path) -> None:
+    teacher = open_model(asking)
+    student = shrink(teacher, TEXTS, layers=(0, 1, 2, 3))
+    near = cosines(TorchEncoder(teacher).encode(TEXTS[:50]), TorchEncoder(student).encode(TEXTS[:50]))
+    assert near.min() > 0.9999
