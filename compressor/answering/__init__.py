@@ -1,0 +1,1 @@
+"""Extractive question answering: data, windows, spans, scores, and the Reader seam."""
