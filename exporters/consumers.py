@@ -45,10 +45,8 @@ def check_modules(model: Path, encoder: SentenceTransformer) -> None:
 
 def write_consumer_files(encoder: SentenceTransformer, folder: Path) -> None:
     """Write everything but the graph: config, tokenizer, module list, pooling and Dense folders."""
-    config = transformer_of(encoder).config.to_dict()
-    config.pop("_name_or_path", None)
-    _write(folder / "config.json", config)
-    _write_tokenizer(encoder, folder)
+    write_config(transformer_of(encoder).config, folder)
+    write_tokenizer(encoder.tokenizer, int(encoder.max_seq_length), folder)
     entries = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
     for index, module in enumerate(list(encoder)[1:], start=1):
         kind = next(k for k in _LEGACY if isinstance(module, k))
@@ -66,6 +64,13 @@ def write_consumer_files(encoder: SentenceTransformer, folder: Path) -> None:
     _write(folder / "config_sentence_transformers.json", usage)
 
 
+def write_config(config: Any, folder: Path) -> None:
+    """Write config.json, without the place that the model was loaded from."""
+    stated = config.to_dict()
+    stated.pop("_name_or_path", None)
+    _write(folder / "config.json", stated)
+
+
 def _write_module(module: Any, folder: Path) -> None:
     folder.mkdir(parents=True)
     if isinstance(module, Pooling):
@@ -80,10 +85,9 @@ def _write_module(module: Any, folder: Path) -> None:
         _write(folder / "config.json", {key: settings[key] for key in known})
 
 
-def _write_tokenizer(encoder: SentenceTransformer, folder: Path) -> None:
-    """Save the tokenizer with the encoder's finite length, and the two files transformers 5 dropped."""
-    tokenizer = encoder.tokenizer
-    tokenizer.model_max_length = encoder.max_seq_length
+def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
+    """Save the tokenizer with a finite length, and the two files transformers 5 dropped."""
+    tokenizer.model_max_length = max_length
     tokenizer.save_pretrained(str(folder))
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     if settings.get("tokenizer_class") == "TokenizersBackend":  # transformers 5's name; it knows the older one too

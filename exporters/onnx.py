@@ -27,6 +27,7 @@ from exporters.static import as_transformer
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TAIL = "tail"  # what follows the transformer carries this name in the graph
 OUTPUTS = ("last_hidden_state", "sentence_embedding")
+AXES = {0: "batch_size", 1: "sequence_length"}
 
 
 class Export(Config):
@@ -54,19 +55,33 @@ class Export(Config):
 
 def write_graph(encoder: SentenceTransformer, path: Path, opset: int) -> None:
     """Trace ``encoder`` into one self-contained file with static vector lengths; ModelError if it cannot be."""
-    graph = Graph(encoder).eval()
-    inputs = example_inputs(encoder)
-    axes = {0: "batch_size", 1: "sequence_length"}
-    dynamic: dict[str, dict[int, str]] = {name: axes for name in (*inputs, OUTPUTS[0])}
-    dynamic[OUTPUTS[1]] = {0: "batch_size"}
+    transformer = transformer_of(encoder)
+    axes = {OUTPUTS[0]: AXES, OUTPUTS[1]: {0: AXES[0]}}
+    trace(Graph(encoder), example_inputs(transformer), axes, path, opset, transformer.config.model_type)
+    _state_shapes(path, transformer.config.hidden_size, encoder)
+
+
+def trace(
+    graph: torch.nn.Module,
+    inputs: dict[str, torch.Tensor],
+    outputs: dict[str, dict[int, str]],
+    path: Path,
+    opset: int,
+    family: str,
+) -> None:
+    """Trace a function of ``inputs``, whose axes are AXES, into one file; ``outputs`` by name with their free axes.
+
+    Raises ModelError, naming ``family``, where it cannot be.
+    """
+    dynamic: dict[str, dict[int, str]] = dict.fromkeys(inputs, AXES) | outputs
     try:
         with _quiet(), torch.inference_mode():
             torch.onnx.export(
-                graph,
+                graph.eval(),
                 tuple(inputs.values()),
                 str(path),
                 input_names=list(inputs),
-                output_names=list(OUTPUTS),
+                output_names=list(outputs),
                 dynamic_axes=dynamic,
                 opset_version=opset,
                 # The tracing exporter's graph is the one that ONNX Runtime fuses whole: the newer exporter's
@@ -76,10 +91,8 @@ def write_graph(encoder: SentenceTransformer, path: Path, opset: int) -> None:
     except OSError:
         raise
     except Exception as error:  # the tracer raises its own kinds, and whatever the model's code does
-        family = transformer_of(encoder).config.model_type
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{family}: cannot be traced into one ONNX graph: {reason}") from error
-    _state_shapes(path, transformer_of(encoder).config.hidden_size, encoder)
 
 
 class Graph(torch.nn.Module):
@@ -91,7 +104,7 @@ class Graph(torch.nn.Module):
         super().__init__()
         self.transformer = transformer_of(encoder)
         setattr(self, TAIL, torch.nn.ModuleList(list(encoder)[1:]))
-        self.names = input_names(encoder)
+        self.names = input_names(self.transformer)
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = dict(zip(self.names, tensors, strict=True))
@@ -102,18 +115,17 @@ class Graph(torch.nn.Module):
         return hidden, features["sentence_embedding"]
 
 
-def input_names(encoder: SentenceTransformer) -> tuple[str, ...]:
+def input_names(transformer: Any) -> tuple[str, ...]:
     """Return the graph's inputs: token_type_ids only where the model really reads them."""
-    transformer = transformer_of(encoder)
     takes = "token_type_ids" in inspect.signature(transformer.forward).parameters
     return INPUTS if takes and getattr(transformer.config, "type_vocab_size", 0) > 1 else INPUTS[:2]
 
 
-def example_inputs(encoder: SentenceTransformer) -> dict[str, torch.Tensor]:
+def example_inputs(transformer: Any) -> dict[str, torch.Tensor]:
     """Return inputs to trace with, int64 [2, 16], the second text padded."""
-    facts = model_facts(transformer_of(encoder).config)
+    facts = model_facts(transformer.config)
     generator = DummyTextInputGenerator("feature-extraction", facts, batch_size=2, sequence_length=16)
-    inputs = {name: generator.generate(name, framework="pt") for name in input_names(encoder)}
+    inputs = {name: generator.generate(name, framework="pt") for name in input_names(transformer)}
     inputs["attention_mask"] = torch.ones(2, 16, dtype=torch.int64)
     inputs["attention_mask"][1, 12:] = 0
     return inputs
@@ -135,6 +147,11 @@ def _state_shapes(path: Path, hidden: int, encoder: SentenceTransformer) -> None
         dim = output.type.tensor_type.shape.dim[-1]
         dim.Clear()
         dim.dim_value = widths[output.name]
+    check_and_save(model, path)
+
+
+def check_and_save(model: onnx.ModelProto, path: Path) -> None:
+    """Save a graph under a name that says nothing of the machine; ModelError where it is not valid ONNX."""
     model.producer_name, model.producer_version = "compressor", ""
     model.graph.name = "encoder"
     try:

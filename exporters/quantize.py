@@ -59,8 +59,9 @@ class OnnxInt8(Config):
 
 
 def after_pooling(graph: Path) -> list[str]:
-    """Name the nodes that work on pooled vectors: one row a text, so little to gain, and much to lose."""
-    names = [node.name for node in load(graph).graph.node if node.name.startswith(f"/{TAIL}.")]
+    """Name the nodes that work on pooled vectors, or give the logits: little to gain, and much to lose."""
+    heads = (f"/{TAIL}.", "/qa_outputs/")
+    names = [node.name for node in load(graph).graph.node if any(head in node.name for head in heads)]
     # The quantizer first splits a Gemm (a Dense with its bias) into a MatMul of this name and an Add.
     return [*names, *(f"{name}_MatMul" for name in names)]
 

@@ -103,19 +103,24 @@ class OnnxEncoder:
         return session.run(["sentence_embedding"], inputs)[0]
 
     def _open(self, threads: int) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(str(self.folder / GRAPH), options, providers=self.providers)
-        except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
-            reason = str(error).strip().splitlines()[0]
-            raise ArtifactError(f"{self.folder / GRAPH}: cannot be loaded: {reason}") from error
-        if session.get_providers()[0] != self.providers[0]:
-            got = session.get_providers()[0]
-            raise ProviderError(f"{self.providers[0]}: asked for, and ONNX Runtime fell back to {got}")
-        return session
+        return open_session(self.folder, self.providers, threads)
+
+
+def open_session(folder: Path, providers: Sequence[str], threads: int) -> Any:
+    """Open the graph of an artifact; ArtifactError if it cannot be, ProviderError where another would run it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
+        reason = str(error).strip().splitlines()[0]
+        raise ArtifactError(f"{folder / GRAPH}: cannot be loaded: {reason}") from error
+    if session.get_providers()[0] != providers[0]:
+        got = session.get_providers()[0]
+        raise ProviderError(f"{providers[0]}: asked for, and ONNX Runtime fell back to {got}")
+    return session
 
 
 def _collect(running: list[Job], vectors: Vectors) -> None:

@@ -130,6 +130,17 @@ def test_the_key_follows_the_content(tmp_path: Path) -> None:
     assert len({one.key, *keys}) == 4
 
 
+def test_written_and_read_again_they_are_the_same(tmp_path: Path) -> None:
+    paths = [
+        written(tmp_path / "1.json", entry(), entry("q2", question="Where?")),
+        written(tmp_path / "2.json", entry(answers=[], is_impossible=True), entry("q2"), version="v2.0"),
+    ]
+    for path in paths:
+        made = read_squad(path)
+        path.write_text(json.dumps(made.as_squad()), "utf-8")
+        assert read_squad(path).key == made.key
+
+
 def test_a_split_parts_contexts_and_stays(tmp_path: Path) -> None:
     many = [read_squad(written(tmp_path / "q.json", entry(f"{i}"), context=f"{CONTEXT} {i // 3}")) for i in range(300)]
     questions = Questions([made[0] for made in many])

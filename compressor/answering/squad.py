@@ -60,6 +60,16 @@ class Questions(Sequence[Question]):
         train, judged = (Questions(part, self.version) for part in parts)
         return train, judged
 
+    def as_squad(self) -> dict[str, Any]:
+        """Return what a SQuAD file of the questions holds; those of one context stand together."""
+        entries: dict[str, list[dict[str, Any]]] = {context: [] for context in self.contexts}
+        for one in self.questions:
+            answers = [{"text": answer.text, "answer_start": answer.start} for answer in one.answers]
+            entry = {"id": one.id, "question": one.text, "answers": answers}
+            entries[one.context].append(entry | ({"is_impossible": not answers} if self.version[0] == "2" else {}))
+        paragraphs = [{"context": context, "qas": qas} for context, qas in entries.items()]
+        return {"version": self.version, "data": [{"title": "", "paragraphs": paragraphs}]}
+
     def __len__(self) -> int:
         return len(self.questions)
 

@@ -1,0 +1,156 @@
+"""The commands of question answering."""
+
+import json
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from compressor.answering.augment import Augment, candidates_of
+from compressor.answering.distil import ReaderDistil
+from compressor.answering.finetune import Finetune, base_key
+from compressor.answering.model import TorchReader
+from compressor.answering.reader import Reader, Reading
+from compressor.answering.spans import measure
+from compressor.answering.squad import Questions, read_squad
+from compressor.artifact import Draft, key_of, size_bytes, write_json, writing
+from compressor.cli import Out, app, out
+from compressor.errors import storage
+from compressor.options import with_options
+from compressor.progress import say
+from compressor.stages import Key, stage_key
+from compressor.teacher import DEFAULT, find
+from exporters.layout import GRAPH
+from exporters.optimise import Optimise
+from exporters.reader import OnnxReader, ReaderExport, read_reading
+
+QuestionsArgument = Annotated[
+    Path, typer.Argument(help="A file of questions in SQuAD's format, 1.1 or 2.0.", metavar="QUESTIONS")
+]
+
+
+@app.command()
+@with_options(Finetune)
+def finetune(
+    model: Annotated[str, typer.Argument(help="An encoder (folder or hub name), or a question-answering folder.")],
+    questions: QuestionsArgument,
+    out_: Out,
+    *,
+    finetune: Finetune,
+) -> None:
+    """Make a question-answering model of an encoder; of several settings, the best on held-out questions."""
+    asked = _read(questions)
+    folder = _folder(model)
+    key = stage_key("finetune", finetune, [Key(base_key(folder)), asked])
+    kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
+    with writing(out_, "finetune", key, finetune.model_dump(mode="json")) as draft:
+        finetune.run(folder, asked, kept, draft)
+    shutil.rmtree(kept, ignore_errors=True)
+    out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
+
+
+@app.command("distil-reader")
+@with_options(ReaderDistil)
+def distil_reader(
+    teacher: Annotated[Path, typer.Argument(help="A question-answering folder.", metavar="TEACHER")],
+    questions: QuestionsArgument,
+    out_: Out,
+    student: Annotated[
+        Path | None, typer.Option("--student", help="Go on from this reader instead of the teacher's own layers.")
+    ] = None,
+    *,
+    readerdistil: ReaderDistil,
+) -> None:
+    """Make a smaller question-answering model that answers as its teacher does: by labels, logits and inner states."""
+    asked = _read(questions)
+    inputs = [Key(base_key(folder)) for folder in (teacher, student) if folder is not None]
+    key = stage_key("distil-reader", readerdistil, [*inputs, asked])
+    kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
+    with writing(out_, "distil-reader", key, readerdistil.model_dump(mode="json")) as draft:
+        readerdistil.run(teacher, asked, kept, draft, student)
+    shutil.rmtree(kept, ignore_errors=True)
+    out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
+
+
+@app.command()
+@with_options(Reading)
+def evaluate(
+    reader: Annotated[Path, typer.Argument(help="A question-answering folder, or its artifact.", metavar="READER")],
+    questions: QuestionsArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    *,
+    reading: Reading,
+) -> None:
+    """Answer the questions of a file and print exact match and F1 as SQuAD's evaluation defines them."""
+    asked = _read(questions)
+    opened: Reader
+    if (reader / GRAPH).is_file():  # read as it was exported to be, but for what is asked for here
+        given = {name: getattr(reading, name) for name in reading.model_fields_set}
+        reading = read_reading(reader).model_copy(update=given)
+        opened = OnnxReader(reader, reading=reading)
+    else:
+        opened = TorchReader.load(reader, reading)
+    made = opened.read(asked)
+    figures = measure(asked, made, asked.version, reading.no_answer_threshold)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    for name, value in figures.items():
+        out.print(f"{name}: {value:g}" if name.endswith("total") else f"{name}: {value:.2f}")
+
+
+@app.command("export-reader")
+@with_options(ReaderExport, Optimise, Reading)
+def export_reader(
+    reader: Annotated[Path, typer.Argument(help="A question-answering folder.", metavar="READER")],
+    out_: Out,
+    *,
+    readerexport: ReaderExport,
+    optimise: Optimise,
+    reading: Reading,
+) -> None:
+    """Write a question-answering model as one ONNX graph in fp32, fused for ONNX Runtime; quantize makes it int8."""
+    inputs = [Key(base_key(reader)), Key(key_of(reading.model_dump(mode="json"), readerexport.model_dump(mode="json")))]
+    with TemporaryDirectory() as aside:
+        (plain := Path(aside) / "plain").mkdir()
+        readerexport.run(reader, reading, Draft(plain))
+        with writing(
+            out_, "optimise", stage_key("optimise", optimise, inputs), optimise.model_dump(mode="json")
+        ) as draft:
+            optimise.run(plain, draft)
+    out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
+
+
+@app.command()
+@with_options(Augment)
+def augment(
+    questions: QuestionsArgument,
+    out_: Annotated[Path, typer.Option("--out", help="File to write, in SQuAD's format.")],
+    model: Annotated[
+        str, typer.Option("--model", help="Its vocabulary gives the words: an encoder or question-answering folder.")
+    ] = DEFAULT,
+    masked: Annotated[
+        Path | None, typer.Option("--masked", help="A masked language model's folder, for words of one token.")
+    ] = None,
+    *,
+    augment: Augment,
+) -> None:
+    """Make more questions: copies of the contexts with words replaced by likely ones, answers left as they are."""
+    asked = _read(questions)
+    made = augment.run(asked, candidates_of(_folder(model), masked))
+    with storage(out_):
+        out_.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out_, made.as_squad())
+    out.print(f"{out_}: {len(made):,} questions on {len(made.contexts):,} contexts", soft_wrap=True)
+
+
+def _folder(model: str) -> Path:
+    return Path(model) if (Path(model) / "config.json").is_file() else find(model).folder
+
+
+def _read(path: Path) -> Questions:
+    asked = read_squad(path)
+    say(f"questions: {path}: {len(asked):,} on {len(asked.contexts):,} contexts, version {asked.version}")
+    return asked

@@ -1,0 +1,106 @@
+"""Make a reader of an encoder: a question-answering head on it, trained on labelled questions."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from transformers import AutoTokenizer
+
+from compressor.answering.lessons import WindowLessons
+from compressor.answering.model import TorchReader, check_reader, open_reader, position_limit, reader_of
+from compressor.answering.reader import Reading
+from compressor.answering.spans import measure
+from compressor.answering.squad import Questions
+from compressor.answering.training import ReaderLoss, ReaderTraining
+from compressor.answering.windows import Cutter, labels
+from compressor.artifact import Draft, key_of, sha256
+from compressor.distil.answering import PredictionLayer
+from compressor.errors import ModelError, RecipeError, TextError
+from compressor.progress import say
+from compressor.teacher import content_key, transformer_folder
+
+Rate = Annotated[float, Field(gt=0)]
+_CONTENT = (".json", ".txt", ".model", ".safetensors")
+_LABELS = ReaderLoss(PredictionLayer(weight=0.0))
+
+
+class Finetune(ReaderTraining, Reading):
+    """Train an encoder to answer questions from labels; of several settings, the best on held-out questions."""
+
+    learning_rate: tuple[Rate, ...] = (1e-4,)
+    """Peak of the learning rate; several are tried."""
+    epochs: tuple[Rate, ...] = (3.0,)
+    """Passes over the questions; several are tried."""
+    heldout: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the contexts, with their questions, that settings are judged on; the best is trained on all again."""
+
+    def run(self, encoder: Path, questions: Questions, checkpoints: Path, draft: Draft) -> None:
+        """Write the reader into ``draft``: a Hugging Face folder with its tokenizer, in safetensors.
+
+        ``encoder`` is a sentence-transformers folder, or a question-answering model to train on. With several
+        settings each is trained on a part of the questions and judged on the rest, whose figures are noted as
+        ``tries``; goes on from ``checkpoints``.
+        """
+        settings = [(rate, epochs) for rate in self.learning_rate for epochs in self.epochs]
+        if not settings:
+            raise RecipeError("finetune.learning_rate, finetune.epochs: give at least one of each")
+        tries = list(self._tries(encoder, questions, settings, checkpoints)) if len(settings) > 1 else []
+        best = max(tries, key=lambda one: one["f1"], default=None)
+        rate, epochs = (best["learning_rate"], best["epochs"]) if best else settings[0]
+        reader, figures = self._trained(encoder, questions, rate, epochs, checkpoints / "all")
+        reader.model.save_pretrained(str(draft.folder), safe_serialization=True)
+        tokenizer_of(encoder).save_pretrained(str(draft.folder))
+        draft.figures.update(figures | {"learning_rate": rate, "epochs": epochs, "tries": tries})
+
+    def _tries(
+        self, encoder: Path, questions: Questions, settings: Sequence[tuple[float, float]], checkpoints: Path
+    ) -> Iterator[dict[str, float]]:
+        train, judged = questions.split(self.heldout, self.seed)
+        if not train or not judged:
+            few = f"{len(questions.contexts)} contexts"
+            raise TextError(
+                f"{few} are too few to hold {self.heldout:g} of them out; state one learning rate and epochs"
+            )
+        for rate, epochs in settings:
+            reader, _ = self._trained(encoder, train, rate, epochs, checkpoints / f"{rate:g}-{epochs:g}")
+            figures = measure(judged, reader.read(judged), judged.version, self.no_answer_threshold)
+            say(f"  learning rate {rate:g}, {epochs:g} epochs: F1 {figures['f1']:.2f}, EM {figures['exact']:.2f}")
+            yield {"learning_rate": rate, "epochs": epochs, "f1": figures["f1"], "exact": figures["exact"]}
+
+    def _trained(
+        self, encoder: Path, questions: Questions, rate: float, epochs: float, checkpoints: Path
+    ) -> tuple[TorchReader, dict[str, Any]]:
+        model = open_base(encoder, self.seed)
+        cutter = Cutter(tokenizer_of(encoder).backend_tokenizer, self, position_limit(model))
+        windows = cutter.cut(questions)
+        lessons = WindowLessons(windows, labels(windows, questions))
+        figures = self.train(model, lessons, _LABELS, rate, epochs, checkpoints)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return TorchReader(model, cutter, self), figures
+
+
+def open_base(folder: Path, seed: int) -> Any:
+    """Open what is trained: a question-answering folder with its head, or an encoder with a new one."""
+    return reader_of(folder, seed) if (folder / "modules.json").is_file() else open_reader(folder)
+
+
+def base_key(folder: Path) -> str:
+    """Hash what is trained."""
+    if (folder / "modules.json").is_file():
+        return content_key(folder)
+    check_reader(folder)
+    return key_of({path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in _CONTENT})
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """Return the tokenizer of a sentence-transformers or a Hugging Face folder; ModelError for a slow one."""
+    inner = transformer_folder(folder) if (folder / "modules.json").is_file() else folder
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(inner), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{folder}: its tokenizer has no fast form, which tells where a token stands")
+    return tokenizer

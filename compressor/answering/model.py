@@ -1,0 +1,109 @@
+"""Hugging Face models for extractive question answering: opened safely, and run by PyTorch."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForQuestionAnswering
+
+from compressor.answering.reader import Reading, WindowReader
+from compressor.answering.spans import Logits
+from compressor.answering.windows import Cutter
+from compressor.errors import ModelError
+from compressor.teacher import check_folder, transformer_folder
+from compressor.weights import layers_in, read_header
+
+HEAD = "qa_outputs.weight"
+
+
+class TorchReader(WindowReader):
+    """A question-answering model run by PyTorch."""
+
+    def __init__(self, model: Any, cutter: Cutter, reading: Reading) -> None:
+        super().__init__(cutter, reading, int(model.config.pad_token_id or 0))
+        self.model = model.eval()
+        self._reads = reads(model)
+
+    @classmethod
+    def load(cls, folder: Path, reading: Reading | None = None) -> "TorchReader":
+        """Open a checked folder in fp32."""
+        reading, model = reading or Reading(), open_reader(folder)
+        return cls(model, Cutter.open(folder, reading, position_limit(model)), reading)
+
+    def run(self, features: dict[str, NDArray[np.int64]]) -> tuple[Logits, Logits]:
+        """Return start and end logits, float32 [windows, tokens]."""
+        with torch.inference_mode():
+            made = self.model(**{name: torch.from_numpy(features[name]) for name in features if name in self._reads})
+        return made.start_logits.float().numpy(), made.end_logits.float().numpy()
+
+
+def reads(model: Any) -> set[str]:
+    """Return the names of the inputs that the model takes."""
+    return set(inspect.signature(model.forward).parameters)
+
+
+def position_limit(model: Any) -> int | None:
+    """Return the most tokens that the model has positions for; RoBERTa's kin count them from behind the padding's."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    table = next(
+        (m for n, m in model.named_modules() if n.endswith("position_embeddings") and hasattr(m, "padding_idx")), None
+    )
+    offset = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
+    return int(most) - offset if most else None
+
+
+def check_reader(folder: Path) -> dict[str, Any]:
+    """Return the config of a folder that holds a question-answering model in safetensors; ModelError for another."""
+    path = folder / "model.safetensors"
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    if not path.is_file() and (folder / "pytorch_model.bin").is_file():
+        raise ModelError(f"{folder}: weights are pickled (pytorch_model.bin); only safetensors is read")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'}: missing or not JSON") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"{folder / 'config.json'}: no model_type; not a transformer")
+    header = read_header(path)
+    if not any(name.endswith(HEAD) for name in header):
+        raise ModelError(f"{folder}: no weights of a question-answering head; compressor finetune makes one")
+    stated, held = config.get("num_hidden_layers"), layers_in(header)
+    if isinstance(stated, int) and held and stated != held:
+        raise ModelError(f"{folder}: config.json says {stated} layers, the weights hold {held}")
+    return config
+
+
+def open_reader(folder: Path, attention: str | None = None) -> Any:
+    """Load a checked question-answering folder in fp32, from disk alone and without remote code."""
+    check_reader(folder)
+    return _opened(folder, folder, attention)
+
+
+def reader_of(encoder: Path, seed: int = 0) -> Any:
+    """Return a question-answering model on a sentence-transformers folder's transformer; its head is random."""
+    check_folder(encoder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _opened(transformer_folder(encoder), encoder)
+
+
+def _opened(folder: Path, named: Path, attention: str | None = None) -> Any:
+    options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
+    try:
+        model = AutoModelForQuestionAnswering.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{named}: cannot be loaded for question answering: {reason}") from error
+    return model.eval()

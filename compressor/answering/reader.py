@@ -1,0 +1,71 @@
+"""The seam: questions in, spans out. Teacher, student, PyTorch int8 and ONNX session are all a Reader."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.answering.spans import Choosing, Logits, Prediction, best_spans
+from compressor.answering.squad import Question
+from compressor.answering.windows import Cutter, Cutting, Window, batches, padded
+from compressor.errors import TextError
+
+_AHEAD = 512  # questions cut into windows at a time: memory does not grow with their number
+
+
+class Reading(Cutting, Choosing):
+    """How questions and contexts are read, and answers chosen."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Anything that finds answers."""
+
+    def read(self, questions: Sequence[Question], batch_size: int = 16) -> list[Prediction]:
+        """Return a prediction a question, in their order."""
+        ...
+
+    def answer(self, questions: Sequence[str], contexts: Sequence[str], batch_size: int = 16) -> list[Prediction]:
+        """Return a prediction for each question about the context beside it."""
+        ...
+
+
+class WindowReader:
+    """A reader that runs a model over windows; what runs it gives ``run``."""
+
+    def __init__(self, cutter: Cutter, reading: Reading, pad: int = 0) -> None:
+        self.cutter, self.reading, self.pad = cutter, reading, pad
+
+    def run(self, features: dict[str, NDArray[np.int64]]) -> tuple[Logits, Logits]:
+        """Return start and end logits, float32 [windows, tokens], of ``padded`` windows."""
+        raise NotImplementedError
+
+    def logits(self, windows: Sequence[Window], batch_size: int = 16) -> tuple[list[Logits], list[Logits]]:
+        """Return the start and end logits of each window, float32 [tokens]."""
+        starts: list[Any] = [None] * len(windows)
+        ends: list[Any] = [None] * len(windows)
+        for numbers in batches(windows, batch_size):
+            start, end = self.run(padded([windows[i] for i in numbers], self.pad))
+            for row, i in enumerate(numbers):
+                count = len(windows[i].ids)
+                starts[i], ends[i] = start[row, :count], end[row, :count]
+        return starts, ends
+
+    def read(self, questions: Sequence[Question], batch_size: int = 16) -> list[Prediction]:
+        """Return a prediction a question, in their order."""
+        made: list[Prediction] = []
+        for first in range(0, len(questions), _AHEAD):
+            some = questions[first : first + _AHEAD]
+            windows = self.cutter.cut(some)
+            made += best_spans(some, windows, *self.logits(windows, batch_size), self.reading)
+        return made
+
+    def answer(self, questions: Sequence[str], contexts: Sequence[str], batch_size: int = 16) -> list[Prediction]:
+        """Return a prediction for each question about the context beside it."""
+        if isinstance(questions, str) or isinstance(contexts, str) or len(questions) != len(contexts):
+            raise TextError("questions and contexts: give two lists of texts, as many of one as of the other")
+        asked = [
+            Question(str(i), text, context) for i, (text, context) in enumerate(zip(questions, contexts, strict=True))
+        ]
+        return self.read(asked, batch_size)

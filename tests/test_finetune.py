@@ -1,0 +1,151 @@
+"""An encoder learns to answer from labels, and what is saved answers as what was trained."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from questions import questions, write_squad
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+from typer.testing import CliRunner
+
+import compressor.commands  # noqa: F401 - the commands join the app
+from compressor.answering.finetune import Finetune
+from compressor.answering.model import TorchReader, check_reader, open_reader
+from compressor.answering.reader import Reader, Reading
+from compressor.answering.spans import measure
+from compressor.answering.squad import Questions
+from compressor.artifact import Artifact, Draft
+from compressor.cli import app
+from compressor.errors import ModelError, TextError
+
+TRAIN, TEST = questions(400), questions(80, seed=1)
+FIELDS: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12, "precision": "fp32", "batch_size": 16}
+READING = Reading(max_length=48, stride=8, max_question=12)
+
+
+def tuned(encoder: Path, home: Path, asked: Questions = TRAIN, **fields: Any) -> Draft:
+    (home / "reader").mkdir(parents=True)
+    draft = Draft(home / "reader")
+    settings = FIELDS | {"learning_rate": (3e-3,), "epochs": (10.0,)} | fields
+    Finetune(**settings).run(encoder, asked, home / "checkpoints", draft)
+    return draft
+
+
+@pytest.fixture(scope="module")
+def reader(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tuned(tiny, tmp_path_factory.mktemp("tuned")).folder
+
+
+def f1(folder: Path, asked: Questions = TEST, threshold: float | None = None) -> float:
+    made = TorchReader.load(folder, READING).read(asked)
+    return measure(asked, made, asked.version, threshold)["f1"]
+
+
+def test_it_learns_to_answer_questions_that_it_has_not_seen(reader: Path, tiny: Path, tmp_path: Path) -> None:
+    assert f1(reader) > 85
+    assert f1(tuned(tiny, tmp_path, epochs=(0.01,)).folder) < 50
+
+
+def test_the_folder_is_transformers_own(reader: Path) -> None:
+    assert {path.name for path in reader.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
+    assert check_reader(reader)["architectures"] == ["BertForQuestionAnswering"]
+    model = AutoModelForQuestionAnswering.from_pretrained(reader).eval()
+    tokenizer = AutoTokenizer.from_pretrained(reader)
+    ours = TorchReader.load(reader, READING)
+    windows = ours.cutter.cut(TEST[:3])
+    starts, ends = ours.logits(windows)
+    for window, start, end in zip(windows, starts, ends, strict=True):
+        one = TEST[window.question]
+        made = model(**tokenizer(one.text, one.context, return_tensors="pt"))
+        np.testing.assert_allclose(start, made.start_logits[0].detach().numpy(), atol=1e-5)
+        np.testing.assert_allclose(end, made.end_logits[0].detach().numpy(), atol=1e-5)
+
+
+def test_a_reader_answers_lists_of_texts(reader: Path) -> None:
+    ours: Any = TorchReader.load(reader, READING)
+    assert isinstance(ours, Reader)
+    one = TEST[0]
+    (made,) = ours.answer([one.text], [one.context])
+    assert made == ours.read([one])[0]
+    assert one.context[made.spans[0].start : made.spans[0].end] == made.spans[0].text
+    assert ours.answer([], []) == []
+    for wrong in (([one.text], []), (one.text, one.context)):
+        with pytest.raises(TextError, match="^questions and contexts: give two lists of texts"):
+            ours.answer(*wrong)
+
+
+def test_answers_do_not_depend_on_the_batch(reader: Path) -> None:
+    ours = TorchReader.load(reader, READING)
+    alone, together = ours.read(TEST[:20], batch_size=1), ours.read(TEST[:20], batch_size=20)
+    for one, other in zip(alone, together, strict=True):
+        assert one.spans[0].text == other.spans[0].text
+        assert one.spans[0].score == pytest.approx(other.spans[0].score, abs=1e-4)
+
+
+def test_the_best_of_several_settings_is_trained_on_all(tiny: Path, tmp_path: Path) -> None:
+    made = tuned(tiny, tmp_path, learning_rate=(1e-6, 3e-3), epochs=(0.5, 2.0), heldout=0.2)
+    tries = made.figures["tries"]
+    assert [(one["learning_rate"], one["epochs"]) for one in tries] == [(1e-6, 0.5), (1e-6, 2), (3e-3, 0.5), (3e-3, 2)]
+    best = max(tries, key=lambda one: one["f1"])
+    assert (made.figures["learning_rate"], made.figures["epochs"]) == (best["learning_rate"], best["epochs"])
+    assert best["learning_rate"] == 3e-3
+    assert made.figures["windows"] == 400
+    assert not list((tmp_path / "checkpoints").glob("*/checkpoint-*"))
+
+
+def test_silence_is_learnt_where_there_is_no_answer(tiny: Path, tmp_path: Path) -> None:
+    made = tuned(tiny, tmp_path, questions(400, unanswerable=True))
+    asked = questions(80, seed=1, unanswerable=True)
+    assert f1(made.folder, asked, threshold=0.0) > f1(made.folder, asked) + 15
+
+
+def test_a_stopped_training_goes_on(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compressor.answering import training
+
+    whole = tuned(tiny, tmp_path / "whole", epochs=(1.0,), checkpoint_steps=5)
+    with monkeypatch.context() as patch:
+
+        def stopped(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 12:
+                raise KeyboardInterrupt
+
+        patch.setattr(training._Advance, "on_step_end", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(tiny, tmp_path / "again", epochs=(1.0,), checkpoint_steps=5)
+    (tmp_path / "again" / "reader").rmdir()
+    again = tuned(tiny, tmp_path / "again", epochs=(1.0,), checkpoint_steps=5)
+    assert again.figures["resumed_at_step"] == 10
+    one, other = (open_reader(made.folder).state_dict() for made in (whole, again))
+    assert all(np.allclose(one[name], other[name], atol=1e-5) for name in one)
+
+
+def test_the_commands(tiny: Path, tmp_path: Path) -> None:
+    train, test = write_squad(tmp_path / "train.json", TRAIN), write_squad(tmp_path / "test.json", TEST)
+    options = ["--max-length", "48", "--stride", "8", "--max-question", "12"]
+    words = ["finetune", str(tiny), str(train), "--out", str(tmp_path / "reader"), *options, "--epochs", "4"]
+    made = CliRunner().invoke(app, [*words, "--learning-rate", "3e-3", "--precision", "fp32"])
+    assert made.exit_code == 0, made.output
+    assert Artifact.open(tmp_path / "reader").manifest["figures"]["epochs"] == 4
+    assert not list(tmp_path.glob(".*checkpoints*"))
+    shown = CliRunner().invoke(app, ["evaluate", str(tmp_path / "reader"), str(test), "--json", *options])
+    assert json.loads(shown.stdout)["f1"] == pytest.approx(f1(tmp_path / "reader"))
+    plain = CliRunner().invoke(app, ["evaluate", str(tmp_path / "reader"), str(test), *options])
+    assert "total: 80" in plain.output
+
+
+def test_what_is_no_reader_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no weights of a question-answering head; compressor finetune makes one$"):
+        TorchReader.load(tiny)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ModelError, match=r"model\.safetensors: no such file; weights must be safetensors$"):
+        TorchReader.load(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"weights are pickled \(pytorch_model\.bin\); only safetensors is read$"):
+        TorchReader.load(tmp_path)
+
+
+def test_too_few_contexts_to_choose_by(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(TextError, match="^1 contexts are too few to hold 0.1 of them out"):
+        tuned(tiny, tmp_path, TRAIN[:1], epochs=(1.0, 2.0))

@@ -1,0 +1,124 @@
+"""An exported reader answers as PyTorch does, in fp32 to rounding, in int8 nearly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from questions import questions, write_squad
+from typer.testing import CliRunner
+
+import compressor.commands  # noqa: F401 - the commands join the app
+from compressor.answering.finetune import Finetune
+from compressor.answering.model import TorchReader
+from compressor.answering.reader import Reader, Reading
+from compressor.answering.spans import measure
+from compressor.artifact import Draft
+from compressor.cli import app
+from compressor.errors import ArtifactError, ProviderError
+from exporters.layout import GRAPH
+from exporters.optimise import Optimise
+from exporters.quantize import OnnxInt8
+from exporters.reader import OnnxReader, ReaderExport
+
+TRAIN, TEST = questions(400), questions(80, seed=1)
+SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
+
+
+def draft(folder: Path) -> Draft:
+    folder.mkdir(parents=True)
+    return Draft(folder)
+
+
+@pytest.fixture(scope="module")
+def home(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ``reader``, and its ``plain``, ``fp32`` and ``int8`` artifacts."""
+    home = tmp_path_factory.mktemp("readers")
+    settings = SHAPE | {"precision": "fp32", "learning_rate": (3e-3,), "epochs": (10.0,)}
+    Finetune(**settings).run(tiny, TRAIN, home / "checkpoints", draft(home / "reader"))
+    ReaderExport().run(home / "reader", Reading(**SHAPE), draft(home / "plain"))
+    Optimise().run(home / "plain", draft(home / "fp32"))
+    OnnxInt8().run(home / "fp32", draft(home / "int8"))
+    return home
+
+
+@pytest.mark.parametrize("form", ["plain", "fp32"])
+def test_logits_are_pytorchs(home: Path, form: str) -> None:
+    torch_reader, ours = TorchReader.load(home / "reader", Reading(**SHAPE)), OnnxReader(home / form, threads=2)
+    windows = ours.cutter.cut(TEST)
+    for batch_size in (1, 16, len(windows)):
+        for side, wanted in zip(ours.logits(windows, batch_size), torch_reader.logits(windows), strict=True):
+            for one, other in zip(side, wanted, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_answers_are_pytorchs(home: Path) -> None:
+    wanted = TorchReader.load(home / "reader", Reading(**SHAPE)).read(TEST)
+    made = OnnxReader(home / "fp32").read(TEST)
+    assert [one.spans[0].text for one in made] == [one.spans[0].text for one in wanted]
+    assert isinstance(OnnxReader(home / "fp32"), Reader)
+
+
+def test_int8_answers_nearly_as_well_and_leaves_the_head_alone(home: Path) -> None:
+    scores = {form: measure(TEST, OnnxReader(home / form).read(TEST), "1.1")["f1"] for form in ("fp32", "int8")}
+    assert scores["fp32"] > 85
+    assert scores["int8"] > scores["fp32"] - 3
+    names = {
+        node.op_type: node.name for node in onnx.load(home / "int8" / GRAPH).graph.node if "qa_outputs" in node.name
+    }
+    assert "MatMul" in names
+    assert not {"MatMulInteger", "DynamicQuantizeMatMul"} & set(names)
+
+
+def test_the_graphs_contract(home: Path) -> None:
+    session = onnxruntime.InferenceSession(str(home / "fp32" / GRAPH))
+    assert [(value.name, value.type) for value in session.get_inputs()] == [
+        (name, "tensor(int64)") for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
+    shape = ["batch_size", "sequence_length"]
+    assert outputs == {name: ("tensor(float)", shape) for name in ("start_logits", "end_logits")}
+    assert {path.name for path in (home / "fp32").iterdir()} >= {"config.json", "tokenizer.json", "reading.json"}
+
+
+def test_fused_as_asked(home: Path) -> None:
+    operators = [node.op_type for node in onnx.load(home / "fp32" / GRAPH).graph.node]
+    assert operators.count("Attention") == 4
+
+
+def test_it_reads_as_it_was_exported_to(home: Path, tmp_path: Path) -> None:
+    ours = OnnxReader(home / "fp32")
+    assert (ours.reading.max_length, ours.reading.stride, ours.reading.max_question) == (48, 8, 12)
+    assert OnnxReader(home / "fp32", reading=Reading(max_length=40, stride=4, max_question=12)).cutter.max_length == 40
+    ReaderExport().run(home / "reader", Reading(max_length=384, stride=8, max_question=12), draft(tmp_path / "long"))
+    assert json.loads((tmp_path / "long" / "reading.json").read_text())["max_length"] == 64  # the model's positions
+
+
+def test_what_is_no_reader_is_refused(home: Path, artifacts: Any, tmp_path: Path) -> None:
+    folder = artifacts() / "fp32"
+    with pytest.raises(ArtifactError, match=r"reading\.json: missing or not JSON; not a question-answering artifact$"):
+        OnnxReader(folder)
+    with pytest.raises(ArtifactError, match="no outputs start_logits and end_logits; not a reader$"):
+        OnnxReader(folder, reading=Reading(**SHAPE))
+    with pytest.raises(ProviderError, match="^CUDAExecutionProvider: not in this ONNX Runtime"):
+        OnnxReader(home / "fp32", providers=["CUDAExecutionProvider"])
+
+
+def test_the_commands(home: Path, tmp_path: Path) -> None:
+    options = "--max-length 48 --stride 8 --max-question 12"
+    test = write_squad(tmp_path / "test.json", TEST)
+    lines = [
+        f"export-reader {home / 'reader'} --out {tmp_path / 'fp32'} {options}",
+        f"quantize {tmp_path / 'fp32'} --out {tmp_path / 'int8'}",
+        f"evaluate {tmp_path / 'int8'} {test} --json",
+    ]
+    for line in lines:
+        shown = CliRunner().invoke(app, line.split())
+        assert shown.exit_code == 0, shown.output
+    wanted = measure(TEST, OnnxReader(home / "int8").read(TEST), "1.1")
+    assert json.loads(shown.stdout) == pytest.approx(wanted)
+    for form in ("fp32", "int8"):
+        assert (tmp_path / form / GRAPH).read_bytes() == (home / form / GRAPH).read_bytes()
