@@ -137,6 +137,7 @@ def test_families(family: str, tmp_path: Path) -> None:
     [
         ("MPNet", "mpnet: positions are relative, not learned; only whole layers can be left out"),
         ("ModernBert", "modernbert: positions are rotary, not learned; only whole layers can be left out"),
+        ("NomicBert", "nomic_bert: positions are rotary, not learned; only whole layers can be left out"),
         (
             "Electra",
             "electra: its embeddings are of another width than its layers; only whole layers can be left out",

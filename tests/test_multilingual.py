@@ -157,6 +157,12 @@ def test_held_out_pairs_are_kept_out(home: Path) -> None:
     assert not set(train.sources) & set(heldout.sources)
 
 
+def test_two_sets_of_one_name_are_refused(home: Path) -> None:
+    twice = [["train.en", "train.xx"], ["./train.en", "train.xx"]]
+    with pytest.raises(RecipeError, match="two of one name; figures are told apart by it$"):
+        translations(home, matching=twice).read_matching()
+
+
 def test_the_key_is_of_what_is_learnt(home: Path) -> None:
     key = translations(home).key
     assert translations(home, matching=[["train.en", "train.xx"]], sts=[["en.csv", "xx.csv"]]).key == key

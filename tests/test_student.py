@@ -114,6 +114,7 @@ def test_layers_that_cannot_be_kept(teacher: SentenceTransformer, layers: tuple[
         ("MPNet", "encoder.layer"),
         ("Electra", "encoder.layer"),
         ("ModernBert", "layers"),
+        ("NomicBert", "layers"),
     ],
 )
 def test_families(family: str, where: str, tmp_path: Path) -> None:

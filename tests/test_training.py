@@ -15,7 +15,7 @@ from conftest import sentences
 from pydantic import ValidationError
 from trained import FIELDS, HELDOUT, Trained, same, vectors
 
-from compressor.agreement import cosines
+from compressor.agreement import Heldout, cosines
 from compressor.distil.embedding import Distil
 from compressor.distil.losses import Imitation
 from compressor.distil.student import keep_layers
@@ -23,7 +23,7 @@ from compressor.distil.trainer import ImitationTrainer
 from compressor.distil.training import Agreement
 from compressor.errors import RecipeError
 from compressor.pca import pair_correlation
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.sentence_model import TorchEncoder, limit_tokens, open_model, token_limit, transformer_of
 
 STEPS = 2 * 19
 TABLE = "embeddings.word_embeddings.weight"
@@ -175,7 +175,7 @@ def test_an_early_stop_keeps_the_best(tiny: Path, tmp_path: Path, monkeypatch: p
     assert made.draft.figures["steps"] < 190
     assert len(seen) >= 4
     assert max(seen) == seen[-4] > seen[-1] + 0.02
-    kept = TorchEncoder.load(made.draft.folder, max_length=12).encode(HELDOUT)  # cut as in training
+    kept = TorchEncoder.load(made.draft.folder).encode(HELDOUT)
     assert pair_correlation(vectors(tiny, "heldout"), kept) == pytest.approx(max(seen), abs=1e-4)
 
 
@@ -192,6 +192,16 @@ def test_patience_needs_texts_to_judge_by(tiny: Path, tmp_path: Path) -> None:
         Distil(**FIELDS | {"patience": 2}).run(
             tiny, sentences(20), vectors(tiny)[:20], tmp_path / "checkpoints", Draft(tmp_path)
         )
+
+
+def test_an_early_stop_is_judged_on_texts_as_long_as_the_student_reads(tiny: Path) -> None:
+    texts = [" ".join(sentences(2, seed=seed)) for seed in range(60)]
+    teacher = Heldout(texts, TorchEncoder.load(tiny).encode(texts))
+    model = open_model(tiny)
+    limit_tokens(model, 6)
+    assert Agreement(teacher, 64)(model)["agreement"] == pytest.approx(1)
+    assert token_limit(model) == 6
+    assert Agreement(teacher)(model)["agreement"] < 0.95
 
 
 @pytest.mark.parametrize("text", ["10", "m", "10 m", "1d", "-1m"])
@@ -219,10 +229,11 @@ def test_what_several_processes_cannot_do(
     assert str(caught.value) == message
 
 
-def test_two_processes_train_what_one_trains(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", ["", "--width 16 --hidden 1 --attention 1"], ids=["vectors", "states"])
+def test_two_processes_train_what_one_trains(tiny: Path, tmp_path: Path, more: str) -> None:
     texts = sentences(400)
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
-    fields = "--layers 0,3 --batch-size 16 --learning-rate 3e-3 --warmup-steps 5 --precision fp32"
+    fields = f"--layers 0,3 --batch-size 16 --learning-rate 3e-3 --warmup-steps 5 --precision fp32 {more}"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     vectors_of = []
     for start in (["-m"], ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]):

@@ -1,5 +1,6 @@
 """Make a student of the teacher that knows another language as well."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,9 @@ class Translations:
         named: list[tuple[str, ParallelTexts]] = [("held out", self.pairs[1])]
         for files in self.config.matching:
             named.append((" + ".join(Path(f).name for f in files), Parallel(pairs=(files,)).load(self.base)))
+        if len(dict(named)) < len(named):
+            stated = json.dumps(self.config.matching)
+            raise RecipeError(f"multilingual.matching = {stated}: two of one name; figures are told apart by it")
         return named
 
     def sts_files(self) -> Sequence[tuple[Path, Path]]:

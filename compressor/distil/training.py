@@ -108,12 +108,12 @@ class Training(Config):
                 model=student,
                 args=self._arguments(checkpoints, steps),
                 loss=loss,
-                evaluator=None if self.patience is None or heldout is None else Agreement(heldout),
+                evaluator=None if self.patience is None or heldout is None else Agreement(heldout, limit),
                 callbacks=[_Follow(loss, clock, advance, self.batch_size)]
                 + ([EarlyStoppingCallback(self.patience)] if self.patience else []),
             )
             trainer.remove_callback(PrinterCallback)
-            kept = _last_checkpoint(checkpoints)
+            kept = last_checkpoint(checkpoints)
             if kept and (maps := _maps(loss)):
                 for name, value in load_file(Path(kept) / _MAPS).items():
                     maps[name].copy_(value)
@@ -177,18 +177,26 @@ class Training(Config):
 
 
 class Agreement(SentenceEvaluator):
-    """Judge a student by how it ranks the most similar held-out texts; needs no labels."""
+    """Judge a student by how it ranks the most similar held-out texts; needs no labels.
+
+    The texts are cut at ``limit`` tokens, as the student that is saved cuts them, not at training's length.
+    """
 
     primary_metric = "agreement"
 
-    def __init__(self, heldout: Heldout) -> None:
+    def __init__(self, heldout: Heldout, limit: int | None = None) -> None:
         super().__init__()
-        self.texts, self.teacher = heldout.texts[:_JUDGED], heldout.teacher[:_JUDGED]
+        self.texts, self.teacher, self.limit = heldout.texts[:_JUDGED], heldout.teacher[:_JUDGED], limit
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
+        trained_at = token_limit(model)
+        if self.limit:
+            limit_tokens(model, self.limit)
         vectors = TorchEncoder(model).encode(self.texts)
+        if trained_at:
+            limit_tokens(model, trained_at)
         model.train()
         return {"agreement": pair_correlation(self.teacher, vectors)}
 
@@ -268,7 +276,7 @@ def _without_dropout(model: torch.nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _last_checkpoint(folder: Path) -> str | None:
+def last_checkpoint(folder: Path) -> str | None:
     """Return the newest whole checkpoint: a trainer writes its state last."""
     whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
