@@ -53,11 +53,14 @@ class Heldout:
         """Return cosine mean, 1st percentile, minimum, and neighbours in common at 10, with the teacher.
 
         ``vectors``, float32 [n, dim], are of the same texts. Reduced ones are lifted into the teacher's space by
-        the transposed ``projection``; in another space without one, only the neighbours are given.
+        the pseudo-inverse of ``projection``; where that is not steady, the teacher's are reduced instead. In another
+        space without a projection, only the neighbours are given.
         """
         lifted, teacher = vectors, self.teacher
         if projection is not None:
-            lifted, teacher = projection.lift(vectors), teacher - projection.mean
+            steady = projection.can_be_lifted
+            lifted = projection.lift(vectors) if steady else vectors
+            teacher = teacher - projection.mean if steady else projection.apply(teacher)
         figures = {}
         if lifted.shape == teacher.shape:
             cosine = cosines(teacher, lifted)

@@ -38,6 +38,11 @@ class Pca(Config):
     keep: Literal["variance", "similarities"] = "variance"
     """What the reduced space is chosen for: the ``variance`` of the vectors, as PCA has it, or the ``similarities`` of
     related texts, which the components are then trained to keep; more is kept of them at 128 dimensions and below."""
+    pairwise_power: Annotated[float, Field(ge=0)] = 3.0
+    """For ``similarities``: a pair weighs as its similarity to this power. More ranks pairs as people score them, less
+    finds more of the same neighbours."""
+    prefixes: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """For ``similarities``: lengths below ``dim`` at which the vectors may be cut, each a vector of its own."""
     rotate: bool = False
     """Turn the reduced vectors so that int8 and binary forms of them keep more; their cosines stay as they are. The
     components are then no longer in the order of their variance."""
@@ -73,6 +78,11 @@ class Pca(Config):
             raise RecipeError(
                 f"pca.whiten = {self.whiten:g}: not with keep = similarities, which sets the scales itself"
             )
+        if self.prefixes and (self.keep != "similarities" or max(self.prefixes) >= self.dim or self.rotate):
+            raise RecipeError(
+                f"pca.prefixes = {list(self.prefixes)}: must be below dim = {self.dim}, with keep = similarities, "
+                "and without rotate"
+            )
         if self.sample < self.dim:
             raise RecipeError(f"pca.sample = {self.sample}: must be at least {self.dim}, the components to fit")
         if texts < self.dim:
@@ -87,7 +97,10 @@ class Pca(Config):
         choices = (False, True) if self.center == "auto" else (bool(self.center),)
         fitted = {center: fit(sample, self.dim, center, self.whiten) for center in choices}
         if self.keep == "similarities":
-            fitted = {center: keep_similarities(components, sample) for center, components in fitted.items()}
+            fitted = {
+                center: keep_similarities(components, sample, self.prefixes, self.pairwise_power)
+                for center, components in fitted.items()
+            }
         reduced = {center: normalized(projection.apply(own)) for center, projection in fitted.items()}
         near = {center: neighbours_in_common(teacher, vectors) for center, vectors in reduced.items()}
         order = {center: pair_correlation(teacher, vectors) for center, vectors in reduced.items()}

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from compressor.encoder import Vectors
 
 PROJECTION = "projection.safetensors"
+_LEAST_SCALE = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Projection:
         """
         inverse = np.linalg.pinv(self.components.astype(np.float64)).T
         return reduced @ inverse.astype(np.float32)
+
+    @property
+    def can_be_lifted(self) -> bool:
+        """Tell whether ``lift`` is steady: directions that are nearly left out would come back as noise."""
+        scales = np.linalg.svd(self.components.astype(np.float64), compute_uv=False)
+        return bool(scales[-1] > _LEAST_SCALE * scales[0])
 
     def save(self, folder: Path) -> None:
         """Keep the projection beside the model, for measuring: the model itself has it in its Dense layer."""

@@ -95,3 +95,35 @@ def test_the_model_gives_the_reduced_vectors(tiny: Path, tmp_path: Path, fields:
 def test_scales_are_set_once() -> None:
     with pytest.raises(RecipeError, match=r"^pca.whiten = 0.5: not with keep = similarities, which sets"):
         Pca(dim=8, keep="similarities", whiten=0.5).check(32, 200)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"keep": "variance"}, {"prefixes": (4, 8)}, {"rotate": True}], ids=["variance", "too long", "turned"]
+)
+def test_prefixes_are_below_the_whole_and_of_similarities(fields: dict[str, Any]) -> None:
+    Pca(dim=8, keep="similarities", prefixes=(4, 2)).check(32, 200)
+    with pytest.raises(
+        RecipeError, match=r"^pca.prefixes = \[4.*\]: must be below dim = 8, with keep = similarities, and"
+    ):
+        Pca(**{"dim": 8, "keep": "similarities", "prefixes": (4,)} | fields).check(32, 200)
+
+
+def test_the_stage_trains_its_prefixes() -> None:
+    sample, unseen = cloud(0), cloud(1)
+    stage = Pca(dim=24, keep="similarities", center=False, pairwise_power=1.0)
+    whole, _ = stage.choose(sample, unseen, unseen)
+    cut, _ = stage.model_copy(update={"prefixes": (16,)}).choose(sample, unseen, unseen)
+    assert order_kept(cut, 16) > order_kept(whole, 16) + 0.05
+
+
+def test_what_cannot_be_lifted_is_compared_where_it_is() -> None:
+    """A direction that is nearly left out would otherwise bring the noise of the student back as a vector."""
+    random = np.random.default_rng(0)
+    turned, _ = np.linalg.qr(random.normal(size=(48, 48)))
+    weak = np.array([*np.ones(40), *np.full(8, 1e-4)])
+    projection = Projection((weak[:, None] * turned.T).astype(np.float32), np.zeros(48, np.float32))
+    assert not projection.can_be_lifted
+    assert fit(cloud(0), 24, center=True, whiten=0.5).can_be_lifted
+    teacher = cloud(1)
+    student = normalized(projection.apply(teacher) + 1e-3 * random.normal(size=teacher.shape).astype(np.float32))
+    assert Heldout(["text"] * len(teacher), teacher).agreement(student, projection)["cosine_mean"] > 0.99
