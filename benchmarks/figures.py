@@ -1,35 +1,40 @@
-"""Keep the README's table and picture true to the committed results: ``python -m benchmarks.figures``."""
+"""Keep the README's tables, the pictures and the page of students true to the committed results:
+``python -m benchmarks.figures``."""
 
 import argparse
 import html
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import students
 from benchmarks.charts import Measure, Row, number, quality_against_speed, systems
 from benchmarks.report import MISSING, count, digits, megabytes, ratio_range, replace_text
 from compressor.errors import ArtifactError, CompressorError, TextError
 
-RESULTS = Path("docs/figures/minilm-l3-d256-int8.json")
+FIGURES = Path("docs/figures")
+RESULTS = "minilm-l3-d256-int8"
 README = Path("README.md")
 PICTURE = Path("docs/quality-against-speed.svg")
-START, END = "<!-- figures:start -->", "<!-- figures:end -->"
 
 
-def update_readme(readme: Path, results: dict[str, Any], check: bool) -> bool:
-    """Bring the table between the markers, and the picture beside it, up to date; ``check`` writes nothing.
+def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
+    """Bring the README's tables, the page of students and all pictures in ``folder`` up to date.
 
-    Returns whether both already were. Raises TextError for a README without the two markers.
+    ``results`` by name: RESULTS and ``students.NAMES``. Returns what was stale; ``check`` writes nothing. Raises
+    TextError for a README without the markers of a table.
     """
-    picture = readme.parent / PICTURE
-    wanted = {readme: _with_table(readme, table(results)), picture: quality_against_speed(results)}
+    readme = folder / README
+    tables = {"figures": table(results[RESULTS]), "layers": students.brief(results["minilm-layers"])}
+    wanted = {readme: _with_tables(readme, tables), folder / PICTURE: quality_against_speed(results[RESULTS])}
+    wanted |= {folder / path: text for path, text in students.pages(results, _source, table).items()}
     stale = [path for path, text in wanted.items() if text and not _holds(path, text)]
     if not check:
         for path in stale:
             replace_text(path, wanted[path])
-    return not stale
+    return stale
 
 
 def table(results: dict[str, Any]) -> str:
@@ -83,16 +88,19 @@ def _holds(path: Path, text: str) -> bool:
     return path.exists() and path.read_text("utf-8") == text
 
 
-def _with_table(readme: Path, rows: str) -> str:
+def _with_tables(readme: Path, tables: Mapping[str, str]) -> str:
     try:
         text = readme.read_text("utf-8")
     except FileNotFoundError as error:
         raise TextError(f"{readme}: no such file") from error
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise TextError(f"{readme}: no place for the figures between {START} and {END}")
-    return f"{before}{START}\n{rows}\n{END}{after}"
+    for name, rows in tables.items():
+        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise TextError(f"{readme}: no place for the {name} between {start} and {end}")
+        text = f"{before}{start}\n{rows}\n{end}{after}"
+    return text
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -106,18 +114,19 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Update README.md of the current folder, or say that it is stale; return the exit status."""
+    """Update the README and the docs of the current folder, or say what is stale; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description=main.__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything is stale")
     check = parser.parse_args(arguments).check
     try:
-        current = update_readme(README, _read(RESULTS), check)
+        results = {name: _read(FIGURES / f"{name}.json") for name in (RESULTS, *students.NAMES)}
+        stale = update(results, Path(), check)
     except CompressorError as error:
         print(error, file=sys.stderr)
         return 1
-    if check and not current:
-        print(f"{README} or {PICTURE} is stale: run python -m benchmarks.figures", file=sys.stderr)
-    return int(check and not current)
+    if check and stale:
+        print(f"{', '.join(map(str, stale))}: stale; run python -m benchmarks.figures", file=sys.stderr)
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def check_modules(model: Path, encoder: SentenceTransformer) -> None:
 def write_consumer_files(encoder: SentenceTransformer, folder: Path) -> None:
     """Write everything but the graph: config, tokenizer, module list, pooling and Dense folders."""
     write_config(transformer_of(encoder).config, folder)
-    write_tokenizer(encoder.tokenizer, int(encoder.max_seq_length), folder)
+    write_tokenizer(encoder.tokenizer, int(encoder.max_seq_length or 0), folder)
     entries = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
     for index, module in enumerate(list(encoder)[1:], start=1):
         kind = next(k for k in _LEGACY if isinstance(module, k))

@@ -212,8 +212,8 @@ def test_a_layer_stands_for_those_up_to_the_next_kept(make_model: Callable[..., 
     mask = features["attention_mask"].bool()
     with torch.no_grad():
         own, wanted = (
-            transformer_of(m)(**features, output_hidden_states=True, output_attentions=True)
-            for m in (student, states.teacher[0])
+            m(**features, output_hidden_states=True, output_attentions=True)
+            for m in (transformer_of(student), states.teacher[0])
         )
         transformer_of(student)(**features)
         got = states(features)

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 import re
 import tomllib
 import xml.etree.ElementTree as ElementTree
@@ -17,10 +16,8 @@ from rich.console import Console
 from benchmarks import charts, figures
 from benchmarks.charts import Box, Measure, Scale, place, significant
 from benchmarks.report import Gains, as_toml, print_table, write_report
-from compressor.errors import ArtifactError, TextError
 
 SVG = "{http://www.w3.org/2000/svg}"
-MARKED = f"# compressor\n\n{figures.START}\nold\n{figures.END}\n\nMore.\n"
 
 
 def agreement(mean: float) -> dict[str, float]:
@@ -397,68 +394,9 @@ def test_terminal_table_has_a_row_a_system(results: dict[str, Any]) -> None:
     assert any(line.startswith("[bold]student") for line in lines)
 
 
-def test_readme_is_brought_up_to_date_once(results: dict[str, Any], tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(MARKED, "utf-8")
-    assert not figures.update_readme(readme, results, check=True)
-    assert readme.read_text("utf-8") == MARKED
-    assert not (tmp_path / figures.PICTURE).exists()
-    assert not figures.update_readme(readme, results, check=False)
-    written = readme.read_text("utf-8")
-    assert figures.update_readme(readme, results, check=True)
-    assert figures.update_readme(readme, results, check=False)
-    assert readme.read_text("utf-8") == written
-    assert written.startswith("# compressor\n\n")
-    assert written.endswith("\n\nMore.\n")
-    assert "| **ONNX Runtime int8** | 18.2 MB | 81.70 | 4,187 | 8.13× [7.80–8.37] | 1.37 ms |" in written
-    assert "torch 2.13.0, onnxruntime 1.31.1; 2025-11-21; `compressor run" in written
-
-
-def test_readme_is_stale_when_a_figure_or_the_picture_changes(results: dict[str, Any], tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(MARKED, "utf-8")
-    figures.update_readme(readme, results, check=False)
-    changed = copy.deepcopy(results)
-    changed["bench"]["systems"][-1]["sts"]["en-test"] = 81.71
-    assert not figures.update_readme(readme, changed, check=True)
-    (tmp_path / figures.PICTURE).write_text("<svg/>", "utf-8")
-    assert not figures.update_readme(readme, results, check=True)
-
-
 def test_readme_cells_hold_hostile_names(results: dict[str, Any]) -> None:
     results["bench"]["systems"][0]["label"] = "a | <script>\n| b"
     assert "| a \\| &lt;script&gt; \\| b | 90.9 MB |" in figures.table(results)
-
-
-def test_readme_without_markers_is_refused(results: dict[str, Any], tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("# compressor\n", "utf-8")
-    with pytest.raises(TextError, match="no place for the figures between <!-- figures:start --> and"):
-        figures.update_readme(readme, results, check=False)
-
-
-def test_command_exits_with_one_line_when_stale(
-    results: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert figures.main(["--check"]) == 1
-    assert capsys.readouterr().err == "docs/figures/minilm-l3-d256-int8.json: no such results\n"
-    figures.RESULTS.parent.mkdir(parents=True)
-    figures.RESULTS.write_text(json.dumps(results), "utf-8")
-    figures.README.write_text(MARKED, "utf-8")
-    assert figures.main(["--check"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-    assert figures.main([]) == 0
-    assert figures.main(["--check"]) == 0
-
-
-def test_broken_results_are_named(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text("{", "utf-8")
-    with pytest.raises(ArtifactError, match=r"results\.json: not readable as JSON"):
-        figures._read(tmp_path / "results.json")
 
 
 def test_page_is_replaced_whole(results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

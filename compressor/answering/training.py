@@ -137,7 +137,9 @@ class ReaderTrainer(Trainer):
         self.accelerator.even_batches = False
         return self.accelerator.prepare(loader)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """Return the loss of one batch."""
         loss, made = self.loss(model, inputs)
         return (loss, made) if return_outputs else loss

@@ -1,10 +1,11 @@
 """sentence-transformers' trainer, fed from lessons: its batches, its optimizer, its learning rate."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformerTrainer
 from torch.utils.data import BatchSampler, DataLoader
 
@@ -16,6 +17,20 @@ from compressor.sentence_model import is_static, transformer_of
 _POOL = 50  # batches within which texts are sorted by length
 
 
+class Drawn(Protocol):
+    """What batches are cut from: texts or windows, by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def blocks(self, size: int, epoch: int, seed: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of an epoch in random order, ``size`` at a time."""
+        ...
+
+    def lengths(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return lengths: like ones cost alike."""
+        ...
+
+
 class LengthGroupedBatches(BatchSampler):
     """Batches of texts of like length, in random order: no step computes on padding.
 
@@ -24,7 +39,7 @@ class LengthGroupedBatches(BatchSampler):
     so that a step's texts are the same however it is computed.
     """
 
-    def __init__(self, lessons: Lessons, batch_size: int, seed: int, parts: int = 1) -> None:
+    def __init__(self, lessons: Drawn, batch_size: int, seed: int, parts: int = 1) -> None:
         self.lessons, self.seed, self.epoch, self.drop_last = lessons, seed, 0, False
         self.whole, self.parts = batch_size, parts
         self.batch_size: Any = None  # to accelerate: a last batch's parts are smaller
