@@ -37,7 +37,8 @@ class Pca(Config):
     variance 1 and uncorrelated. Below 64 dimensions, about 0.5 may keep more than 0 does."""
     keep: Literal["variance", "similarities"] = "variance"
     """What the reduced space is chosen for: the ``variance`` of the vectors, as PCA has it, or the ``similarities`` of
-    related texts, which the components are then trained to keep; more is kept of them at 128 dimensions and below."""
+    related texts, which the components are then trained to keep: at 64 dimensions and below pairs are then ranked much
+    more as people do, and fewer of the same neighbours are found."""
     pairwise_power: Annotated[float, Field(ge=0)] = 3.0
     """For ``similarities``: a pair weighs as its similarity to this power. More ranks pairs as people score them, less
     finds more of the same neighbours."""
