@@ -1,20 +1,18 @@
 """Question-answering models as ONNX Runtime artifacts, and the reader that runs them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 
-from compressor.answering.reader import Reading, WindowReader
+from compressor.answering.reader import Features, Reading, WindowReader
 from compressor.answering.spans import Logits
-from compressor.answering.windows import Cutter, Window, batches, padded
+from compressor.answering.windows import Cutter
 from compressor.artifact import Draft
 from compressor.encoder import usable_cores
 from compressor.errors import ArtifactError
@@ -100,28 +98,17 @@ class OnnxReader(WindowReader):
             raise ArtifactError(f"{self.folder / GRAPH}: no outputs start_logits and end_logits; not a reader")
         self._pool = ThreadPoolExecutor(self.threads if on_cpu else 1)
 
-    def run(self, features: dict[str, NDArray[np.int64]]) -> tuple[Logits, Logits]:
+    def run(self, features: Features) -> tuple[Logits, Logits]:
         """Return start and end logits, float32 [windows, tokens]."""
         return self._run(self._side_by_side, features)
 
-    def logits(self, windows: Sequence[Window], batch_size: int = 16) -> tuple[list[Logits], list[Logits]]:
-        """Return the start and end logits of each window, float32 [tokens]."""
-        starts: list[Any] = [None] * len(windows)
-        ends: list[Any] = [None] * len(windows)
-        cut = list(batches(windows, batch_size))
-        # A single batch uses all threads at once.
-        session = self._alone if self._alone is not None and len(cut) == 1 else self._side_by_side
-        jobs = [
-            self._pool.submit(self._run, session, padded([windows[i] for i in numbers], self.pad)) for numbers in cut
-        ]
-        for numbers, job in zip(cut, jobs, strict=True):
-            start, end = job.result()
-            for row, i in enumerate(numbers):
-                count = len(windows[i].ids)
-                starts[i], ends[i] = start[row, :count], end[row, :count]
-        return starts, ends
+    def run_all(self, batches: Iterable[Features]) -> Iterable[tuple[Logits, Logits]]:
+        """Return what ``run`` gives for each batch, in their order; a single batch uses all threads at once."""
+        some = list(batches)
+        session = self._alone if self._alone is not None and len(some) == 1 else self._side_by_side
+        return self._pool.map(lambda features: self._run(session, features), some)
 
-    def _run(self, session: Any, features: dict[str, NDArray[np.int64]]) -> tuple[Logits, Logits]:
+    def _run(self, session: Any, features: Features) -> tuple[Logits, Logits]:
         start, end = session.run(list(OUTPUTS), {name: features[name] for name in self._inputs})
         return start, end
 

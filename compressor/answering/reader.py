@@ -1,6 +1,7 @@
 """The seam: questions in, spans out. Teacher, student, PyTorch int8 and ONNX session are all a Reader."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,7 @@ from compressor.answering.squad import Question
 from compressor.answering.windows import Cutter, Cutting, Window, batches, padded
 from compressor.errors import TextError
 
+Features = dict[str, NDArray[np.int64]]
 _AHEAD = 512  # questions cut into windows at a time: memory does not grow with their number
 
 
@@ -31,22 +33,27 @@ class Reader(Protocol):
         ...
 
 
-class WindowReader:
+class WindowReader(ABC):
     """A reader that runs a model over windows; what runs it gives ``run``."""
 
     def __init__(self, cutter: Cutter, reading: Reading, pad: int = 0) -> None:
         self.cutter, self.reading, self.pad = cutter, reading, pad
 
-    def run(self, features: dict[str, NDArray[np.int64]]) -> tuple[Logits, Logits]:
+    @abstractmethod
+    def run(self, features: Features) -> tuple[Logits, Logits]:
         """Return start and end logits, float32 [windows, tokens], of ``padded`` windows."""
-        raise NotImplementedError
+
+    def run_all(self, batches: Iterable[Features]) -> Iterable[tuple[Logits, Logits]]:
+        """Return what ``run`` gives for each batch, in their order."""
+        return map(self.run, batches)
 
     def logits(self, windows: Sequence[Window], batch_size: int = 16) -> tuple[list[Logits], list[Logits]]:
         """Return the start and end logits of each window, float32 [tokens]."""
         starts: list[Any] = [None] * len(windows)
         ends: list[Any] = [None] * len(windows)
-        for numbers in batches(windows, batch_size):
-            start, end = self.run(padded([windows[i] for i in numbers], self.pad))
+        cut = list(batches(windows, batch_size))
+        made = self.run_all(padded([windows[i] for i in numbers], self.pad) for numbers in cut)
+        for numbers, (start, end) in zip(cut, made, strict=True):
             for row, i in enumerate(numbers):
                 count = len(windows[i].ids)
                 starts[i], ends[i] = start[row, :count], end[row, :count]
