@@ -12,15 +12,20 @@ _LINE_EVERY_SECONDS = 30.0
 
 
 @contextmanager
-def track(what: str, total: int, unit: str = "texts") -> Iterator[Callable[[int], None]]:
-    """Show ``what`` while the body runs; the body calls the given function with each amount done."""
+def track(
+    what: str, total: int, unit: str = "texts", left: Callable[[], float] | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show ``what`` while the body runs; the body calls the given function with each amount done.
+
+    Where ``left`` tells the seconds that are left, ``total`` is not known, and is guessed from the rate so far.
+    """
     show = _bar if console.is_terminal else _lines
-    with show(what, total, unit) as advance:
+    with show(what, total, unit, left) as advance:
         yield advance
 
 
 @contextmanager
-def _bar(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, total: int, unit: str, left: Callable[[], float] | None) -> Iterator[Callable[[int], None]]:
     columns = (
         TextColumn("  {task.description}"),
         BarColumn(bar_width=28),
@@ -35,14 +40,15 @@ def _bar(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
 
         def advance(amount: int) -> None:
             done = progress.tasks[task].completed + amount
-            rate = f"{done / max(time.monotonic() - start, 1e-9):,.0f}"
-            progress.update(task, advance=amount, rate=rate)
+            rate = done / max(time.monotonic() - start, 1e-9)
+            whole = done + round(rate * left()) if left else total
+            progress.update(task, advance=amount, total=whole, rate=f"{rate:,.0f}")
 
         yield advance
 
 
 @contextmanager
-def _lines(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _lines(what: str, total: int, unit: str, left: Callable[[], float] | None) -> Iterator[Callable[[int], None]]:
     start = shown = time.monotonic()
     done = 0
 
@@ -53,8 +59,9 @@ def _lines(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         if now - shown >= _LINE_EVERY_SECONDS:
             shown = now
             rate = done / (now - start)
-            left = (total - done) / rate if rate else 0.0
-            console.print(f"  {what}: {done:,} of {total:,}, {rate:,.0f} {unit}/s, {left:,.0f} s left")
+            seconds = left() if left else (total - done) / rate if rate else 0.0
+            of = "" if left else f" of {total:,}"
+            console.print(f"  {what}: {done:,}{of}, {rate:,.0f} {unit}/s, {seconds:,.0f} s left")
 
     yield advance
 

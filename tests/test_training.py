@@ -133,7 +133,7 @@ def test_embeddings_have_a_learning_rate_of_their_own(tiny: Path, tmp_path: Path
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_a_time_budget_is_kept(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
-    """Also on a machine that slows down after the plan was made; the learning rate reaches zero on either."""
+    """Also on a machine that slows down on the way; the learning rate reaches zero on either."""
     rates: list[float] = []
     create, forward, calls = ImitationTrainer.create_scheduler, Imitation.forward, [0]
     step = torch.optim.lr_scheduler.LambdaLR.step
@@ -152,14 +152,14 @@ def test_a_time_budget_is_kept(tiny: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(ImitationTrainer, "create_scheduler", created)
     monkeypatch.setattr(Imitation, "forward", slowed)
     made = Trained(tmp_path).run(tiny, time_budget="3s")
-    plan = json.loads((tmp_path / "checkpoints" / "plan.json").read_text())["steps"]
-    assert made.draft.figures["train_seconds"] < 1.3 * 3
+    assert 0.9 * 3 < made.draft.figures["train_seconds"] < 1.3 * 3
     assert rates[-1] < 0.05 * max(rates)
     assert max(rates) == pytest.approx(3e-3, rel=0.3)
-    assert plan > STEPS
-    if slow:
-        assert made.draft.figures["steps"] < 0.8 * plan
+    assert made.draft.figures["steps"] > (20 if slow else STEPS)
     assert made.cosine(tiny) > 0.95
+    again = Trained(tmp_path).run(tiny, time_budget="3s")
+    assert (len(again.rows), again.draft.figures["resumed_at_step"]) == (1, made.draft.figures["steps"])
+    assert same(again.weights, made.weights)
 
 
 def test_an_early_stop_keeps_the_best(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class Trained:
             return forward(loss, features, labels)
 
         @contextmanager
-        def track(what: str, total: int, unit: str = "texts") -> Iterator[Callable[[int], None]]:
+        def track(what: str, total: int, unit: str = "texts", left: object = None) -> Iterator[Callable[[int], None]]:
             def advance(amount: int) -> None:
                 self.advanced.append(amount)
                 if stop_at is not None and sum(self.advanced) >= stop_at:

@@ -112,7 +112,7 @@ class ImitationTrainer(SentenceTransformerTrainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Let the learning rate rise over the warm-up and fall in a straight line to the planned end."""
+        """Let the learning rate rise over the warm-up and fall in a straight line to the end, in steps or in time."""
         if self.lr_scheduler is None:
             warmup = min(int(self.args.warmup_steps), num_training_steps // 2)
 

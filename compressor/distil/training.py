@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import AfterValidator, Field
 from safetensors.torch import load_file, save_file
@@ -18,7 +17,7 @@ from compressor.agreement import Heldout
 from compressor.distil.clock import Clock
 from compressor.distil.lessons import Collate, Lessons
 from compressor.distil.losses import Imitation
-from compressor.distil.trainer import ImitationTrainer, LengthGroupedBatches
+from compressor.distil.trainer import ImitationTrainer
 from compressor.errors import RecipeError
 from compressor.machine import bf16_is_fast
 from compressor.pca import pair_correlation
@@ -29,7 +28,7 @@ from compressor.sentence_model import TorchEncoder, is_static, limit_tokens, tok
 
 _JUDGED = 500  # held-out texts that decide on an early stop
 _EAGER_TOKENS = 128  # up to here attention in plain operators trains faster than PyTorch's fused one on a CPU
-_TRIAL_STEPS = 8
+_ENDLESS = 10**9  # steps; the clock ends such a training
 _MAPS = "maps.safetensors"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 
@@ -46,8 +45,8 @@ class Training(Config):
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over the texts; parts of one are allowed."""
     time_budget: Annotated[str, AfterValidator(_is_duration)] | None = None
-    """Train for so long instead, as 10m or 90s: a trial says how many steps that is, and the learning rate falls to
-    zero in it. A machine that slows down ends in time with fewer."""
+    """Train for so long instead, as 10m or 90s; the learning rate falls to zero as the time runs out. What a machine
+    learns in it depends on its speed, and on what else it does."""
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Texts in a training step, of all processes together."""
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -95,11 +94,10 @@ class Training(Config):
         if self.patience and heldout is None:
             raise RecipeError(f"distil.patience = {self.patience}: no held-out texts to judge by")
         torch.manual_seed(self.seed)
-        clock = Clock(checkpoints / "plan.json", self._seconds())
+        clock = Clock(checkpoints / "clock.json", self._seconds())
         collate = Collate(student, lessons, token_limit(student))
-        steps = clock.plan(lambda: _trial(student, loss, self, lessons, collate))
-        steps = steps or max(1, round(self.epochs * len(lessons) / self.batch_size))
-        with track("training", steps * self.batch_size) as advance:
+        steps = _ENDLESS if clock.budget else max(1, round(self.epochs * len(lessons) / self.batch_size))
+        with track("training", steps * self.batch_size, left=clock.left if clock.budget else None) as advance:
             trainer = ImitationTrainer(
                 lessons,
                 collate,
@@ -118,6 +116,7 @@ class Training(Config):
                 for name, value in load_file(Path(kept) / _MAPS).items():
                     maps[name].copy_(value)
             start = time.monotonic()
+            clock.start()
             trainer.train(resume_from_checkpoint=kept)
             seconds = time.monotonic() - start
         # The trainer runs the model in bf16 through a wrapped forward; the student itself is fp32.
@@ -209,13 +208,16 @@ class _Follow(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.advance(state.global_step * self.batch_size)
-        self.loss.progress = state.global_step / max(state.max_steps, 1)
+        self._progress(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.advance(self.batch_size)
-        self.loss.progress = state.global_step / max(state.max_steps, 1)
+        self._progress(state)
         if self.clock.share() >= 1:
-            control.should_training_stop = True
+            control.should_training_stop = control.should_save = True
+
+    def _progress(self, state: Any) -> None:
+        self.loss.progress = self.clock.share() if self.clock.budget else state.global_step / max(state.max_steps, 1)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.clock.save()
@@ -227,32 +229,6 @@ def _maps(loss: Imitation) -> dict[str, torch.Tensor]:
     """Return the weights that are trained beside the student's; its checkpoints do not have them."""
     states = loss.states
     return dict(states.state_dict()) if isinstance(states, torch.nn.Module) else {}
-
-
-def _trial(
-    student: SentenceTransformer, loss: Imitation, training: Training, lessons: Lessons, collate: Collate
-) -> float:
-    """Return the seconds of a step, by a few forward and backward passes whose gradients are dropped."""
-    batches = iter(LengthGroupedBatches(lessons, training.batch_size, training.seed))
-    size, seconds = training.batch_size // training.accumulate, []
-    trained = [p for p in student.parameters() if p.requires_grad]
-    memory = [torch.zeros_like(p) for p in trained]
-    for _, numbers in zip(range(_TRIAL_STEPS), batches, strict=False):
-        start = time.monotonic()
-        for part in range(0, len(numbers), size):
-            batch = collate(numbers[part : part + size])
-            features = {n.removeprefix("sentence_"): v for n, v in batch.items() if n.startswith("sentence_")}
-            with torch.autocast("cpu", torch.bfloat16, enabled=training.bf16()):
-                value = loss([features], batch["label"])
-            value.backward()
-        with torch.no_grad():  # what the optimizer reads and writes: gradients, and two moments of each weight
-            for kept, parameter in zip(memory, trained, strict=True):
-                if parameter.grad is not None:
-                    kept.add_(parameter.grad).mul_(0.5)
-        loss.zero_grad()
-        seconds.append(time.monotonic() - start)
-    collate.seen = collate.cut = 0
-    return float(np.mean(seconds[1:] or seconds))
 
 
 def _plain_attention(student: SentenceTransformer, tokens: int) -> str | None:
