@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 CURVE = --texts $(DATA)/corpus/en.txt.gz --sts $(DATA)/stsb/en-test.csv,$(DATA)/stsb/en-dev.csv
 BIN4 := .venv-transformers4/bin
 
-.PHONY: demo test test-slow test-all check docs figures figures-students clean
+.PHONY: demo test test-slow test-all check docs figures figures-students figures-answers clean
 
 demo: .venv/.ready          ## the main job: teacher to verified int8 artifact, with its report
 	$(BIN)/compressor run recipes/quickstart.toml
@@ -35,16 +35,23 @@ figures: .venv/.ready       ## measure the README's model again (needs its data;
 	cp runs/minilm-l3-d256-int8/results.json docs/figures/minilm-l3-d256-int8.json
 	$(BIN)/python -m benchmarks.figures
 
-figures-students: .venv/.ready    ## make and measure the students of docs/students.md again (two and a half hours)
+figures-students: .venv/.ready    ## make and measure the students of docs/students.md again (two and three quarter hours)
 	$(BIN)/compressor tradeoff recipes/minilm-layers.toml --layers 6,5,4,3,2,1,0 --precision both
 	cp runs/minilm-layers-tradeoff/tradeoff.json docs/figures/minilm-layers.json
-	for name in minilm-light minilm-l3-matryoshka minilm-german; do \
+	for name in minilm-l1 minilm-light minilm-l3-matryoshka minilm-german; do \
 	  $(BIN)/compressor run recipes/$$name.toml && cp runs/$$name/results.json docs/figures/$$name.json || exit 1; done
 	$(BIN)/compressor curve sentence-transformers/all-MiniLM-L6-v2 --keep both $(CURVE) --out runs/minilm-vectors
 	cp runs/minilm-vectors/curve.json docs/figures/minilm-vectors.json
 	$(BIN)/compressor curve runs/minilm-l3-matryoshka/pca --truncate --dims 64,32 $(CURVE) \
 	  --out runs/minilm-l3-matryoshka-vectors
 	cp runs/minilm-l3-matryoshka-vectors/curve.json docs/figures/minilm-l3-matryoshka-vectors.json
+	$(BIN)/python -m benchmarks.figures
+
+figures-answers: .venv/.ready     ## make and measure the reader and its ablation again (hours)
+	$(BIN)/compressor run recipes/minilm-qa.toml
+	cp runs/minilm-qa/results.json docs/figures/minilm-qa.json
+	$(BIN)/compressor ablation recipes/minilm-qa.toml
+	cp runs/minilm-qa-ablation/ablation.json docs/figures/minilm-qa-ablation.json
 	$(BIN)/python -m benchmarks.figures
 
 clean:                      ## remove what the commands above made

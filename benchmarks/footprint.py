@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from benchmarks.systems import System
 from compressor.errors import CompressorError
 
 
-def footprint(system: System, texts: Sequence[str], batch_size: int = 32) -> dict[str, Any]:
+def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dict[str, Any]:
     """Return load_seconds, peak_memory_bytes and imports_seconds of opening ``system`` and encoding ``texts``.
 
     Peak memory is the whole process's resident set, interpreter and libraries included.
     """
-    request = json.dumps({"texts": list(texts), "batch_size": batch_size, "system": system.as_json()})
+    kind = f"{type(system).__module__}:{type(system).__qualname__}"
+    request = json.dumps({"texts": list(texts), "batch_size": batch_size, "kind": kind, "system": system.as_json()})
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.footprint"]
     done = subprocess.run(command, input=request, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -27,7 +29,8 @@ def footprint(system: System, texts: Sequence[str], batch_size: int = 32) -> dic
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    system = System(**json.loads(request["system"]))
+    module, _, name = request["kind"].partition(":")
+    system = getattr(import_module(module), name)(**json.loads(request["system"]))
     start = time.perf_counter()
     _import(system)
     imported = time.perf_counter()
@@ -44,11 +47,8 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
 
 def _import(system: System) -> None:
     """Import what ``system`` runs on, so that the load is timed without it."""
-    if system.kind == "onnx":
-        import exporters.session  # noqa: F401
-    else:
-        import compressor.quantize
-        import compressor.sentence_model  # noqa: F401
+    for name in system.imports():
+        import_module(name)
 
 
 def _peak_bytes() -> int:

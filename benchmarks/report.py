@@ -52,7 +52,7 @@ class Gains:
 
     def headline(self, measure: Measure) -> str:
         """Say the gains in one line, leaving out what was not measured; empty where nothing was."""
-        parts = [_gain(self.smaller, "smaller", "larger"), _gain(self.faster, "faster", "slower")]
+        parts = [gain(self.smaller, "smaller", "larger"), gain(self.faster, "faster", "slower")]
         if self.kept is not None and measure.sts:
             parts.append(f"{100 * self.kept:.1f}\N{NO-BREAK SPACE}% of the teacher's quality")
         elif self.kept is not None:
@@ -62,7 +62,7 @@ class Gains:
 
 def write_report(results: dict[str, Any], path: Path) -> None:
     """Write the page for ``results``; nothing on it is loaded from anywhere."""
-    replace_text(path, _template().render(_context(results)))
+    replace_text(path, template("report.html.j2").render(_context(results)))
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -145,14 +145,21 @@ def ratio_range(offline: Any, to: str = "–") -> str:
     return f"{ratio:.2f}× [{low:.2f}{to}{high:.2f}]"
 
 
-def as_toml(section: dict[str, Any], path: tuple[str, ...] = ()) -> str:
-    """Write a recipe as TOML, an unset field as a comment."""
-    scalars = {key: value for key, value in section.items() if not isinstance(value, dict)}
-    lines = [f"[{'.'.join(path)}]"] if path and scalars else []
+def as_toml(section: dict[str, Any], path: tuple[str, ...] = (), item: bool = False) -> str:
+    """Write a recipe as TOML, an unset field as a comment; ``item``: the section is one of a list."""
+    lists = {key: value for key, value in section.items() if _is_sections(value)}
+    scalars = {key: value for key, value in section.items() if not isinstance(value, dict) and key not in lists}
+    name = f"[{'.'.join(path)}]"
+    lines = [f"[{name}]" if item else name] if path and (scalars or item) else []
     for key, value in scalars.items():
         lines.append(f"# {key}: not set" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}")
     inner = [as_toml(value, (*path, key)) for key, value in section.items() if isinstance(value, dict)]
+    inner += [as_toml(one, (*path, key), item=True) for key, value in lists.items() for one in value]
     return "\n\n".join(part for part in ("\n".join(lines), *inner) if part)
+
+
+def _is_sections(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
 def _figure(value: Any) -> float | None:
@@ -167,7 +174,7 @@ def _latency(row: Row) -> float | None:
     return number(row, "single_stream", "latency_ms_p50")
 
 
-def _gain(factor: float | None, more: str, less: str) -> str:
+def gain(factor: float | None, more: str, less: str) -> str:
     """Word a factor: 8.1× faster, or 1.3× slower for 0.77."""
     if not factor or factor < 0:
         return ""
@@ -176,13 +183,14 @@ def _gain(factor: float | None, more: str, less: str) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """Open one of the pages, with what writes its figures."""
     loader = FileSystemLoader(_TEMPLATES)
     page = Environment(
         loader=loader, autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
     page.filters.update(_filters())
-    return page.get_template("report.html.j2")
+    return page.get_template(name)
 
 
 def _filters() -> dict[str, Callable[..., str]]:
@@ -209,7 +217,7 @@ def _context(results: Row) -> dict[str, Any]:
         "colours": charts.COLOURS,
         "sts_files": _keys(row.get("sts") for row in [*rows, *(results.get("story") or [])]),
         "batch_sizes": _keys((row.get("offline") or {}).get("by_batch_size") for row in rows),
-        "operators": _operators(results.get("graphs") or {}),
+        "operators": operators_of(results.get("graphs") or {}),
         "recipe": as_toml(results.get("recipe") or {}),
     }
 
@@ -219,7 +227,7 @@ def _keys(rows: Iterable[Row | None]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row or {}))
 
 
-def _operators(graphs: dict[str, dict[str, int]]) -> list[tuple[str, list[int]]]:
+def operators_of(graphs: dict[str, dict[str, int]]) -> list[tuple[str, list[int]]]:
     """Return (operator, its count in each graph), the most frequent first."""
     rows = [(name, [(graph or {}).get(name) or 0 for graph in graphs.values()]) for name in _keys(graphs.values())]
     return sorted(rows, key=lambda row: (-max(row[1]), row[0]))

@@ -11,7 +11,7 @@ from benchmarks.charts import Measure, Row, number
 from benchmarks.report import count, fixed, megabytes, ratio_range
 
 PAGE, LAYERS, VECTORS = Path("docs/students.md"), Path("docs/layers.svg"), Path("docs/vector-sizes.svg")
-NAMES = ("minilm-layers", "minilm-light", "minilm-l3-matryoshka", "minilm-german", "minilm-vectors",
+NAMES = ("minilm-layers", "minilm-l1", "minilm-light", "minilm-l3-matryoshka", "minilm-german", "minilm-vectors",
          "minilm-l3-matryoshka-vectors")  # fmt: skip
 _REDUCTIONS = {"pca": "principal components", "similarities": "similarities kept", "none": "as they are",
                "truncation": "first dimensions"}  # fmt: skip
@@ -34,6 +34,8 @@ def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Pat
     text = environment.get_template("students.md.j2").render(
         teacher=layers["teacher"]["name"],
         layers=tradeoff.table(layers),
+        single=systems(results["minilm-l1"]),
+        single_made=_made(results["minilm-l1"]),
         light=systems(results["minilm-light"]),
         light_made=_made(results["minilm-light"]),
         measure=Measure(_sts(curve)).label,

@@ -45,6 +45,11 @@ class System:
         device = "cuda" if self.provider == "PyTorch CUDA" else "cpu"
         return TorchEncoder.load(Path(self.folder), device=device, max_length=self.max_length)
 
+    def imports(self) -> tuple[str, ...]:
+        """Name the modules that it runs on, so that a load can be timed without them."""
+        onnx = ("exporters.session",)
+        return onnx if self.kind == "onnx" else ("compressor.quantize", "compressor.sentence_model")
+
     def as_json(self) -> str:
         return json.dumps(asdict(self))
 

@@ -47,7 +47,7 @@ class Offline:
         }
 
 
-def rate(encoder: Encoder, texts: Sequence[str], batch_size: int) -> float:
+def rate(encoder: Encoder, texts: Sequence[Any], batch_size: int) -> float:
     """Return texts a second of one pass, once the last system's threads have gone to sleep."""
     time.sleep(SETTLE_SECONDS)
     encoder.encode(texts[:batch_size], batch_size)  # wake this one's
@@ -57,7 +57,7 @@ def rate(encoder: Encoder, texts: Sequence[str], batch_size: int) -> float:
 
 
 def offline(
-    encoders: Mapping[str, Encoder], texts: Sequence[str], batch_sizes: Sequence[int], rounds: int
+    encoders: Mapping[str, Encoder], texts: Sequence[Any], batch_sizes: Sequence[int], rounds: int
 ) -> dict[str, dict[str, Any]]:
     """Measure every encoder's throughput; the first is the baseline of the ratios."""
     trial = texts[:_TRIAL_TEXTS]
@@ -78,7 +78,7 @@ def offline(
     return {name: result.as_dict(baseline) for name, result in measured.items()}
 
 
-def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[str], queries: int) -> dict[str, dict[str, Any]]:
+def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[Any], queries: int) -> dict[str, dict[str, Any]]:
     """Measure every encoder's latency on ``queries`` texts, in turns of 20."""
     latencies: dict[str, list[float]] = {name: [] for name in encoders}
     with track("single stream", queries * len(encoders), "queries") as advance:
@@ -90,7 +90,7 @@ def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[str], queries
     return {name: _percentiles(values) for name, values in latencies.items()}
 
 
-def _latencies(encoder: Encoder, texts: Sequence[str]) -> list[float]:
+def _latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
     time.sleep(SETTLE_SECONDS)
     for text in texts[:3]:
         encoder.encode([text], 1)  # back from the others' turn

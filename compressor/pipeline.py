@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
@@ -45,6 +45,8 @@ class Recipe(Config):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the run's folder; by default the recipe file's."""
+    task: Literal["sentence-embedding"] = "sentence-embedding"
+    """What the model is for; a recipe for question-answering has sections of its own."""
     teacher: Teacher = Teacher()
     texts: Texts = Texts()
     distil: Distil | None = None

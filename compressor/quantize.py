@@ -94,12 +94,18 @@ def flatten(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def restore(transformer: torch.nn.Module, weights: Path) -> None:
+def restore(transformer: torch.nn.Module, weights: Path, within: str = "") -> None:
     """Put weights stored by ``flatten`` into a freshly built float ``transformer``, in place.
+
+    Linear layers whose name begins with ``within`` are int8.
 
     Raises ModelError where the weights are not, name by name and shape by shape, those of the transformer.
     """
-    linear = [name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)]
+    linear = [
+        name
+        for name, module in transformer.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.startswith(within)
+    ]
     expected = _stored_shapes(transformer, linear)
     found = {name: list(entry["shape"]) for name, entry in read_header(weights).items()}
     if missing := sorted(expected.keys() - found.keys()):

@@ -76,7 +76,7 @@ def _first_fault(schema: type[Config], error: ValidationError) -> str:
             fault, place = other, further
     field = ".".join(place) or "recipe"
     if fault["type"] == "extra_forbidden":
-        allowed = _fields_at(schema, [str(part) for part in fault["loc"][:-1]])
+        allowed = _fields_at(schema, [part for part in fault["loc"][:-1] if isinstance(part, str)])
         close = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
         hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
         return f"{field}: unknown key; {hint}"

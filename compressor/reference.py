@@ -2,40 +2,63 @@
 
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from compressor.answering.pipeline import ReaderRecipe
+from compressor.answering.reader import Reading
 from compressor.pipeline import Recipe
 
 PAGES = Path("docs")
 
 
-def recipe_page() -> str:
-    """Return the page of all recipe fields."""
-    lines = [
-        "# Recipes",
-        "",
-        "A recipe is a TOML file; one recipe makes one model. Unknown keys are refused. The steps `distil`,",
-        "`multilingual`, `pca` and `quantize` run only where their section stands; a section left out otherwise",
-        "takes its defaults. Paths are relative to the recipe. `--set section.field=value` changes a field for one",
-        "run.",
-        "",
-    ]
-    for name, field in Recipe.model_fields.items():
-        section = next((t for t in (field.annotation, *get_args(field.annotation)) if _is_model(t)), None)
+_RECIPE = """# Recipes
+
+A recipe is a TOML file; one recipe makes one model. Unknown keys are refused. The steps `distil`,
+`multilingual`, `pca` and `quantize` run only where their section stands; a section left out otherwise
+takes its defaults. Paths are relative to the recipe. `--set section.field=value` changes a field for one
+run. Recipes for question answering have [sections of their own](reader-recipe.md).
+"""
+_READER_RECIPE = """# Recipes for question answering
+
+A recipe with `task = "question-answering"` makes one reader: a model that finds the answer to a question in a
+text. It is a TOML file; unknown keys are refused, paths are relative to it, and `--set section.field=value`
+changes a field for one run. The steps of `distil` run in their order, each from the student that the last one left;
+`quantize` runs only where its section stands, `finetune` where it stands or the teacher is an encoder. The
+fields of `reading` stand for all stages, but for what one of them states itself.
+"""
+
+
+def recipe_page(schema: type[BaseModel], head: str) -> str:
+    """Return the page of all fields of a recipe."""
+    lines = head.splitlines() + [""]
+    shared = set(Reading.model_fields) if "reading" in schema.model_fields else set()
+    for name, field in schema.model_fields.items():
+        section, listed = _section(field.annotation)
         if section is None:
             lines += [f"`{name}`: {_line(field.description)}", ""]
             continue
         optional = ", optional" if field.default is None else ""
-        lines += [f"## [{name}]{optional}", "", _line(section.__doc__), ""]
-        if section.model_fields:
+        heading = f"[[{name}]], one a step" if listed else f"[{name}]"
+        lines += [f"## {heading}{optional}", "", _line(section.__doc__), ""]
+        own = {n: f for n, f in section.model_fields.items() if name == "reading" or n not in shared}
+        if own:
             lines += ["| field | default | meaning |", "|---|---|---|"]
-            lines += [_row(field, described) for field, described in section.model_fields.items()]
+            lines += [_row(field, described) for field, described in own.items()]
             lines.append("")
+        if len(own) < len(section.model_fields):
+            lines += ["And the fields of `reading`.", ""]
     return "\n".join(lines)
+
+
+def _section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """Return the section that a field is, and whether there may be several of it."""
+    kinds = [annotation, *get_args(annotation)]
+    found = next((kind for kind in kinds if _is_model(kind)), None)
+    return found, get_origin(annotation) is tuple
 
 
 def commands_page() -> str:
@@ -53,7 +76,12 @@ def commands_page() -> str:
 def main(arguments: list[str]) -> int:
     """Write the pages, or with ``--check`` say which are stale; return the exit status."""
     stale = []
-    for name, text in {"recipe.md": recipe_page(), "commands.md": commands_page()}.items():
+    pages = {
+        "recipe.md": recipe_page(Recipe, _RECIPE),
+        "reader-recipe.md": recipe_page(ReaderRecipe, _READER_RECIPE),
+        "commands.md": commands_page(),
+    }
+    for name, text in pages.items():
         path = PAGES / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
@@ -67,7 +95,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _row(name: str, field: Any) -> str:
-    return f"| `{name}` | `{_shown(field.default)}` | {_line(field.description)} |"
+    default = "required" if field.is_required() else f"`{_shown(field.default)}`"
+    return f"| `{name}` | {default} | {_line(field.description)} |"
 
 
 def _is_model(kind: Any) -> bool:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def find(model: str, base: Path | None = None) -> Source:
     Raises ModelError when it is neither a folder nor a name that cache, hub or package can serve, when it
     is no sentence-transformers encoder, and when known weights are not the genuine ones.
     """
-    folder, origin = _locate(model, base)
+    folder, origin = locate(model, base)
     check_folder(folder)
     digest = sha256(weights_file(folder))
     known = _KNOWN_SHA256.get(model)
@@ -65,7 +66,12 @@ def content_key(folder: Path) -> str:
     return key_of({name: sha256(path) for name, path in named.items() if not name.startswith(("onnx/", "openvino/"))})
 
 
-def _locate(model: str, base: Path | None) -> tuple[Path, str]:
+def locate(model: str, base: Path | None = None, whole: Callable[[Path], object] | None = None) -> tuple[Path, str]:
+    """Return the folder of ``model`` and where it was found; ModelError where neither disk, hub nor package has it.
+
+    ``whole`` raises ModelError for a folder that only part of a model is in, by default one without its weights.
+    """
+    whole = whole or weights_file
     for candidate in (Path(os.path.expanduser(model)), (base or Path()) / model):
         if candidate.is_dir():
             return candidate, "folder"
@@ -77,13 +83,13 @@ def _locate(model: str, base: Path | None) -> tuple[Path, str]:
     options: dict[str, Any] = {"allow_patterns": _WANTED, "ignore_patterns": _UNWANTED}
     try:
         folder = Path(snapshot_download(model, local_files_only=True, **options))
-        weights_file(folder)  # only part of a model may be there
+        whole(folder)  # only part of a model may be there
         return folder, "local cache"
     except (LocalEntryNotFoundError, OSError, ValueError, ModelError):
         pass
     try:
         folder = Path(snapshot_download(model, etag_timeout=5, **options))
-        weights_file(folder)  # out of the hub's reach, its client gives what part is cached
+        whole(folder)  # out of the hub's reach, its client gives what part is cached
         return folder, "hub"
     except Exception as error:  # the hub's client raises its own, requests', httpx' and OSErrors
         packaged = _packaged(model)

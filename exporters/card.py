@@ -106,10 +106,11 @@ class Publish(Config):
             dense=", Dense" if any(draft.folder.glob("*_Dense")) else "",
             inputs="`, `".join(value.name for value in graph.input),
             texts=", ".join(json.dumps(default_prompt(draft.folder) + text, ensure_ascii=False) for text in _EXAMPLES),
-            rows="\n".join(_row(check) for check in checks),
+            rows="\n".join(table_row(check) for check in checks),
         )
 
 
-def _row(check: Mapping[str, Any]) -> str:
+def table_row(check: Mapping[str, Any]) -> str:
+    """Write one check of the gate as a row of a card's table."""
     bar = "" if check["bar"] is None else f"{check['direction']} {check['bar']:g}"
     return f"| {check['check']} | {check['figure']} | {check['value']:.6g} | {bar} |"

@@ -98,7 +98,7 @@ class Verify(Config):
             *self._student(name, encoder, model, heldout.texts, vectors),
             *self._teacher(name, heldout.agreement(vectors, Projection.load(student))),
             *self._invariance(name, encoder, heldout.texts[:256]),
-            *self._operators(name, folder, as_transformer(model)),
+            *operator_checks(name, folder, transformer_of(as_transformer(model)).config, self.fused),
         ]
 
     def _student(
@@ -134,23 +134,25 @@ class Verify(Config):
             Check(name, "batch invariance", "cosine_min", float(cosines(alone, batched).min()), bars[1]),
         ]
 
-    def _operators(self, name: str, folder: Path, model: Any) -> list[Check]:
-        found = run_operators(folder / GRAPH)
-        layers = float(transformer_of(model).config.num_hidden_layers)
-        checks = []
-        if self.fused and layers:
-            checks += [
-                Check(name, "fusions as run", "attention", _count(found, _ATTENTION), layers),
-                Check(name, "fusions as run", "gelu", _count(found, _GELU), layers if _has_gelu(model) else None),
-            ]
-        if name == "int8" and not layers:
-            share = int8_share(folder / GRAPH)
-            checks.append(Check(name, "weights as stored", "int8_share", share, 0.5))
-        elif name == "int8":
-            # Attention's inner three products count as one; the output and two feed-forward ones follow.
-            products = _count(found, INTEGER_PRODUCTS)
-            checks.append(Check(name, "operators as run", "integer_products", products, 4 * layers))
-        return checks
+
+def operator_checks(name: str, folder: Path, config: Any, fused: bool) -> list[Check]:
+    """Check what ONNX Runtime runs of an artifact: each layer's fusions, and in int8 its integer products."""
+    found = run_operators(folder / GRAPH)
+    layers = float(config.num_hidden_layers)
+    checks = []
+    if fused and layers:
+        checks += [
+            Check(name, "fusions as run", "attention", _count(found, _ATTENTION), layers),
+            Check(name, "fusions as run", "gelu", _count(found, _GELU), layers if _has_gelu(config) else None),
+        ]
+    if name == "int8" and not layers:
+        share = int8_share(folder / GRAPH)
+        checks.append(Check(name, "weights as stored", "int8_share", share, 0.5))
+    elif name == "int8":
+        # Attention's inner three products count as one; the output and two feed-forward ones follow.
+        products = _count(found, INTEGER_PRODUCTS)
+        checks.append(Check(name, "operators as run", "integer_products", products, 4 * layers))
+    return checks
 
 
 def gate(checks: Sequence[Mapping[str, Any]]) -> None:
@@ -224,8 +226,7 @@ def invariance(encoder: OnnxEncoder, texts: Sequence[str]) -> tuple[Vectors, Vec
     return alone, padded, batched
 
 
-def _has_gelu(model: Any) -> bool:
-    config = transformer_of(model).config
+def _has_gelu(config: Any) -> bool:
     names = ("hidden_act", "activation", "hidden_activation", "feed_forward_proj")
     return any("gelu" in str(getattr(config, name, "")) for name in names)
 

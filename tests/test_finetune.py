@@ -95,6 +95,27 @@ def test_the_best_of_several_settings_is_trained_on_all(tiny: Path, tmp_path: Pa
     assert not list((tmp_path / "checkpoints").glob("*/checkpoint-*"))
 
 
+def test_a_stopped_search_goes_on(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[float] = []
+    train, rates = Finetune._trained, (1e-6, 3e-3, 2e-3)
+
+    def stopped(self: Any, encoder: Any, asked: Any, rate: float, *rest: Any) -> Any:
+        if len(trained) == 2:
+            trained.clear()
+            raise KeyboardInterrupt
+        trained.append(rate)
+        return train(self, encoder, asked, rate, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Finetune, "_trained", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(tiny, tmp_path, learning_rate=rates, epochs=(1.0,), heldout=0.2)
+        (tmp_path / "reader").rmdir()
+        made = tuned(tiny, tmp_path, learning_rate=rates, epochs=(1.0,), heldout=0.2)
+    assert trained == [2e-3, made.figures["learning_rate"]]
+    assert [one["learning_rate"] for one in made.figures["tries"]] == list(rates)
+
+
 def test_silence_is_learnt_where_there_is_no_answer(tiny: Path, tmp_path: Path) -> None:
     made = tuned(tiny, tmp_path, questions(400, unanswerable=True))
     asked = questions(80, seed=1, unanswerable=True)

@@ -22,7 +22,8 @@ from compressor.errors import ArtifactError, ProviderError
 from exporters.layout import GRAPH
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
-from exporters.reader import OnnxReader, ReaderExport
+from exporters.reader import OnnxReader
+from exporters.reader_export import ReaderExport
 
 TRAIN, TEST = questions(400), questions(80, seed=1)
 SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}

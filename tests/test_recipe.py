@@ -6,14 +6,19 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError
 
+from compressor.answering.pipeline import ReaderRecipe
+from compressor.answering.steps import check_steps
 from compressor.distil.embedding import Distil
 from compressor.errors import RecipeError
 from compressor.pipeline import Recipe
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config, load
+from compressor.tasks import task_of
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-SECTIONS = "name, teacher, texts, distil, multilingual, pca, quantize, export, ranges, optimise, int8, verify, bench"
+SECTIONS = (
+    "name, task, teacher, texts, distil, multilingual, pca, quantize, export, ranges, optimise, int8, verify, bench"
+)
 DISTIL = ", ".join(Distil.model_fields)
 
 
@@ -47,10 +52,13 @@ def fault(tmp_path: Path, text: str, *overrides: str, schema: type[Any] = Recipe
 
 @pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.toml")))
 def test_committed_recipes_load(name: str) -> None:
-    recipe = load(RECIPES / name, Recipe)
+    recipe: Any = load(RECIPES / name, task_of(RECIPES / name).schema)
     assert recipe.name == Path(name).stem
     assert recipe.teacher.model == "sentence-transformers/all-MiniLM-L6-v2"
-    assert recipe.distil is not None
+    assert recipe.distil
+    if isinstance(recipe, ReaderRecipe):
+        check_steps(recipe.distil, 6)
+        return
     assert recipe.pca is None or not (recipe.distil.dim or recipe.distil.matryoshka)
 
 

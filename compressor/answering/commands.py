@@ -11,20 +11,19 @@ import typer
 from compressor.answering.augment import Augment, candidates_of
 from compressor.answering.distil import ReaderDistil
 from compressor.answering.finetune import Finetune, base_key
-from compressor.answering.model import TorchReader
-from compressor.answering.reader import Reader, Reading
+from compressor.answering.reader import Reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions, read_squad
 from compressor.artifact import Draft, key_of, size_bytes, write_json, writing
-from compressor.cli import Out, app, out
+from compressor.cli import Out, app, command_line, out
 from compressor.errors import storage
 from compressor.options import with_options
 from compressor.progress import say
 from compressor.stages import Key, stage_key
 from compressor.teacher import DEFAULT, find
-from exporters.layout import GRAPH
 from exporters.optimise import Optimise
-from exporters.reader import OnnxReader, ReaderExport, read_reading
+from exporters.reader_export import ReaderExport
+from exporters.readers import open_reader_of, stated_reading
 
 QuestionsArgument = Annotated[
     Path, typer.Argument(help="A file of questions in SQuAD's format, 1.1 or 2.0.", metavar="QUESTIONS")
@@ -85,13 +84,9 @@ def evaluate(
 ) -> None:
     """Answer the questions of a file and print exact match and F1 as SQuAD's evaluation defines them."""
     asked = _read(questions)
-    opened: Reader
-    if (reader / GRAPH).is_file():  # read as it was exported to be, but for what is asked for here
-        given = {name: getattr(reading, name) for name in reading.model_fields_set}
-        reading = read_reading(reader).model_copy(update=given)
-        opened = OnnxReader(reader, reading=reading)
-    else:
-        opened = TorchReader.load(reader, reading)
+    given = {name: getattr(reading, name) for name in reading.model_fields_set}
+    reading = stated_reading(reader).model_copy(update=given)
+    opened = open_reader_of(reader, reading)
     made = opened.read(asked)
     figures = measure(asked, made, asked.version, reading.no_answer_threshold)
     if as_json:
@@ -112,6 +107,8 @@ def export_reader(
     reading: Reading,
 ) -> None:
     """Write a question-answering model as one ONNX graph in fp32, fused for ONNX Runtime; quantize makes it int8."""
+    given = {name: getattr(reading, name) for name in reading.model_fields_set}
+    reading = stated_reading(reader).model_copy(update=given)
     inputs = [Key(base_key(reader)), Key(key_of(reading.model_dump(mode="json"), readerexport.model_dump(mode="json")))]
     with TemporaryDirectory() as aside:
         (plain := Path(aside) / "plain").mkdir()
@@ -144,6 +141,26 @@ def augment(
         out_.parent.mkdir(parents=True, exist_ok=True)
         write_json(out_, made.as_squad())
     out.print(f"{out_}: {len(made):,} questions on {len(made.contexts):,} contexts", soft_wrap=True)
+
+
+@app.command()
+def ablation(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML) for question answering.")],
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Say what each ingredient of a recipe's distillation is worth: its student made with and without it."""
+    from compressor.answering.ablation import ablation as make
+    from compressor.answering.ablation import table
+    from compressor.answering.pipeline import ReaderRecipe
+    from compressor.recipe import load
+
+    checked = load(recipe, ReaderRecipe, set_)
+    results = make(checked, recipe.parent, runs, command_line())
+    print(json.dumps(results, indent=2) if as_json else table(results))
 
 
 def _folder(model: str) -> Path:

@@ -13,7 +13,7 @@ from pydantic import Field
 from compressor.answering.finetune import base_key, tokenizer_of
 from compressor.answering.lessons import WindowLessons
 from compressor.answering.model import TorchReader, open_reader, position_limit
-from compressor.answering.reader import Reading
+from compressor.answering.reader import Reading, write_reading
 from compressor.answering.spans import Logits
 from compressor.answering.squad import Questions
 from compressor.answering.training import ReaderLoss, ReaderTraining
@@ -100,7 +100,8 @@ class ReaderDistil(ReaderTraining, PredictionLayer, Reading):
         """
         model, tokenizer = open_reader(teacher), tokenizer_of(teacher)
         depth = len(find_layers(model)[2])
-        self.check(depth)
+        if student is None:
+            self.check(depth)
         made = _cut(model, self.kept(depth)) if student is None else _opened(student, tokenizer.get_vocab())
         cutter = Cutter(tokenizer.backend_tokenizer, self, position_limit(model))
         windows = cutter.cut(questions)
@@ -113,6 +114,7 @@ class ReaderDistil(ReaderTraining, PredictionLayer, Reading):
         draft.figures.update(layers=list(self.kept(depth)) if student is None else None, matched=list(matched))
         made.save_pretrained(str(draft.folder), safe_serialization=True)
         tokenizer.save_pretrained(str(draft.folder))
+        write_reading(self, draft.folder)
 
     @property
     def _asks_teacher(self) -> bool:

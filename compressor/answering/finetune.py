@@ -1,5 +1,6 @@
 """Make a reader of an encoder: a question-answering head on it, trained on labelled questions."""
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,12 +11,12 @@ from transformers import AutoTokenizer
 
 from compressor.answering.lessons import WindowLessons
 from compressor.answering.model import TorchReader, check_reader, open_reader, position_limit, reader_of
-from compressor.answering.reader import Reading
+from compressor.answering.reader import Reading, write_reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions
 from compressor.answering.training import ReaderLoss, ReaderTraining
 from compressor.answering.windows import Cutter, labels
-from compressor.artifact import Draft, key_of, sha256
+from compressor.artifact import MANIFEST, Draft, key_of, sha256, write_json
 from compressor.distil.answering import PredictionLayer
 from compressor.errors import ModelError, RecipeError, TextError
 from compressor.progress import say
@@ -52,6 +53,7 @@ class Finetune(ReaderTraining, Reading):
         reader, figures = self._trained(encoder, questions, rate, epochs, checkpoints / "all")
         reader.model.save_pretrained(str(draft.folder), safe_serialization=True)
         tokenizer_of(encoder).save_pretrained(str(draft.folder))
+        write_reading(self, draft.folder)
         draft.figures.update(figures | {"learning_rate": rate, "epochs": epochs, "tries": tries})
 
     def _tries(
@@ -64,10 +66,15 @@ class Finetune(ReaderTraining, Reading):
                 f"{few} are too few to hold {self.heldout:g} of them out; state one learning rate and epochs"
             )
         for rate, epochs in settings:
-            reader, _ = self._trained(encoder, train, rate, epochs, checkpoints / f"{rate:g}-{epochs:g}")
-            figures = measure(judged, reader.read(judged), judged.version, self.no_answer_threshold)
-            say(f"  learning rate {rate:g}, {epochs:g} epochs: F1 {figures['f1']:.2f}, EM {figures['exact']:.2f}")
-            yield {"learning_rate": rate, "epochs": epochs, "f1": figures["f1"], "exact": figures["exact"]}
+            tried = checkpoints / f"{rate:g}-{epochs:g}.json"
+            if not tried.is_file():
+                reader, _ = self._trained(encoder, train, rate, epochs, checkpoints / f"{rate:g}-{epochs:g}")
+                figures = measure(judged, reader.read(judged), judged.version, self.no_answer_threshold)
+                checkpoints.mkdir(parents=True, exist_ok=True)
+                write_json(tried, {"learning_rate": rate, "epochs": epochs} | {n: figures[n] for n in ("f1", "exact")})
+            one: dict[str, float] = json.loads(tried.read_text(encoding="utf-8"))
+            say(f"  learning rate {rate:g}, {epochs:g} epochs: F1 {one['f1']:.2f}, EM {one['exact']:.2f}")
+            yield one
 
     def _trained(
         self, encoder: Path, questions: Questions, rate: float, epochs: float, checkpoints: Path
@@ -91,7 +98,8 @@ def base_key(folder: Path) -> str:
     if (folder / "modules.json").is_file():
         return content_key(folder)
     check_reader(folder)
-    return key_of({path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in _CONTENT})
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in _CONTENT and path.name != MANIFEST]
+    return key_of({path.name: sha256(path) for path in files})
 
 
 def tokenizer_of(folder: Path) -> Any:

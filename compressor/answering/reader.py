@@ -1,7 +1,9 @@
 """The seam: questions in, spans out. Teacher, student, PyTorch int8 and ONNX session are all a Reader."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,14 +12,32 @@ from numpy.typing import NDArray
 from compressor.answering.spans import Choosing, Logits, Prediction, best_spans
 from compressor.answering.squad import Question
 from compressor.answering.windows import Cutter, Cutting, Window, batches, padded
-from compressor.errors import TextError
+from compressor.errors import ArtifactError, TextError
 
 Features = dict[str, NDArray[np.int64]]
 _AHEAD = 512  # questions cut into windows at a time: memory does not grow with their number
 
 
+READING = "reading.json"
+
+
 class Reading(Cutting, Choosing):
     """How questions and contexts are read, and answers chosen."""
+
+
+def write_reading(reading: Reading, folder: Path) -> None:
+    """Note beside a reader how it reads."""
+    stated = {name: getattr(reading, name) for name in Reading.model_fields}
+    (folder / READING).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+
+
+def read_reading(folder: Path) -> Reading:
+    """Return how the reader in ``folder`` reads; ArtifactError where that is not stated."""
+    path = folder / READING
+    try:
+        return Reading.read(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: missing or not JSON; not a question-answering artifact") from error
 
 
 @runtime_checkable

@@ -11,10 +11,12 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from compressor.distil.clock import Clock
 from compressor.distil.lessons import Collate, Lessons, Numbers
+from compressor.distil.neighbours import grouped
 from compressor.processes import world
 from compressor.sentence_model import is_static, transformer_of
 
 _POOL = 50  # batches within which texts are sorted by length
+_COMPARED = 1024  # texts among which similar ones are looked for
 
 
 class Drawn(Protocol):
@@ -36,11 +38,12 @@ class LengthGroupedBatches(BatchSampler):
 
     Each epoch is shuffled anew by seed and epoch, cut into pools of 50 batches, and sorted within a pool. With
     ``parts``, a batch is given in so many parts one after the other, as processes and parts of a step take them,
-    so that a step's texts are the same however it is computed.
+    so that a step's texts are the same however it is computed. With ``similar`` above 1, so many texts are drawn
+    together (see ``grouped``), chosen among about a thousand of like length.
     """
 
-    def __init__(self, lessons: Drawn, batch_size: int, seed: int, parts: int = 1) -> None:
-        self.lessons, self.seed, self.epoch, self.drop_last = lessons, seed, 0, False
+    def __init__(self, lessons: Drawn, batch_size: int, seed: int, parts: int = 1, similar: int = 1) -> None:
+        self.lessons, self.seed, self.epoch, self.drop_last, self.similar = lessons, seed, 0, False, similar
         self.whole, self.parts = batch_size, parts
         self.batch_size: Any = None  # to accelerate: a last batch's parts are smaller
         self.sampler: Any = self  # where accelerate looks for set_epoch once it has shared the batches out
@@ -54,12 +57,21 @@ class LengthGroupedBatches(BatchSampler):
         for rows in self.lessons.blocks(_POOL * self.whole, self.epoch, self.seed):
             rows = random.permutation(rows)
             rows = rows[np.argsort(self.lessons.lengths(rows), kind="stable")]
+            if self.similar > 1:
+                rows = self._beside(rows, random)
             batches = [rows[i : i + self.whole] for i in range(0, len(rows), self.whole)]
             for index in random.permutation(len(batches)):
                 batch = batches[index]
                 if len(batch) < self.parts:  # no part may be empty: all processes must take the step
                     batch = np.resize(batch, self.parts)
                 yield from (part.tolist() for part in np.array_split(batch, self.parts))
+
+    def _beside(self, rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """Put similar texts side by side, a few batches' worth at a time."""
+        lessons = cast(Lessons, self.lessons)
+        count = max(1, _COMPARED // self.whole) * self.whole
+        some = [rows[i : i + count] for i in range(0, len(rows), count)]
+        return np.concatenate([part[grouped(lessons.vectors(part), self.similar, random)] for part in some])
 
     def __len__(self) -> int:
         return -(-len(self.lessons) // self.whole) * self.parts
@@ -74,9 +86,10 @@ class ImitationTrainer(SentenceTransformerTrainer):
         collate: Collate,
         clock: Clock,
         embedding_learning_rate: float | None = None,
+        similar: int = 1,
         **options: Any,
     ) -> None:
-        self.lessons, self.collate, self.clock = lessons, collate, clock
+        self.lessons, self.collate, self.clock, self.similar = lessons, collate, clock, similar
         self.embedding_learning_rate = embedding_learning_rate
         super().__init__(train_dataset=Numbers(len(lessons)), **options)
 
@@ -94,7 +107,7 @@ class ImitationTrainer(SentenceTransformerTrainer):
         """Return the batches of an epoch, shared among the processes."""
         parts = world() * self.args.gradient_accumulation_steps
         whole = self.args.per_device_train_batch_size * parts
-        batches = LengthGroupedBatches(self.lessons, whole, self.args.seed, parts)
+        batches = LengthGroupedBatches(self.lessons, whole, self.args.seed, parts, self.similar)
         loader = DataLoader(Numbers(len(self.lessons)), batch_sampler=batches, collate_fn=self.collate)
         self.accelerator.even_batches = False
         return self.accelerator.prepare(loader)

@@ -51,6 +51,9 @@ class Training(Config):
     """Texts in a training step, of all processes together."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Parts that a step's texts are computed in, for less memory; losses of pairs then see one part at a time."""
+    similar: Annotated[int, Field(ge=1)] = 1
+    """Texts that come into a batch together, one and those that the teacher finds most similar to it, so that
+    similarities within the batch have something to teach. 1: texts at random."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     """Peak of the learning rate, which then falls to zero in a straight line."""
     embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
@@ -103,6 +106,7 @@ class Training(Config):
                 collate,
                 clock,
                 self.embedding_learning_rate,
+                self.similar,
                 model=student,
                 args=self._arguments(checkpoints, steps),
                 loss=loss,

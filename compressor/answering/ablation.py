@@ -1,0 +1,121 @@
+"""What each ingredient of a reader's distillation is worth: a recipe's student made with and without it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reader_story import Told, row
+from benchmarks.report import fixed, replace_text
+from compressor.answering.pipeline import ReaderFlow, ReaderRecipe
+from compressor.answering.steps import Step
+from compressor.artifact import key_of, write_json
+from compressor.errors import RecipeError
+from compressor.machine import describe
+from compressor.progress import say
+from compressor.stages import Model, Workspace
+
+TEMPERATURES, WEIGHTS = (1.0, 2.0, 5.0, 10.0), (0.0, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A student made another way: what is varied, how, and the steps that make it."""
+
+    group: str
+    name: str
+    steps: tuple[Step, ...]
+
+
+def variants(steps: Sequence[Step]) -> list[Variant]:
+    """Return the students to compare: labels alone, then one ingredient more at a time, temperatures, weights.
+
+    The recipe's last step is the prediction layer, its last step of states alone the intermediate distillation.
+    """
+    last = steps[-1]
+    if not last.prediction:
+        raise RecipeError(f"distil.{len(steps) - 1}.prediction = 0: the last step must teach answers")
+    first = {name: getattr(steps[0], name) for name in ("layers", "choice")}
+    answers = last.model_copy(update=first)
+    made = [
+        Variant("ingredients", "labels alone", (answers.model_copy(update={"weight": 0.0}),)),
+        Variant("ingredients", "+ prediction layer", (answers,)),
+    ]
+    states = next((step for step in reversed(steps) if not step.prediction), None)
+    if states is not None:
+        inner = states.model_copy(update=first)
+        both = tuple(inner.model_copy(update={"on": on}) for on in ("questions", "augmented"))
+        made.append(Variant("ingredients", "+ intermediate layers", (both[0], last)))
+        made.append(Variant("ingredients", "+ augmentation", (both[1], last)))
+    if len(steps) > 2 or steps[0].on == "texts":
+        made.append(Variant("ingredients", "the recipe's steps", tuple(steps)))
+    made += [
+        Variant("temperature", f"{value:g}", (answers.model_copy(update={"temperature": value}),))
+        for value in TEMPERATURES
+    ]
+    made += [Variant("weight", f"{value:g}", (answers.model_copy(update={"weight": value}),)) for value in WEIGHTS]
+    return made
+
+
+def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
+    """Make and judge every variant of the recipe's student; write ``ablation.json`` and ``.md`` and return the results.
+
+    Into ``runs/<name>-ablation/``; goes on where it was stopped, and makes equal steps once. PyTorch in fp32, F1 and
+    exact match on the questions to be judged by.
+    """
+    started, work = time.monotonic(), Workspace(runs / f"{recipe.name}-ablation")
+    flow = ReaderFlow(recipe, base, work)
+    flow.check()
+    wanted = variants(recipe.distil)
+    with work.lock():
+        flow.announce()
+        test = flow.sets.test
+        rows = [_row("", "teacher", row(flow.told(flow.teacher, flow.taught), test))]
+        for variant in wanted:
+            say(f"[bold]{variant.group}[/]: {variant.name}")
+            student = _student(flow, variant.steps)
+            rows.append(_row(variant.group, variant.name, row(Told(student, "", flow.reading(student)), test)))
+            say(f"  F1 {rows[-1]['f1']:.2f}, EM {rows[-1]['exact']:.2f}")
+        results = {
+            "name": recipe.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe": recipe.model_dump(mode="json"),
+            "environment": describe(),
+            "questions": flow.sets.facts(),
+            "rows": rows,
+            "command": command,
+            "seconds": time.monotonic() - started,
+        }
+        write_json(work.folder / "ablation.json", results)
+        replace_text(work.folder / "ablation.md", table(results) + "\n")
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    """Write the variants as a Markdown table, beside the teacher."""
+    teacher = results["rows"][0]
+    lines = ["| what is varied | student | F1 | EM | of the teacher's F1 |", "|---|---|---:|---:|---:|"]
+    for one in results["rows"]:
+        share = fixed(100 * one["f1"] / teacher["f1"], 1) if teacher["f1"] else "–"
+        lines.append(
+            f"| {one['group']} | {one['name']} | {fixed(one['f1'], 2)} | {fixed(one['exact'], 2)} | {share} % |"
+        )
+    return "\n".join(lines)
+
+
+def _row(group: str, name: str, figures: dict[str, Any]) -> dict[str, Any]:
+    answers = figures["answers"]
+    return {"group": group, "name": name, "f1": answers["f1"], "exact": answers["exact"], "answers": answers,
+            "parameters": figures["parameters"]}  # fmt: skip
+
+
+def _student(flow: ReaderFlow, steps: Sequence[Step]) -> Model:
+    """Make a variant's student; steps that another variant began with too are made once."""
+    student: Model | None = None
+    for number, step in enumerate(steps, start=1):
+        name = key_of([one.model_dump(mode="json") for one in steps[:number]])[:12]
+        student = flow.step(f"variants/{name}", step, student)
+    assert student is not None
+    return student

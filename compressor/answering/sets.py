@@ -1,0 +1,76 @@
+"""The questions of a recipe: those to learn from, and those to be judged by."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from compressor.answering.squad import Questions, read_squad
+from compressor.errors import TextError
+from compressor.progress import say
+from compressor.recipe import Config
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Questions to learn from and questions to be judged by; no context stands on both sides."""
+
+    train: Questions
+    test: Questions
+    tune: Questions | None
+    """Questions of version 2.0 that the threshold of no answer is chosen on, part of neither side."""
+    source: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return the ``questions`` section of the results."""
+        sides = {"train": self.train, "test": self.test} | ({"tune": self.tune} if self.tune else {})
+        counted = {name: {"questions": len(one), "contexts": len(one.contexts)} for name, one in sides.items()}
+        return counted | {"source": self.source, "version": self.test.version}
+
+
+class QuestionSets(Config):
+    """Questions in SQuAD's format, 1.1 or 2.0."""
+
+    train: str
+    """The file to learn from."""
+    test: str | None = None
+    """The file to be judged by; none: a part of the other's contexts, which is not learnt from."""
+    heldout: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the contexts that is held out where there is no ``test``, and where there are questions without an
+    answer, for choosing the threshold."""
+    seed: int = 0
+    """Decides which are held out."""
+
+    def load(self, base: Path, tune: bool = True) -> Sets:
+        """Read the files, given relative to ``base``; TextError for one that is not as SQuAD has it."""
+        train = read_squad(base / self.train)
+        source = f"{self.train}; {self.test}"
+        if self.test is None:
+            train, test = self._parted(train)
+            source = f"{self.train}, {self.heldout:g} of its contexts held out"
+        else:
+            test = read_squad(base / self.test)
+            train = self._without(train, test)
+        aside = None
+        if tune and any(not one.answers for one in train):
+            train, aside = self._parted(train)
+        return Sets(train, test, aside, source)
+
+    def _parted(self, questions: Questions) -> tuple[Questions, Questions]:
+        train, aside = questions.split(self.heldout, self.seed)
+        if not train or not aside:
+            raise TextError(f"questions.heldout = {self.heldout:g}: leaves one side without a question")
+        return train, aside
+
+    def _without(self, train: Questions, test: Questions) -> Questions:
+        """Leave out what stands in the test, too: it would be judged by what it has learnt."""
+        if test.version[:1] != train.version[:1]:
+            raise TextError(f"questions: {self.train} is version {train.version}, {self.test} {test.version}")
+        known = set(test.contexts)
+        kept = [one for one in train if one.context not in known]
+        if not kept:
+            raise TextError(f"questions: all contexts of {self.train} stand in {self.test}; nothing is left to learn")
+        if len(kept) < len(train):
+            say(f"[yellow]questions[/]: {len(train) - len(kept):,} left out: their contexts stand in {self.test}")
+        return Questions(kept, train.version)

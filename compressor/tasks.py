@@ -1,0 +1,57 @@
+"""What a recipe is for decides its sections, its flow and its table."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from compressor.errors import RecipeError
+from compressor.recipe import Config
+
+EMBEDDING, ANSWERING = "sentence-embedding", "question-answering"
+
+
+Print = Callable[[dict[str, Any], Console], None]
+Write = Callable[[dict[str, Any], Path], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The recipe of a task, the flow that it is run by, and the table of its results."""
+
+    schema: type[Config]
+    run: Callable[[Any, Path, Path, str], dict[str, Any]]
+    print_table: Print
+
+
+def task_of(recipe: Path) -> Task:
+    """Return the task that a recipe states, by default sentence embedding; RecipeError for one that is not known."""
+    try:
+        stated = tomllib.loads(recipe.read_text(encoding="utf-8")).get("task", EMBEDDING)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        stated = EMBEDDING  # reading it as one says what is wrong
+    if stated == EMBEDDING:
+        from benchmarks.report import print_table
+        from compressor.pipeline import Recipe, run
+
+        return Task(Recipe, run, print_table)
+    if stated == ANSWERING:
+        from benchmarks.reader_report import print_readers
+        from compressor.answering.pipeline import ReaderRecipe, run_reader
+
+        return Task(ReaderRecipe, run_reader, print_readers)
+    raise RecipeError(f"{recipe}: task = {stated!r}: must be {EMBEDDING} or {ANSWERING}")
+
+
+def page_of(results: dict[str, Any]) -> tuple[Write, Print]:
+    """Return what writes the page of a run's results, and what prints their table."""
+    if results.get("task") == ANSWERING:
+        from benchmarks.reader_report import print_readers, write_reader_report
+
+        return write_reader_report, print_readers
+    from benchmarks.report import print_table, write_report
+
+    return write_report, print_table

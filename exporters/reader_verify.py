@@ -1,0 +1,121 @@
+"""The gate of readers: what an artifact's answers must keep of its student's and its teacher's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from compressor.answering.model import TorchReader
+from compressor.answering.reader import Reading
+from compressor.answering.spans import Prediction, measure
+from compressor.answering.squad import Questions
+from compressor.artifact import Draft, write_json
+from compressor.recipe import Config
+from exporters.reader import OnnxReader
+from exporters.verify import Check, operator_checks
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Points = Annotated[float, Field(ge=0, le=100)]
+_COMPARED = 256  # questions whose logits are compared, and that are answered alone
+_EXACT = 0.999  # of fp32's answers must be PyTorch's: spans whose scores are equal may change places
+
+
+class ReaderVerify(Config):
+    """Bars that the artifacts must clear on the questions to be judged by; a miss fails the run."""
+
+    parity: Annotated[float, Field(gt=0)] = 1e-3
+    """fp32: largest difference of a logit from PyTorch's."""
+    f1_drop: Points = 0.5
+    """int8: points of F1, 0 to 100, that may be lost against the PyTorch student; fp32 may lose 0.1."""
+    exact_drop: Points = 1.5
+    """int8: points of exact match that may be lost against the PyTorch student; fp32 may lose 0.1."""
+    teacher_f1: Share = 0.9
+    """Share of the teacher's F1."""
+    alone: Share = 0.9
+    """int8: share of the answers that are the same whether a question is answered alone or in a batch. fp32 must
+    keep 0.999."""
+    fused: bool = True
+    """Every layer's attention and Gelu must run as one fused operator each."""
+
+    def run(
+        self,
+        fp32: Path,
+        int8: Path,
+        student: Path,
+        teacher: Path,
+        test: Questions,
+        reading: Reading,
+        its: Reading,
+        draft: Draft,
+    ) -> None:
+        """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it.
+
+        The student reads by ``reading``, the teacher by ``its``.
+        """
+        reader = TorchReader.load(student, reading)
+        wanted = reader.read(test)
+        answers = TorchReader.load(teacher, its).read(test)
+        teacher_f1 = measure(test, answers, test.version, its.no_answer_threshold)["f1"]
+        checks = [
+            check.as_dict()
+            for name, folder in (("fp32", fp32), ("int8", int8))
+            for check in self.examine(name, folder, reader, wanted, teacher_f1, test)
+        ]
+        write_json(draft.folder / "checks.json", checks)
+
+    def examine(
+        self,
+        name: str,
+        folder: Path,
+        student: TorchReader,
+        wanted: Sequence[Prediction],
+        teacher_f1: float,
+        test: Questions,
+    ) -> list[Check]:
+        """Measure the artifact in ``folder`` ("fp32" or "int8") against its student's answers and the teacher's F1."""
+        reader = OnnxReader(folder, reading=student.reading)
+        made = reader.read(test)
+        return [
+            *self._logits(name, reader, student, test),
+            *self._answers(name, wanted, made, teacher_f1, test, student.reading.no_answer_threshold),
+            self._alone(name, reader, made, test),
+            *operator_checks(name, folder, student.model.config, self.fused),
+        ]
+
+    def _logits(self, name: str, reader: OnnxReader, student: TorchReader, test: Questions) -> list[Check]:
+        windows = reader.cutter.cut(test[:_COMPARED])
+        sides = zip(reader.logits(windows), student.logits(windows), strict=True)
+        # Not max() of the differences: it would pass over a NaN.
+        worst = float(np.max([np.abs(a - b).max() for own, its in sides for a, b in zip(own, its, strict=True)]))
+        return [
+            Check(name, "parity with PyTorch", "max_difference", worst, self.parity if name == "fp32" else None, "<=")
+        ]
+
+    def _answers(
+        self,
+        name: str,
+        wanted: Sequence[Prediction],
+        made: Sequence[Prediction],
+        teacher_f1: float,
+        test: Questions,
+        threshold: float | None,
+    ) -> list[Check]:
+        bars = (0.1, 0.1, _EXACT) if name == "fp32" else (self.f1_drop, self.exact_drop, None)
+        its, own = (measure(test, one, test.version, threshold) for one in (wanted, made))
+        same = np.mean([a.text(threshold) == b.text(threshold) for a, b in zip(wanted, made, strict=True)])
+        return [
+            Check(name, "answers", "same_as_pytorch", float(same), bars[2]),
+            Check(name, "answers", "f1_drop", its["f1"] - own["f1"], bars[0], "<="),
+            Check(name, "answers", "exact_drop", its["exact"] - own["exact"], bars[1], "<="),
+            Check(name, "answers", "f1", own["f1"]),
+            Check(name, "answers", "exact", own["exact"]),
+            Check(name, "answers", "f1_of_teachers", own["f1"] / max(teacher_f1, 1e-9), self.teacher_f1),
+        ]
+
+    def _alone(self, name: str, reader: OnnxReader, made: Sequence[Prediction], test: Questions) -> Check:
+        some = test[:_COMPARED]
+        alone = reader.read(some, batch_size=1)
+        same = np.mean([a.text() == b.text() for a, b in zip(alone, made, strict=False)])
+        return Check(name, "batch invariance", "same_answers", float(same), _EXACT if name == "fp32" else self.alone)

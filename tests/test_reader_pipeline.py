@@ -1,0 +1,287 @@
+"""A recipe for question answering, from encoder to artifacts, on a model that learns in seconds."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import sentences
+from questions import questions, write_squad
+from typer.testing import CliRunner
+
+import compressor.commands  # noqa: F401 - the commands join the app
+from benchmarks.report import as_toml
+from compressor.answering.ablation import variants
+from compressor.answering.model import TorchReader
+from compressor.answering.pipeline import ReaderRecipe, run_reader
+from compressor.answering.quantize import load
+from compressor.answering.reader import Reading, read_reading
+from compressor.answering.sets import QuestionSets
+from compressor.answering.spans import measure
+from compressor.answering.squad import Questions, read_squad
+from compressor.answering.steps import Step, check_steps
+from compressor.cli import app
+from compressor.errors import CompressorError, GateError, RecipeError, TextError
+from compressor.recipe import load as load_recipe
+from exporters.layout import GRAPH
+from exporters.readers import open_reader_of
+
+SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
+TRAINED: dict[str, Any] = {"precision": "fp32", "learning_rate": 3e-3}
+STEPS = (
+    TRAINED | {"layers": 2, "prediction": 0.0, "hidden": 1.0, "on": "texts", "epochs": 1.0},
+    TRAINED | {"prediction": 0.0, "hidden": 1.0, "attention": 1.0, "on": "augmented", "epochs": 2.0},
+    TRAINED | {"epochs": 4.0, "weight": 0.5},
+)
+
+
+def recipe(home: Path, tiny: Path, version: str = "1.1", **sections: Any) -> Path:
+    """Write a recipe and its data into ``home``."""
+    home.mkdir(parents=True, exist_ok=True)
+    silent = version == "2.0"
+    write_squad(home / "train.json", questions(400, unanswerable=silent))
+    write_squad(home / "test.json", questions(80, seed=1, unanswerable=silent))
+    (home / "texts.txt").write_text("\n".join(sentences(300)), "utf-8")
+    values = {
+        "task": "question-answering",
+        "teacher": {"model": str(tiny)},
+        "questions": {"train": "train.json", "test": "test.json"},
+        "reading": SHAPE,
+        "finetune": TRAINED | {"learning_rate": [3e-3], "epochs": [10.0]},
+        "augment": {"factor": 1},
+        "texts": {"source": "texts.txt"},
+        "distil": [dict(step) for step in STEPS],
+        "verify": {"f1_drop": 5.0, "exact_drop": 10.0, "teacher_f1": 0.7},
+        "bench": {"count": 16, "rounds": 2, "queries": 20, "batch_sizes": [4, 16]},
+    }
+    path = home / "answers.toml"
+    path.write_text(as_toml(values | sections) + "\n\n[quantize]\n", "utf-8")
+    return path
+
+
+def call(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words), catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def home(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("reader-run")
+    done = call("run", str(recipe(home, tiny)), "--runs", str(home / "runs"))
+    assert done.exit_code == 0, done.output
+    assert "questions/s" in done.output
+    return home
+
+
+@pytest.fixture(scope="module")
+def results(home: Path) -> dict[str, Any]:
+    return json.loads((home / "runs" / "answers" / "results.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_every_stage_answers_and_is_told(results: dict[str, Any]) -> None:
+    told = {row["stage"]: row for row in results["story"]}
+    assert list(told) == ["teacher", "distil-1", "distil-2", "distil-3", "quantize", "fp32", "int8"]
+    assert told["teacher"]["answers"]["f1"] > 95
+    assert told["distil-3"]["answers"]["f1"] > 90
+    assert told["distil-3"]["answers"]["f1"] > told["distil-1"]["answers"]["f1"]
+    assert told["distil-1"]["what"] == "hidden; on texts"
+    assert told["distil-3"]["what"] == "labels and teacher's logits; on questions"
+    assert told["fp32"]["answers"] == told["distil-3"]["answers"]
+    assert told["int8"]["answers"]["f1"] > told["fp32"]["answers"]["f1"] - 5
+    assert told["int8"]["size_bytes"] < told["fp32"]["size_bytes"] < told["teacher"]["size_bytes"]
+    assert told["fp32"]["parameters"] == pytest.approx(told["distil-3"]["parameters"], rel=0.02)
+
+
+def test_systems_are_measured_beside_the_teacher(results: dict[str, Any]) -> None:
+    systems = results["bench"]["systems"]
+    assert [s["name"] for s in systems] == ["teacher", "student", "torch-int8", "onnx-fp32", "onnx-int8"]
+    for system in systems:
+        assert system["offline"]["questions_per_second"] > 0
+        assert len(system["offline"]["rounds"]) == 2
+        assert system["single_stream"]["latency_ms_p50"] > 0
+        assert system["peak_memory_bytes"] > 1e7
+    assert systems[0]["offline"]["ratio"] == 1
+    assert systems[-1]["answers"] == results["story"][-1]["answers"]
+
+
+def test_the_artifact_answers_with_plain_onnxruntime(home: Path) -> None:
+    """By the model card's own snippet."""
+    folder = home / "runs" / "answers" / "artifacts" / "fp32"
+    card = (folder / "README.md").read_text()
+    test = read_squad(home / "test.json")
+    code = card.split("```python\n")[1].split("```")[0]
+    made = []
+    for one in test[:20]:
+        lines = [line for line in code.splitlines() if not line.startswith("question, context")]
+        names: dict[str, Any] = {"question": one.text, "context": one.context}
+        text = "\n".join(lines).replace('"tokenizer.json"', repr(str(folder / "tokenizer.json")))
+        exec(text.replace('"onnx/model.onnx"', repr(str(folder / GRAPH))), names)  # noqa: S102
+        made.append(names["answer"])
+    assert made == [one.text() for one in open_reader_of(folder).read(test[:20])]
+    assert "base_model:" in card
+    assert {value.name for value in onnxruntime.InferenceSession(str(folder / GRAPH)).get_outputs()} == {
+        "start_logits",
+        "end_logits",
+    }
+
+
+def test_pytorch_int8_answers_nearly_as_its_student(home: Path) -> None:
+    run, test = home / "runs" / "answers", read_squad(home / "test.json")
+    int8, student = load(run / "quantize"), TorchReader.load(run / "distil-3", Reading(**SHAPE))
+    windows = student.cutter.cut(test)
+    for own, its in zip(int8.logits(windows), student.logits(windows), strict=True):
+        flat = [np.concatenate(side) for side in (own, its)]
+        assert 0.99 < np.corrcoef(*flat)[0, 1] < 1 - 1e-9
+    assert int8.reading == student.reading
+    names = {type(m).__module__ for n, m in int8.model.named_modules() if "query" in n}
+    assert all("quantized" in name for name in names)
+    assert int8.model.qa_outputs.weight.equal(student.model.qa_outputs.weight)
+
+
+def test_a_second_run_does_nothing_again_and_a_changed_step_what_follows(home: Path, tiny: Path) -> None:
+    runs = home / "runs"
+    manifest = {p.parent.name: p.stat().st_mtime_ns for p in (runs / "answers").glob("*/manifest.json")}
+    assert call("run", str(home / "answers.toml"), "--runs", str(runs)).exit_code == 0
+    again = {p.parent.name: p.stat().st_mtime_ns for p in (runs / "answers").glob("*/manifest.json")}
+    assert again == manifest
+    flow = load_recipe(home / "answers.toml", ReaderRecipe)
+    steps = (*flow.distil[:2], flow.distil[2].model_copy(update={"epochs": 5.0}))
+    run_reader(flow.model_copy(update={"distil": steps}), home, runs, "")
+    third = {p.parent.name: p.stat().st_mtime_ns for p in (runs / "answers").glob("*/manifest.json")}
+    kept = {name for name in third if third[name] == manifest.get(name)}
+    assert {"teacher", "augment", "distil-1", "distil-2"} <= kept
+    assert not {"distil-3", "export", "int8", "verify", "story", "bench"} & kept
+
+
+def test_the_page_says_what_was_measured(home: Path, results: dict[str, Any]) -> None:
+    page = (home / "runs" / "answers" / "report.html").read_text()
+    artifact = results["bench"]["systems"][-1]
+    for text in (f"{artifact['answers']['f1']:.2f}", "Distil-2", "Questions/s", "<svg", "[[distil]]", "F1"):
+        assert text in page
+    assert page.count("<script") == 0
+    (home / "runs" / "answers" / "report.html").unlink()
+    assert call("report", str(home / "runs" / "answers")).exit_code == 0
+    assert "Questions/s" in (home / "runs" / "answers" / "report.html").read_text()
+
+
+def test_a_reader_is_evaluated_as_it_was_made_to_read(home: Path) -> None:
+    test = read_squad(home / "test.json")
+    for name in ("teacher", "quantize", "artifacts/int8"):
+        folder = home / "runs" / "answers" / name
+        assert read_reading(folder).max_length == 48
+        done = call("evaluate", str(folder), str(home / "test.json"), "--json")
+        wanted = measure(test, open_reader_of(folder).read(test), "1.1")
+        assert json.loads(done.stdout) == pytest.approx(wanted)
+
+
+def test_an_artifact_below_its_bar_is_not_handed_out(home: Path, tmp_path: Path) -> None:
+    flow = load_recipe(home / "answers.toml", ReaderRecipe)
+    bars = flow.verify.model_copy(update={"teacher_f1": 1.0, "f1_drop": 0.0})
+    values = flow.model_copy(update={"name": "barred", "verify": bars, "distil": flow.distil[:1]})
+    with pytest.raises(GateError, match=r"^verify (fp32|int8): answers: f1\w* = .*, must be"):
+        run_reader(values, home, tmp_path, "")
+    assert not (tmp_path / "barred" / "artifacts").exists()
+
+
+def test_questions_without_an_answer_get_a_threshold_of_each_readers_own(tiny: Path, tmp_path: Path) -> None:
+    single = [TRAINED | {"layers": 3, "epochs": 6.0}]
+    path = recipe(tmp_path, tiny, "2.0", distil=single, verify={"f1_drop": 20.0, "exact_drop": 20.0, "teacher_f1": 0.5})
+    assert call("run", str(path), "--runs", str(tmp_path / "runs")).exit_code == 0
+    run = tmp_path / "runs" / "answers"
+    results = json.loads((run / "results.json").read_text())
+    threshold = read_reading(run / "artifacts" / "int8").no_answer_threshold
+    assert threshold is not None
+    kept = {
+        name: json.loads((run / "thresholds" / name / "threshold.json").read_text())["no_answer_threshold"]
+        for name in ("distil", "teacher")
+    }
+    assert threshold == kept["distil"] != kept["teacher"]
+    teacher = results["story"][0]["answers"]
+    assert teacher["NoAns_f1"] > 50
+    test = read_squad(tmp_path / "test.json")
+    always = measure(test, TorchReader.load(run / "teacher", Reading(**SHAPE)).read(test), "2.0", None)
+    assert teacher["f1"] > always["f1"] + 5
+    assert results["questions"]["tune"]["questions"] > 0
+    assert "No answer is given" in (run / "artifacts" / "int8" / "README.md").read_text()
+
+
+def _refused(values: Sequence[dict[str, Any]]) -> str:
+    with pytest.raises(RecipeError) as error:
+        check_steps([Step(**step) for step in values], 6)
+    return str(error.value)
+
+
+def test_steps_must_fit_each_other() -> None:
+    check_steps([Step(layers=3), Step(prediction=0.0, hidden=1.0)], 6)
+    assert _refused([{}, {"layers": 2}]) == "distil.1.layers: the first step alone chooses layers; leave it out"
+    assert _refused([{}, {"prediction": 0.0}]) == (
+        "distil.1.prediction = 0 with no other loss: give at least one of them weight"
+    )
+    assert _refused([{"on": "texts"}]) == "distil.0.prediction = 1: plain texts have no answers; must be 0"
+    assert _refused([{"layers": 7}]) == "distil.layers = 7: must be at most 6, the teacher's"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('task = "answers"', "task = 'answers': must be sentence-embedding or question-answering"),
+        ('task = "question-answering"', "questions: missing"),
+        (
+            'task = "question-answering"\n[questions]\ntrain = "none.json"',
+            "none.json: no such file",
+        ),
+        (
+            'task = "question-answering"\n[questions]\ntrain = "x.json"\n[[distil]]\nlayer = 3',
+            "distil.0.layer: unknown key; did you mean layers?",
+        ),
+    ],
+)
+def test_a_faulty_recipe_is_one_line(line: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "faulty.toml").write_text(line, "utf-8")
+    with pytest.raises(CompressorError) as error:
+        call("run", str(tmp_path / "faulty.toml"), "--runs", str(tmp_path / "runs"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_judged_by_is_not_learnt(tmp_path: Path) -> None:
+    asked = questions(30)
+    write_squad(tmp_path / "train.json", asked)
+    write_squad(tmp_path / "test.json", Questions(asked[20:], "1.1"))
+    sets = QuestionSets(train="train.json", test="test.json").load(tmp_path)
+    assert (len(sets.train), len(sets.test)) == (20, 10)
+    assert not {one.context for one in sets.train} & {one.context for one in sets.test}
+    with pytest.raises(TextError, match=r"nothing is left to learn$"):
+        QuestionSets(train="test.json", test="train.json").load(tmp_path)
+    parted = QuestionSets(train="train.json", heldout=0.3).load(tmp_path)
+    assert len(parted.train) + len(parted.test) == 30
+    assert not set(parted.train.contexts) & set(parted.test.contexts)
+
+
+def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path) -> None:
+    small = TRAINED | {"epochs": 0.5}
+    states = small | {"prediction": 0.0, "hidden": 1.0, "on": "augmented", "layers": 2}
+    path = recipe(tmp_path, tiny, distil=[states, small | {"weight": 0.75, "temperature": 2.0}])
+    done = call("ablation", str(path), "--runs", str(tmp_path / "runs"))
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "runs" / "answers-ablation"
+    rows = json.loads((folder / "ablation.json").read_text())["rows"]
+    found = {(row["group"], row["name"]): (row["f1"], row["exact"]) for row in rows}
+    groups = [row["group"] for row in rows]
+    assert groups == [""] + ["ingredients"] * 4 + ["temperature"] * 4 + ["weight"] * 4
+    assert found["ingredients", "labels alone"] == found["weight", "0"]
+    assert found["ingredients", "+ prediction layer"] == found["weight", "0.75"] == found["temperature", "2"]
+    made = [json.loads(path.read_text())["config"] for path in (folder / "variants").glob("*/manifest.json")]
+    asked = {(one["weight"], one["temperature"]) for one in made if one["prediction"]}
+    assert asked == {(0, 2), (0.5, 2), (0.75, 2), (1, 2), (0.75, 1), (0.75, 5), (0.75, 10)}
+    # weights 0, 0.5, 0.75, 1; temperatures 1, 5, 10; two states steps with a last step each
+    assert len(made) == 4 + 3 + 4
+    assert done.stdout.count("\n| ") == 1 + len(rows) - 1
+    assert (folder / "ablation.md").read_text().strip() in done.stdout
+
+
+def test_an_ablation_needs_answers_at_the_end() -> None:
+    with pytest.raises(RecipeError, match=r"^distil\.0\.prediction = 0: the last step must teach answers$"):
+        variants([Step(prediction=0.0, hidden=1.0)])
