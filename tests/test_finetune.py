@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from families import random_transformer
 from questions import questions, write_squad
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 from typer.testing import CliRunner
@@ -16,6 +18,7 @@ from compressor.answering.model import TorchReader, check_reader, open_reader
 from compressor.answering.reader import Reader, Reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions
+from compressor.answering.training import keep_attention
 from compressor.artifact import Artifact, Draft
 from compressor.cli import app
 from compressor.errors import ModelError, TextError
@@ -165,6 +168,30 @@ def test_what_is_no_reader_is_refused(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match=r"weights are pickled \(pytorch_model\.bin\); only safetensors is read$"):
         TorchReader.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "place"),
+    [
+        ("Bert", ".self."),
+        ("Roberta", ".self."),
+        ("Electra", ".self."),
+        ("DistilBert", "attention.dropout"),
+        ("MPNet", ".attn."),
+    ],
+)
+def test_attention_is_not_dropped_and_states_are(family: str, place: str) -> None:
+    model = random_transformer(family, attn_implementation="eager")
+    keep_attention(model)
+    kept = {name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
+    inner = {name: p for name, p in kept.items() if place in name}
+    assert inner
+    assert set(inner.values()) == {0.0}
+    assert {p for name, p in kept.items() if name not in inner} == {0.1}
+    ids = torch.randint(1, 50, (2, 9))
+    model.train()
+    seen = model(input_ids=ids, output_attentions=True).attentions
+    assert all(torch.allclose(one.sum(-1), torch.ones(()), atol=1e-5) for one in seen)
 
 
 def test_too_few_contexts_to_choose_by(tiny: Path, tmp_path: Path) -> None:
