@@ -34,16 +34,18 @@ TextsOption = Annotated[
     typer.Option("--texts", help="Text file (plain or .gz, a text a line) or data set name. [default: docstrings]"),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="At most so many texts.", min=1)]
+Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
+]
 TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
 
 
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
-    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
-    ] = None,
+    runs: Runs = Path("runs"),
+    set_: Changes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Walk the whole flow of a recipe, from teacher to report; goes on where an earlier run stopped."""
@@ -70,10 +72,8 @@ def tradeoff(
     precision: Annotated[
         str, typer.Option("--precision", help="Artifacts to measure and hand out: int8, fp32 or both.")
     ] = "int8",
-    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
-    ] = None,
+    runs: Runs = Path("runs"),
+    set_: Changes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Make a recipe's model with each count of layers, measure all in one run, and write the table and picture."""

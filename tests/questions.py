@@ -3,8 +3,17 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
+from compressor.answering.finetune import Finetune
+from compressor.answering.reader import Reading
 from compressor.answering.squad import Answer, Question, Questions
+from compressor.artifact import Draft
+from exporters.optimise import Optimise
+from exporters.quantize import OnnxInt8
+from exporters.reader_export import ReaderExport
+
+SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
 
 _ASKED = {
     "cat or dog or bird ?": ("cat", "dog", "bird"),
@@ -56,3 +65,15 @@ def write_squad(path: Path, asked: Questions) -> Path:
     """Write ``asked`` as a SQuAD file."""
     path.write_text(json.dumps(asked.as_squad()), "utf-8")
     return path
+
+
+def make_readers(encoder: Path, home: Path) -> Path:
+    """Train a reader of ``encoder`` into ``home``, with its ``plain``, ``fp32`` and ``int8`` artifacts."""
+    for name in ("reader", "plain", "fp32", "int8"):
+        (home / name).mkdir()
+    settings = SHAPE | {"precision": "fp32", "learning_rate": (3e-3,), "epochs": (10.0,)}
+    Finetune(**settings).run(encoder, questions(400), home / "checkpoints", Draft(home / "reader"))
+    ReaderExport().run(home / "reader", Reading(**SHAPE), Draft(home / "plain"))
+    Optimise().run(home / "plain", Draft(home / "fp32"))
+    OnnxInt8().run(home / "fp32", Draft(home / "int8"))
+    return home

@@ -5,34 +5,19 @@ from typing import Any
 
 import pytest
 import transformers
-from questions import questions
+from questions import make_readers, questions
 
-from compressor.answering.finetune import Finetune
-from compressor.answering.reader import Reading
-from compressor.artifact import Draft
 from exporters.layout import GRAPH
-from exporters.optimise import Optimise
-from exporters.quantize import OnnxInt8
 from exporters.reader import OnnxReader
-from exporters.reader_export import ReaderExport
 
-TRAIN, TEST = questions(400), questions(40, seed=1)
-SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
+TEST = questions(40, seed=1)
 LATER = int(transformers.__version__.partition(".")[0]) >= 5
 needs_pipeline = pytest.mark.skipif(LATER, reason="transformers 5 has no question-answering pipeline")
 
 
 @pytest.fixture(scope="module")
 def home(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("readers")
-    for name in ("reader", "plain", "fp32", "int8"):
-        (home / name).mkdir()
-    settings = SHAPE | {"precision": "fp32", "learning_rate": (3e-3,), "epochs": (10.0,)}
-    Finetune(**settings).run(tiny, TRAIN, home / "checkpoints", Draft(home / "reader"))
-    ReaderExport().run(home / "reader", Reading(**SHAPE), Draft(home / "plain"))
-    Optimise().run(home / "plain", Draft(home / "fp32"))
-    OnnxInt8().run(home / "fp32", Draft(home / "int8"))
-    return home
+    return make_readers(tiny, tmp_path_factory.mktemp("readers"))
 
 
 def answers(model: Any, tokenizer: Any) -> list[str]:

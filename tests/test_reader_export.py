@@ -8,11 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from questions import questions, write_squad
+from questions import SHAPE, make_readers, questions, write_squad
 from typer.testing import CliRunner
 
 import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.answering.finetune import Finetune
 from compressor.answering.model import TorchReader
 from compressor.answering.reader import Reader, Reading
 from compressor.answering.spans import measure
@@ -20,13 +19,10 @@ from compressor.artifact import Draft
 from compressor.cli import app
 from compressor.errors import ArtifactError, ProviderError
 from exporters.layout import GRAPH
-from exporters.optimise import Optimise
-from exporters.quantize import OnnxInt8
 from exporters.reader import OnnxReader
 from exporters.reader_export import ReaderExport
 
-TRAIN, TEST = questions(400), questions(80, seed=1)
-SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
+TEST = questions(80, seed=1)
 
 
 def draft(folder: Path) -> Draft:
@@ -37,13 +33,7 @@ def draft(folder: Path) -> Draft:
 @pytest.fixture(scope="module")
 def home(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with ``reader``, and its ``plain``, ``fp32`` and ``int8`` artifacts."""
-    home = tmp_path_factory.mktemp("readers")
-    settings = SHAPE | {"precision": "fp32", "learning_rate": (3e-3,), "epochs": (10.0,)}
-    Finetune(**settings).run(tiny, TRAIN, home / "checkpoints", draft(home / "reader"))
-    ReaderExport().run(home / "reader", Reading(**SHAPE), draft(home / "plain"))
-    Optimise().run(home / "plain", draft(home / "fp32"))
-    OnnxInt8().run(home / "fp32", draft(home / "int8"))
-    return home
+    return make_readers(tiny, tmp_path_factory.mktemp("readers"))
 
 
 @pytest.mark.parametrize("form", ["plain", "fp32"])

@@ -15,7 +15,7 @@ from compressor.answering.reader import Reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions, read_squad
 from compressor.artifact import Draft, key_of, size_bytes, write_json, writing
-from compressor.cli import Out, app, command_line, out
+from compressor.cli import Changes, Out, Runs, app, command_line, out
 from compressor.errors import storage
 from compressor.options import with_options
 from compressor.progress import say
@@ -146,10 +146,8 @@ def augment(
 @app.command()
 def ablation(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML) for question answering.")],
-    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
-    ] = None,
+    runs: Runs = Path("runs"),
+    set_: Changes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Say what each ingredient of a recipe's distillation is worth: its student made with and without it."""
