@@ -1,6 +1,7 @@
 """Load time and peak memory of a system, each in a fresh process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 from benchmarks.systems import System
 from compressor.errors import CompressorError
+from compressor.machine import HUGE_PAGES
 
 
 def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dict[str, Any]:
@@ -21,7 +23,8 @@ def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dic
     kind = f"{type(system).__module__}:{type(system).__qualname__}"
     request = json.dumps({"texts": list(texts), "batch_size": batch_size, "kind": kind, "system": system.as_json()})
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.footprint"]
-    done = subprocess.run(command, input=request, capture_output=True, text=True, check=False)
+    own = {name: value for name, value in os.environ.items() if name != HUGE_PAGES}  # as its users run it
+    done = subprocess.run(command, input=request, capture_output=True, text=True, check=False, env=own)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise CompressorError(f"{system.name}: cannot be measured in a process of its own: {reason}")

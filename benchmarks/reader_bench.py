@@ -13,7 +13,6 @@ from benchmarks.reader_systems import ReaderSystem, pairs_of
 from compressor.answering.squad import Question
 from compressor.artifact import Draft, write_json
 from compressor.encoder import usable_cores
-from compressor.errors import RecipeError
 from compressor.progress import say
 from compressor.recipe import Config
 from exporters.readers import reader_kind
@@ -27,7 +26,7 @@ class ReaderBench(Config):
 
     count: Annotated[int, Field(ge=16)] = 500
     """Questions in one pass of the Offline scenario, at most; drawn at random from those to be judged by."""
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (4, 16, 64)
+    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (4, 16, 64)
     """Windows in a batch tried for each system; its best is measured."""
     rounds: Annotated[int, Field(ge=1)] = 5
     """Rounds of the Offline scenario; in each, the systems take turns."""
@@ -38,8 +37,6 @@ class ReaderBench(Config):
 
     def pick(self, questions: Sequence[Question]) -> list[Question]:
         """Return the questions whose speed is measured: the same each time."""
-        if not self.batch_sizes:
-            raise RecipeError("bench.batch_sizes = []: give at least one")
         chosen = np.random.default_rng(0).permutation(len(questions))[: self.count]
         return [questions[int(i)] for i in sorted(chosen)]
 

@@ -9,17 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import charts, reader_chart
+from benchmarks import reader_chart
 from benchmarks.charts import Row, number, systems
 from benchmarks.report import (
-    as_toml,
     digits,
     fixed,
     gain,
     megabytes,
-    operators_of,
     ratio_range,
     replace_text,
+    shared,
     template,
 )
 
@@ -67,17 +66,6 @@ def headline(teacher: Row, artifact: Row) -> str:
 
 
 def _context(results: Row) -> dict[str, Any]:
-    rows, verify = systems(results), results.get("verify") or []
-    return {
-        "results": results,
-        "systems": rows,
-        "teacher": rows[0],
-        "artifact": rows[-1],
-        "headline": headline(rows[0], rows[-1]),
-        "judged": [row for row in verify if row.get("passed") is False or number(row, "bar") is not None],
-        "failed": [row for row in verify if row.get("passed") is False],
-        "chart": Markup(reader_chart.picture(results)),  # noqa: S704 - drawn here, its words escaped
-        "colours": charts.COLOURS,
-        "operators": operators_of(results.get("graphs") or {}),
-        "recipe": as_toml(results.get("recipe") or {}),
-    }
+    rows, drawn = systems(results), reader_chart.picture(results)
+    more = {"headline": headline(rows[0], rows[-1]), "chart": Markup(drawn)}  # noqa: S704 - its words are escaped
+    return shared(results) | more

@@ -10,7 +10,6 @@ from compressor.answering.reader import Reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions
 from compressor.artifact import Draft, write_json
-from compressor.progress import track
 from compressor.quantize import WEIGHTS
 from compressor.recipe import Config
 from compressor.stages import Model
@@ -29,30 +28,20 @@ class Told:
     reading: Reading
 
 
-class ReaderStory(Config):
-    """Measure every stage's answers and size."""
+class Answers(Config):
+    """Answer the questions to be judged by, and weigh the reader."""
 
-    def run(self, stages: Mapping[str, Told], test: Questions, draft: Draft) -> None:
-        """Write ``story.json`` into ``draft``, a row a stage: F1 and exact match on ``test``, 0 to 100."""
-        rows = []
-        with track("answers", len(stages), "stages") as advance:
-            for name, told in stages.items():
-                rows.append({"stage": name, "what": told.what} | row(told, test))
-                advance(1)
-        write_json(draft.folder / "story.json", rows)
-
-
-def row(told: Told, test: Questions) -> dict[str, Any]:
-    """Return one stage's figures."""
-    folder, reading = told.model.folder, told.reading
-    system = ReaderSystem("", "", reader_kind(folder), str(folder), reading=reading.model_dump_json())
-    figures = measure(test, system.reader().read(test, 32), test.version, reading.no_answer_threshold)
-    return {
-        "parameters": parameters(told.model),
-        "size_bytes": system.size_bytes,
-        "seconds": told.model.figures.get("seconds"),
-        "answers": figures,
-    }
+    def run(self, told: Told, test: Questions, draft: Draft) -> None:
+        """Write ``answers.json`` into ``draft``: F1 and exact match on ``test``, 0 to 100, parameters and bytes."""
+        folder, reading = told.model.folder, told.reading
+        system = ReaderSystem("", "", reader_kind(folder), str(folder), reading=reading.model_dump_json())
+        made = system.reader().read(test, 32)
+        figures = {
+            "parameters": parameters(told.model),
+            "size_bytes": system.size_bytes,
+            "answers": measure(test, made, test.version, reading.no_answer_threshold),
+        }
+        write_json(draft.folder / "answers.json", figures)
 
 
 def parameters(model: Model) -> int:

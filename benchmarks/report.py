@@ -202,22 +202,28 @@ def _context(results: Row) -> dict[str, Any]:
     """Gather what the template shows; it decides nothing but what to leave out."""
     measure, gains, rows = Measure.choose(results), Gains.of(results), systems(results)
     pictures = (charts.quality_against_speed, charts.latency_by_length, charts.story)
-    verify = results.get("verify") or []
+    return shared(results) | {
+        "measure": measure,
+        "gains": gains,
+        "headline": gains.headline(measure),
+        "charts": {draw.__name__: Markup(draw(results)) for draw in pictures},
+        "sts_files": _keys(row.get("sts") for row in [*rows, *(results.get("story") or [])]),
+        "batch_sizes": _keys((row.get("offline") or {}).get("by_batch_size") for row in rows),
+    }
+
+
+def shared(results: Row) -> dict[str, Any]:
+    """Gather what the pages of all tasks show."""
+    rows, verify = systems(results), results.get("verify") or []
     return {
         "results": results,
         "systems": rows,
         "teacher": rows[0] if rows else {},
         "artifact": rows[-1] if rows else {},
-        "measure": measure,
-        "gains": gains,
-        "headline": gains.headline(measure),
         "judged": [row for row in verify if row.get("passed") is False or number(row, "bar") is not None],
         "failed": [row for row in verify if row.get("passed") is False],
-        "charts": {draw.__name__: Markup(draw(results)) for draw in pictures},
         "colours": charts.COLOURS,
-        "sts_files": _keys(row.get("sts") for row in [*rows, *(results.get("story") or [])]),
-        "batch_sizes": _keys((row.get("offline") or {}).get("by_batch_size") for row in rows),
-        "operators": operators_of(results.get("graphs") or {}),
+        "operators": _operators(results.get("graphs") or {}),
         "recipe": as_toml(results.get("recipe") or {}),
     }
 
@@ -227,7 +233,7 @@ def _keys(rows: Iterable[Row | None]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row or {}))
 
 
-def operators_of(graphs: dict[str, dict[str, int]]) -> list[tuple[str, list[int]]]:
+def _operators(graphs: dict[str, dict[str, int]]) -> list[tuple[str, list[int]]]:
     """Return (operator, its count in each graph), the most frequent first."""
     rows = [(name, [(graph or {}).get(name) or 0 for graph in graphs.values()]) for name in _keys(graphs.values())]
     return sorted(rows, key=lambda row: (-max(row[1]), row[0]))

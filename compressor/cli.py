@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from compressor.errors import CompressorError
+from compressor.machine import HUGE_PAGES
 
 app = typer.Typer(
     name="compressor",
@@ -26,7 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 out = Console(highlight=False)
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # read by PyTorch when it first asks for memory
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or an earlier artifact.")]
 TextsOption = Annotated[

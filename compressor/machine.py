@@ -72,6 +72,15 @@ def features() -> list[str]:
     return [name for name in FEATURES if name in found]
 
 
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""PyTorch reads this variable when it first asks for memory: 1 for huge pages, where Linux has them on request."""
+
+
+def in_bf16(precision: str) -> bool:
+    """Tell whether training in ``precision`` multiplies in bf16; auto: where that is fast."""
+    return precision == "bf16" or (precision == "auto" and bf16_is_fast())
+
+
 def bf16_is_fast() -> bool:
     """Tell whether the processor multiplies bfloat16 itself; elsewhere bf16 is slower than fp32."""
     return any(name in BF16_FEATURES for name in features())

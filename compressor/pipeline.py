@@ -1,10 +1,8 @@
 """The flow: teacher -> distil -> pca -> quantize -> export -> optimise -> int8 -> verify -> bench -> report."""
 
-import json
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -21,6 +19,7 @@ from compressor.corpus import Corpus, Texts
 from compressor.distil.embedding import Distil
 from compressor.distil.multilingual import Multilingual, Translations
 from compressor.errors import RecipeError
+from compressor.flow import BaseFlow, say_teacher
 from compressor.machine import describe
 from compressor.output_ranges import OutputVectors
 from compressor.pca import Pca
@@ -103,12 +102,10 @@ def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(BaseFlow):
     """The stages of a run, each with what it depends on."""
 
     recipe: Recipe
-    base: Path
-    work: Workspace
 
     @cached_property
     def teacher(self) -> Source:
@@ -136,7 +133,7 @@ class Flow:
             if distil.vocabulary is not None:
                 raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
             read_tests(self.translations)  # before any training
-        say(f"[bold]teacher[/]: {self.teacher.name} ({self.teacher.origin}), sha256 {self.teacher.weights_sha256}")
+        say_teacher(self.teacher)
         train, heldout = len(self.corpus.train), len(self.corpus.heldout)
         say(f"[bold]texts[/]: {self.corpus.source}: {train:,} to train, {heldout:,} held out")
 
@@ -201,7 +198,7 @@ class Flow:
         sets, sts = read_tests(other)
         stage, inputs = Languages(), cast(list[Keyed], [*models.values(), other, *(p for _, p in sets), *sts])
         made = self.work.stage("languages", stage, inputs, lambda to: stage.run(folders, other, to))
-        return _read(made, "languages.json")
+        return made.json("languages.json")
 
     def pca(self, student: Model) -> Model:
         """Reduce the student's vectors; without the section, they stay as long as they are."""
@@ -222,21 +219,13 @@ class Flow:
         stage = self.recipe.export
         return self.work.stage("export", stage, [student], lambda to: stage.run(student.folder, to))
 
-    def optimise(self, graph: Model) -> Model:
-        stage = self.recipe.optimise
-        return self.work.stage("optimise", stage, [graph], lambda to: stage.run(graph.folder, to))
-
-    def int8(self, fp32: Model) -> Model:
-        stage = self.recipe.int8
-        return self.work.stage("int8", stage, [fp32], lambda to: stage.run(fp32.folder, to))
-
     def verify(self, student: Model, fp32: Model, int8: Model) -> list[dict[str, Any]]:
         """Return the checks of both artifacts; GateError if one missed its bar."""
         stage = self.recipe.verify
         inputs: list[Keyed] = [student, fp32, int8, self.teacher, self.corpus]
         made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
             fp32.folder, int8.folder, student.folder, self.heldout, to))  # fmt: skip
-        checks: list[dict[str, Any]] = _read(made, "checks.json")
+        checks: list[dict[str, Any]] = made.json("checks.json")
         gate(checks)
         return checks
 
@@ -261,27 +250,14 @@ class Flow:
         """Measure every step's quality and the systems' speed; return the results."""
         recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
         inputs: list[Keyed] = [*steps.values(), self.corpus, *sts]
-        story = _read(self.work.stage("story", tell, inputs, lambda to: tell.run(
-            steps, self.heldout, sts, to)), "story.json")  # fmt: skip
+        story = self.work.stage("story", tell, inputs, lambda to: tell.run(steps, self.heldout, sts, to))
+        rows = story.json("story.json")
         source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)
         machine, systems = describe(), systems_of(steps, recipe.bench)
-        bench = _read(self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
-            recipe.bench.run(systems, texts, source, to))), "bench.json")  # fmt: skip
-        return {
-            "name": recipe.name,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "recipe": recipe.model_dump(mode="json"),
-            "environment": machine,
-            "teacher": {
-                "name": self.teacher.name,
-                "source": self.teacher.origin,
-                "weights_sha256": self.teacher.weights_sha256,
-            },
+        bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
+            recipe.bench.run(systems, texts, source, to)))  # fmt: skip
+        return self.head(self.teacher, machine) | {
             "texts": self.corpus.facts(),
-            "story": story,
-            "bench": with_quality(bench, story),
+            "story": rows,
+            "bench": with_quality(bench.json("bench.json"), rows),
         }
-
-
-def _read(made: Model, name: str) -> Any:
-    return json.loads((made.folder / name).read_text(encoding="utf-8"))

@@ -41,9 +41,9 @@ class TorchInt8(Config):
         if is_static(source):
             raise ModelError(f"{model}: a static model has no linear layers; leave quantize out")
         for path in ("", transformer_folder(model).relative_to(model)):
-            _copy(model / path, draft.folder / path, ".json", ".txt", ".model")
+            copy_files(model / path, draft.folder / path, ".json", ".txt", ".model")
         for _, path in _tail(model):
-            _copy(model / path, draft.folder / path, ".json", ".safetensors")
+            copy_files(model / path, draft.folder / path, ".json", ".safetensors")
         save_file(flatten(quantize(transformer_of(source))), draft.folder / WEIGHTS)
         prompt = source.prompts.get(source.default_prompt_name or "", "")
         settings = {"max_length": source.max_seq_length, "dim": TorchEncoder(source).dim, "prompt": prompt}
@@ -60,7 +60,7 @@ def _tail(folder: Path) -> list[tuple[str, str]]:
     return modules
 
 
-def _copy(folder: Path, to: Path, *suffixes: str) -> None:
+def copy_files(folder: Path, to: Path, *suffixes: str) -> None:
     """Copy files of the named kinds only: a model's folder may hold pickles, and other forms of its weights."""
     to.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*"):

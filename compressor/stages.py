@@ -1,6 +1,7 @@
 """A run's folder: one folder a stage, each made once and again only when what it depends on has changed."""
 
 import inspect
+import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,10 @@ class Model:
     folder: Path
     key: str
     figures: dict[str, Any] = field(default_factory=dict)
+
+    def json(self, name: str) -> Any:
+        """Return what its JSON file ``name`` holds."""
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ none.
 _EXAMPLES = ("A sentence.", "Another one.")
 
 
-class Publish(Config):
+class HandOut(Config):
     """Hand out an artifact that passed the gate."""
 
     recipe: dict[str, Any]
@@ -74,16 +74,36 @@ class Publish(Config):
     precision: Literal["fp32", "int8"]
     """Which of the run's artifacts it is."""
 
-    def run(self, made: Model, ranges: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
-        """Write the folder, its card and its figures into ``draft``."""
+    def copy_in(self, made: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> list[Mapping[str, Any]]:
+        """Copy the folder and note its figures; return those checks that are of this artifact."""
         own = [check for check in checks if check["artifact"] == self.precision]
         shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
-        shutil.copy(ranges.folder / RANGES, draft.folder / RANGES)
-        (draft.folder / "README.md").write_text(self._card(draft, own), encoding="utf-8")
         draft.figures["operators"] = made.figures["operators"]
         draft.figures["checks"] = own
-        draft.figures["output_vectors"] = ranges.figures["precisions"]
         draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}}
+        return own
+
+    def head(self, checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Return what every model card says: name, precision, teacher, and the table of checks."""
+        return {
+            "name": f"{self.recipe['name']}, {self.precision}",
+            "precision": self.precision,
+            "int8_tag": ", int8" if self.precision == "int8" else "",
+            "teacher": self.teacher,
+            "sha256": self.teacher_sha256,
+            "rows": "\n".join(_row(check) for check in checks),
+        }
+
+
+class Publish(HandOut):
+    """Hand out a sentence-embedding artifact that passed the gate."""
+
+    def run(self, made: Model, ranges: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+        """Write the folder, its card and its figures into ``draft``."""
+        own = self.copy_in(made, checks, draft)
+        shutil.copy(ranges.folder / RANGES, draft.folder / RANGES)
+        (draft.folder / "README.md").write_text(self._card(draft, own), encoding="utf-8")
+        draft.figures["output_vectors"] = ranges.figures["precisions"]
 
     def _card(self, draft: Draft, checks: Sequence[Mapping[str, Any]]) -> str:
         graph = onnx.load(draft.folder / GRAPH).graph
@@ -92,11 +112,7 @@ class Publish(Config):
         static = config.get("architectures") == [STATIC]
         length = json.loads((draft.folder / "sentence_bert_config.json").read_text())["max_seq_length"]
         return _CARD.format(
-            name=f"{self.recipe['name']}, {self.precision}",
-            precision=self.precision,
-            int8_tag=", int8" if self.precision == "int8" else "",
-            teacher=self.teacher,
-            sha256=self.teacher_sha256,
+            **self.head(checks),
             dim=dim,
             hidden=hidden,
             max_length=length,
@@ -106,11 +122,9 @@ class Publish(Config):
             dense=", Dense" if any(draft.folder.glob("*_Dense")) else "",
             inputs="`, `".join(value.name for value in graph.input),
             texts=", ".join(json.dumps(default_prompt(draft.folder) + text, ensure_ascii=False) for text in _EXAMPLES),
-            rows="\n".join(table_row(check) for check in checks),
         )
 
 
-def table_row(check: Mapping[str, Any]) -> str:
-    """Write one check of the gate as a row of a card's table."""
+def _row(check: Mapping[str, Any]) -> str:
     bar = "" if check["bar"] is None else f"{check['direction']} {check['bar']:g}"
     return f"| {check['check']} | {check['figure']} | {check['value']:.6g} | {bar} |"

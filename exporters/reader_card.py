@@ -1,16 +1,14 @@
 """Hand-out: the reader's artifact folder that passed the gate, with its model card."""
 
-import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 
 from compressor.answering.reader import read_reading
 from compressor.artifact import Draft
-from compressor.recipe import Config
 from compressor.stages import Model
-from exporters.card import table_row
+from exporters.card import HandOut
 from exporters.layout import GRAPH
 
 _CARD = """---
@@ -65,40 +63,20 @@ in a `pipeline("question-answering")`.
 _SILENCE = "\nNo answer is given where the first token's logits sum to more than {:.4g} above the best span's."
 
 
-class PublishReader(Config):
+class PublishReader(HandOut):
     """Hand out a reader's artifact that passed the gate."""
-
-    recipe: dict[str, Any]
-    """The recipe it was made by."""
-    teacher: str
-    """The teacher's name."""
-    teacher_sha256: str
-    """SHA-256 of the teacher's weights."""
-    precision: Literal["fp32", "int8"]
-    """Which of the run's artifacts it is."""
 
     def run(self, made: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
         """Write the folder, its card and its figures into ``draft``."""
-        own = [check for check in checks if check["artifact"] == self.precision]
-        shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
-        (draft.folder / "README.md").write_text(self._card(draft, own), encoding="utf-8")
-        draft.figures["operators"] = made.figures["operators"]
-        draft.figures["checks"] = own
-        draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}}
-
-    def _card(self, draft: Draft, checks: Sequence[Mapping[str, Any]]) -> str:
+        own = self.copy_in(made, checks, draft)
         graph, reading = onnx.load(draft.folder / GRAPH).graph, read_reading(draft.folder)
         silent = reading.no_answer_threshold
-        return _CARD.format(
-            name=f"{self.recipe['name']}, {self.precision}",
-            precision=self.precision,
-            int8_tag=", int8" if self.precision == "int8" else "",
-            teacher=self.teacher,
-            sha256=self.teacher_sha256,
+        card = _CARD.format(
+            **self.head(own),
             max_length=reading.max_length,
             stride=reading.stride,
             max_answer=reading.max_answer,
             threshold="" if silent is None else _SILENCE.format(silent),
             inputs="`, `".join(value.name for value in graph.input),
-            rows="\n".join(table_row(check) for check in checks),
         )
+        (draft.folder / "README.md").write_text(card, encoding="utf-8")

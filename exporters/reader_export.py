@@ -7,7 +7,7 @@ import onnx
 import torch
 from pydantic import Field
 
-from compressor.answering.finetune import tokenizer_of
+from compressor.answering.base import tokenizer_of
 from compressor.answering.model import open_reader, position_limit
 from compressor.answering.reader import Reading, write_reading
 from compressor.artifact import Draft

@@ -40,7 +40,11 @@ def open_reader_of(folder: Path, reading: Reading | None = None, threads: int | 
     return TorchReader.load(folder, reading)
 
 
-def stated_reading(folder: Path) -> Reading:
-    """Return how the reader in ``folder`` was made to read; the default for a model that was not made here."""
+def stated_reading(folder: Path, given: Reading | None = None) -> Reading:
+    """Return how the reader in ``folder`` was made to read, but for the fields that were ``given`` a value.
+
+    The default for a model that was not made here.
+    """
     known = (folder / READING).is_file() or reader_kind(folder) != "torch"
-    return read_reading(folder) if known else Reading()
+    stated, own = read_reading(folder) if known else Reading(), given or Reading()
+    return stated.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

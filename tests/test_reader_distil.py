@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from questions import questions, write_squad
+from questions import SHAPE, questions, write_squad
 from typer.testing import CliRunner
 
 import compressor.commands  # noqa: F401 - the commands join the app
@@ -24,7 +24,6 @@ from compressor.distil.states import Matching
 from compressor.errors import ModelError, RecipeError
 
 TRAIN, TEST = questions(400), questions(80, seed=1)
-SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
 FIELDS = SHAPE | {"precision": "fp32", "batch_size": 16, "layers": 2, "learning_rate": 2e-3, "epochs": 4.0}
 READING = Reading(**SHAPE)
 

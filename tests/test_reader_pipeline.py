@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from conftest import sentences
-from questions import questions, write_squad
+from questions import SHAPE, questions, write_squad
 from typer.testing import CliRunner
 
 import compressor.commands  # noqa: F401 - the commands join the app
@@ -21,7 +22,7 @@ from compressor.answering.quantize import load
 from compressor.answering.reader import Reading, read_reading
 from compressor.answering.sets import QuestionSets
 from compressor.answering.spans import measure
-from compressor.answering.squad import Questions, read_squad
+from compressor.answering.squad import Question, Questions, read_squad
 from compressor.answering.steps import Step, check_steps
 from compressor.cli import app
 from compressor.errors import CompressorError, GateError, RecipeError, TextError
@@ -29,7 +30,6 @@ from compressor.recipe import load as load_recipe
 from exporters.layout import GRAPH
 from exporters.readers import open_reader_of
 
-SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
 TRAINED: dict[str, Any] = {"precision": "fp32", "learning_rate": 3e-3}
 STEPS = (
     TRAINED | {"layers": 2, "prediction": 0.0, "hidden": 1.0, "on": "texts", "epochs": 1.0},
@@ -285,3 +285,18 @@ def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path)
 def test_an_ablation_needs_answers_at_the_end() -> None:
     with pytest.raises(RecipeError, match=r"^distil\.0\.prediction = 0: the last step must teach answers$"):
         variants([Step(prediction=0.0, hidden=1.0)])
+
+
+def test_what_would_stop_a_run_is_said_before_any_training(tiny: Path, tmp_path: Path) -> None:
+    path, long = recipe(tmp_path, tiny), questions(5, seed=7)
+    tail = Question("the-long-one", "cat or dog " * 20, long[0].context, ())
+    write_squad(tmp_path / "test.json", Questions([*long, replace(tail, answers=long[0].answers)], "1.1"))
+    with pytest.raises(TextError, match=r'^question "the-long-one": \d+ tokens; at most 12 are read'):
+        call("run", str(path), "--runs", str(tmp_path / "runs"))
+    write_squad(tmp_path / "test.json", long)
+    (tmp_path / "texts.txt").unlink()
+    with pytest.raises(CompressorError, match=r"texts\.txt"):
+        call("run", str(path), "--runs", str(tmp_path / "runs"))
+    with pytest.raises(RecipeError, match=r"bench\.batch_sizes = \[\]"):
+        call("run", str(path), "--set", "bench.batch_sizes=[]", "--runs", str(tmp_path / "runs"))
+    assert not list((tmp_path / "runs").glob("*/teacher"))

@@ -3,11 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reader_story import Told, row
 from benchmarks.report import fixed, replace_text
 from compressor.answering.pipeline import ReaderFlow, ReaderRecipe
 from compressor.answering.steps import Step
@@ -15,7 +13,7 @@ from compressor.artifact import key_of, write_json
 from compressor.errors import RecipeError
 from compressor.machine import describe
 from compressor.progress import say
-from compressor.stages import Model, Workspace
+from compressor.stages import Workspace
 
 TEMPERATURES, WEIGHTS = (1.0, 2.0, 5.0, 10.0), (0.0, 0.5, 0.75, 1.0)
 
@@ -71,18 +69,14 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
     wanted = variants(recipe.distil)
     with work.lock():
         flow.announce()
-        test = flow.sets.test
-        rows = [_row("", "teacher", row(flow.told(flow.teacher, flow.taught), test))]
+        rows = [_row("", "teacher", flow.answers("teacher", flow.told(flow.teacher, "")))]
         for variant in wanted:
             say(f"[bold]{variant.group}[/]: {variant.name}")
-            student = _student(flow, variant.steps)
-            rows.append(_row(variant.group, variant.name, row(Told(student, "", flow.reading(student)), test)))
+            names = [f"variants/{name}" for name in _names(variant.steps)]
+            *_, (name, student, _) = flow.students(names, variant.steps)
+            rows.append(_row(variant.group, variant.name, flow.answers(Path(name).name, flow.told(student, ""))))
             say(f"  F1 {rows[-1]['f1']:.2f}, EM {rows[-1]['exact']:.2f}")
-        results = {
-            "name": recipe.name,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "recipe": recipe.model_dump(mode="json"),
-            "environment": describe(),
+        results = flow.head(flow.source, describe()) | {
             "questions": flow.sets.facts(),
             "rows": rows,
             "command": command,
@@ -111,11 +105,7 @@ def _row(group: str, name: str, figures: dict[str, Any]) -> dict[str, Any]:
             "parameters": figures["parameters"]}  # fmt: skip
 
 
-def _student(flow: ReaderFlow, steps: Sequence[Step]) -> Model:
-    """Make a variant's student; steps that another variant began with too are made once."""
-    student: Model | None = None
-    for number, step in enumerate(steps, start=1):
-        name = key_of([one.model_dump(mode="json") for one in steps[:number]])[:12]
-        student = flow.step(f"variants/{name}", step, student)
-    assert student is not None
-    return student
+def _names(steps: Sequence[Step]) -> list[str]:
+    """Name each step by itself and those before it: what two variants begin with is made once."""
+    dumped = [step.model_dump(mode="json") for step in steps]
+    return [key_of(dumped[:count])[:12] for count in range(1, len(steps) + 1)]

@@ -13,7 +13,7 @@ from pydantic import Field
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from transformers import AutoModelForMaskedLM
 
-from compressor.answering.finetune import open_base, tokenizer_of
+from compressor.answering.base import open_base, tokenizer_of
 from compressor.answering.squad import Answer, Question, Questions
 from compressor.errors import ModelError
 from compressor.progress import track

@@ -9,18 +9,20 @@ from typing import Annotated
 import typer
 
 from compressor.answering.augment import Augment, candidates_of
+from compressor.answering.base import base_key
 from compressor.answering.distil import ReaderDistil
-from compressor.answering.finetune import Finetune, base_key
+from compressor.answering.finetune import Finetune
 from compressor.answering.reader import Reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions, read_squad
+from compressor.answering.teacher import ReaderTeacher
 from compressor.artifact import Draft, key_of, size_bytes, write_json, writing
 from compressor.cli import Changes, Out, Runs, app, command_line, out
 from compressor.errors import storage
 from compressor.options import with_options
 from compressor.progress import say
-from compressor.stages import Key, stage_key
-from compressor.teacher import DEFAULT, find
+from compressor.stages import Key, Keyed, stage_key
+from compressor.teacher import DEFAULT
 from exporters.optimise import Optimise
 from exporters.reader_export import ReaderExport
 from exporters.readers import open_reader_of, stated_reading
@@ -41,7 +43,7 @@ def finetune(
 ) -> None:
     """Make a question-answering model of an encoder; of several settings, the best on held-out questions."""
     asked = _read(questions)
-    folder = _folder(model)
+    folder = ReaderTeacher(model=model).find().folder
     key = stage_key("finetune", finetune, [Key(base_key(folder)), asked])
     kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
     with writing(out_, "finetune", key, finetune.model_dump(mode="json")) as draft:
@@ -84,8 +86,7 @@ def evaluate(
 ) -> None:
     """Answer the questions of a file and print exact match and F1 as SQuAD's evaluation defines them."""
     asked = _read(questions)
-    given = {name: getattr(reading, name) for name in reading.model_fields_set}
-    reading = stated_reading(reader).model_copy(update=given)
+    reading = stated_reading(reader, reading)
     opened = open_reader_of(reader, reading)
     made = opened.read(asked)
     figures = measure(asked, made, asked.version, reading.no_answer_threshold)
@@ -107,9 +108,8 @@ def export_reader(
     reading: Reading,
 ) -> None:
     """Write a question-answering model as one ONNX graph in fp32, fused for ONNX Runtime; quantize makes it int8."""
-    given = {name: getattr(reading, name) for name in reading.model_fields_set}
-    reading = stated_reading(reader).model_copy(update=given)
-    inputs = [Key(base_key(reader)), Key(key_of(reading.model_dump(mode="json"), readerexport.model_dump(mode="json")))]
+    reading = stated_reading(reader, reading)
+    inputs: list[Keyed] = [Key(base_key(reader)), reading, Key(key_of(readerexport.model_dump(mode="json")))]
     with TemporaryDirectory() as aside:
         (plain := Path(aside) / "plain").mkdir()
         readerexport.run(reader, reading, Draft(plain))
@@ -136,7 +136,7 @@ def augment(
 ) -> None:
     """Make more questions: copies of the contexts with words replaced by likely ones, answers left as they are."""
     asked = _read(questions)
-    made = augment.run(asked, candidates_of(_folder(model), masked))
+    made = augment.run(asked, candidates_of(ReaderTeacher(model=model).find().folder, masked))
     with storage(out_):
         out_.parent.mkdir(parents=True, exist_ok=True)
         write_json(out_, made.as_squad())
@@ -159,10 +159,6 @@ def ablation(
     checked = load(recipe, ReaderRecipe, set_)
     results = make(checked, recipe.parent, runs, command_line())
     print(json.dumps(results, indent=2) if as_json else table(results))
-
-
-def _folder(model: str) -> Path:
-    return Path(model) if (Path(model) / "config.json").is_file() else find(model).folder
 
 
 def _read(path: Path) -> Questions:

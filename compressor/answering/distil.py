@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from compressor.answering.finetune import base_key, tokenizer_of
+from compressor.answering.base import base_key, tokenizer_of
 from compressor.answering.lessons import WindowLessons
 from compressor.answering.model import TorchReader, open_reader, position_limit
 from compressor.answering.reader import Reading, write_reading

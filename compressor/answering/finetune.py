@@ -7,23 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from transformers import AutoTokenizer
 
+from compressor.answering.base import open_base, tokenizer_of
 from compressor.answering.lessons import WindowLessons
-from compressor.answering.model import TorchReader, check_reader, open_reader, position_limit, reader_of
+from compressor.answering.model import TorchReader, position_limit
 from compressor.answering.reader import Reading, write_reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions
 from compressor.answering.training import ReaderLoss, ReaderTraining
 from compressor.answering.windows import Cutter, labels
-from compressor.artifact import MANIFEST, Draft, key_of, sha256, write_json
+from compressor.artifact import Draft, write_json
 from compressor.distil.answering import PredictionLayer
-from compressor.errors import ModelError, RecipeError, TextError
+from compressor.errors import RecipeError, TextError
 from compressor.progress import say
-from compressor.teacher import content_key, transformer_folder
 
 Rate = Annotated[float, Field(gt=0)]
-_CONTENT = (".json", ".txt", ".model", ".safetensors")
 _LABELS = ReaderLoss(PredictionLayer(weight=0.0))
 
 
@@ -86,29 +84,3 @@ class Finetune(ReaderTraining, Reading):
         figures = self.train(model, lessons, _LABELS, rate, epochs, checkpoints)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return TorchReader(model, cutter, self), figures
-
-
-def open_base(folder: Path, seed: int) -> Any:
-    """Open what is trained: a question-answering folder with its head, or an encoder with a new one."""
-    return reader_of(folder, seed) if (folder / "modules.json").is_file() else open_reader(folder)
-
-
-def base_key(folder: Path) -> str:
-    """Hash what is trained."""
-    if (folder / "modules.json").is_file():
-        return content_key(folder)
-    check_reader(folder)
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in _CONTENT and path.name != MANIFEST]
-    return key_of({path.name: sha256(path) for path in files})
-
-
-def tokenizer_of(folder: Path) -> Any:
-    """Return the tokenizer of a sentence-transformers or a Hugging Face folder; ModelError for a slow one."""
-    inner = transformer_folder(folder) if (folder / "modules.json").is_file() else folder
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(inner), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"{folder}: its tokenizer has no fast form, which tells where a token stands")
-    return tokenizer

@@ -1,10 +1,8 @@
 """The flow of a reader: teacher -> distil in steps -> quantize -> export -> optimise -> int8 -> verify -> bench."""
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,8 +11,9 @@ from pydantic import Field
 
 from benchmarks.reader_bench import ReaderBench, systems_of
 from benchmarks.reader_report import write_reader_report
-from benchmarks.reader_story import ReaderStory, Told, with_answers
+from benchmarks.reader_story import Answers, Told, with_answers
 from compressor.answering.augment import Augment, candidates_of
+from compressor.answering.base import depth_of, is_encoder, tokenizer_of
 from compressor.answering.finetune import Finetune
 from compressor.answering.quantize import ReaderTorchInt8
 from compressor.answering.reader import Reading
@@ -22,15 +21,17 @@ from compressor.answering.sets import QuestionSets, Sets
 from compressor.answering.silence import Threshold
 from compressor.answering.squad import Questions, read_squad
 from compressor.answering.steps import Step, as_questions, check_steps
-from compressor.answering.teacher import ReaderTeacher, is_encoder
-from compressor.artifact import Draft, key_of, write_json
+from compressor.answering.teacher import ReaderTeacher
+from compressor.answering.windows import Cutter
+from compressor.artifact import key_of, write_json
 from compressor.corpus import Texts
 from compressor.errors import RecipeError
+from compressor.flow import BaseFlow, say_teacher
 from compressor.machine import describe
 from compressor.progress import say
 from compressor.recipe import Config
 from compressor.stages import Key, Keyed, Model, Workspace
-from compressor.teacher import Source, layers_stated
+from compressor.teacher import Source
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
 from exporters.reader_card import PublishReader
@@ -77,14 +78,15 @@ def run_reader(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> di
     with work.lock():
         flow.announce()
         story = {"teacher": flow.told(flow.teacher, f"{recipe.teacher.model}, {flow.taught}")}
-        student, steps = flow.distil()
+        steps = flow.distil()
+        student = list(steps.values())[-1].model
         reading = flow.reading(student)
         torch8 = flow.quantize(student, reading)
         fp32 = flow.optimise(flow.export(student, reading))
         int8 = flow.int8(fp32)
         checks = flow.verify(student, fp32, int8, reading)
         artifacts = {name: flow.publish(name, made, checks) for name, made in (("fp32", fp32), ("int8", int8))}
-        story |= {name: flow.told(made, what) for name, (made, what) in steps.items()}
+        story |= steps
         if torch8:
             story["quantize"] = Told(torch8, "PyTorch dynamic int8, one scale a channel", reading)
         story["fp32"] = Told(artifacts["fp32"], "one ONNX graph, fused", reading)
@@ -101,12 +103,10 @@ def run_reader(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> di
 
 
 @dataclass(frozen=True)
-class ReaderFlow:
+class ReaderFlow(BaseFlow):
     """The stages of a reader's run, each with what it depends on."""
 
     recipe: ReaderRecipe
-    base: Path
-    work: Workspace
 
     @cached_property
     def source(self) -> Source:
@@ -116,26 +116,25 @@ class ReaderFlow:
     def sets(self) -> Sets:
         return self.recipe.questions.load(self.base, tune=self.recipe.reading.no_answer_threshold is None)
 
-    @property
-    def depth(self) -> int:
-        folder = self.source.folder
-        config = (folder / "config.json") if not is_encoder(folder) else None
-        if config is None:
-            from compressor.teacher import read_config
-
-            return layers_stated(read_config(folder))
-        return layers_stated(json.loads(config.read_text(encoding="utf-8")))
+    @cached_property
+    def plain(self) -> Questions:
+        """Return the plain texts, as contexts that nothing is asked about."""
+        return as_questions(self.recipe.texts.load(self.base).train)
 
     def check(self) -> None:
-        """Hold the settings against teacher and questions before any work."""
+        """Hold the settings against teacher, questions and texts before any work."""
         if not self.recipe.distil:
             raise RecipeError("distil: no step; give at least one")
-        check_steps(self.recipe.distil, self.depth)
-        self.sets  # noqa: B018 - read for its errors
+        check_steps(self.recipe.distil, depth_of(self.source.folder))
+        cutter = Cutter(tokenizer_of(self.source.folder).backend_tokenizer, self.recipe.reading)
+        for asked in (self.sets.train, self.sets.test):
+            cutter.check(asked)
+        if any(step.on == "texts" for step in self.recipe.distil):
+            self.plain  # noqa: B018 - read for its errors
 
     def announce(self) -> None:
         """Say what goes in."""
-        say(f"[bold]teacher[/]: {self.source.name} ({self.source.origin}), sha256 {self.source.weights_sha256}")
+        say_teacher(self.source)
         train, test = self.sets.train, self.sets.test
         say(f"[bold]questions[/]: {self.sets.source}: {len(train):,} to train, {len(test):,} to judge by")
 
@@ -164,16 +163,18 @@ class ReaderFlow:
         return self.work.stage("teacher", stage, inputs, lambda to: stage.run(
             self.source.folder, self.sets.train, kept, to))  # fmt: skip
 
-    def distil(self) -> tuple[Model, dict[str, tuple[Model, str]]]:
-        """Take the student through its steps; return it, and each step's student with what was taught."""
-        made: dict[str, tuple[Model, str]] = {}
+    def distil(self) -> dict[str, Told]:
+        """Take the student through its steps; return the student of each, with what was taught."""
+        steps = self.recipe.distil
+        names = [f"distil-{number}" for number in range(1, len(steps) + 1)] if len(steps) > 1 else ["distil"]
+        return {name: self.told(made, step.title) for name, made, step in self.students(names, steps)}
+
+    def students(self, names: Sequence[str], steps: Sequence[Step]) -> Iterator[tuple[str, Model, Step]]:
+        """Yield the student after each of the steps, which are stages of these names."""
         student: Model | None = None
-        for number, step in enumerate(self.recipe.distil, start=1):
-            name = f"distil-{number}" if len(self.recipe.distil) > 1 else "distil"
+        for name, step in zip(names, steps, strict=True):
             student = self.step(name, step, student)
-            made[name] = student, step.title
-        assert student is not None  # check: at least one step
-        return student, made
+            yield name, student, step
 
     def step(self, name: str, step: Step, before: Model | None) -> Model:
         """Take the student one step on from ``before``, the first one from the teacher's layers."""
@@ -186,7 +187,7 @@ class ReaderFlow:
     def _asked(self, step: Step) -> Questions:
         if step.on == "augmented":
             return self.augmented
-        return as_questions(self.recipe.texts.load(self.base).train) if step.on == "texts" else self.sets.train
+        return self.plain if step.on == "texts" else self.sets.train
 
     @cached_property
     def augmented(self) -> Questions:
@@ -201,10 +202,10 @@ class ReaderFlow:
         stated, tune = self.recipe.reading, self.sets.tune
         if tune is None:
             return stated
-        inputs: list[Keyed] = [reader, tune, Key(key_of(stated.model_dump(mode="json")))]
         stage, name = Threshold(), f"thresholds/{reader.folder.name}"
-        made = self.work.stage(name, stage, inputs, lambda to: stage.run(reader.folder, stated, tune, to))
-        return stated.model_copy(update=_read(made, "threshold.json"))
+        made = self.work.stage(name, stage, [reader, tune, stated], lambda to: (
+            stage.run(reader.folder, stated, tune, to)))  # fmt: skip
+        return stated.model_copy(update=made.json("threshold.json"))
 
     def told(self, model: Model, what: str) -> Told:
         return Told(model, what, self.reading(model))
@@ -214,33 +215,29 @@ class ReaderFlow:
         stage = self.recipe.quantize
         if stage is None:
             return None
-        return self._made("quantize", stage, [student], reading, lambda to: stage.run(student.folder, reading, to))
+        return self.work.stage("quantize", stage, [student, reading], lambda to: stage.run(student.folder, reading, to))
 
     def export(self, student: Model, reading: Reading) -> Model:
         stage = self.recipe.export
-        return self._made("export", stage, [student], reading, lambda to: stage.run(student.folder, reading, to))
+        return self.work.stage("export", stage, [student, reading], lambda to: stage.run(student.folder, reading, to))
 
-    def _made(
-        self, name: str, stage: Config, inputs: list[Keyed], reading: Reading, make: Callable[[Draft], None]
-    ) -> Model:
-        return self.work.stage(name, stage, [*inputs, Key(key_of(reading.model_dump(mode="json")))], make)
-
-    def optimise(self, graph: Model) -> Model:
-        stage = self.recipe.optimise
-        return self.work.stage("optimise", stage, [graph], lambda to: stage.run(graph.folder, to))
-
-    def int8(self, fp32: Model) -> Model:
-        stage = self.recipe.int8
-        return self.work.stage("int8", stage, [fp32], lambda to: stage.run(fp32.folder, to))
+    def answers(self, name: str, told: Told) -> dict[str, Any]:
+        """Return a reader's row of the story: its answers to the questions to be judged by, and its size."""
+        stage, test = Answers(), self.sets.test
+        made = self.work.stage(f"answers/{name}", stage, [told.model, told.reading, test], lambda to: (
+            stage.run(told, test, to)))  # fmt: skip
+        more = {"stage": name, "what": told.what, "seconds": told.model.figures.get("seconds")}
+        figures: dict[str, Any] = made.json("answers.json")
+        return more | figures
 
     def verify(self, student: Model, fp32: Model, int8: Model, reading: Reading) -> list[dict[str, Any]]:
         """Return the checks of both artifacts; GateError if one missed its bar."""
         stage, test = self.recipe.verify, self.sets.test
-        its = self.reading(self.teacher)
-        inputs: list[Keyed] = [student, fp32, int8, self.teacher, test]
-        made = self._made("verify", stage, inputs, reading, lambda to: stage.run(
-            fp32.folder, int8.folder, student.folder, self.teacher.folder, test, reading, its, to))  # fmt: skip
-        checks: list[dict[str, Any]] = _read(made, "checks.json")
+        teacher = self.answers("teacher", self.told(self.teacher, ""))["answers"]["f1"]
+        inputs: list[Keyed] = [student, fp32, int8, test, reading, Key(key_of(teacher))]
+        made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
+            fp32.folder, int8.folder, student.folder, teacher, test, reading, to))  # fmt: skip
+        checks: list[dict[str, Any]] = made.json("checks.json")
         gate(checks)
         return checks
 
@@ -257,31 +254,16 @@ class ReaderFlow:
 
     def measure(self, stages: dict[str, Told]) -> dict[str, Any]:
         """Measure every stage's answers and the systems' speed; return the results."""
-        recipe, tell, test, machine = self.recipe, ReaderStory(), self.sets.test, describe()
-        inputs: list[Keyed] = [*(told.model for told in stages.values()), test]
-        inputs.append(Key(key_of([told.reading.model_dump(mode="json") for told in stages.values()])))
-        made = self.work.stage("story", tell, inputs, lambda to: tell.run(stages, test, to))
-        story = _read(made, "story.json")
-        systems = systems_of(stages, recipe.bench.threads)
-        bench = _read(self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(machine))], lambda to: (
-            recipe.bench.run(systems, test, to))), "bench.json")  # fmt: skip
-        return {
-            "name": recipe.name,
-            "task": recipe.task,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "recipe": recipe.model_dump(mode="json"),
-            "environment": machine,
-            "teacher": {
-                "name": self.source.name,
-                "source": self.source.origin,
-                "weights_sha256": self.source.weights_sha256,
-                "tries": self.teacher.figures.get("tries") or [],
-            },
+        bench, test, machine = self.recipe.bench, self.sets.test, describe()
+        story = [self.answers(name, told) for name, told in stages.items()]
+        systems = systems_of(stages, bench.threads)
+        inputs: list[Keyed] = [*(told.model for told in stages.values()), *(told.reading for told in stages.values())]
+        made = self.work.stage("bench", bench, [*inputs, test, Key(key_of(machine))], lambda to: (
+            bench.run(systems, test, to)))  # fmt: skip
+        measured, head = made.json("bench.json"), self.head(self.source, machine)
+        head["teacher"]["tries"] = self.teacher.figures.get("tries") or []
+        return head | {
             "questions": self.sets.facts(),
             "story": story,
-            "bench": bench | {"systems": with_answers(bench["systems"], story)},
+            "bench": measured | {"systems": with_answers(measured["systems"], story)},
         }
-
-
-def _read(made: Model, name: str) -> Any:
-    return json.loads((made.folder / name).read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """Readers in PyTorch's dynamic int8: the transformer quantized, the head left as it is; stored without pickle."""
 
 import copy
-import shutil
 from pathlib import Path
 
 import torch
@@ -11,12 +10,10 @@ from transformers import AutoConfig, AutoModelForQuestionAnswering
 from compressor.answering.model import TorchReader, open_reader, position_limit
 from compressor.answering.reader import Reading, read_reading, write_reading
 from compressor.answering.windows import Cutter
-from compressor.artifact import MANIFEST, Draft
+from compressor.artifact import Draft
 from compressor.errors import ModelError
-from compressor.quantize import SETTINGS, WEIGHTS, flatten, quantize, restore
+from compressor.quantize import SETTINGS, WEIGHTS, copy_files, flatten, quantize, restore
 from compressor.recipe import Config
-
-_KEPT = (".json", ".txt", ".model")
 
 
 class ReaderTorchInt8(Config):
@@ -30,9 +27,7 @@ class ReaderTorchInt8(Config):
         reader = open_reader(model)
         own = copy.deepcopy(reader)
         setattr(own, own.base_model_prefix, quantize(own.base_model))
-        for file in model.iterdir():
-            if file.suffix in _KEPT and file.name != MANIFEST:
-                shutil.copyfile(file, draft.folder / file.name)
+        copy_files(model, draft.folder, ".json", ".txt", ".model")
         save_file(flatten(own), draft.folder / WEIGHTS)
         write_reading(reading, draft.folder)
         (draft.folder / SETTINGS).write_text('{"task": "question-answering"}\n', encoding="utf-8")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from compressor.answering.spans import Choosing, Logits, Prediction, best_spans
 from compressor.answering.squad import Question
 from compressor.answering.windows import Cutter, Cutting, Window, batches, padded
+from compressor.artifact import key_of
 from compressor.errors import ArtifactError, TextError
 
 Features = dict[str, NDArray[np.int64]]
@@ -23,6 +24,11 @@ READING = "reading.json"
 
 class Reading(Cutting, Choosing):
     """How questions and contexts are read, and answers chosen."""
+
+    @property
+    def key(self) -> str:
+        """Hash of the settings."""
+        return key_of(self.model_dump(mode="json"))
 
 
 def write_reading(reading: Reading, folder: Path) -> None:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from compressor.answering.finetune import base_key
-from compressor.answering.model import check_reader
+from compressor.answering.base import base_key, check_base, is_encoder
 from compressor.artifact import sha256
 from compressor.recipe import Config
-from compressor.teacher import DEFAULT, Source, check_folder, locate, weights_file
+from compressor.teacher import DEFAULT, Source, locate, weights_file
 
 
 class ReaderTeacher(Config):
@@ -18,19 +17,6 @@ class ReaderTeacher(Config):
 
     def find(self, base: Path | None = None) -> Source:
         """Locate the model, check that it is whole, and hash its weights."""
-        folder, origin = locate(self.model, base, _check)
-        _check(folder)
+        folder, origin = locate(self.model, base, check_base)
         weights = weights_file(folder) if is_encoder(folder) else folder / "model.safetensors"
         return Source(folder, base_key(folder), {}, self.model, origin, sha256(weights))
-
-
-def is_encoder(folder: Path) -> bool:
-    """Tell a sentence-transformers folder, which has no question-answering head."""
-    return (folder / "modules.json").is_file()
-
-
-def _check(folder: Path) -> None:
-    if is_encoder(folder):
-        check_folder(folder)
-    else:
-        check_reader(folder)

@@ -18,7 +18,7 @@ from compressor.distil.lessons import Numbers
 from compressor.distil.states import Matching
 from compressor.distil.trainer import LengthGroupedBatches
 from compressor.distil.training import last_checkpoint
-from compressor.machine import bf16_is_fast
+from compressor.machine import in_bf16
 from compressor.progress import track
 from compressor.recipe import Config
 
@@ -82,7 +82,7 @@ class ReaderTraining(Config):
             lr_scheduler_type="linear",
             warmup_steps=round(self.warmup * steps),
             weight_decay=self.weight_decay,
-            bf16=self.precision == "bf16" or (self.precision == "auto" and bf16_is_fast()),
+            bf16=in_bf16(self.precision),
             use_cpu=not torch.cuda.is_available(),
             seed=self.seed,
             save_steps=self.checkpoint_steps,

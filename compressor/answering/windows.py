@@ -100,8 +100,8 @@ class Cutter:
         except Exception as error:  # the tokenizers library raises nothing narrower
             raise ModelError(f"{path}: no readable tokenizer of the tokenizers library") from error
 
-    def cut(self, questions: Sequence[Question]) -> list[Window]:
-        """Return the windows of all questions in their order, at least one each; TextError for a question too long."""
+    def check(self, questions: Sequence[Question]) -> None:
+        """Raise TextError, with its id, for a question that is too long."""
         asked = [one.text.strip() for one in questions]
         for one, encoded in zip(questions, self._plain.encode_batch(asked, add_special_tokens=False), strict=True):
             if len(encoded.ids) > self.cutting.max_question:
@@ -109,7 +109,11 @@ class Cutter:
                     f'question "{one.id}": {len(encoded.ids)} tokens; at most {self.cutting.max_question} are read '
                     "(reading.max_question)"
                 )
-        pairs = [(text, one.context) for text, one in zip(asked, questions, strict=True)]
+
+    def cut(self, questions: Sequence[Question]) -> list[Window]:
+        """Return the windows of all questions in their order, at least one each; TextError for a question too long."""
+        self.check(questions)
+        pairs = [(one.text.strip(), one.context) for one in questions]
         windows = []
         for number, encoded in enumerate(self.tokenizer.encode_batch(pairs)):
             windows += [_window(number, part) for part in (encoded, *encoded.overflowing)]

@@ -19,7 +19,7 @@ from compressor.distil.lessons import Collate, Lessons
 from compressor.distil.losses import Imitation
 from compressor.distil.trainer import ImitationTrainer
 from compressor.errors import RecipeError
-from compressor.machine import bf16_is_fast
+from compressor.machine import in_bf16
 from compressor.pca import pair_correlation
 from compressor.processes import world
 from compressor.progress import track
@@ -143,10 +143,6 @@ class Training(Config):
         found = _DURATION.fullmatch(self.time_budget or "")
         return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else None
 
-    def bf16(self) -> bool:
-        """Tell whether training multiplies in bf16."""
-        return self.precision == "bf16" or (self.precision == "auto" and bf16_is_fast())
-
     def _arguments(self, checkpoints: Path, steps: int) -> Any:
         judged: dict[str, Any] = {}
         if self.patience:
@@ -165,7 +161,7 @@ class Training(Config):
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             weight_decay=0.0,
-            bf16=self.bf16(),
+            bf16=in_bf16(self.precision),
             use_cpu=not torch.cuda.is_available(),
             seed=self.seed,
             save_steps=self.checkpoint_steps,
