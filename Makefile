@@ -51,7 +51,7 @@ figures-answers: .venv/.ready     ## make and measure the reader and its ablatio
 	$(BIN)/compressor run recipes/minilm-qa.toml
 	cp runs/minilm-qa/results.json docs/figures/minilm-qa.json
 	$(BIN)/compressor ablation recipes/minilm-qa.toml
-	cp runs/minilm-qa-ablation/ablation.json docs/figures/minilm-qa-ablation.json
+	cp runs/minilm-qa/ablation.json docs/figures/minilm-qa-ablation.json
 	$(BIN)/python -m benchmarks.figures
 
 clean:                      ## remove what the commands above made

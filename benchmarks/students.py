@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from benchmarks import curve_chart, tradeoff, tradeoff_chart
 from benchmarks.charts import Measure, Row, number
@@ -24,14 +24,8 @@ def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Pat
 
     ``systems`` renders the systems of a run as a table, ``source`` says where figures come from.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Markdown
-    )
     layers, curve = results["minilm-layers"], results["minilm-vectors"]
-    text = environment.get_template("students.md.j2").render(
+    text = page("students.md.j2").render(
         teacher=layers["teacher"]["name"],
         layers=tradeoff.table(layers),
         single=systems(results["minilm-l1"]),
@@ -46,6 +40,17 @@ def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Pat
         german_made=_made(results["minilm-german"]),
     )
     return {PAGE: text, LAYERS: tradeoff_chart.picture(layers), VECTORS: curve_chart.picture(curve)}
+
+
+def page(name: str) -> Template:
+    """Return a template of a Markdown page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Markdown
+    )
+    return environment.get_template(name)
 
 
 def brief(results: Row) -> str:

@@ -16,15 +16,18 @@ from compressor.answering.finetune import Finetune
 from compressor.answering.model import TorchReader, check_reader, open_reader
 from compressor.answering.reader import Reading
 from compressor.answering.spans import measure
+from compressor.answering.start import make_student
 from compressor.answering.training import ReaderLoss
 from compressor.answering.windows import padded
 from compressor.artifact import Draft
 from compressor.cli import app
 from compressor.distil.states import Matching
+from compressor.distil.student import find_layers
 from compressor.errors import ModelError, RecipeError
 
 TRAIN, TEST = questions(400), questions(80, seed=1)
-FIELDS = SHAPE | {"precision": "fp32", "batch_size": 16, "layers": 2, "learning_rate": 2e-3, "epochs": 4.0}
+FIELDS = SHAPE | {"precision": "fp32", "batch_size": 16, "layers": 2, "learning_rate": 2e-3, "epochs": 4.0,
+          "start": "copied"}  # fmt: skip
 READING = Reading(**SHAPE)
 
 
@@ -80,9 +83,13 @@ def test_the_teachers_logits_are_learnt(teacher: Path, plain: Path, tmp_path: Pa
 
 def states(folder: Path, teacher: Path) -> dict[str, float]:
     """Return the losses of the states on unseen questions."""
-    wanted, own = open_reader(teacher), open_reader(folder)
+    return _states_of(open_reader(folder), teacher)
+
+
+def _states_of(own: Any, teacher: Path) -> dict[str, float]:
+    wanted = open_reader(teacher)
     matching = Matching(wanted, own, (1, 3), (1, 3), {"hidden", "attention", "embeddings"})
-    windows = TorchReader.load(folder, READING).cutter.cut(TEST)
+    windows = TorchReader.load(teacher, READING).cutter.cut(TEST)
     features = {name: torch.from_numpy(value) for name, value in padded(windows).items()}
     with torch.no_grad():
         own(**features)
@@ -94,6 +101,25 @@ def test_states_come_nearer_where_they_are_asked_for(teacher: Path, plain: Path,
     student = made(teacher, tmp_path, prediction=0.0, **{name: 1.0})
     assert student.figures["matched"] == [1, 3]
     assert states(student.folder, teacher)[name] < 0.85 * states(plain, teacher)[name]
+
+
+def test_fitted_layers_start_nearer_to_the_teacher(teacher: Path) -> None:
+    model = open_reader(teacher)
+    windows = TorchReader.load(teacher, READING).cutter.cut(TRAIN)
+    starts = {start: make_student(model, (0, 3), start, windows, 0) for start in ("copied", "fitted", "auto")}
+    for start, student in starts.items():
+        assert len(find_layers(student)[2]) == student.config.num_hidden_layers == 2, start
+    copied, fitted = (_states_of(starts[start], teacher)["hidden"] for start in ("copied", "fitted"))
+    assert fitted < 0.8 * copied
+    same = zip(starts["auto"].state_dict().values(), starts["fitted"].state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in same)
+    layers = find_layers(starts["copied"])[2].state_dict()
+    assert torch.equal(layers["1.output.dense.weight"], find_layers(model)[2].state_dict()["3.output.dense.weight"])
+    assert torch.equal(starts["fitted"].qa_outputs.weight, model.qa_outputs.weight)
+    turned = make_student(model, (3, 0), "auto", windows, 0)  # only what ascends can be fitted
+    assert torch.equal(find_layers(turned)[2].state_dict()["0.output.dense.weight"], layers["1.output.dense.weight"])
+    with pytest.raises(RecipeError, match=r"^distil\.layers = \[3, 0\]: must ascend for distil\.start = 'fitted'$"):
+        make_student(model, (3, 0), "fitted", windows, 0)
 
 
 def test_a_later_step_goes_on_from_the_student_of_an_earlier(teacher: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def _refused(values: Sequence[dict[str, Any]]) -> str:
 
 def test_steps_must_fit_each_other() -> None:
     check_steps([Step(layers=3), Step(prediction=0.0, hidden=1.0)], 6)
-    assert _refused([{}, {"layers": 2}]) == "distil.1.layers: the first step alone chooses layers; leave it out"
+    assert _refused([{}, {"layers": 2}]) == "distil.1.layers: the first step alone makes the student; leave it out"
     assert _refused([{}, {"prediction": 0.0}]) == (
         "distil.1.prediction = 0 with no other loss: give at least one of them weight"
     )
@@ -266,18 +266,19 @@ def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path)
     path = recipe(tmp_path, tiny, distil=[states, small | {"weight": 0.75, "temperature": 2.0}])
     done = call("ablation", str(path), "--runs", str(tmp_path / "runs"))
     assert done.exit_code == 0, done.output
-    folder = tmp_path / "runs" / "answers-ablation"
+    folder = tmp_path / "runs" / "answers"
     rows = json.loads((folder / "ablation.json").read_text())["rows"]
     found = {(row["group"], row["name"]): (row["f1"], row["exact"]) for row in rows}
     groups = [row["group"] for row in rows]
-    assert groups == [""] + ["ingredients"] * 4 + ["temperature"] * 4 + ["weight"] * 4
+    assert groups == [""] + ["ingredients"] * 5 + ["temperature"] * 4 + ["weight"] * 4
     assert found["ingredients", "labels alone"] == found["weight", "0"]
     assert found["ingredients", "+ prediction layer"] == found["weight", "0.75"] == found["temperature", "2"]
     made = [json.loads(path.read_text())["config"] for path in (folder / "variants").glob("*/manifest.json")]
     asked = {(one["weight"], one["temperature"]) for one in made if one["prediction"]}
     assert asked == {(0, 2), (0.5, 2), (0.75, 2), (1, 2), (0.75, 1), (0.75, 5), (0.75, 10)}
-    # weights 0, 0.5, 0.75, 1; temperatures 1, 5, 10; two states steps with a last step each
-    assert len(made) == 4 + 3 + 4
+    # weights 0, 0.5, 0.75, 1; temperatures 1, 5, 10; a fitted start; states on the questions with a last step
+    assert len(made) == 4 + 3 + 1 + 2
+    assert {path.name for path in folder.glob("distil-*")} == {"distil-1", "distil-2"}  # the recipe's own are shared
     assert done.stdout.count("\n| ") == 1 + len(rows) - 1
     assert (folder / "ablation.md").read_text().strip() in done.stdout
 

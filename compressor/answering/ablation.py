@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import fixed, replace_text
+from benchmarks.answers import ablation as table
+from benchmarks.report import replace_text
 from compressor.answering.pipeline import ReaderFlow, ReaderRecipe
 from compressor.answering.steps import Step
 from compressor.artifact import key_of, write_json
@@ -30,17 +31,20 @@ class Variant:
 def variants(steps: Sequence[Step]) -> list[Variant]:
     """Return the students to compare: labels alone, then one ingredient more at a time, temperatures, weights.
 
-    The recipe's last step is the prediction layer, its last step of states alone the intermediate distillation.
+    Those of temperatures and weights start from copied layers, as the student of labels alone does. The recipe's last
+    step is the prediction layer, its last step of states alone the intermediate distillation.
     """
     last = steps[-1]
     if not last.prediction:
         raise RecipeError(f"distil.{len(steps) - 1}.prediction = 0: the last step must teach answers")
-    first = {name: getattr(steps[0], name) for name in ("layers", "choice")}
-    answers = last.model_copy(update=first)
+    first = {name: getattr(steps[0], name) for name in ("layers", "choice", "start")}
+    answers = last.model_copy(update=first | {"start": "copied"})
     made = [
         Variant("ingredients", "labels alone", (answers.model_copy(update={"weight": 0.0}),)),
         Variant("ingredients", "+ prediction layer", (answers,)),
     ]
+    if first["start"] != "copied":
+        made.append(Variant("ingredients", "+ fitted start", (last.model_copy(update=first),)))
     states = next((step for step in reversed(steps) if not step.prediction), None)
     if states is not None:
         inner = states.model_copy(update=first)
@@ -60,19 +64,20 @@ def variants(steps: Sequence[Step]) -> list[Variant]:
 def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
     """Make and judge every variant of the recipe's student; write ``ablation.json`` and ``.md`` and return the results.
 
-    Into ``runs/<name>-ablation/``; goes on where it was stopped, and makes equal steps once. PyTorch in fp32, F1 and
-    exact match on the questions to be judged by.
+    Into ``runs/<name>/``, beside what ``run`` makes there: they share teacher, questions and the recipe's own steps.
+    Goes on where it was stopped, and makes equal steps once. PyTorch in fp32, F1 and exact match on the questions to
+    be judged by.
     """
-    started, work = time.monotonic(), Workspace(runs / f"{recipe.name}-ablation")
+    started, work = time.monotonic(), Workspace(runs / recipe.name)
     flow = ReaderFlow(recipe, base, work)
     flow.check()
-    wanted = variants(recipe.distil)
+    wanted, own = variants(recipe.distil), _names(recipe.distil)
     with work.lock():
         flow.announce()
         rows = [_row("", "teacher", flow.answers("teacher", flow.told(flow.teacher, "")))]
         for variant in wanted:
             say(f"[bold]{variant.group}[/]: {variant.name}")
-            names = [f"variants/{name}" for name in _names(variant.steps)]
+            names = flow.names if _names(variant.steps) == own else [f"variants/{n}" for n in _names(variant.steps)]
             *_, (name, student, _) = flow.students(names, variant.steps)
             rows.append(_row(variant.group, variant.name, flow.answers(Path(name).name, flow.told(student, ""))))
             say(f"  F1 {rows[-1]['f1']:.2f}, EM {rows[-1]['exact']:.2f}")
@@ -85,18 +90,6 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
         write_json(work.folder / "ablation.json", results)
         replace_text(work.folder / "ablation.md", table(results) + "\n")
     return results
-
-
-def table(results: dict[str, Any]) -> str:
-    """Write the variants as a Markdown table, beside the teacher."""
-    teacher = results["rows"][0]
-    lines = ["| what is varied | student | F1 | EM | of the teacher's F1 |", "|---|---|---:|---:|---:|"]
-    for one in results["rows"]:
-        share = fixed(100 * one["f1"] / teacher["f1"], 1) if teacher["f1"] else "–"
-        lines.append(
-            f"| {one['group']} | {one['name']} | {fixed(one['f1'], 2)} | {fixed(one['exact'], 2)} | {share} % |"
-        )
-    return "\n".join(lines)
 
 
 def _row(group: str, name: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -151,8 +151,8 @@ def ablation(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Say what each ingredient of a recipe's distillation is worth: its student made with and without it."""
+    from benchmarks.answers import ablation as table
     from compressor.answering.ablation import ablation as make
-    from compressor.answering.ablation import table
     from compressor.answering.pipeline import ReaderRecipe
     from compressor.recipe import load
 

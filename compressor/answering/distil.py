@@ -1,6 +1,5 @@
 """Make a smaller reader of a larger one: fewer layers, taught by labels, by the teacher's logits, by its states."""
 
-import copy
 import hashlib
 import os
 from collections.abc import Sequence
@@ -16,13 +15,14 @@ from compressor.answering.model import TorchReader, open_reader, position_limit
 from compressor.answering.reader import Reading, write_reading
 from compressor.answering.spans import Logits
 from compressor.answering.squad import Questions
+from compressor.answering.start import Start, make_student
 from compressor.answering.training import ReaderLoss, ReaderTraining
 from compressor.answering.windows import Cutter, Window, labels
 from compressor.artifact import Draft, key_of
 from compressor.cache import cache_folder, partial, remove_leftovers
 from compressor.distil.answering import PredictionLayer
 from compressor.distil.states import Matching
-from compressor.distil.student import check_layers, find_layers, restack, spread_layers
+from compressor.distil.student import check_layers, find_layers, spread_layers
 from compressor.errors import ModelError, RecipeError, storage
 
 Layers = tuple[Annotated[int, Field(ge=0)], ...]
@@ -39,6 +39,9 @@ class ReaderDistil(ReaderTraining, PredictionLayer, Reading):
     """Layers of the teacher that the student keeps: how many, or which, as 0,2,5."""
     choice: Literal["uniform", "first", "last"] = "uniform"
     """Which, where only their number is given."""
+    start: Start = "auto"
+    """What the kept layers start from: ``copied`` as they are, or ``fitted`` by least squares to make up for what was
+    left out; auto: fitted, where the family's structure allows."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak of the learning rate."""
     epochs: Annotated[float, Field(gt=0)] = 4.0
@@ -102,9 +105,12 @@ class ReaderDistil(ReaderTraining, PredictionLayer, Reading):
         depth = len(find_layers(model)[2])
         if student is None:
             self.check(depth)
-        made = _cut(model, self.kept(depth)) if student is None else _opened(student, tokenizer.get_vocab())
         cutter = Cutter(tokenizer.backend_tokenizer, self, position_limit(model))
         windows = cutter.cut(questions)
+        if student is None:
+            made = make_student(model, self.kept(depth), self.start, windows, self.seed)
+        else:
+            made = _opened(student, tokenizer.get_vocab())
         wanted = teacher_logits(TorchReader(model, cutter, self), teacher, windows) if self._asks_teacher else None
         lessons = WindowLessons(windows, labels(windows, questions), wanted)
         matched = self.matched(depth, len(find_layers(made)[2]))
@@ -144,14 +150,6 @@ def teacher_logits(reader: TorchReader, teacher: Path, windows: Sequence[Window]
     ends = np.cumsum([len(one) for one in ids])
     parts = [np.split(side, ends[:-1]) for side in np.asarray(flat)]
     return list(parts[0]), list(parts[1])
-
-
-def _cut(teacher: Any, kept: tuple[int, ...]) -> Any:
-    """Return a copy with these layers alone."""
-    student = copy.deepcopy(teacher)
-    stack = restack(student, None)
-    restack(student, [(i, stack[i]) for i in kept])
-    return student
 
 
 def _opened(student: Path, vocabulary: dict[str, int]) -> Any:

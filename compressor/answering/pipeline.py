@@ -165,9 +165,14 @@ class ReaderFlow(BaseFlow):
 
     def distil(self) -> dict[str, Told]:
         """Take the student through its steps; return the student of each, with what was taught."""
-        steps = self.recipe.distil
-        names = [f"distil-{number}" for number in range(1, len(steps) + 1)] if len(steps) > 1 else ["distil"]
-        return {name: self.told(made, step.title) for name, made, step in self.students(names, steps)}
+        students = self.students(self.names, self.recipe.distil)
+        return {name: self.told(made, step.title) for name, made, step in students}
+
+    @property
+    def names(self) -> list[str]:
+        """Name the stages of the recipe's steps."""
+        count = len(self.recipe.distil)
+        return [f"distil-{number}" for number in range(1, count + 1)] if count > 1 else ["distil"]
 
     def students(self, names: Sequence[str], steps: Sequence[Step]) -> Iterator[tuple[str, Model, Step]]:
         """Yield the student after each of the steps, which are stages of these names."""

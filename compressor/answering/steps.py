@@ -29,9 +29,9 @@ def check_steps(steps: Sequence[Step], depth: int) -> None:
     for number, step in enumerate(steps):
         where = f"distil.{number}"
         if number:
-            for name in ("layers", "choice"):
+            for name in ("layers", "choice", "start"):
                 if name in step.model_fields_set:
-                    raise RecipeError(f"{where}.{name}: the first step alone chooses layers; leave it out")
+                    raise RecipeError(f"{where}.{name}: the first step alone makes the student; leave it out")
             step.matched(depth, len(steps[0].kept(depth)))
         else:
             step.check(depth)
