@@ -24,6 +24,8 @@ _X86_FEATURES = (
 )
 _ARM_FEATURES = ("asimddp", "i8mm", "bf16", "sve")
 FEATURES = _X86_FEATURES + _ARM_FEATURES
+INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""Any of them makes int8 fast; x86 without one also clips sums of products, but for weights of 7 bits."""
 BF16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")
 _MODELS = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 _GRAPHS = ("onnx", "onnxruntime", "optimum")

@@ -8,10 +8,12 @@ from typing import Any, Literal
 import onnx
 
 from compressor.artifact import Draft
+from compressor.machine import INT8_FEATURES, features
 from compressor.output_vectors import RANGES
 from compressor.recipe import Config
 from compressor.stages import Model
 from compressor.teacher import STATIC
+from exporters.conformance import write_conformance
 from exporters.layout import GRAPH
 from exporters.session import default_prompt
 
@@ -55,6 +57,9 @@ names = {{value.name for value in session.get_inputs()}}
 (vectors,) = session.run(["sentence_embedding"], {{k: v for k, v in feeds.items() if k in names}})
 ```
 
+Another runtime or language: `python conformance/run.py` and `node conformance/run.mjs` hold it against the token ids
+and vectors of hard texts in `conformance/cases.json`.
+
 Smaller vectors: `output_ranges.safetensors` holds the `ranges` of sentence-transformers' `quantize_embeddings` for
 int8, one range for all dimensions, so that dot product and cosine of the codes rank as the vectors do; binary needs
 none.
@@ -75,12 +80,16 @@ class HandOut(Config):
     """Which of the run's artifacts it is."""
 
     def copy_in(self, made: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> list[Mapping[str, Any]]:
-        """Copy the folder and note its figures; return those checks that are of this artifact."""
+        """Copy the folder, add its conformance set, note its figures; return those checks that are of this artifact."""
         own = [check for check in checks if check["artifact"] == self.precision]
         shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
         draft.figures["operators"] = made.figures["operators"]
         draft.figures["checks"] = own
         draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}}
+        if self.precision == "int8":
+            draft.figures["needs"]["fast_on"] = list(INT8_FEATURES)
+        draft.figures["made_on"] = features()
+        write_conformance(draft.folder, self.precision == "int8")
         return own
 
     def head(self, checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -59,6 +59,9 @@ answer = context[window.offsets[first][0] : window.offsets[last][1]]
 
 With transformers and optimum-onnx: `ORTModelForQuestionAnswering.from_pretrained(folder, file_name="onnx/model.onnx")`
 in a `pipeline("question-answering")`.
+
+Another runtime or language: `python conformance/run.py` and `node conformance/run.mjs` hold it against the token ids
+and logits of hard texts in `conformance/cases.json`.
 """
 _SILENCE = "\nNo answer is given where the first token's logits sum to more than {:.4g} above the best span's."
 

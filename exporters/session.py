@@ -155,9 +155,14 @@ def default_prompt(folder: Path) -> str:
         raise ArtifactError(f"{folder / 'config_sentence_transformers.json'}: names no readable prompt") from error
 
 
+def token_limit(folder: Path) -> int:
+    """Return how many tokens of a text an encoder's artifact reads."""
+    return int(json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))["max_seq_length"])
+
+
 def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
     try:
-        length = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
+        length = token_limit(folder)
         pad = json.loads((folder / "config.json").read_text()).get("pad_token_id") or 0
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises bare Exception
@@ -165,5 +170,5 @@ def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
             f"{folder}: no readable tokenizer.json, config.json and sentence_bert_config.json"
         ) from error
     tokenizer.no_padding()
-    tokenizer.enable_truncation(int(length))
-    return tokenizer, int(length), int(pad)
+    tokenizer.enable_truncation(length)
+    return tokenizer, length, int(pad)

@@ -14,6 +14,7 @@ from graphs import draft, make_artifacts
 
 from compressor.artifact import Draft
 from compressor.distil.static import static_student
+from compressor.machine import INT8_FEATURES, features
 from compressor.output_vectors import RANGES, Ranges, quantized
 from compressor.sentence_model import open_model
 from compressor.stages import Model
@@ -44,6 +45,7 @@ CHECKS: list[dict[str, Any]] = [
         "passed": True,
     },
 ]
+CONFORMANCE = ("cases.json", "run.py", "run.mjs")
 PRECISIONS = {"int8": {"bytes": 32, "neighbours_at_10": 0.99, "pair_correlation": 0.999}}
 
 
@@ -88,13 +90,14 @@ def test_the_folder_is_the_artifact_with_its_figures(artifacts: Callable[..., Pa
     source = artifacts() / "int8"
     made = publish(source, tmp_path / "int8", "int8")
     files = {p.relative_to(source) for p in source.rglob("*") if p.is_file()}
-    added = {Path("README.md"), Path(RANGES)}
+    added = {Path("README.md"), Path(RANGES), *(Path("conformance") / name for name in CONFORMANCE)}
     assert {p.relative_to(made.folder) for p in made.folder.rglob("*") if p.is_file()} == files | added
     assert (made.folder / GRAPH).read_bytes() == (source / GRAPH).read_bytes()
     assert made.figures["checks"] == [CHECKS[1]]
     assert made.figures["operators"]["QAttention"] == 4
     assert made.figures["output_vectors"] == PRECISIONS
-    assert made.figures["needs"] == {"onnxruntime": ">=1.24", "session_options": {}}
+    assert made.figures["needs"] == {"onnxruntime": ">=1.24", "session_options": {}, "fast_on": list(INT8_FEATURES)}
+    assert made.figures["made_on"] == features()
 
 
 def test_the_ranges_of_int8_vectors_come_with_it(artifacts: Callable[..., Path], tmp_path: Path) -> None:

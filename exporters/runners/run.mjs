@@ -1,0 +1,37 @@
+// Hold ONNX Runtime for JavaScript against the conformance cases of an artifact: node conformance/run.mjs
+// Needs onnxruntime-node and @huggingface/transformers. For a runtime of your own, replace session and tokenizer.
+import { readFileSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { AutoTokenizer, env } from "@huggingface/transformers";
+import * as ort from "onnxruntime-node";
+
+const folder = resolve(process.argv[2] ?? resolve(dirname(fileURLToPath(import.meta.url)), ".."));
+const stated = JSON.parse(readFileSync(`${folder}/conformance/cases.json`, "utf8"));
+env.allowRemoteModels = false;
+env.localModelPath = dirname(folder);
+const tokenizer = await AutoTokenizer.from_pretrained(basename(folder));
+const session = await ort.InferenceSession.create(`${folder}/${stated.graph}`);
+const bar = stated.tolerance;
+const most = stated.truncation.max_length;
+// transformers.js cuts the closing token off with what is too long; here it stays.
+const cut = (row) => (row.length > most ? [...row.slice(0, most - 1), row.at(-1)] : row);
+let failures = 0;
+const fail = (line) => { failures += 1; console.log(line); };
+for (const { name, texts, ids, inputs, outputs } of stated.cases) {
+  const [text, text_pair] = texts.map((part) => part.text.repeat(part.times));
+  const encoded = tokenizer(text, { text_pair }).input_ids;
+  if (String(cut(Array.from(encoded.data, Number))) !== String(ids)) fail(`${name}: token ids differ`);
+  const tensor = (row) => new ort.Tensor("int64", BigInt64Array.from(row, BigInt), [1, row.length]);
+  const feeds = Object.fromEntries(Object.entries(inputs).map(([key, row]) => [key, tensor(row)]));
+  const results = await session.run(feeds, Object.keys(outputs));
+  for (const [key, wanted] of Object.entries(outputs)) {
+    const made = Array.from(results[key].data);
+    const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+    const off = Math.max(...made.map((value, i) => Math.abs(value - wanted[i])));
+    const cosine = dot(made, wanted) / Math.max(Math.sqrt(dot(made, made) * dot(wanted, wanted)), 1e-30);
+    if (!(off <= bar.absolute || cosine >= (bar.cosine ?? 2))) fail(`${name}: ${key} is off by ${off}, cosine ${cosine}`);
+  }
+}
+console.log(failures ? `${failures} failures` : "conforms");
+process.exitCode = failures ? 1 : 0;

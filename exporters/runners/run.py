@@ -1,0 +1,39 @@
+"""Hold a runtime against the conformance cases of an artifact: ``python conformance/run.py``.
+
+Needs onnxruntime, tokenizers and numpy. For a runtime of your own, replace ``session`` and ``tokenizer``.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+
+def failures(folder: Path) -> Iterator[str]:
+    """Yield a line for each case whose token ids or outputs are not those stated in ``conformance/cases.json``."""
+    stated = json.loads((folder / "conformance/cases.json").read_text(encoding="utf-8"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(**stated["truncation"])
+    session = onnxruntime.InferenceSession(str(folder / stated["graph"]), providers=["CPUExecutionProvider"])
+    for case in stated["cases"]:
+        ids = tokenizer.encode(*(part["text"] * part["times"] for part in case["texts"])).ids
+        if ids != case["ids"]:
+            yield f"{case['name']}: token ids differ"
+        feeds = {name: np.array([values], np.int64) for name, values in case["inputs"].items()}
+        for name, row in case["outputs"].items():
+            made, wanted = session.run([name], feeds)[0][0].astype(np.float64), np.array(row)
+            off, bar = np.abs(made - wanted).max(), stated["tolerance"]
+            cosine = made @ wanted / max(np.linalg.norm(made) * np.linalg.norm(wanted), 1e-30)
+            if not (off <= bar["absolute"] or cosine >= bar.get("cosine", 2)):
+                yield f"{case['name']}: {name} is off by {off:.3g}, cosine {cosine:.6f}"
+
+
+if __name__ == "__main__":
+    found = list(failures(Path(__file__).resolve().parents[1]))
+    print("\n".join(found) or "conforms")
+    sys.exit(bool(found))

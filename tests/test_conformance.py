@@ -1,0 +1,80 @@
+"""An artifact carries hard texts with what it makes of them, and a runner that tells when a runtime differs."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporters.conformance import CASES, RUNNERS, TEXTS, write_conformance
+from exporters.runners.run import failures
+from exporters.session import OnnxEncoder
+
+
+@pytest.fixture(params=["plain", "int8"])
+def folder(request: pytest.FixtureRequest, artifacts: Callable[..., Path], tmp_path: Path) -> Path:
+    """Return an artifact with its conformance set."""
+    made = tmp_path / "artifact"
+    shutil.copytree(artifacts(dense=16) / request.param, made)
+    write_conformance(made, int8=request.param == "int8")
+    return made
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    stated = json.loads((folder / CASES).read_text())
+    edit(stated)
+    (folder / CASES).write_text(json.dumps(stated))
+
+
+def test_the_set_holds_hard_texts_and_our_own_vectors(folder: Path) -> None:
+    stated = json.loads((folder / CASES).read_text())
+    assert [case["name"] for case in stated["cases"]] == list(TEXTS)
+    encoder = OnnxEncoder(folder, threads=1)
+    for case in stated["cases"]:
+        ((text, times),) = [(part["text"], part["times"]) for part in case["texts"]]
+        assert encoder.tokenize([text * times]) == [case["ids"]]
+        assert len(case["ids"]) <= 64
+        made, wanted = encoder.encode([text * times])[0], np.array(case["outputs"]["sentence_embedding"])
+        assert np.abs(made - wanted).max() < 1e-6
+    longest = max(stated["cases"], key=lambda case: len(case["ids"]))
+    assert longest["name"].startswith("10,000")
+    assert len((folder / CASES).read_bytes()) < 100_000
+
+
+def test_the_artifact_conforms_to_itself(folder: Path) -> None:
+    assert list(failures(folder)) == []
+    done = subprocess.run([sys.executable, folder / "conformance/run.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "conforms\n", "")
+
+
+def test_other_token_ids_are_told(folder: Path) -> None:
+    change(folder, lambda stated: stated["cases"][3]["ids"].append(7))
+    assert list(failures(folder)) == ["one letter: token ids differ"]
+
+
+def test_another_vector_is_told(folder: Path) -> None:
+    int8 = "cosine" in json.loads((folder / CASES).read_text())["tolerance"]
+    change(folder, lambda stated: stated["cases"][0]["outputs"]["sentence_embedding"].reverse())
+    (line,) = failures(folder)
+    assert line.startswith("a sentence: sentence_embedding is off by ")
+    done = subprocess.run([sys.executable, folder / "conformance/run.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, f"{line}\n")
+    change(folder, lambda stated: stated["cases"][0]["outputs"]["sentence_embedding"].reverse())
+    near = 2e-4  # beyond the bar of fp32, within the cosine of int8
+
+    def push(stated: dict[str, Any]) -> None:
+        stated["cases"][0]["outputs"]["sentence_embedding"][0] += near
+
+    change(folder, push)
+    assert bool(list(failures(folder))) is not int8
+
+
+def test_the_runners_are_short_and_shipped(folder: Path) -> None:
+    for name in ("run.py", "run.mjs"):
+        assert (folder / "conformance" / name).read_bytes() == (RUNNERS / name).read_bytes()
+        assert len((RUNNERS / name).read_text().splitlines()) <= 45
