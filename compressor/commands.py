@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import compressor.answering.commands  # noqa: F401 - it adds its own to the app
+import compressor.handoff  # noqa: F401 - likewise
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.systems import Kind, System, kind_of

@@ -1,0 +1,65 @@
+"""The commands of the hand-off: who made an artifact, and of what."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.cli import app, out
+
+ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder.", metavar="ARTIFACT")]
+Signature = Annotated[
+    Path | None, typer.Option("--signature", help="The signature's file. [default: beside the folder, NAME.sig]")
+]
+
+
+@app.command()
+def sign(
+    artifact: ArtifactArgument,
+    key: Annotated[Path, typer.Option("--key", help="Private key of an elliptic curve, PEM.")],
+    signature: Signature = None,
+    password: Annotated[
+        str | None, typer.Option("--password", envvar="COMPRESSOR_KEY_PASSWORD", help="The key's password.")
+    ] = None,
+) -> None:
+    """Sign an artifact, every file of it, with a key of your own; nothing is sent anywhere."""
+    from exporters import trust
+
+    to = signature or beside(artifact)
+    trust.sign(artifact, key, to, password)
+    out.print(f"{to}: signature of {artifact}", soft_wrap=True)
+
+
+@app.command("check-signature")
+def check_signature(
+    artifact: ArtifactArgument,
+    key: Annotated[Path, typer.Option("--key", help="Public key of the one who signed, PEM.")],
+    signature: Signature = None,
+) -> None:
+    """Tell whether an artifact is what the owner of a key signed; if not, exit status 1."""
+    from exporters import trust
+
+    trust.check_signature(artifact, key, signature or beside(artifact))
+    out.print(f"{artifact}: as it was signed", soft_wrap=True)
+
+
+@app.command()
+def sbom(
+    artifact: ArtifactArgument,
+    to: Annotated[Path | None, typer.Option("--out", help="File to write. [default: printed]")] = None,
+) -> None:
+    """Write an artifact's bill of materials as CycloneDX JSON: teacher, files with their sha256, packages."""
+    from benchmarks.report import replace_text
+    from exporters.trust import bill_of_materials
+
+    text = bill_of_materials(artifact)
+    if to is None:
+        print(text, end="")
+    else:
+        replace_text(to, text)
+
+
+def beside(folder: Path) -> Path:
+    """Return where a folder's signature lies unless told otherwise."""
+    absolute = folder.absolute()
+    return absolute.with_name(f"{absolute.name}.sig")
