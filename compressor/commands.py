@@ -1,6 +1,7 @@
 """One command a stage, each with the options of its configuration."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -12,11 +13,13 @@ import compressor.handoff  # noqa: F401 - likewise
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.systems import Kind, System, kind_of
+from compressor.answering.reader import READING
+from compressor.answering.squad import read_squad
 from compressor.artifact import is_artifact, read_manifest, sha256, size_bytes, writing
 from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_line, out
 from compressor.corpus import Corpus, Texts
 from compressor.distil.embedding import Distil
-from compressor.errors import ModelError
+from compressor.errors import ModelError, RecipeError
 from compressor.options import with_options
 from compressor.pca import Pca
 from compressor.processes import rank
@@ -27,10 +30,12 @@ from compressor.sentence_model import open_model
 from compressor.stages import Keyed, Model, stage_key
 from compressor.teacher import DEFAULT, check_folder, content_key, find
 from compressor.vectors import heldout_of, training_vectors
+from exporters.calibrate import Batch, batches_of_texts
 from exporters.layout import GRAPH
 from exporters.onnx import Export
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
+from exporters.reader import batches_of_questions
 from exporters.session import CPU, CUDA
 from exporters.verify import Verify, gate
 
@@ -109,13 +114,22 @@ def curve(
 def quantize(
     model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
     out_: Out,
+    texts: TextsOption = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
+    ] = None,
+    limit: Limit = None,
     *,
     onnxint8: OnnxInt8,
 ) -> None:
-    """Quantize to int8: a sentence-transformers folder for PyTorch, an fp32 artifact for ONNX Runtime."""
+    """Quantize to int8: a sentence-transformers folder for PyTorch, an fp32 artifact for ONNX Runtime.
+
+    Texts, or questions, are what ranges are calibrated on.
+    """
     if kind_of(model) == "onnx":
-        with _writing(out_, "int8", onnxint8, [_graph(model)]) as draft:
-            onnxint8.run(model, draft)
+        inputs, batches = _sample(model, onnxint8, texts, questions, limit)
+        with _writing(out_, "int8", onnxint8, [_graph(model), *inputs]) as draft:
+            onnxint8.run(model, draft, batches)
     else:
         stage = TorchInt8()
         with _writing(out_, "quantize", stage, [_model(model)]) as draft:
@@ -206,6 +220,21 @@ def _systems(name: str, label: str, folder: Path, kind: Kind, bench: Bench) -> l
     if CUDA in bench.providers and kind != "torch-int8":
         systems.append(System(f"{name}-cuda", f"{label}, CUDA", kind, str(folder), cuda, bench.threads))
     return systems
+
+
+def _sample(
+    model: Path, int8: OnnxInt8, texts: str | None, questions: Path | None, limit: int | None
+) -> tuple[list[Keyed], Callable[[], Iterable[Batch]] | None]:
+    """Return what ranges are calibrated on, where they are."""
+    if int8.ranges == "batch":
+        return [], None
+    if (model / READING).is_file():
+        if questions is None:
+            raise RecipeError("--questions: calibrated ranges of a reader need them; give a file in SQuAD's format")
+        asked = read_squad(questions)
+        return [asked], lambda: batches_of_questions(model, asked, int8.sample)
+    corpus = _corpus(texts, limit)
+    return [corpus], lambda: batches_of_texts(model, corpus.train[: int8.sample])
 
 
 def _label(model: Path) -> str:

@@ -1,17 +1,20 @@
 """What the flows of all tasks share."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from compressor.progress import say
-from compressor.stages import Model, Workspace
+from compressor.stages import Keyed, Model, Workspace
 from compressor.teacher import Source
+from exporters.calibrate import Batch
 
 
 @dataclass(frozen=True)
-class BaseFlow:
+class BaseFlow(ABC):
     """The stages of a run, each with what it depends on; a task's own flow adds its own."""
 
     recipe: Any
@@ -24,7 +27,14 @@ class BaseFlow:
 
     def int8(self, fp32: Model) -> Model:
         stage = self.recipe.int8
-        return self.work.stage("int8", stage, [fp32], lambda to: stage.run(fp32.folder, to))
+        if stage.ranges == "batch":
+            return self.work.stage("int8", stage, [fp32], lambda to: stage.run(fp32.folder, to))
+        read, batches = self.sample(fp32.folder, stage.sample)
+        return self.work.stage("int8", stage, [fp32, read], lambda to: stage.run(fp32.folder, to, batches))
+
+    @abstractmethod
+    def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
+        """Return what int8 is calibrated on, and how it is read by the graph in ``fp32``: at most ``count`` of it."""
 
     def head(self, source: Source, machine: dict[str, Any]) -> dict[str, Any]:
         """Return what the results of every task begin with."""

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ from compressor.sentence_model import embedding_dimension, open_model
 from compressor.stages import Key, Keyed, Model, Workspace
 from compressor.teacher import Source, Teacher
 from compressor.vectors import heldout_of, training_vectors
+from exporters.calibrate import Batch, batches_of_texts
 from exporters.card import Publish
 from exporters.onnx import Export
 from exporters.optimise import Optimise
@@ -218,6 +220,10 @@ class Flow(BaseFlow):
     def export(self, student: Model) -> Model:
         stage = self.recipe.export
         return self.work.stage("export", stage, [student], lambda to: stage.run(student.folder, to))
+
+    def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
+        """Return the first texts that the student was trained on."""
+        return self.corpus, lambda: batches_of_texts(fp32, self.corpus.train[:count])
 
     def verify(self, student: Model, fp32: Model, int8: Model) -> list[dict[str, Any]]:
         """Return the checks of both artifacts; GateError if one missed its bar."""

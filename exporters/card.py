@@ -13,6 +13,7 @@ from compressor.output_vectors import RANGES
 from compressor.recipe import Config
 from compressor.stages import Model
 from compressor.teacher import STATIC
+from exporters.calibrate import dynamic_inputs
 from exporters.conformance import write_conformance
 from exporters.layout import GRAPH
 from exporters.session import default_prompt
@@ -115,7 +116,8 @@ class Publish(HandOut):
         draft.figures["output_vectors"] = ranges.figures["precisions"]
 
     def _card(self, draft: Draft, checks: Sequence[Mapping[str, Any]]) -> str:
-        graph = onnx.load(draft.folder / GRAPH).graph
+        model = onnx.load(draft.folder / GRAPH)
+        graph = model.graph
         hidden, dim = (o.type.tensor_type.shape.dim[-1].dim_value for o in graph.output)
         config = json.loads((draft.folder / "config.json").read_text())
         static = config.get("architectures") == [STATIC]
@@ -127,7 +129,7 @@ class Publish(HandOut):
             max_length=length,
             pad=config.get("pad_token_id") or 0,
             first="one vector a token" if static else "transformer",
-            ranges="" if static else ": dynamic int8 takes its ranges from the whole batch",
+            ranges=": its int8 takes ranges from the whole batch" if dynamic_inputs(model) else "",
             dense=", Dense" if any(draft.folder.glob("*_Dense")) else "",
             inputs="`, `".join(value.name for value in graph.input),
             texts=", ".join(json.dumps(default_prompt(draft.folder) + text, ensure_ascii=False) for text in _EXAMPLES),

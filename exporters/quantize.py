@@ -1,16 +1,21 @@
 """int8 for ONNX Runtime: weights a channel, activations as they come, the embedding table a row."""
 
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from pydantic import Field
 
 from compressor.artifact import Draft
+from compressor.errors import RecipeError
 from compressor.recipe import Config
+from exporters.calibrate import Batch, dynamic_inputs, fix_ranges, measure_ranges
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.onnx import TAIL
 from exporters.optimise import load, run_operators, save
@@ -25,11 +30,24 @@ class OnnxInt8(Config):
     """Use 7 bits of the weights: for x86 CPUs without VNNI, whose 16-bit sums overflow with 8."""
     embeddings: bool = True
     """Store the vocabulary's table in int8, one scale a row."""
+    ranges: Literal["batch", "calibrated"] = "batch"
+    """Where activations get their scales from: each batch as it comes, or once from a sample of what is trained on;
+    then what a text gives does not depend on its neighbours."""
+    sample: Annotated[int, Field(ge=1)] = 512
+    """Texts, or questions, that calibrated ranges are measured on, at most."""
 
-    def run(self, optimised: Path, draft: Draft) -> None:
-        """Write the int8 form of an optimised fp32 folder into ``draft``."""
+    def run(self, optimised: Path, draft: Draft, batches: Callable[[], Iterable[Batch]] | None = None) -> None:
+        """Write the int8 form of an optimised fp32 folder into ``draft``.
+
+        ``batches`` gives what calibrated ranges are measured on; RecipeError where these are asked for without.
+        """
         copy_consumer_files(optimised, draft.folder)
         model = self.quantize(optimised / GRAPH)
+        if self.ranges == "calibrated":
+            if batches is None:
+                raise RecipeError("int8.ranges = 'calibrated': needs texts to calibrate on; must be batch here")
+            if names := dynamic_inputs(model):  # a static student multiplies nothing
+                fix_ranges(model, measure_ranges(load(optimised / GRAPH), names, batches()))
         save(model, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
 

@@ -1,20 +1,35 @@
 """The exported reader at work: windows cut into batches of like length, run side by side."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compressor.answering.reader import Features, Reading, WindowReader, read_reading
 from compressor.answering.spans import Logits
-from compressor.answering.windows import Cutter
+from compressor.answering.squad import Question
+from compressor.answering.windows import Cutter, batches, padded
 from compressor.encoder import usable_cores
 from compressor.errors import ArtifactError
 from exporters.layout import GRAPH
 from exporters.session import CPU, open_session, require_providers
 
 OUTPUTS = ("start_logits", "end_logits")
+
+
+def batches_of_questions(folder: Path, questions: Sequence[Question], count: int) -> Iterator[Features]:
+    """Yield the windows of at most ``count`` questions, chosen at random, as a reader's graph in ``folder`` reads them.
+
+    Windows of like length come together.
+    """
+    reader = OnnxReader(folder, threads=1)
+    chosen = np.random.default_rng(0).permutation(len(questions))[:count]
+    windows = reader.cutter.cut([questions[int(i)] for i in chosen])
+    for numbers in batches(windows, 16):
+        yield padded([windows[i] for i in numbers], reader.pad)
 
 
 class OnnxReader(WindowReader):

@@ -1,7 +1,7 @@
 """The flow of a reader: teacher -> distil in steps -> quantize -> export -> optimise -> int8 -> verify -> bench."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +32,10 @@ from compressor.progress import say
 from compressor.recipe import Config
 from compressor.stages import Key, Keyed, Model, Workspace
 from compressor.teacher import Source
+from exporters.calibrate import Batch
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
+from exporters.reader import batches_of_questions
 from exporters.reader_card import PublishReader
 from exporters.reader_export import ReaderExport
 from exporters.reader_verify import ReaderVerify
@@ -225,6 +227,10 @@ class ReaderFlow(BaseFlow):
     def export(self, student: Model, reading: Reading) -> Model:
         stage = self.recipe.export
         return self.work.stage("export", stage, [student, reading], lambda to: stage.run(student.folder, reading, to))
+
+    def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
+        """Return questions that the student was trained on, chosen at random."""
+        return self.sets.train, lambda: batches_of_questions(fp32, self.sets.train, count)
 
     def answers(self, name: str, told: Told) -> dict[str, Any]:
         """Return a reader's row of the story: its answers to the questions to be judged by, and its size."""

@@ -1,0 +1,131 @@
+"""Fixed ranges for int8: what each activation spans on a sample, in place of what it spans in a batch."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from compressor.encoder import length_sorted_batches
+from compressor.errors import TextError
+from exporters.session import CPU, OnnxEncoder
+
+Batch = Mapping[str, NDArray[np.int64]]
+"""int64 [texts, tokens]: input_ids, attention_mask and, where the graph reads it, token_type_ids."""
+Ranges = Mapping[str, tuple[float, float]]
+_BATCH = 32
+
+
+def batches_of_texts(folder: Path, texts: Sequence[str]) -> Iterator[Batch]:
+    """Yield texts as an encoder's graph in ``folder`` reads them, those of like length together."""
+    encoder = OnnxEncoder(folder, threads=1)
+    tokens = encoder.tokenize(texts)
+    for rows in length_sorted_batches(np.array([len(ids) for ids in tokens], np.int64), _BATCH):
+        ids, mask = encoder.pad([tokens[i] for i in rows])
+        yield {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+def measure_ranges(graph: onnx.ModelProto, names: Sequence[str], batches: Iterable[Batch]) -> Ranges:
+    """Return the least and the largest value of each tensor of ``graph`` over the batches, padding left out.
+
+    Tensors are [texts, tokens, units]. Raises TextError where there is no batch.
+    """
+    seen = onnx.ModelProto()
+    seen.CopyFrom(graph)
+    seen.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(seen.SerializeToString(), options, providers=[CPU])
+    inputs = [value.name for value in session.get_inputs()]
+    found: dict[str, tuple[float, float]] = {}
+    for batch in batches:
+        real = batch["attention_mask"].astype(bool)
+        made = session.run(list(names), {name: batch[name] for name in inputs})
+        for name, values in zip(names, made, strict=True):
+            low, high = found.get(name, (np.inf, -np.inf))
+            found[name] = min(low, float(values[real].min())), max(high, float(values[real].max()))
+    if not found:
+        raise TextError("int8.ranges = 'calibrated': no texts to calibrate on")
+    return found
+
+
+def dynamic_inputs(model: onnx.ModelProto) -> list[str]:
+    """Name the tensors that a dynamically quantized graph takes the ranges of, batch by batch."""
+    return [node.input[0] for node in model.graph.node if node.op_type == "DynamicQuantizeLinear"]
+
+
+def fix_ranges(model: onnx.ModelProto, ranges: Ranges) -> None:
+    """Give every activation of a dynamically quantized graph one scale and zero point for good, in place.
+
+    Products stay as they are, uint8 by int8 into int32 and from there to float with the bias; they are written as
+    ONNX Runtime's one operator for it, which it does not find by itself where the scales are constants.
+    """
+    graph = model.graph
+    by_input: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            by_input.setdefault(name, []).append(node)
+    by_output = {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name for tensor in graph.initializer}
+    made: list[NodeProto] = []
+    gone: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "DynamicQuantizeLinear":
+            made.append(_quantize(graph, node, ranges[node.input[0]]))
+        elif node.op_type == "MatMulInteger":
+            product, replaced = _product(node, by_input, by_output, constants)
+            gone.update(replaced)
+            made.append(product)
+        else:
+            made.append(node)
+    kept = [node for node in made if node.op_type == "MatMulIntegerToFloat" or node.output[0] not in gone]
+    del graph.node[:]
+    graph.node.extend(_in_order(kept, {i.name for i in graph.input} | {t.name for t in graph.initializer}))
+
+
+def _quantize(graph: Any, node: NodeProto, span: tuple[float, float]) -> NodeProto:
+    values, scale, zero = node.output
+    low, high = min(span[0], 0.0), max(span[1], 0.0)
+    step = np.float32(max((high - low) / 255, 1e-12))
+    graph.initializer.append(numpy_helper.from_array(np.array(step), scale))
+    graph.initializer.append(numpy_helper.from_array(np.array(np.clip(np.rint(-low / step), 0, 255), np.uint8), zero))
+    return helper.make_node("QuantizeLinear", [node.input[0], scale, zero], [values], name=f"{node.name}.fixed")
+
+
+def _product(
+    node: NodeProto,
+    by_input: Mapping[str, list[NodeProto]],
+    by_output: Mapping[str, NodeProto],
+    constants: set[str],
+) -> tuple[NodeProto, set[str]]:
+    """Return the operator that stands for MatMulInteger, Cast, Mul and maybe Add, and the outputs of what it replaces.
+
+    The quantizer writes these in just this form: the Mul's second input is the product of both scales.
+    """
+    (cast,) = by_input[node.output[0]]
+    (scaled,) = by_input[cast.output[0]]
+    scales = by_output[scaled.input[1]]
+    a, b, a_zero, b_zero = node.input
+    inputs, output = [a, b, *scales.input, a_zero, b_zero], scaled.output[0]
+    replaced = {cast.output[0], scaled.output[0], scales.output[0]}
+    after = by_input.get(output, [])
+    if len(after) == 1 and after[0].op_type == "Add" and any(name in constants for name in after[0].input):
+        inputs.append(next(name for name in after[0].input if name in constants))
+        output = after[0].output[0]
+        replaced.add(output)
+    product = helper.make_node("MatMulIntegerToFloat", inputs, [output], name=node.name, domain="com.microsoft")
+    return product, replaced
+
+
+def _in_order(nodes: Sequence[NodeProto], known: set[str]) -> Iterator[NodeProto]:
+    """Yield nodes so that each comes behind those that it reads from, else in the order they have."""
+    known, waiting = known | {""}, list(nodes)
+    while waiting:
+        ready = [node for node in waiting if all(name in known for name in node.input)]
+        yield from ready
+        known |= {name for node in ready for name in node.output}
+        waiting = [node for node in waiting if not all(name in known for name in node.output)]
