@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import compressor.answering.commands  # noqa: F401 - it adds its own to the app
+import compressor.packing  # noqa: F401 - so does it
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.systems import Kind, System, kind_of
