@@ -25,6 +25,7 @@ TARGETS: dict[str, type[Target]] = {
     "tokenizer-in-graph": TokenizerInGraph,
     "hub": Hub,
 }
+__all__ = ["TARGETS", "Target", "pack"]
 _STAGE = "pack/"
 
 

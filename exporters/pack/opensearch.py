@@ -92,7 +92,7 @@ def pooled_by_any(contents: Contents) -> bytes:
         ]
     )
     del graph.output[:]
-    axes = ["batch_size", "sequence_length", contents.dim]
+    axes: list[str | int | None] = ["batch_size", "sequence_length", contents.dim]
     graph.output.append(helper.make_tensor_value_info(old, TensorProto.FLOAT, axes))
     return model.SerializeToString(deterministic=True)
 

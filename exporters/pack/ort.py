@@ -12,6 +12,7 @@ from typing import Literal
 from compressor.artifact import Artifact, Draft
 from compressor.errors import ArtifactError
 from exporters.layout import GRAPH
+from exporters.pack.ort_format import canonical
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
 
 MODEL = "model.ort"
@@ -57,7 +58,7 @@ class Ort(Target):
         except Exception as error:  # ONNX Runtime raises its own kinds
             reason = str(error).strip().splitlines()[0]
             raise ArtifactError(f"{artifact.folder / GRAPH}: cannot be converted: {reason}") from error
-        shutil.copyfile(made / "model.ort", draft.folder / MODEL)
+        (draft.folder / MODEL).write_bytes(canonical((made / MODEL).read_bytes()))
         lines = (made / f"model.{OPERATORS}").read_text(encoding="utf-8").splitlines()
         # Its comments name the temporary folder.
         kept = [line for line in lines if not line.startswith("#")]

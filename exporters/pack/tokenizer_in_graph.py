@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper
+from tokenizers import Tokenizer
 
 from compressor.artifact import Artifact, Draft
 from compressor.errors import ArtifactError, DependencyError
@@ -89,7 +90,9 @@ class TokenizerInGraph(Target):
         allowed: list[tuple[int, int]] | None = None
         if self.restrict:
             unlimited = _by_operator(_tokenizer_graph(attributes, "", None))
-            allowed = _ranges(same_characters(unlimited, lambda text: encoder.tokenize([text])[0], encoder.prompt))
+            pieces = Tokenizer.from_str(json.dumps(settings))
+            same = same_characters(unlimited, lambda text: encoder.tokenize([text])[0], encoder.prompt)
+            allowed = _ranges(c for c in same if is_spelt(chr(c), pieces))
         pattern = None if allowed is None else _forbidden(allowed, settings["added_tokens"])
         tokenizer = _tokenizer_graph(attributes | {"max_length": encoder.max_length}, encoder.prompt, pattern)
         _verify(artifact, _by_operator(tokenizer), encoder, allowed, pattern)
@@ -149,6 +152,23 @@ def same_characters(operator: Tokenize, tokenizer: Tokenize, prompt: str = "") -
     return sorted(same)
 
 
+def is_spelt(character: str, tokenizer: Tokenizer) -> bool:
+    """Tell whether a character stands alone or is a piece of any word.
+
+    Where no piece fits, the operator keeps those before and the tokenizer gives up the whole word. Words of such
+    characters always have pieces that fit, so that what holds for each holds for all texts of them.
+    """
+    read = tokenizer.normalizer.normalize_str(f"a{character}a")
+    words = [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(read)]
+    return all(
+        len(word) == 1
+        or None
+        not in (tokenizer.token_to_id(c), tokenizer.token_to_id(f"{tokenizer.model.continuing_subword_prefix}{c}"))
+        for word in words
+        for c in word
+    )
+
+
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     for number in numbers:
@@ -172,7 +192,7 @@ def _tokenizer_graph(attributes: dict[str, Any], prompt: str, forbidden: str | N
     """
     nodes, stored, text = [], [], "text"
     if prompt:
-        stored.append(helper.make_tensor("prompt", TensorProto.STRING, [1], [prompt.encode()]))
+        stored.append(_strings("prompt", prompt))
         nodes.append(helper.make_node("StringConcat", ["prompt", "text"], ["prompted"], domain=DOMAIN))
         text = "prompted"
     names = ("input_ids", "token_type_ids", "attention_mask")
@@ -180,8 +200,8 @@ def _tokenizer_graph(attributes: dict[str, Any], prompt: str, forbidden: str | N
     nodes.append(helper.make_node("BertTokenizer", [text], rows, "tokenizer", domain=DOMAIN, **attributes))
     stored.append(helper.make_tensor("first_axis", TensorProto.INT64, [1], [0]))
     if forbidden is not None:
-        stored.append(helper.make_tensor("forbidden", TensorProto.STRING, [1], [forbidden.encode()]))
-        stored.append(helper.make_tensor("nothing", TensorProto.STRING, [1], [b""]))
+        stored.append(_strings("forbidden", forbidden))
+        stored.append(_strings("nothing", ""))
         stored.append(helper.make_tensor("zero", TensorProto.INT64, [1], [0]))
         kept = ["text", "forbidden", "nothing"]
         nodes += [
@@ -200,6 +220,10 @@ def _tokenizer_graph(attributes: dict[str, Any], prompt: str, forbidden: str | N
     graph = helper.make_graph(nodes, "tokenizer", taken, given, stored)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def _strings(name: str, text: str) -> TensorProto:
+    return onnx.numpy_helper.from_array(np.array([text], dtype=object), name)
 
 
 def _by_operator(graph: onnx.ModelProto) -> Tokenize:

@@ -12,7 +12,7 @@ from compressor.errors import ArtifactError
 from exporters.layout import GRAPH
 from exporters.pack.target import Contents, Target, Tensor, check_name, copy_graph, write_text
 
-_TYPES = {
+_TYPES: dict[int, str] = {
     TensorProto.INT64: "TYPE_INT64",
     TensorProto.INT32: "TYPE_INT32",
     TensorProto.FLOAT: "TYPE_FP32",
@@ -70,7 +70,7 @@ def _tensors(field: str, contents: Contents, tensors: tuple[Tensor, ...]) -> lis
         if not tensor.dims or tensor.dims[0] is not None:
             raise ArtifactError(f"{contents.folder / GRAPH}: {field} {tensor.name} has no free batch dimension")
         if tensor.dtype not in _TYPES:
-            kind = TensorProto.DataType.Name(tensor.dtype)  # type: ignore[arg-type]
+            kind = TensorProto.DataType.Name(tensor.dtype)
             raise ArtifactError(
                 f"{contents.folder / GRAPH}: {field} {tensor.name} is {kind}, which triton does not take"
             )
