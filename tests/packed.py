@@ -76,7 +76,7 @@ def reader(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def view(artifact: Path, to: Path, name: str, **options: object) -> Path:
+def view(artifact: Path, to: Path, name: str, /, **options: object) -> Path:
     """Pack ``artifact`` for the target called ``name`` into ``to``, and return it."""
     target: Target = TARGETS[name].read(dict(options))
     pack(artifact, target, to)

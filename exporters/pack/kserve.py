@@ -42,9 +42,9 @@ class KServe(Triton):
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write ``inferenceservice.yaml`` and the repository, which goes to ``storage_uri``."""
         contents = Contents.read(artifact, "kserve", ("sentence embeddings", "question answering"))
-        name = self.write_repository(contents, draft.folder / REPOSITORY)
         allowed = "a service is called by lower-case letters, digits and dashes, at most 63"
-        service = check_name(self.name or name.lower(), r"(?!.{64})[a-z]([a-z0-9-]*[a-z0-9])?", allowed)
+        service = check_name(self.name or contents.name.lower(), r"(?!.{64})[a-z]([a-z0-9-]*[a-z0-9])?", allowed)
+        self.write_repository(contents, draft.folder / REPOSITORY)
         fields = {
             "service": service,
             "runtime": self.runtime,

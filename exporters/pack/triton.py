@@ -40,13 +40,12 @@ class Triton(Target):
         self.write_repository(contents, draft.folder)
         draft.figures["needs"] = contents.needs(server="tritonserver", backend="onnxruntime")
 
-    def write_repository(self, contents: Contents, folder: Path) -> str:
-        """Write the repository into ``folder`` and return the model's name."""
+    def write_repository(self, contents: Contents, folder: Path) -> None:
+        """Write the repository into ``folder``."""
         allowed = "letters, digits, dots, dashes and underscores"
         name = check_name(self.name or contents.name, r"[A-Za-z0-9][A-Za-z0-9._-]*", allowed)
         write_text(folder / name / "config.pbtxt", self._config(contents, name))
         copy_graph(contents.artifact, folder / name / "1" / "model.onnx")
-        return name
 
     def _config(self, contents: Contents, name: str) -> str:
         return "\n".join(
