@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 CURVE = --texts $(DATA)/corpus/en.txt.gz --sts $(DATA)/stsb/en-test.csv,$(DATA)/stsb/en-dev.csv
+BINP := .venv-packages/bin
 BIN4 := .venv-transformers4/bin
 
-.PHONY: demo test test-slow test-all check docs figures figures-students figures-answers clean
+.PHONY: demo test test-slow test-all test-packages check docs figures figures-students figures-answers clean
 
 demo: .venv/.ready          ## the main job: teacher to verified int8 artifact, with its report
 	$(BIN)/compressor run recipes/quickstart.toml
@@ -18,6 +19,9 @@ test-slow: .venv/.ready     ## the tests that take longer
 
 test-all: test .venv-transformers4/.ready    ## the tests on transformers 5 and on transformers 4.57
 	$(BIN4)/python -m pytest -m "not slow"
+
+test-packages: .venv-packages/.ready    ## the tests of views that need optional packages: mlflow, onnxruntime-extensions, tritonclient
+	$(BINP)/python -m pytest tests/test_pack.py tests/test_pack_servers.py tests/test_pack_packages.py
 
 check: .venv/.ready         ## lint, types, and whether the generated pages are up to date
 	$(BIN)/ruff check .
@@ -55,7 +59,7 @@ figures-answers: .venv/.ready     ## make and measure the reader and its ablatio
 	$(BIN)/python -m benchmarks.figures
 
 clean:                      ## remove what the commands above made
-	rm -rf .venv .venv-transformers4 runs
+	rm -rf .venv .venv-transformers4 .venv-packages runs
 
 # To take the CPU build of torch where the default index has another: PIP_EXTRA_INDEX_URL, as pip reads it.
 .venv/.ready: requirements.lock pyproject.toml
@@ -68,4 +72,11 @@ clean:                      ## remove what the commands above made
 	$(PYTHON) -m venv .venv-transformers4
 	$(BIN4)/pip install --quiet --disable-pip-version-check -r requirements-transformers4.lock
 	$(BIN4)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv-packages/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-packages
+	$(BINP)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BINP)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BINP)/pip install --quiet --disable-pip-version-check "mlflow>=3" "onnxruntime-extensions>=0.15" "tritonclient[grpc]"
 	touch $@

@@ -10,6 +10,7 @@ import typer
 
 import compressor.answering.commands  # noqa: F401 - it adds its own to the app
 import compressor.handoff  # noqa: F401 - likewise
+import compressor.packing  # noqa: F401 - so does it
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.systems import Kind, System, kind_of

@@ -6,6 +6,7 @@ CompressorError
 ├── TextError       texts that cannot be read or are too few
 ├── ArtifactError   a folder that is occupied, damaged or incomplete
 ├── ProviderError   an execution provider or device that is not there
+├── DependencyError an optional package that is not installed
 ├── StorageError    no space left, no permission
 └── GateError       a figure of ``verify`` below its bar
 """
@@ -40,6 +41,10 @@ class ArtifactError(CompressorError):
 
 class ProviderError(CompressorError):
     """An execution provider or a device that this machine does not have."""
+
+
+class DependencyError(CompressorError):
+    """An optional package that is not installed; the message says how to get it."""
 
 
 class StorageError(CompressorError):

@@ -2,11 +2,12 @@
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
+from compressor.errors import RecipeError
 from compressor.recipe import Config
 
 C = TypeVar("C", bound=Config)
@@ -36,6 +37,40 @@ def with_options(*schemas: type[Config]) -> Callable[[Callable[..., None]], Call
     return decorate
 
 
+def with_choice(name: str, text: str, schemas: Mapping[str, type[Config]]) -> Callable[..., Callable[..., None]]:
+    """Add option ``name``, one of ``schemas``, and an option for every field of any of them.
+
+    The command takes the chosen configuration as keyword argument ``name``. An option of another choice is a
+    RecipeError.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        fields = dict.fromkeys(field for schema in schemas.values() for field in schema.model_fields)
+        having = {field: [key for key, one in schemas.items() if field in one.model_fields] for field in fields}
+
+        def call(**given: Any) -> None:
+            chosen, values = given.pop(name), {field: given.pop(field) for field in fields}
+            if chosen not in schemas:
+                raise RecipeError(f"{name} = {chosen}: not known; allowed: {', '.join(schemas)}")
+            for field, value in values.items():
+                if value is not None and chosen not in having[field]:
+                    flag = f"--{field.replace('_', '-')}"
+                    raise RecipeError(f"{flag}: an option of {', '.join(having[field])}; {chosen} has none such")
+            own = {field: values[field] for field in schemas[chosen].model_fields}
+            command(**given, **{name: read(schemas[chosen], own)})
+
+        metavar = "|".join(schemas)
+        choice = Annotated[str, typer.Option(f"--{name}", help=text, metavar=metavar)]
+        own = [p for n, p in inspect.signature(command).parameters.items() if n != name]
+        extra = [_parameter(schemas[keys[0]], field, f"{', '.join(keys)}: ") for field, keys in having.items()]
+        parameters = [*own, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=choice), *extra]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__doc__, call.__name__ = command.__doc__, command.__name__
+        return call
+
+    return decorate
+
+
 def read(schema: type[C], given: dict[str, Any]) -> C:
     """Check options as text into a configuration; those left out (None) take their default."""
     values = {name: _value(schema, name, value) for name, value in given.items() if value is not None}
@@ -46,11 +81,11 @@ def _arguments(schemas: tuple[type[Config], ...]) -> set[str]:
     return {schema.__name__.lower() for schema in schemas}
 
 
-def _parameter(schema: type[Config], name: str) -> inspect.Parameter:
+def _parameter(schema: type[Config], name: str, head: str = "") -> inspect.Parameter:
     field = schema.model_fields[name]
     default = "" if field.default is None else f" [default: {_shown(field.default)}]"
     flag = f"--{name.replace('_', '-')}"
-    text = " ".join((field.description or "").split()) + default
+    text = head + " ".join((field.description or "").split()) + default
     option = typer.Option(flag, help=text, show_default=False, metavar=_metavar(field.annotation))
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.artifact import Artifact, sha256
-from compressor.errors import ArtifactError, ProviderError, storage
+from compressor.errors import ArtifactError, DependencyError, storage
 
 EXTRA = "pip install 'compressor[trust]'"
 _TEACHER_KEYS = ("teacher", "teacher_sha256", "precision")
@@ -16,7 +16,7 @@ def sign(folder: Path, key: Path, signature: Path, password: str | None = None) 
     """Sign every file of an artifact, its manifest too, with a private key (PEM, elliptic curve), offline.
 
     Writes ``signature``, which lies beside the folder: what is in it is what is signed. Raises ArtifactError for a
-    damaged artifact or an unusable key, ProviderError where model-signing is not installed.
+    damaged artifact or an unusable key, DependencyError where model-signing is not installed.
     """
     Artifact.open(folder)
     signing = _library("model_signing.signing")
@@ -49,7 +49,7 @@ def check_signature(folder: Path, key: Path, signature: Path) -> None:
 def bill_of_materials(folder: Path) -> str:
     """Return the artifact as a CycloneDX 1.6 machine-learning model in JSON: files, teacher, packages.
 
-    The same artifact gives the same text. Raises ArtifactError for a damaged one, ProviderError where
+    The same artifact gives the same text. Raises ArtifactError for a damaged one, DependencyError where
     cyclonedx-python-lib is not installed.
     """
     artifact = Artifact.open(folder)
@@ -102,7 +102,7 @@ def _library(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         package = {"model_signing": "model-signing", "cyclonedx": "cyclonedx-python-lib"}[name.partition(".")[0]]
-        raise ProviderError(f"{package}: not installed; {EXTRA}") from error
+        raise DependencyError(f"{package}: not installed; {EXTRA}") from error
 
 
 def _line(error: Exception) -> str:

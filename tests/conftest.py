@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from compressor.teacher import Source, find
 
-pytest_plugins = ["graphs"]  # the artifacts of tiny models
+pytest_plugins = ["graphs", "packed"]  # the artifacts of tiny models, and hand-outs of them
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 _WORDS = (

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import compressor.commands  # noqa: F401 - the commands join the app
 from compressor.artifact import sha256, writing
 from compressor.cli import app
-from compressor.errors import ArtifactError, ProviderError
+from compressor.errors import ArtifactError, DependencyError
 from exporters import trust
 
 CONFIG = {"recipe": {"name": "tiny"}, "teacher": "org/teacher", "teacher_sha256": "ab" * 32, "precision": "int8"}
@@ -42,7 +42,7 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 
 def call(*words: object) -> tuple[int, str]:
     done = CliRunner().invoke(app, [str(word) for word in words])
-    if isinstance(done.exception, (ArtifactError, ProviderError)):
+    if isinstance(done.exception, (ArtifactError, DependencyError)):
         return 1, str(done.exception)
     return done.exit_code, done.output
 

@@ -1,0 +1,87 @@
+"""ONNX Runtime's own format, for phones and reduced builds."""
+
+import contextlib
+import io
+import logging
+import re
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from compressor.artifact import Artifact, Draft
+from compressor.errors import ArtifactError
+from exporters.layout import GRAPH
+from exporters.pack.ort_format import canonical
+from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
+
+MODEL = "model.ort"
+OPERATORS = "required_operators_and_types.config"
+USABILITY = "mobile_usability.txt"
+_VERDICT = re.compile(r"Model should perform well with (.+?)( as is| if modified to have fixed input shapes): (\w+)")
+
+
+class Ort(Target):
+    """ONNX Runtime's own format for phones, with what a reduced build of the runtime must hold."""
+
+    platform: Literal["arm", "amd64"] = "arm"
+    """The processor that it will run on."""
+
+    def run(self, artifact: Artifact, draft: Draft) -> None:
+        """Write ``model.ort``, the required operators and types, and what the usability checker says."""
+        contents = Contents.read(artifact, "ort", ("sentence embeddings", "question answering"))
+        with TemporaryDirectory() as aside:
+            graph = Path(aside) / "model.onnx"
+            shutil.copyfile(artifact.folder / GRAPH, graph)
+            self._convert(artifact, graph, draft)
+            said = _usability(graph)
+        write_text(draft.folder / USABILITY, "\n".join(said) + "\n")
+        copy_files(artifact, draft, (*TOKENIZER_FILES, "config.json", "sentence_bert_config.json", "reading.json"))
+        verdicts = [found.groups() for line in said if (found := _VERDICT.search(line))]
+        draft.figures["usability"] = {provider + how: verdict for provider, how, verdict in verdicts}
+        draft.figures["needs"] = contents.needs(platform=self.platform, provider="CPUExecutionProvider")
+
+    def _convert(self, artifact: Artifact, graph: Path, draft: Draft) -> None:
+        from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
+
+        logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
+        made = graph.parent / "made"
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                convert_onnx_models_to_ort(
+                    graph,
+                    made,
+                    [OptimizationStyle.Fixed],
+                    target_platform=self.platform,
+                    enable_type_reduction=True,
+                )
+        except Exception as error:  # ONNX Runtime raises its own kinds
+            reason = str(error).strip().splitlines()[0]
+            raise ArtifactError(f"{artifact.folder / GRAPH}: cannot be converted: {reason}") from error
+        (draft.folder / MODEL).write_bytes(canonical((made / MODEL).read_bytes()))
+        lines = (made / f"model.{OPERATORS}").read_text(encoding="utf-8").splitlines()
+        # Its comments name the temporary folder.
+        kept = [line for line in lines if not line.startswith("#")]
+        write_text(draft.folder / OPERATORS, "\n".join(["# Generated from model.ort", *kept, ""]))
+
+
+def _usability(graph: Path) -> list[str]:
+    """Return what ONNX Runtime's checker says of a graph on phones' accelerators, line by line."""
+    from onnxruntime.tools.mobile_helpers.usability_checker import analyze_model
+
+    said = _Said()
+    logger = logging.Logger("usability", logging.INFO)
+    logger.addHandler(said)
+    with contextlib.redirect_stdout(io.StringIO()):
+        helps = analyze_model(graph, logger=logger)
+    advice = "compare NNAPI and CoreML with the CPU" if helps else "use the CPU provider"
+    return [*(line for line in said.lines if str(graph.parent) not in line), f"Advice: {advice}"]
+
+
+class _Said(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage().rstrip())

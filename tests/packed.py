@@ -1,0 +1,93 @@
+"""Artifacts as a run hands them out, small, and views of them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from questions import SHAPE
+
+from compressor.answering.base import tokenizer_of
+from compressor.answering.model import reader_of
+from compressor.answering.reader import Reading
+from compressor.artifact import Draft, key_of, writing
+from exporters.optimise import Optimise
+from exporters.pack import TARGETS, pack
+from exporters.pack.target import Target
+from exporters.quantize import OnnxInt8
+from exporters.reader_export import ReaderExport
+
+CARD = """---
+library_name: onnxruntime
+pipeline_tag: {task}
+tags: [onnx]
+base_model: someone/something
+license: mit
+datasets: [some/data]
+---
+# A card
+
+{precision}: äöü, and "quotes".
+"""
+
+
+def seal(
+    made: Path,
+    to: Path,
+    precision: str,
+    task: str = "sentence-similarity",
+    name: str = "tiny",
+    card: str | None = CARD,
+) -> Path:
+    """Copy a stage's folder as a hand-out with its card and manifest, and return it."""
+    config = {"recipe": {"name": name}, "teacher": "someone/something", "precision": precision}
+    with writing(to, f"artifacts/{precision}", key_of(name, precision, task), config) as draft:
+        shutil.copytree(made, draft.folder, dirs_exist_ok=True)
+        (draft.folder / "manifest.json").unlink(missing_ok=True)
+        if card is not None:
+            (draft.folder / "README.md").write_text(card.format(task=task, precision=precision), "utf-8")
+        draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}}
+    return to
+
+
+@pytest.fixture(scope="session")
+def sealed(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the hand-outs ``fp32`` and ``int8`` of an encoder whose vectors a Dense makes."""
+    made, home = artifacts(dense=16), tmp_path_factory.mktemp("sealed")
+    for precision in ("fp32", "int8"):
+        seal(made / precision, home / precision, precision)
+    return home
+
+
+@pytest.fixture(scope="session")
+def reader(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the hand-outs ``fp32`` and ``int8`` of a reader that learnt nothing."""
+    home = tmp_path_factory.mktemp("sealed-reader")
+    for name in ("torch", "plain", "o", "q"):
+        (home / name).mkdir()
+    reader_of(tiny).save_pretrained(home / "torch")
+    tokenizer_of(tiny).save_pretrained(home / "torch")
+    ReaderExport().run(home / "torch", Reading(**SHAPE), Draft(home / "plain"))
+    Optimise().run(home / "plain", Draft(home / "o"))
+    OnnxInt8().run(home / "o", Draft(home / "q"))
+    for precision, made in {"fp32": "o", "int8": "q"}.items():
+        seal(home / made, home / precision, precision, "question-answering", "tiny-reader")
+    return home
+
+
+def view(artifact: Path, to: Path, name: str, /, **options: object) -> Path:
+    """Pack ``artifact`` for the target called ``name`` into ``to``, and return it."""
+    target: Target = TARGETS[name].read(dict(options))
+    pack(artifact, target, to)
+    return to
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below ``folder`` by its name."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
