@@ -11,7 +11,7 @@ from compressor.distil.answering import PredictionLayer, divergence, of_labels, 
 
 RANDOM = np.random.default_rng(0)
 VALID = torch.tensor([[True, False, True, True, False], [True, False, True, True, True]])
-LABELS = torch.tensor([[2, 3], [0, 0]])
+LABELS = torch.tensor([[[2, 3]], [[0, 0]]])
 
 
 def logits(scale: float = 1.0) -> torch.Tensor:
@@ -39,9 +39,27 @@ def test_the_divergence_is_kullback_and_leiblers_times_the_temperature_squared(t
 
 
 def test_labels_are_looked_for_among_the_valid_tokens() -> None:
-    student = logits()
-    wanted = [-np.log(softmax(own, valid)[label]) for own, valid, label in rows(student, VALID, LABELS[:, 0])]
-    assert of_labels(student, LABELS[:, 0], VALID).item() == pytest.approx(np.mean(wanted), rel=1e-5)
+    student = logits(), logits()
+    wanted = [
+        -np.log(softmax(own, valid)[label])
+        for i, side in enumerate(student)
+        for own, valid, label in rows(side, VALID, LABELS[:, 0, i])
+    ]
+    assert of_labels(student, LABELS, VALID).item() == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_of_several_answers_any_will_do() -> None:
+    student = logits(), logits()
+    labels = torch.tensor([[[2, 3], [0, 2]], [[3, 4], [-1, -1]]])
+    starts, ends = ([softmax(own, valid) for own, valid in rows(side, VALID)] for side in student)
+    likely = [starts[0][2] * ends[0][3] + starts[0][0] * ends[0][2], starts[1][3] * ends[1][4]]
+    assert of_labels(student, labels, VALID).item() == pytest.approx(-np.log(likely).mean() / 2, rel=1e-5)
+    more = torch.cat([labels, torch.full((2, 3, 2), -1)], dim=1)
+    own = tuple(side.clone().requires_grad_() for side in student)
+    loss = of_labels((own[0], own[1]), more, VALID)
+    assert loss.item() == pytest.approx(of_labels(student, labels, VALID).item(), rel=1e-6)
+    loss.backward()
+    assert all(side.grad is not None and bool(side.grad.isfinite().all()) for side in own)
 
 
 def test_squares_are_of_the_valid_tokens_and_of_no_shift() -> None:
@@ -75,7 +93,7 @@ def test_nothing_is_learnt_from_padding_and_question(match: Any, weight: float) 
 def test_the_weight_is_the_teachers_share_and_the_sides_count_half() -> None:
     student, teacher = (logits(), logits()), (logits(), logits())
     layer = PredictionLayer(weight=0.25, temperature=3.0)
-    hard = np.mean([of_labels(student[i], LABELS[:, i], VALID).item() for i in range(2)])
+    hard = of_labels(student, LABELS, VALID).item()
     soft = np.mean([divergence(student[i], teacher[i], VALID, 3.0).item() for i in range(2)])
     assert layer.loss(student, LABELS, VALID, teacher).item() == pytest.approx(0.25 * soft + 0.75 * hard, rel=1e-5)
     alone = PredictionLayer(weight=0.0).loss(student, LABELS, VALID)  # needs no teacher

@@ -85,11 +85,11 @@ def test_an_answer_is_found_where_it_stands(answer: str) -> None:
     windows = cutter().cut([question])
     found = labels(windows, [question])
     assert (found != 0).any()
-    for window, (first, last) in zip(windows, found, strict=True):
+    for window, ((first, last),) in zip(windows, found, strict=True):
         if last:
             begin, end = window.offsets[first - window.first, 0], window.offsets[last - window.first, 1]
             assert context[begin:end] == answer
-    assert found[0].tolist() == [0, 0]  # it stands at the end
+    assert found[0].tolist() == [[0, 0]]  # it stands at the end
 
 
 def test_an_answer_at_the_border_stands_whole_in_the_next_window() -> None:
@@ -98,8 +98,8 @@ def test_an_answer_at_the_border_stands_whole_in_the_next_window() -> None:
     begin, end = int(border[0, 0]), int(windows[1].offsets[6, 1])
     question = Question("q", "the cat ?", LONG, (Answer(LONG[begin:end], begin),))
     found = labels(windows, [question])
-    assert found[0].tolist() == [0, 0]
-    assert found[1].tolist() != [0, 0]
+    assert found[0].tolist() == [[0, 0]]
+    assert found[1].tolist() != [[0, 0]]
 
 
 def test_a_part_of_a_word_takes_in_the_whole_token() -> None:
@@ -109,12 +109,16 @@ def test_a_part_of_a_word_takes_in_the_whole_token() -> None:
     assert window.place(0, 13) == (0, 0)
 
 
-def test_the_first_answer_that_stands_whole_is_taken() -> None:
-    question = Question("q", "?", "a dog runs", (Answer("dog runs", 2), Answer("a", 0)))
-    windows = cutter().cut([question])
+def test_every_answer_that_stands_whole_is_taken_once() -> None:
+    context = "a dog runs"
+    several = Question("q", "?", context, (Answer("dog runs", 2), Answer("a", 0), Answer("dog runs", 2)))
+    none, one = Question("r", "?", context), Question("s", "?", context, (Answer("a", 0),))
+    asked = [several, none, one]
+    windows = cutter().cut(asked)
     first = windows[0].first
-    assert labels(windows, [question]).tolist() == [[first + 1, first + 2]]
-    assert labels(windows, [Question("q", "?", "a dog runs")]).tolist() == [[0, 0]]
+    taken = [[first + 1, first + 2], [first, first]]
+    assert labels(windows, asked).tolist() == [taken, [[0, 0], [-1, -1]], [taken[1], [-1, -1]]]
+    assert labels(windows[1:2], asked).tolist() == [[[0, 0]]]
 
 
 def test_batches_hold_each_window_once_and_pad_at_the_right() -> None:

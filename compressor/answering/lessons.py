@@ -15,7 +15,7 @@ from compressor.errors import TextError
 
 @dataclass(frozen=True)
 class WindowLessons:
-    """Windows, int64 [windows, 2] first and last token of the answers, and maybe a teacher's start and end logits."""
+    """Windows, where their answers stand as ``labels`` has it, and maybe a teacher's start and end logits."""
 
     windows: Sequence[Window]
     labels: Ids

@@ -128,17 +128,19 @@ def _window(number: int, encoded: Encoding) -> Window:
 
 
 def labels(windows: Sequence[Window], questions: Sequence[Question]) -> Ids:
-    """Return the first and last token of each window's answer, int64 [windows, 2]; (0, 0) where it has none.
+    """Return the first and last token of each answer to a window's question, int64 [windows, answers, 2].
 
-    Of several answers, the first that stands whole in the window.
+    Of the answers, those that stand whole in the window, each place once; (0, 0) where there is none. Windows with
+    fewer answers than others are filled up with -1.
     """
-    made = np.zeros((len(windows), 2), np.int64)
-    for row, window in enumerate(windows):
-        for answer in questions[window.question].answers:
-            place = window.place(answer.start, answer.start + len(answer.text))
-            if place != (0, 0):
-                made[row] = place
-                break
+    found = []
+    for window in windows:
+        stated = questions[window.question].answers
+        places = dict.fromkeys(window.place(answer.start, answer.start + len(answer.text)) for answer in stated)
+        found.append([place for place in places if place != (0, 0)] or [(0, 0)])
+    made = np.full((len(windows), max(map(len, found), default=1), 2), -1, np.int64)
+    for row, some in zip(made, found, strict=True):
+        row[: len(some)] = some
     return made
 
 

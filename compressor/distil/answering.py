@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
+from torch.nn.functional import kl_div, log_softmax, softmax
 
 from compressor.recipe import Config
 
@@ -23,16 +23,16 @@ class PredictionLayer(Config):
     """Kullback-Leibler divergence of the distributions, or the squared difference of the logits."""
 
     def loss(self, student: tuple[Logits, Logits], labels: torch.Tensor, valid: Valid, teacher: Any = None) -> Any:
-        """Return the loss of a batch, a scalar: ``labels`` int64 [windows, 2], ``teacher`` start and end logits.
+        """Return the loss of a batch, a scalar: ``labels`` as ``of_labels`` has them, ``teacher`` start and end logits.
 
         Start and end count half each.
         """
-        parts = []
-        for side, own in enumerate(student):
-            hard = of_labels(own, labels[:, side], valid) if self.weight < 1 else own.new_zeros(())
-            soft = self._soft(own, teacher[side], valid) if self.weight > 0 else own.new_zeros(())
-            parts.append(self.weight * soft + (1 - self.weight) * hard)
-        return (parts[0] + parts[1]) / 2
+        nothing = student[0].new_zeros(())
+        hard = of_labels(student, labels, valid) if self.weight < 1 else nothing
+        soft = (
+            [self._soft(*pair, valid) for pair in zip(student, teacher, strict=True)] if self.weight > 0 else [nothing]
+        )
+        return self.weight * sum(soft) / len(soft) + (1 - self.weight) * hard
 
     def _soft(self, student: Logits, teacher: Logits, valid: Valid) -> torch.Tensor:
         if self.match == "mse":
@@ -40,9 +40,19 @@ class PredictionLayer(Config):
         return divergence(student, teacher, valid, self.temperature)
 
 
-def of_labels(student: Logits, labels: torch.Tensor, valid: Valid) -> torch.Tensor:
-    """Return the cross-entropy of the labelled token among the valid ones, a scalar."""
-    return cross_entropy(_within(student, valid), labels)
+def of_labels(student: tuple[Logits, Logits], labels: torch.Tensor, valid: Valid) -> torch.Tensor:
+    """Return half the negative log-likelihood of a labelled answer, mean over the windows, a scalar.
+
+    ``labels`` int64 [windows, answers, 2], first and last token, -1 where a window has no more answers. Of several
+    any will do: their likelihoods are added (Clark and Gardner 2018, arXiv:1710.10723). Of one it is the mean of the
+    cross-entropies of its start and its end among the valid tokens.
+    """
+    sides = [
+        log_softmax(_within(side, valid), dim=1).gather(1, labels[..., i].clamp(min=0))
+        for i, side in enumerate(student)
+    ]
+    likelihood = (sides[0] + sides[1]).masked_fill(labels[..., 0] < 0, -torch.inf)
+    return -likelihood.logsumexp(dim=1).mean() / 2
 
 
 def divergence(student: Logits, teacher: Logits, valid: Valid, temperature: float) -> torch.Tensor:
