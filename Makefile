@@ -6,19 +6,23 @@ CURVE = --texts $(DATA)/corpus/en.txt.gz --sts $(DATA)/stsb/en-test.csv,$(DATA)/
 BINP := .venv-packages/bin
 BIN4 := .venv-transformers4/bin
 
-.PHONY: demo test test-slow test-all test-packages check docs figures figures-students figures-answers clean
+.PHONY: demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
+  clean
 
 demo: .venv/.ready          ## the main job: teacher to verified int8 artifact, with its report
 	$(BIN)/compressor run recipes/quickstart.toml
 
 test: .venv/.ready          ## the tests, minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not consumers"
 
 test-slow: .venv/.ready     ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
 
+test-consumers: .venv/.ready    ## other libraries and runtimes load real artifacts (npm and their own environments)
+	$(BIN)/python -m pytest -m consumers
+
 test-all: test .venv-transformers4/.ready    ## the tests on transformers 5 and on transformers 4.57
-	$(BIN4)/python -m pytest -m "not slow"
+	$(BIN4)/python -m pytest -m "not slow and not consumers"
 
 test-packages: .venv-packages/.ready    ## the tests of views that need optional packages: mlflow, onnxruntime-extensions, tritonclient
 	$(BINP)/python -m pytest tests/test_pack.py tests/test_pack_servers.py tests/test_pack_packages.py

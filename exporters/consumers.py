@@ -86,19 +86,37 @@ def _write_module(module: Any, folder: Path) -> None:
 
 
 def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
-    """Save the tokenizer with a finite length, and the two files transformers 5 dropped."""
+    """Save the tokenizer with one finite length, and the two files transformers 5 dropped."""
     tokenizer.model_max_length = max_length
     tokenizer.save_pretrained(str(folder))
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    if settings.get("tokenizer_class") == "TokenizersBackend":  # transformers 5's name; it knows the older one too
-        _write(folder / "tokenizer_config.json", settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
+    # A length that some earlier call had left there: fastembed cuts at the smaller one.
+    shorter = settings.pop("max_length", None)
+    named_late = (
+        settings.get("tokenizer_class") == "TokenizersBackend"
+    )  # transformers 5, which knows the older name too
+    if named_late:
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if named_late or shorter is not None:
+        _write(folder / "tokenizer_config.json", settings)
     named = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
     _write(folder / "special_tokens_map.json", named)  # transformers 4 writes a record a token, which few read
-    tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    tokens = _cut_at(max_length, folder / "tokenizer.json")
     if tokens["model"].get("type") == "WordPiece" and not (folder / "vocab.txt").is_file():
         vocabulary = sorted(tokens["model"]["vocab"].items(), key=lambda item: item[1])
         text = "".join(f"{token}\n" for token, _ in vocabulary)
         (folder / "vocab.txt").write_text(text, encoding="utf-8")
+
+
+def _cut_at(max_length: int, path: Path) -> Any:
+    """State the length in tokenizer.json too, for those who read no other file; return what it then holds."""
+    tokens = json.loads(path.read_text(encoding="utf-8"))
+    stated = {"direction": "Right", "strategy": "LongestFirst"} | (tokens["truncation"] or {})
+    truncation = stated | {"max_length": max_length, "stride": 0}
+    if truncation != tokens["truncation"]:
+        text = json.dumps(tokens | {"truncation": truncation}, indent=2, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    return tokens
 
 
 def _write(path: Path, value: Any) -> None:

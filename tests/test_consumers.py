@@ -1,6 +1,7 @@
 """The folder holds what each consumer looks for, under the names that older loaders know."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from graphs import draft
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
@@ -105,6 +107,24 @@ def test_tokenizer_has_a_finite_length_and_loads(folder: Path, make_model: Calla
     loaded, own = AutoTokenizer.from_pretrained(folder), AutoTokenizer.from_pretrained(make_model(dense=16))
     texts = ["The cat sleeps.", "unheard of", "tree " * 100]
     assert loaded(texts, truncation=True)["input_ids"] == own(texts, truncation=True, max_length=64)["input_ids"]
+
+
+@pytest.mark.parametrize("left", [8, 500])
+def test_no_file_states_another_length(left: int, tiny: Path, tmp_path: Path) -> None:
+    """fastembed cuts at tokenizer_config's max_length, and those who read tokenizer.json alone cut where it says."""
+    model = shutil.copytree(tiny, tmp_path / "model")
+    settings = read(model / "tokenizer_config.json") | {"max_length": left}
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokens = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokens.enable_truncation(left)
+    tokens.save(str(model / "tokenizer.json"))
+    Export().run(model, draft(tmp_path / "plain"))
+    assert "max_length" not in read(tmp_path / "plain" / "tokenizer_config.json")
+    alone = Tokenizer.from_file(str(tmp_path / "plain" / "tokenizer.json"))
+    assert alone.truncation is not None
+    assert alone.truncation["max_length"] == 64
+    assert len(alone.encode("tree " * 100).ids) == 64
+    assert alone.encode("tree " * 100).ids == OnnxEncoder(tmp_path / "plain").tokenize(["tree " * 100])[0]
 
 
 def test_every_line_of_the_vocabulary_is_its_id(folder: Path) -> None:

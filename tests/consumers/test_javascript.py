@@ -1,0 +1,37 @@
+"""JavaScript runtimes load the folder as it is and give our vectors."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from consumers.conftest import Hold
+from consumers.snippets import run_node, snippet
+from consumers.texts import TEXTS
+
+pytestmark = pytest.mark.consumers
+
+
+def test_onnxruntime_node(folder: Path, node: Path, hold: Hold) -> None:
+    hold(run_node(node, snippet("onnxruntime-node"), folder, TEXTS))
+
+
+def test_onnxruntime_web(folder: Path, node: Path, hold: Hold) -> None:
+    hold(run_node(node, snippet("onnxruntime-web"), folder, TEXTS), same_kernels=False)
+
+
+def test_transformers_js(folder: Path, node: Path, hold: Hold) -> None:
+    hold(run_node(node, snippet("transformers.js"), folder, TEXTS))
+
+
+def test_transformers_js_q8(folder: Path, node: Path, hold: Hold, tmp_path: Path) -> None:
+    """The name that the hub's JavaScript models have for an int8 graph."""
+    if folder.name != "int8":
+        pytest.skip("q8 is int8")
+    copy = tmp_path / "q8"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("onnx", "mlflow-model"))
+    (copy / "onnx").mkdir()
+    shutil.copy(folder / "onnx/model.onnx", copy / "onnx/model_quantized.onnx")
+    code = snippet("transformers.js")
+    assert '{ dtype: "fp32" }' in code
+    hold(run_node(node, code.replace('{ dtype: "fp32" }', '{ dtype: "q8" }'), copy, TEXTS))
