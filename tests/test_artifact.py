@@ -75,7 +75,10 @@ def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
             },
             "model.bin": {"sha256": sha256(tmp_path / "made" / "model.bin"), "size": 7},
         },
+        "sha256": manifest["sha256"],
     }
+    rest = json.dumps({name: value for name, value in manifest.items() if name != "sha256"}, indent=2) + "\n"
+    assert manifest["sha256"] == sha256_of(rest.encode())
     assert (made.folder, made.key, made.figures, made.size_bytes) == (tmp_path / "made", "key", {"cosine": 0.5}, 9)
     assert {"torch", "transformers", "sentence-transformers", "onnx", "onnxruntime"} <= versions().keys()
 
@@ -231,16 +234,23 @@ def test_a_link_is_no_file_of_an_artifact(tmp_path: Path) -> None:
     path = tmp_path / "made" / "model.bin"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert fault(Artifact.open, tmp_path / "made") == f"{path}: named in manifest.json and not there"
+    assert fault(Artifact.open, tmp_path / "made") == f"{path}: a symbolic link; files of an artifact are plain"
 
 
-@pytest.mark.parametrize("field", ["key", "figures", "files"])
+@pytest.mark.parametrize("field", ["key", "figures", "files", "sha256"])
 def test_manifests_of_others(tmp_path: Path, field: str) -> None:
     make(tmp_path)
     path = tmp_path / MANIFEST
     manifest = json.loads(path.read_text())
-    wrong = f"{path}: format is not compressor-artifact/1; not an artifact of this project"
-    for value in (manifest | {"format": "compressor-artifact/2"}, {}, [], 3, None):
+    wrong = f"{path}: format is not compressor-artifact/2; not an artifact of this project"
+    for value in (
+        manifest | {"format": "compressor-artifact/3"},
+        manifest | {"format": ["compressor-artifact/2"]},
+        {},
+        [],
+        3,
+        None,
+    ):
         path.write_text(json.dumps(value))
         assert fault(read_manifest, tmp_path) == fault(Artifact.open, tmp_path) == wrong
         assert not is_artifact(tmp_path)
