@@ -186,7 +186,9 @@ def main() -> None:
     # gets its memory from Linux in a tenth of the faults, and a step of one layer takes a tenth less time.
     os.environ.setdefault(HUGE_PAGES, "1")
     # The stages' own commands bring PyTorch with them, which takes seconds to import.
-    if not {*sys.argv[1:2]} & {"run", "tradeoff", "recommend", "doctor", "inspect", "report", "--version"}:
+    if sys.argv[1:2] == ["verify"]:
+        import_module("compressor.verifying")
+    elif not {*sys.argv[1:2]} & {"run", "tradeoff", "recommend", "doctor", "inspect", "report", "--version"}:
         import_module("compressor.commands")
     sys.exit(guarded(app))
 
