@@ -1,5 +1,6 @@
 """Artifact folders: written whole or not at all, each with a manifest that names, sizes and hashes its files."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -164,12 +165,14 @@ def _listing(folder: Path) -> dict[str, dict[str, Any]]:
 def _swap(partial: Path, to: Path) -> None:
     """Put ``partial`` where ``to`` is; the old folder goes only once the new one stands."""
     old = to.parent / f".{to.name}.old-{os.getpid()}"
-    if to.exists():
-        os.rename(to, old)
     try:
+        if to.exists():
+            os.rename(to, old)
         os.rename(partial, to)
-    except OSError:
-        if old.exists():
+    except OSError as error:
+        if old.exists() and not to.exists():
             os.rename(old, to)
+        if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise ArtifactError(f"{to}: another process wrote it at the same time; run the command again") from error
         raise
     shutil.rmtree(old, ignore_errors=True)

@@ -199,7 +199,7 @@ def guarded(command: Callable[[], Any]) -> int:
     try:
         command()
     except CompressorError as error:
-        line = " ".join(str(error).split())
+        line = " ".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split())).split())
         errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:

@@ -52,8 +52,12 @@ def check_json(path: Path, architectures: Container[str] = ()) -> Any:
         if not isinstance(said, dict):
             raise ModelError(f"{path}: must be an object")
         _check_code(path, said, architectures)
+    if path.name == "config.json" and said.get("quantization_config"):
+        raise ModelError(f"{path}: quantization_config: weights that are quantized already; give the whole model")
     if path.name == "sentence_bert_config.json":
         _check_length(path, said, "max_seq_length", LONGEST)
+    if path.name == "tokenizer_config.json":
+        _check_limit(path, said.get("model_max_length", LONGEST))
     return said
 
 
@@ -87,6 +91,12 @@ def _check_length(path: Path, said: Mapping[str, Any], name: str, most: int) -> 
     value = said.get(name)
     if value is not None and (type(value) is not int or not 1 <= value <= most):
         raise ModelError(f"{path}: {name} = {value!a:.40}: must be a whole number from 1 to {most}")
+
+
+def _check_limit(path: Path, value: Any) -> None:
+    """Refuse a tokenizer's length that is none; any size goes, for transformers writes 1e30 where there is no limit."""
+    if value is not None and (type(value) not in (int, float) or not value >= 1):
+        raise ModelError(f"{path}: model_max_length = {value!a:.40}: must be a number from 1")
 
 
 def _is_inside(where: str) -> bool:
