@@ -1,7 +1,11 @@
 """No damaged or hostile artifact is accepted: each is one clear line, soon, and nothing of it is run."""
 
+import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -135,3 +139,30 @@ def test_every_pooling_is_accepted(artifacts: Callable[..., Path], pooling: str)
     path = artifacts(pooling=pooling, layers=1) / "int8" / "onnx" / "model.onnx"
     with Inspector() as inspector:
         assert inspector.ask(path, {"graph": described(path)})["dim"] == 32
+
+
+def verify(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-X", "importtime", "-m", "compressor.cli", "verify", str(folder), *options]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "400"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_the_command_says_what_it_checked_and_imports_little(artifact: Path) -> None:
+    done = verify(artifact)
+    assert done.returncode == 0
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["pass  files", "pass  settings", "pass  graph"]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert {"compressor.manifest", "pydantic"} <= imported
+    assert not {"torch", "transformers", "onnx", "onnxruntime", "tokenizers", "sentence_transformers"} & imported
+
+
+def test_the_command_as_json_and_refusing(artifact: Path, tmp_path: Path) -> None:
+    told = json.loads(verify(artifact, "--json").stdout)
+    assert [(one["check"], one["passed"]) for one in told] == [("files", True), ("settings", True), ("graph", True)]
+    folder = Path(shutil.copytree(artifact, tmp_path / "copy"))
+    (folder / "vocab.txt").write_text("evil")
+    done = verify(folder)
+    (error,) = [line for line in done.stderr.splitlines() if not line.startswith("import time")]
+    size = (artifact / "vocab.txt").stat().st_size
+    assert error == f"error: {folder / 'vocab.txt'}: 4 bytes, manifest.json says {size}"
+    assert (done.returncode, done.stdout) == (1, "")
