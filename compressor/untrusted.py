@@ -11,7 +11,7 @@ from compressor.weights import read_header
 
 LONGEST = 1 << 20
 """Tokens of a text, at most; transformers writes 1e30 for a tokenizer without a limit."""
-_PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"})
+_PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 _LIBRARIES = frozenset({".dll", ".dylib", ".h5", ".keras", ".pyc", ".pyd", ".so"})
 _MODULES = "sentence_transformers."
 

@@ -9,10 +9,10 @@ import typer
 from compressor.cli import Limit, TeacherOption, TextsOption, app, out
 from compressor.options import with_options
 from compressor.progress import say
+from compressor.teacher import DEFAULT, find
 from exporters.inspection import inspect
 from exporters.verify import Verify, gate
 
-DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
 StudentOption = Annotated[
     Path | None,
@@ -25,7 +25,7 @@ StudentOption = Annotated[
 def verify(
     artifact: ArtifactArgument,
     student: StudentOption = None,
-    teacher: TeacherOption = DEFAULT_TEACHER,
+    teacher: TeacherOption = DEFAULT,
     texts: TextsOption = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -52,7 +52,6 @@ def _measured(
     artifact: Path, student: Path, teacher: str, texts: str | None, limit: int | None, verify: Verify
 ) -> list[dict[str, Any]]:
     from compressor.corpus import Texts
-    from compressor.teacher import find
     from compressor.vectors import heldout_of
     from exporters.layout import GRAPH
     from exporters.optimise import run_operators
