@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,18 @@ from compressor.errors import CompressorError, StorageError
 from exporters.onnx import Export
 
 resource = pytest.importorskip("resource")
+STAGES = [
+    "distil",
+    "export",
+    "optimise",
+    "int8",
+    "verify",
+    "ranges",
+    "artifacts/fp32",
+    "artifacts/int8",
+    "story",
+    "bench",
+]
 ROOT = Path(__file__).parents[1]
 RECIPE = """
 [teacher]
@@ -165,29 +178,35 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.relative_to(made).as_posix(): sha256(path) for path in files}
 
 
+def kill_within(process: subprocess.Popen[str], folder: Path, stage: str, after: float) -> bool:
+    """Kill the group so many seconds after a stage has begun; return whether it was still at work."""
+    home, _, name = f"{folder}/{stage}".rpartition("/")
+    while process.poll() is None and not list(Path(home).glob(f".{name}.partial-*")):
+        time.sleep(0.002)
+    return kill(process, after)
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_thirty_moments_ends_with_the_same_files(home: Path) -> None:
-    kills = int(os.environ.get("COMPRESSOR_KILLS", "30"))
-    began = time.monotonic()
+    kills, source = int(os.environ.get("COMPRESSOR_KILLS", "30")), random.Random(0)
     assert not kill(begin(home, "still"), 1800)
-    seconds = time.monotonic() - began
-    expected, source = hashes(home / "runs" / "still"), random.Random(0)
+    expected = hashes(home / "runs" / "still")
     assert len(expected) > 20
-    killed, number, ended = 0, 0, []
-    while killed < kills or not ended or ended[-1] != number:
+    killed, number, moments = 0, 0, Counter[str]()
+    while killed < kills:
         folder = home / "runs" / f"killed-{number}"
-        # Early moments are the start of Python, the same in each run.
-        more = killed < kills and kill(begin(home, folder.name), seconds * source.uniform(0.2, 0.9))
-        killed += more
-        if not more and killed >= kills:
-            assert not kill(begin(home, folder.name), 1800)
+        # Some of a run's stages, in their order: as many kills as there are, then to the end.
+        for stage in sorted(source.sample(STAGES, 5), key=STAGES.index):
+            if killed < kills and kill_within(begin(home, folder.name), folder, stage, source.random() ** 2):
+                killed += 1
+                moments[stage] += 1
+            whole(folder)
+        assert not kill(begin(home, folder.name), 1800)
         whole(folder)
-        if not more:
-            assert {name: hashes(folder)[name] for name in expected} == expected
-            assert hashes(folder).keys() == expected.keys()
-            assert not [path.name for path in folder.rglob(".*") if path.name != ".lock"]
-            ended.append(number)
-            number += killed < kills
+        assert hashes(folder) == expected
+        assert not [path.name for path in folder.rglob(".*") if path.name != ".lock"]
+        number += 1
+    print(f"killed {killed} times in {number} runs: {dict(moments)}")
     assert killed == kills
 
 
