@@ -27,7 +27,7 @@ def facts(path: Path) -> dict[str, Any]:
     """
     if not path.is_dir():
         raise ArtifactError(f"{path}: no such folder")
-    kind = kind_of(path)
+    kind, origin = kind_of(path), _origin(path)  # hashes first: a file that was changed is not read
     config = read_config(path)
     found = {
         "path": str(path),
@@ -40,7 +40,7 @@ def facts(path: Path) -> dict[str, Any]:
     }
     if kind == "onnx":
         found |= _graph(path / GRAPH)
-    return found | _origin(path)
+    return found | origin
 
 
 def _graph(path: Path) -> dict[str, Any]:

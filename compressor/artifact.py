@@ -1,5 +1,6 @@
 """Artifact folders: written whole or not at all, each with a manifest that names, sizes and hashes its files."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -12,12 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from compressor.errors import ArtifactError, storage
+from compressor.manifest import FORMAT, MANIFEST, check_files, checked_manifest, read_manifest, sealed, sha256
 
-FORMAT = "compressor-artifact/1"
-MANIFEST = "manifest.json"
+__all__ = [
+    "FORMAT", "MANIFEST", "Artifact", "Draft", "claim", "is_artifact", "key_of", "read_manifest", "sha256",
+    "size_bytes", "versions", "write_json", "writing",
+]  # fmt: skip
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum", "compressor")
 
 
@@ -43,33 +45,13 @@ class Artifact:
 
     @classmethod
     def open(cls, folder: Path) -> "Artifact":
-        """Read a folder's manifest and compare every file with it; ArtifactError on the first difference."""
-        manifest = read_manifest(folder)
-        for name, entry in manifest["files"].items():
-            path = folder / name
-            if path.is_symlink() or not path.is_file():
-                raise ArtifactError(f"{path}: named in {MANIFEST} and not there")
-            if path.stat().st_size != entry["size"]:
-                raise ArtifactError(f"{path}: {path.stat().st_size} bytes, {MANIFEST} says {entry['size']}")
-            if sha256(path) != entry["sha256"]:
-                raise ArtifactError(f"{path}: sha256 differs from {MANIFEST}")
+        """Read a folder's manifest and compare every file with it before anything else is read.
+
+        ArtifactError on the first difference: another byte, a file too many, a link, a manifest that was changed.
+        """
+        manifest = checked_manifest(folder)
+        check_files(folder, manifest)
         return cls(folder, manifest)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return ``folder``'s manifest; ArtifactError if it has none or another project's."""
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{folder}: no {MANIFEST}; not an artifact of this project") from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not readable: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"{path}: format is not {FORMAT}; not an artifact of this project")
-    if missing := sorted({"key", "figures", "files"} - manifest.keys()):
-        raise ArtifactError(f"{path}: damaged, no {missing[0]}")
-    return manifest
 
 
 def is_artifact(folder: Path) -> bool:
@@ -89,9 +71,9 @@ def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Dra
     """
     with storage(to):
         claim(to)
+        _recover(to)
         to.parent.mkdir(parents=True, exist_ok=True)
         partial = to.parent / f".{to.name}.partial-{os.getpid()}"
-        _remove_leftovers(to)
         partial.mkdir()
     draft = Draft(partial)
     try:
@@ -106,7 +88,7 @@ def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Dra
                 "versions": versions(),
                 "files": _listing(partial),
             }
-            write_json(partial / MANIFEST, manifest)
+            write_json(partial / MANIFEST, sealed(manifest))
             _swap(partial, to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -138,15 +120,6 @@ def write_json(path: Path, value: Any) -> None:
         os.replace(temporary, path)
 
 
-def sha256(path: Path) -> str:
-    """Return the file's SHA-256 in hex, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def key_of(*parts: Any) -> str:
     """Hash any JSON-able parts into one hex key."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
@@ -168,11 +141,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _remove_leftovers(to: Path) -> None:
-    """Remove what a killed process left half-written."""
-    for left in to.parent.glob(f".{glob.escape(to.name)}.partial-*"):
-        owner = left.name.rpartition("-")[2]
-        if owner.isdigit() and (int(owner) == os.getpid() or not psutil.pid_exists(int(owner))):
+def _recover(to: Path) -> None:
+    """Remove what a killed process left half-written, and bring back what it had put aside."""
+    import psutil  # here: those who only read artifacts need not wait for it
+
+    for left in to.parent.glob(f".{glob.escape(to.name)}.*-*"):
+        what, _, owner = left.name.removeprefix(f".{to.name}.").partition("-")
+        if what not in ("partial", "old") or not owner.isdigit():
+            continue
+        if int(owner) != os.getpid() and psutil.pid_exists(int(owner)):
+            continue
+        if what == "old" and not to.exists():
+            os.rename(left, to)
+        else:
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -184,12 +165,14 @@ def _listing(folder: Path) -> dict[str, dict[str, Any]]:
 def _swap(partial: Path, to: Path) -> None:
     """Put ``partial`` where ``to`` is; the old folder goes only once the new one stands."""
     old = to.parent / f".{to.name}.old-{os.getpid()}"
-    if to.exists():
-        os.rename(to, old)
     try:
+        if to.exists():
+            os.rename(to, old)
         os.rename(partial, to)
-    except OSError:
-        if old.exists():
+    except OSError as error:
+        if old.exists() and not to.exists():
             os.rename(old, to)
+        if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise ArtifactError(f"{to}: another process wrote it at the same time; run the command again") from error
         raise
     shutil.rmtree(old, ignore_errors=True)

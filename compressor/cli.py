@@ -186,8 +186,9 @@ def main() -> None:
     # gets its memory from Linux in a tenth of the faults, and a step of one layer takes a tenth less time.
     os.environ.setdefault(HUGE_PAGES, "1")
     # The stages' own commands bring PyTorch with them, which takes seconds to import.
-    if sys.argv[1:2] == ["pack"]:
-        import_module("compressor.packing")
+    alone = {"pack": "compressor.packing", "verify": "compressor.verifying"}
+    if module := alone.get("".join(sys.argv[1:2])):
+        import_module(module)
     elif not {*sys.argv[1:2]} & {"run", "tradeoff", "recommend", "doctor", "inspect", "report", "--version"}:
         import_module("compressor.commands")
     sys.exit(guarded(app))
@@ -199,7 +200,7 @@ def guarded(command: Callable[[], Any]) -> int:
     try:
         command()
     except CompressorError as error:
-        line = " ".join(str(error).split())
+        line = " ".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split())).split())
         errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:

@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-import compressor.answering.commands  # noqa: F401 - it adds its own to the app
-import compressor.handoff  # noqa: F401 - likewise
-import compressor.packing  # noqa: F401 - so does it
+import compressor.answering.commands  # noqa: F401 - they add their own to the app
+import compressor.handoff  # noqa: F401
+import compressor.packing  # noqa: F401
+import compressor.verifying  # noqa: F401
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.systems import Kind, System, kind_of
 from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
-from compressor.artifact import is_artifact, read_manifest, sha256, size_bytes, writing
+from compressor.artifact import Artifact, is_artifact, sha256, size_bytes, writing
 from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_line, out
 from compressor.corpus import Corpus, Texts
 from compressor.distil.embedding import Distil
@@ -38,11 +39,8 @@ from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
 from exporters.reader import batches_of_questions
 from exporters.session import CPU, CUDA
-from exporters.verify import Verify, gate
 
 ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
-ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
-StudentOption = Annotated[Path, typer.Option("--student", help="The PyTorch model that it was exported from.")]
 
 
 @app.command()
@@ -155,37 +153,6 @@ def export(model: ModelArgument, out_: Out, *, export: Export, optimise: Optimis
 
 
 @app.command()
-@with_options(Verify)
-def verify(
-    artifact: ArtifactArgument,
-    student: StudentOption,
-    teacher: TeacherOption = DEFAULT,
-    texts: TextsOption = None,
-    limit: Limit = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    *,
-    verify: Verify,
-) -> None:
-    """Measure an artifact against its student and its teacher; a figure below its bar is exit status 1."""
-    from exporters.optimise import run_operators
-    from exporters.verify import int8_share, is_int8
-
-    _graph(artifact)
-    source, corpus = find(teacher), _corpus(texts, limit)
-    graph = artifact / GRAPH
-    name = "int8" if is_int8(run_operators(graph)) or int8_share(graph) >= 0.5 else "fp32"
-    checks = [c.as_dict() for c in verify.examine(name, artifact, student, heldout_of(source, corpus))]
-    if as_json:
-        print(json.dumps(checks, indent=2))
-    else:
-        for check in checks:
-            mark = "[green]pass[/]" if check["passed"] else "[red]miss[/]"
-            bar = "" if check["bar"] is None else f"({check['direction']} {check['bar']:g})"
-            out.print(f"{mark}  {check['check']}: {check['figure']} = {check['value']:.6g} {bar}")
-    gate(checks)
-
-
-@app.command()
 @with_options(Bench)
 def bench(
     models: Annotated[list[Path], typer.Argument(help="Artifacts or models to measure.", metavar="MODEL...")],
@@ -251,7 +218,7 @@ def _corpus(source: str | None, limit: int | None) -> Corpus:
 def _model(folder: Path) -> Model:
     """Check a sentence-transformers folder and key it by its manifest, or by its content."""
     check_folder(folder)
-    key = read_manifest(folder)["key"] if is_artifact(folder) else content_key(folder)
+    key = Artifact.open(folder).key if is_artifact(folder) else content_key(folder)
     return Model(folder, key)
 
 

@@ -66,6 +66,8 @@ def storage(path: Path) -> Iterator[None]:
         code = error.errno if isinstance(error, OSError) else None
         if _is_full(error, code, path):
             raise StorageError(f"{path}: no space left on the device") from error
+        if code == errno.EFBIG or os.strerror(errno.EFBIG) in str(error):
+            raise StorageError(f"{path}: a file is larger than its file system or the user's limit allows") from error
         if code in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StorageError(f"{path}: may not be written ({os.strerror(code)})") from error
         if code in (errno.ENOTDIR, errno.EEXIST):

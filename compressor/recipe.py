@@ -41,7 +41,7 @@ def load(path: Path, schema: type[C], overrides: list[str] | None = None) -> C:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # TOML, UTF-8, or numbers of thousands of digits
         raise RecipeError(f"{path}: not readable as TOML: {error}") from error
     for line in overrides or []:
         _override(values, line)
@@ -56,7 +56,7 @@ def _override(values: dict[str, Any], line: str) -> None:
         raise RecipeError(f"--set {line}: expected section.field=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *sections, name = field.strip().split(".")
     for section in sections:

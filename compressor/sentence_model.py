@@ -68,7 +68,7 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
             trust_remote_code=False,
             model_kwargs=arguments,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+    except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder}: cannot be loaded: {reason}") from error
     return model.eval()

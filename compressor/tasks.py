@@ -31,7 +31,7 @@ def task_of(recipe: Path) -> Task:
     """Return the task that a recipe states, by default sentence embedding; RecipeError for one that is not known."""
     try:
         stated = tomllib.loads(recipe.read_text(encoding="utf-8")).get("task", EMBEDDING)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         stated = EMBEDDING  # reading it as one says what is wrong
     if stated == EMBEDDING:
         from benchmarks.report import print_table
@@ -43,7 +43,7 @@ def task_of(recipe: Path) -> Task:
         from compressor.answering.pipeline import ReaderRecipe, run_reader
 
         return Task(ReaderRecipe, run_reader, print_readers)
-    raise RecipeError(f"{recipe}: task = {stated!r}: must be {EMBEDDING} or {ANSWERING}")
+    raise RecipeError(f"{recipe}: task = {stated!a:.80}: must be {EMBEDDING} or {ANSWERING}")
 
 
 def page_of(results: dict[str, Any]) -> tuple[Write, Print]:

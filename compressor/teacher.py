@@ -1,17 +1,18 @@
 """Where models come from: a folder, the local cache, the hub, or the packaged offline teacher."""
 
 import importlib.util
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compressor.artifact import MANIFEST, key_of, sha256
-from compressor.errors import ModelError
+from compressor.errors import ArtifactError, ModelError
+from compressor.inspector import Inspector, described
 from compressor.recipe import Config
 from compressor.stages import Model
+from compressor.untrusted import check_json, check_weights
 from compressor.weights import layers_in, read_header
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -52,11 +53,23 @@ def find(model: str, base: Path | None = None) -> Source:
     """
     folder, origin = locate(model, base)
     check_folder(folder)
+    _check_tokenizer(transformer_folder(folder) / "tokenizer.json")
     digest = sha256(weights_file(folder))
     known = _KNOWN_SHA256.get(model)
     if known and digest != known:
         raise ModelError(f"{folder}: weights of {model} have sha256 {digest[:12]}…, expected {known[:12]}…")
     return Source(folder, content_key(folder), {}, model, origin, digest)
+
+
+def _check_tokenizer(path: Path) -> None:
+    """Open a stranger's tokenizer in a process apart first: it may blow a text up, or never end."""
+    if not path.is_file():
+        return
+    try:
+        with Inspector() as inspector:
+            inspector.ask(path, {"tokenizer": described(path)})
+    except ArtifactError as error:
+        raise ModelError(str(error)) from error
 
 
 def content_key(folder: Path) -> str:
@@ -122,6 +135,9 @@ def check_folder(folder: Path) -> None:
         raise ModelError(f"{folder}: no such folder")
     if not (folder / "modules.json").is_file():
         raise ModelError(f"{folder}: no modules.json; not a sentence-transformers model")
+    for entry in _modules(folder):
+        check_weights(folder / entry["path"])
+        check_module(folder / entry["path"])
     config = read_config(folder)
     if config["model_type"] != "static":
         _refuse_decoder(folder, config)
@@ -143,12 +159,31 @@ def is_static_folder(folder: Path) -> bool:
 
 def _first_module(folder: Path) -> tuple[Path, str]:
     """Return the first module's folder and its class's name."""
-    try:
-        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        first, kind = folder / modules[0]["path"], str(modules[0].get("type", "")).rpartition(".")[2]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / 'modules.json'}: not readable as a module list") from error
-    return first, kind
+    first = _modules(folder)[0]
+    return folder / first["path"], first["type"].rpartition(".")[2]
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    modules: list[dict[str, Any]] = check_json(folder / "modules.json")
+    return modules
+
+
+def check_module(folder: Path) -> None:
+    """Refuse a module's folder whose settings have code run, or nobody could mean."""
+    for name in ("config.json", "tokenizer_config.json", "sentence_bert_config.json"):
+        if (folder / name).is_file():
+            check_json(folder / name, Architectures())
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: an adapter (adapter_config.json), not a whole model; merge it into its base first")
+
+
+class Architectures(Container[str]):
+    """The classes that transformers has itself; only asked for where a model brings code of its own."""
+
+    def __contains__(self, name: object) -> bool:
+        import transformers
+
+        return isinstance(name, str) and name.isidentifier() and hasattr(transformers, name)
 
 
 def weights_file(folder: Path) -> Path:
@@ -166,11 +201,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if is_static_folder(folder):
         return {"model_type": "static", "num_hidden_layers": 0}
     path = transformer_folder(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: missing or not JSON") from error
-    if not isinstance(config, dict) or "model_type" not in config:
+    if not path.is_file():
+        raise ModelError(f"{path}: missing or not JSON")
+    config = check_json(path, Architectures())
+    if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path}: no model_type; not a transformer")
     if config.get("architectures") == [STATIC]:  # an exported one has a family's name for its loaders' sake
         return config | {"model_type": "static"}

@@ -9,6 +9,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 
 from compressor.errors import ModelError
 from compressor.sentence_model import transformer_of
+from compressor.untrusted import LONGEST
 
 # Names that every release of sentence-transformers, and the loaders that parse them, understand.
 _LEGACY = {
@@ -26,9 +27,6 @@ _POOLING_KEYS = {
 }
 
 
-_LONGEST = 1 << 20  # transformers writes 1e30 for a tokenizer without a limit
-
-
 def check_modules(model: Path, encoder: SentenceTransformer) -> None:
     """Refuse, before any work, what a graph and its folder cannot carry: ModelError."""
     for module in list(encoder)[1:]:
@@ -37,7 +35,7 @@ def check_modules(model: Path, encoder: SentenceTransformer) -> None:
             raise ModelError(f"{model}: module {type(module).__name__} cannot be exported; known: {known}")
         if isinstance(module, Pooling) and not module.include_prompt and encoder.default_prompt_name:
             raise ModelError(f"{model}: its pooling leaves the default prompt out, which a graph of ids cannot")
-    if not encoder.max_seq_length or encoder.max_seq_length > _LONGEST:
+    if not encoder.max_seq_length or encoder.max_seq_length > LONGEST:
         raise ModelError(f"{model}: states no max_seq_length; set one in sentence_bert_config.json")
     if not encoder.tokenizer.is_fast:
         raise ModelError(f"{model}: its tokenizer has no fast form, so no tokenizer.json; it cannot be exported")
@@ -65,9 +63,10 @@ def write_consumer_files(encoder: SentenceTransformer, folder: Path) -> None:
 
 
 def write_config(config: Any, folder: Path) -> None:
-    """Write config.json, without the place that the model was loaded from."""
+    """Write config.json, without the place that the model was loaded from and without code that it names."""
     stated = config.to_dict()
-    stated.pop("_name_or_path", None)
+    for name in ("_name_or_path", "auto_map"):
+        stated.pop(name, None)
     _write(folder / "config.json", stated)
 
 

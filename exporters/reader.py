@@ -1,6 +1,5 @@
 """The exported reader at work: windows cut into batches of like length, run side by side."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from compressor.answering.squad import Question
 from compressor.answering.windows import Cutter, batches, padded
 from compressor.encoder import usable_cores
 from compressor.errors import ArtifactError
+from compressor.strict_json import read_json
 from exporters.layout import GRAPH
 from exporters.session import CPU, open_session, require_providers
 
@@ -52,8 +52,11 @@ class OnnxReader(WindowReader):
         self.folder, self.threads = Path(folder), threads or usable_cores()
         require_providers(providers)
         reading = reading or read_reading(self.folder)
-        pad = json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id") or 0
-        super().__init__(Cutter.open(self.folder, reading), reading, int(pad))
+        try:
+            pad = int(read_json(self.folder / "config.json").get("pad_token_id") or 0)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{self.folder / 'config.json'}: not readable, or states no pad_token_id") from error
+        super().__init__(Cutter.open(self.folder, reading), reading, pad)
         on_cpu = list(providers) == [CPU]
         self._side_by_side = open_session(self.folder, providers, 1 if on_cpu else self.threads)
         self._alone = open_session(self.folder, providers, self.threads) if on_cpu and self.threads > 1 else None

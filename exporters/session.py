@@ -1,6 +1,5 @@
 """The exported encoder at work: tokenize, cut batches of like length, run them side by side."""
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,8 @@ from tokenizers import Tokenizer
 from compressor.encoder import Vectors, length_sorted_batches, usable_cores
 from compressor.errors import ArtifactError, ProviderError, TextError
 from compressor.output_vectors import Precision, Ranges, check_precision, quantized
+from compressor.strict_json import read_json, read_plain
+from compressor.untrusted import LONGEST
 from exporters.layout import GRAPH
 
 Ids = NDArray[np.int64]
@@ -147,28 +148,39 @@ def require_providers(providers: Sequence[str]) -> None:
 def default_prompt(folder: Path) -> str:
     """Return what sentence-transformers puts before every text of this model unless told otherwise; mostly empty."""
     try:
-        usage = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
+        usage = read_json(folder / "config_sentence_transformers.json")
         return str(usage["prompts"][usage["default_prompt_name"]]) if usage.get("default_prompt_name") else ""
     except FileNotFoundError:
         return ""
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{folder / 'config_sentence_transformers.json'}: names no readable prompt") from error
 
 
 def token_limit(folder: Path) -> int:
     """Return how many tokens of a text an encoder's artifact reads."""
-    return int(json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))["max_seq_length"])
+    length = read_json(folder / "sentence_bert_config.json")["max_seq_length"]
+    if type(length) is not int or not 1 <= length <= LONGEST:
+        path = folder / "sentence_bert_config.json"
+        raise ArtifactError(f"{path}: max_seq_length = {length!a:.40}: must be a whole number from 1 to {LONGEST}")
+    return length
 
 
 def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
     try:
         length = token_limit(folder)
-        pad = json.loads((folder / "config.json").read_text()).get("pad_token_id") or 0
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        pad = read_json(folder / "config.json").get("pad_token_id") or 0
+        tokenizer = Tokenizer.from_str(read_plain(folder / "tokenizer.json").decode("utf-8"))
+    except ArtifactError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception
         raise ArtifactError(
             f"{folder}: no readable tokenizer.json, config.json and sentence_bert_config.json"
         ) from error
+    if type(pad) is not int or not 0 <= pad < 1 << 31:
+        raise ArtifactError(f"{folder / 'config.json'}: pad_token_id = {pad!a:.40}: must be the id of a token")
     tokenizer.no_padding()
-    tokenizer.enable_truncation(length)
-    return tokenizer, length, int(pad)
+    try:
+        tokenizer.enable_truncation(length)
+    except BaseException as error:  # the library panics where the special tokens alone are more
+        raise ArtifactError(f"{folder}: max_seq_length = {length} leaves no room for a token") from error
+    return tokenizer, length, pad

@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
-from onnx import TensorProto
 from pydantic import Field
 
 from compressor.agreement import Heldout, cosines
@@ -17,12 +15,12 @@ from compressor.encoder import Vectors
 from compressor.errors import GateError, ModelError
 from compressor.projection import Projection
 from compressor.recipe import Config
-from compressor.sentence_model import TorchEncoder, embedding_dimension, open_model, transformer_of
 from exporters.layout import GRAPH
-from exporters.onnx import Graph
-from exporters.optimise import load, run_operators
-from exporters.session import OnnxEncoder
-from exporters.static import as_transformer
+
+if TYPE_CHECKING:
+    from exporters.session import OnnxEncoder
+
+# PyTorch and the runtimes are imported where they measure: `compressor verify ARTIFACT` alone needs none of them.
 
 Share = Annotated[float, Field(ge=-1, le=1)]
 INTEGER_PRODUCTS = (
@@ -87,6 +85,10 @@ class Verify(Config):
 
     def examine(self, name: str, folder: Path, student: Path, heldout: Heldout) -> list[Check]:
         """Measure the artifact in ``folder`` (``name`` is "fp32" or "int8") against its student and its teacher."""
+        from compressor.sentence_model import embedding_dimension, open_model, transformer_of
+        from exporters.session import OnnxEncoder
+        from exporters.static import as_transformer
+
         encoder = OnnxEncoder(folder)
         model = open_model(student, attention="eager")
         if encoder.dim != (width := embedding_dimension(model)):
@@ -102,8 +104,11 @@ class Verify(Config):
         ]
 
     def _student(
-        self, name: str, encoder: OnnxEncoder, model: Any, heldout: Sequence[str], vectors: Vectors
+        self, name: str, encoder: "OnnxEncoder", model: Any, heldout: Sequence[str], vectors: Vectors
     ) -> list[Check]:
+        from compressor.sentence_model import TorchEncoder
+        from exporters.static import as_transformer
+
         own = TorchEncoder(model).encode(heldout, batch_size=64)
         if name == "fp32":
             worst = parity(encoder, as_transformer(model))
@@ -126,7 +131,7 @@ class Verify(Config):
         }
         return [Check(name, "agreement with the teacher", f, figures[f], b) for f, b in bars.items() if f in figures]
 
-    def _invariance(self, name: str, encoder: OnnxEncoder, texts: Sequence[str]) -> list[Check]:
+    def _invariance(self, name: str, encoder: "OnnxEncoder", texts: Sequence[str]) -> list[Check]:
         bars = (0.99999, 0.99999) if name == "fp32" else (self.padding_cosine_min, self.batch_cosine_min)
         alone, padded, batched = invariance(encoder, texts)
         return [
@@ -137,6 +142,8 @@ class Verify(Config):
 
 def operator_checks(name: str, folder: Path, config: Any, fused: bool) -> list[Check]:
     """Check what ONNX Runtime runs of an artifact: each layer's fusions, and in int8 its integer products."""
+    from exporters.optimise import run_operators
+
     found = run_operators(folder / GRAPH)
     layers = float(config.num_hidden_layers)
     checks = []
@@ -170,17 +177,25 @@ def is_int8(operators: Mapping[str, int]) -> bool:
 
 def int8_share(graph: Path) -> float:
     """Return the share of a graph's stored numbers that are int8: all of a static model's but scales and Dense."""
+    from onnx import TensorProto
+
+    from exporters.optimise import load
+
     stored = load(graph).graph.initializer
     sizes = {tensor.name: prod(tensor.dims) for tensor in stored}
     small = sum(sizes[tensor.name] for tensor in stored if tensor.data_type == TensorProto.INT8)
     return small / max(sum(sizes.values()), 1)
 
 
-def parity(encoder: OnnxEncoder, model: Any) -> float:
+def parity(encoder: "OnnxEncoder", model: Any) -> float:
     """Return the largest difference of graph and PyTorch over batch sizes 1, 2, 7, 64 and all kinds of length.
 
     Lengths run from 1 token to the model's maximum, the rows of a batch padded to its longest.
     """
+    import torch
+
+    from exporters.onnx import Graph
+
     random = np.random.default_rng(0)
     graph = Graph(model).eval()
     longest = encoder.max_length
@@ -214,7 +229,7 @@ def _worst(expected: Vectors, got: Vectors) -> float:
     return float(np.abs(got - expected).max())
 
 
-def invariance(encoder: OnnxEncoder, texts: Sequence[str]) -> tuple[Vectors, Vectors, Vectors]:
+def invariance(encoder: "OnnxEncoder", texts: Sequence[str]) -> tuple[Vectors, Vectors, Vectors]:
     """Return the vectors of ``texts`` computed alone, alone with padding left in, and in one mixed batch of 32."""
     tokens = [one for one in encoder.tokenize(texts) if one]  # no token, no vector to compare
     alone = np.concatenate([encoder.run_ids(*encoder.pad([one])) for one in tokens])

@@ -75,7 +75,10 @@ def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
             },
             "model.bin": {"sha256": sha256(tmp_path / "made" / "model.bin"), "size": 7},
         },
+        "sha256": manifest["sha256"],
     }
+    rest = json.dumps({name: value for name, value in manifest.items() if name != "sha256"}, indent=2) + "\n"
+    assert manifest["sha256"] == sha256_of(rest.encode())
     assert (made.folder, made.key, made.figures, made.size_bytes) == (tmp_path / "made", "key", {"cosine": 0.5}, 9)
     assert {"torch", "transformers", "sentence-transformers", "onnx", "onnxruntime"} <= versions().keys()
 
@@ -231,16 +234,23 @@ def test_a_link_is_no_file_of_an_artifact(tmp_path: Path) -> None:
     path = tmp_path / "made" / "model.bin"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert fault(Artifact.open, tmp_path / "made") == f"{path}: named in manifest.json and not there"
+    assert fault(Artifact.open, tmp_path / "made") == f"{path}: a symbolic link; files of an artifact are plain"
 
 
-@pytest.mark.parametrize("field", ["key", "figures", "files"])
+@pytest.mark.parametrize("field", ["key", "figures", "files", "sha256"])
 def test_manifests_of_others(tmp_path: Path, field: str) -> None:
     make(tmp_path)
     path = tmp_path / MANIFEST
     manifest = json.loads(path.read_text())
-    wrong = f"{path}: format is not compressor-artifact/1; not an artifact of this project"
-    for value in (manifest | {"format": "compressor-artifact/2"}, {}, [], 3, None):
+    wrong = f"{path}: format is not compressor-artifact/2; not an artifact of this project"
+    for value in (
+        manifest | {"format": "compressor-artifact/3"},
+        manifest | {"format": ["compressor-artifact/2"]},
+        {},
+        [],
+        3,
+        None,
+    ):
         path.write_text(json.dumps(value))
         assert fault(read_manifest, tmp_path) == fault(Artifact.open, tmp_path) == wrong
         assert not is_artifact(tmp_path)
@@ -332,3 +342,48 @@ def sha256_of(content: bytes) -> str:
 def test_a_draft_starts_without_figures(tmp_path: Path) -> None:
     assert Draft(tmp_path).figures == {}
     assert Draft(tmp_path).figures is not Draft(tmp_path).figures
+
+
+def test_an_artifact_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    make(tmp_path / "made")
+    path = tmp_path / "made" / MANIFEST
+    stated = json.loads(path.read_text())
+    del stated["sha256"]
+    write_json(path, stated | {"format": "compressor-artifact/1"})
+    assert Artifact.open(tmp_path / "made").figures == {"cosine": 0.5}
+    write_json(path, stated)
+    assert fault(Artifact.open, tmp_path / "made") == f"{path}: damaged, no sha256"
+
+
+def test_a_figure_that_was_changed_is_found(tmp_path: Path) -> None:
+    make(tmp_path / "made")
+    path = tmp_path / "made" / MANIFEST
+    text = path.read_text()
+    path.write_text(text.replace("0.5", "0.7"))
+    assert fault(Artifact.open, tmp_path / "made") == f"{path}: changed: its sha256 is not that of its other fields"
+    path.write_text(text.replace('"key":', '"key" :'))
+    assert fault(Artifact.open, tmp_path / "made") == f"{path}: changed: not in the form that it is written in"
+    path.write_text(text.replace('"stage":', '"key": "k",\n  "stage":'))
+    assert fault(Artifact.open, tmp_path / "made") == f"{path}: not readable: key 'key' comes twice"
+    assert is_artifact(tmp_path / "made") is False
+
+
+def test_files_that_the_manifest_does_not_name(tmp_path: Path) -> None:
+    make(tmp_path / "made")
+    (tmp_path / "made" / "3_Normalize").mkdir()  # an empty folder is no file
+    Artifact.open(tmp_path / "made")
+    (tmp_path / "made" / "1_Pooling" / "evil.bin").write_text("")
+    path = tmp_path / "made" / "1_Pooling" / "evil.bin"
+    assert fault(Artifact.open, tmp_path / "made") == f"{path}: not named in manifest.json"
+
+
+def test_what_a_killed_process_had_put_aside_comes_back(tmp_path: Path) -> None:
+    make(tmp_path / "made", "earlier")
+    (tmp_path / "made").rename(tmp_path / ".made.old-999999999")
+    with pytest.raises(ValueError, match="broken"):
+        failing(tmp_path / "made", ValueError("broken"))
+    assert (Artifact.open(tmp_path / "made").folder / "model.bin").read_text() == "earlier"
+    assert os.listdir(tmp_path) == ["made"]
+    (tmp_path / ".made.old-999999999").mkdir()
+    make(tmp_path / "made", "later")
+    assert os.listdir(tmp_path) == ["made"]

@@ -225,9 +225,7 @@ def test_folders_that_are_no_model(copy: Path, tmp_path: Path) -> None:
     assert fault(find, str(tmp_path / "empty")) == message
     assert fault(check_folder, tmp_path / "none") == f"{tmp_path / 'none'}: no such folder"
     edit(copy / "config.json", model_type=None)
-    assert (
-        fault(check_folder, copy) == f"{copy}: model type None is not known to transformers; remote code is never run"
-    )
+    assert fault(check_folder, copy) == f"{copy / 'config.json'}: no model_type; not a transformer"
     (copy / "config.json").write_text("{}")
     assert fault(check_folder, copy) == f"{copy / 'config.json'}: no model_type; not a transformer"
     (copy / "config.json").write_text("{")

@@ -44,8 +44,9 @@ def tokenizer_of(folder: Path) -> Any:
     inner = transformer_folder(folder) if is_encoder(folder) else folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(inner), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder}: its tokenizer has no fast form, which tells where a token stands")
     return tokenizer

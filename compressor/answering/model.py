@@ -1,7 +1,6 @@
 """Hugging Face models for extractive question answering: opened safely, and run by PyTorch."""
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from compressor.answering.reader import Reading, WindowReader
 from compressor.answering.spans import Logits
 from compressor.answering.windows import Cutter
 from compressor.errors import ModelError
-from compressor.teacher import check_folder, transformer_folder
+from compressor.teacher import Architectures, check_folder, check_module, transformer_folder
+from compressor.untrusted import check_json, check_weights
 from compressor.weights import layers_in, read_header
 
 HEAD = "qa_outputs.weight"
@@ -61,13 +61,12 @@ def check_reader(folder: Path) -> dict[str, Any]:
     path = folder / "model.safetensors"
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder")
-    if not path.is_file() and (folder / "pytorch_model.bin").is_file():
-        raise ModelError(f"{folder}: weights are pickled (pytorch_model.bin); only safetensors is read")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'}: missing or not JSON") from error
-    if not isinstance(config, dict) or "model_type" not in config:
+    check_weights(folder)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder / 'config.json'}: missing or not JSON")
+    check_module(folder)
+    config: dict[str, Any] = check_json(folder / "config.json", Architectures())
+    if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{folder / 'config.json'}: no model_type; not a transformer")
     header = read_header(path)
     if not any(name.endswith(HEAD) for name in header):
@@ -103,7 +102,7 @@ def _opened(folder: Path, named: Path, attention: str | None = None) -> Any:
             dtype=torch.float32,
             **options,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+    except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{named}: cannot be loaded for question answering: {reason}") from error
     return model.eval()

@@ -14,6 +14,7 @@ from compressor.answering.squad import Question
 from compressor.answering.windows import Cutter, Cutting, Window, batches, padded
 from compressor.artifact import key_of
 from compressor.errors import ArtifactError, TextError
+from compressor.strict_json import read_json
 
 Features = dict[str, NDArray[np.int64]]
 _AHEAD = 512  # questions cut into windows at a time: memory does not grow with their number
@@ -41,7 +42,7 @@ def read_reading(folder: Path) -> Reading:
     """Return how the reader in ``folder`` reads; ArtifactError where that is not stated."""
     path = folder / READING
     try:
-        return Reading.read(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+        return Reading.read(read_json(path), where=str(path))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: missing or not JSON; not a question-answering artifact") from error
 

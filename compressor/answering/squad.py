@@ -109,7 +109,7 @@ def _parsed(path: Path) -> Any:
         raise TextError(f"{path}: no such file of questions") from error
     except OSError as error:
         raise TextError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:  # JSON or UTF-8
+    except (ValueError, RecursionError, MemoryError) as error:  # JSON or UTF-8
         raise TextError(f"{path}: not readable as JSON: {error}") from error
 
 
@@ -157,6 +157,8 @@ def _question(path: Path, entry: Any, context: Any, version: str) -> Question:
         raise refused("it is_impossible and has an answer")
     if not impossible and not given:
         raise refused("it has no answer" + ("" if version.startswith("1.") else ", and is not is_impossible"))
+    if not _is_text(name, text, context):
+        raise refused("half of a surrogate pair is no character")
     answers = []
     for answer in given:
         words, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
@@ -169,6 +171,14 @@ def _question(path: Path, entry: Any, context: Any, version: str) -> Question:
     return Question(name, text, context, tuple(dict.fromkeys(answers)))
 
 
+def _is_text(*parts: str) -> bool:
+    try:
+        "".join(parts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _quoted(text: str, most: int = 40) -> str:
     cut = text if len(text) <= most else f"{text[: most - 1]}…"
-    return json.dumps(cut, ensure_ascii=False)
+    return json.dumps(cut, ensure_ascii=not _is_text(cut))

@@ -1,0 +1,71 @@
+"""``compressor verify``: is an artifact what it says, is it safe to open, and is it as good as its student."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from compressor.cli import Limit, TeacherOption, TextsOption, app, out
+from compressor.options import with_options
+from compressor.progress import say
+from compressor.teacher import DEFAULT, find
+from exporters.inspection import inspect
+from exporters.verify import Verify, gate
+
+ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
+StudentOption = Annotated[
+    Path | None,
+    typer.Option("--student", help="Measure it, too, against the PyTorch model that it was exported from."),
+]
+
+
+@app.command()
+@with_options(Verify)
+def verify(
+    artifact: ArtifactArgument,
+    student: StudentOption = None,
+    teacher: TeacherOption = DEFAULT,
+    texts: TextsOption = None,
+    limit: Limit = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    *,
+    verify: Verify,
+) -> None:
+    """Check an artifact's files against its manifest, then its graph in a process apart; the first fault is exit
+    status 1. With --student, measure it against its student and its teacher; a figure below its bar is, too."""
+    found: list[dict[str, Any]] = []
+    for finding in inspect(artifact):
+        found.append(finding.as_dict())
+        if not as_json:
+            out.print(f"[green]pass[/]  {finding.check}: ", end="")
+            out.print(finding.found, markup=False, soft_wrap=True)
+    checks = _measured(artifact, student, teacher, texts, limit, verify) if student else []
+    if as_json:
+        print(json.dumps(found + checks, indent=2))
+    else:
+        _print_checks(checks)
+    gate(checks)
+
+
+def _measured(
+    artifact: Path, student: Path, teacher: str, texts: str | None, limit: int | None, verify: Verify
+) -> list[dict[str, Any]]:
+    from compressor.corpus import Texts
+    from compressor.vectors import heldout_of
+    from exporters.layout import GRAPH
+    from exporters.optimise import run_operators
+    from exporters.verify import int8_share, is_int8
+
+    source, corpus = find(teacher), Texts.read({"source": texts, "limit": limit}).load()
+    say(f"texts: {corpus.source}: {len(corpus.train):,} to train, {len(corpus.heldout):,} held out")
+    graph = artifact / GRAPH
+    name = "int8" if is_int8(run_operators(graph)) or int8_share(graph) >= 0.5 else "fp32"
+    return [check.as_dict() for check in verify.examine(name, artifact, student, heldout_of(source, corpus))]
+
+
+def _print_checks(checks: list[dict[str, Any]]) -> None:
+    for check in checks:
+        mark = "[green]pass[/]" if check["passed"] else "[red]miss[/]"
+        bar = "" if check["bar"] is None else f"({check['direction']} {check['bar']:g})"
+        out.print(f"{mark}  {check['check']}: {check['figure']} = {check['value']:.6g} {bar}")

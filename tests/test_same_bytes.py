@@ -1,0 +1,35 @@
+"""Two exports of one checkpoint, in other processes and other folders, are the same bytes, manifest and all."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compressor.artifact import sha256
+
+ROOT = Path(__file__).parents[1]
+
+
+def exported(model: Path, home: Path, seed: str) -> dict[str, str]:
+    """Export and quantize in processes whose hashes are seeded by ``seed``; return the hash of every file."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": seed}
+    for words in (["export", str(model), "--out", "fp32"], ["quantize", "fp32", "--out", "int8"]):
+        command = [sys.executable, "-m", "compressor.cli", *words]
+        subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
+    files = sorted(path for path in home.rglob("*") if path.is_file())
+    return {path.relative_to(home).as_posix(): sha256(path) for path in files}
+
+
+@pytest.mark.parametrize("pooling", ["mean", pytest.param("cls", marks=pytest.mark.slow)])
+def test_two_exports_are_the_same_bytes(make_model: Callable[..., Path], tmp_path: Path, pooling: str) -> None:
+    model = make_model(dense=16, layers=1, pooling=pooling)
+    homes = [tmp_path / "a", tmp_path / "b" / "deeper"]
+    for home in homes:
+        home.mkdir(parents=True)
+    first, second = (exported(model, home, seed) for home, seed in zip(homes, ("1", "2"), strict=True))
+    assert first == second
+    assert {"fp32/onnx/model.onnx", "int8/onnx/model.onnx", "fp32/manifest.json", "int8/manifest.json"} <= first.keys()
+    assert first["fp32/onnx/model.onnx"] != first["int8/onnx/model.onnx"]
