@@ -11,13 +11,14 @@ import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
 from compressor.errors import ArtifactError
-from exporters.layout import GRAPH
+from compressor.strict_json import read_json
+from exporters.layout import CASES, GRAPH
+from exporters.runners.run import failures
 from exporters.session import CPU, token_limit
 
-FOLDER = "conformance"
-CASES = Path(FOLDER) / "cases.json"
 RUNNERS = Path(__file__).parent / "runners"
 _LONG = 10_000
+_MOST_CASES, _MOST_CHARACTERS, _MOST_TOKENS = 100, 1_000_000, 4096
 TEXTS: dict[str, tuple[str, int]] = {
     "a sentence": ("The quick brown fox jumps over the lazy dog.", 1),
     "empty": ("", 1),
@@ -48,7 +49,7 @@ def write_conformance(folder: Path, int8: bool) -> None:
     outputs every number must be within 1e-4, of int8 ones the cosine 0.9999 or more: another processor's int8
     kernels round elsewhere.
     """
-    (folder / FOLDER).mkdir()
+    (folder / CASES).parent.mkdir()
     stated = {
         "graph": GRAPH.as_posix(),
         "truncation": _truncation(folder),
@@ -58,7 +59,42 @@ def write_conformance(folder: Path, int8: bool) -> None:
     text = json.dumps(stated, separators=(",", ":"))
     (folder / CASES).write_text(text.replace('{"name"', '\n{"name"') + "\n", encoding="utf-8")
     for runner in ("run.py", "run.mjs"):
-        shutil.copy(RUNNERS / runner, folder / FOLDER / runner)
+        shutil.copy(RUNNERS / runner, (folder / CASES).with_name(runner))
+
+
+def check_conformance(folder: Path) -> int:
+    """Hold this machine's ONNX Runtime against the cases of an artifact; return their number.
+
+    ArtifactError where it gives anything else, or where the cases are none that this project writes.
+    """
+    count = _count_cases(folder / CASES)
+    try:
+        found = list(failures(folder))
+    except Exception as error:  # ONNX Runtime and tokenizers raise their own kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ArtifactError(f"{folder / CASES}: cannot be run: {reason}") from error
+    if found:
+        others = f"; {len(found) - 1} more" if found[1:] else ""
+        raise ArtifactError(f"{folder}: does not conform on this machine: {found[0]}{others}")
+    return count
+
+
+def _count_cases(path: Path) -> int:
+    """Count the cases; ArtifactError for such as would take more than a moment, or are not whole."""
+    try:
+        stated = read_json(path)
+        fits = stated["graph"] == GRAPH.as_posix() and 1 <= len(stated["cases"]) <= _MOST_CASES
+        for case in stated["cases"]:
+            fits = fits and sum(len(part["text"]) * part["times"] for part in case["texts"]) <= _MOST_CHARACTERS
+            fits = fits and all(len(row) <= _MOST_TOKENS for row in (case["ids"], *case["inputs"].values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path}: not the cases of an artifact: {type(error).__name__}") from error
+    if not fits:
+        raise ArtifactError(
+            f"{path}: must be of {GRAPH}, at most {_MOST_CASES} cases of {_MOST_CHARACTERS:,} characters and "
+            f"{_MOST_TOKENS:,} tokens"
+        )
+    return len(stated["cases"])
 
 
 def _truncation(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from compressor.errors import ArtifactError
 from compressor.inspector import Inspector
 from compressor.manifest import check_links
 from compressor.untrusted import check_settings
-from exporters.layout import GRAPH
+from exporters.layout import CASES, GRAPH
 
 _TOKENIZER = "tokenizer.json"
 
@@ -31,7 +31,8 @@ def inspect(folder: Path) -> Iterator[Finding]:
 
     Files first: sizes and hashes against the manifest, nothing more and nothing less than it names. Then what the
     manifest cannot vouch for, for whoever writes a folder writes its manifest too: settings that name code or
-    pickles, and graphs, which are opened in a process of their own.
+    pickles, and graphs, which are opened in a process of their own. Last, whether this machine gives what the
+    conformance set states.
     """
     with Inspector() as inspector:  # it starts while the files are hashed
         artifact = Artifact.open(folder)
@@ -40,6 +41,10 @@ def inspect(folder: Path) -> Iterator[Finding]:
         yield Finding("files", f"{len(artifact.manifest['files'])} files, {size / 1e6:.1f} MB, as manifest.json says")
         yield Finding("settings", f"{check_settings(folder, artifact.manifest['files'])} read; no code, no pickles")
         yield from _graphs(artifact, inspector)
+    if CASES.as_posix() in artifact.manifest["files"]:
+        from exporters.conformance import check_conformance  # brings ONNX Runtime along
+
+        yield Finding("conformance", f"{check_conformance(folder)} texts give the stated tokens and outputs")
 
 
 def _graphs(artifact: Artifact, inspector: Inspector) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 GRAPH = Path("onnx/model.onnx")
+CASES = Path("conformance/cases.json")
 TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
 
 

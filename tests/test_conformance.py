@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.conformance import CASES, RUNNERS, TEXTS, write_conformance
+from compressor.errors import ArtifactError
+from exporters.conformance import RUNNERS, TEXTS, check_conformance, write_conformance
+from exporters.layout import CASES
 from exporters.runners.run import failures
 from exporters.session import OnnxEncoder
 
@@ -72,6 +74,39 @@ def test_another_vector_is_told(folder: Path) -> None:
 
     change(folder, push)
     assert bool(list(failures(folder))) is not int8
+
+
+def test_it_is_checked_with_a_bound_on_what_is_run(folder: Path) -> None:
+    assert check_conformance(folder) == len(TEXTS)
+    good = (folder / CASES).read_text()
+    bombs: list[Callable[[dict[str, Any]], Any]] = [
+        lambda stated: stated["cases"][0]["texts"][0].update(times=1 << 40),
+        lambda stated: stated["cases"][0].update(ids=[1] * 5000),
+        lambda stated: stated["cases"][0]["inputs"].update(input_ids=[1] * 5000),
+        lambda stated: stated.update(graph="../../elsewhere.onnx"),
+        lambda stated: stated.update(cases=[]),
+    ]
+    for bomb in bombs:
+        (folder / CASES).write_text(good)
+        change(folder, bomb)
+        with pytest.raises(ArtifactError, match=r"cases\.json: must be of onnx/model\.onnx, at most 100 cases of "):
+            check_conformance(folder)
+    for text, reason in (
+        ("{}", "not the cases of an artifact: KeyError"),
+        ("[]", "TypeError"),
+        ("{", "JSONDecodeError"),
+    ):
+        (folder / CASES).write_text(text)
+        with pytest.raises(ArtifactError, match=reason):
+            check_conformance(folder)
+    (folder / CASES).write_text(good)
+    change(folder, lambda stated: stated["cases"][0]["texts"][0].update(times=0.5))
+    with pytest.raises(ArtifactError, match=r"cases\.json: cannot be run: can't multiply sequence"):
+        check_conformance(folder)
+    (folder / CASES).write_text(good)
+    change(folder, lambda stated: [case["ids"].append(7) for case in stated["cases"][:3]])
+    with pytest.raises(ArtifactError, match="does not conform on this machine: a sentence: token ids differ; 2 more$"):
+        check_conformance(folder)
 
 
 def test_the_runners_are_short_and_shipped(folder: Path) -> None:
