@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import onnx
@@ -16,6 +17,7 @@ from compressor.teacher import STATIC
 from exporters.calibrate import dynamic_inputs
 from exporters.conformance import write_conformance
 from exporters.layout import GRAPH
+from exporters.onnx import INPUTS
 from exporters.session import default_prompt
 
 _CARD = """---
@@ -65,6 +67,7 @@ Smaller vectors: `output_ranges.safetensors` holds the `ranges` of sentence-tran
 int8, one range for all dimensions, so that dot product and cosine of the codes rank as the vectors do; binary needs
 none.
 """
+CONSUMERS = Path(__file__).with_name("consumers.md")
 _EXAMPLES = ("A sentence.", "Another one.")
 
 
@@ -122,7 +125,7 @@ class Publish(HandOut):
         config = json.loads((draft.folder / "config.json").read_text())
         static = config.get("architectures") == [STATIC]
         length = json.loads((draft.folder / "sentence_bert_config.json").read_text())["max_seq_length"]
-        return _CARD.format(
+        card = _CARD.format(
             **self.head(checks),
             dim=dim,
             hidden=hidden,
@@ -134,6 +137,15 @@ class Publish(HandOut):
             inputs="`, `".join(value.name for value in graph.input),
             texts=", ".join(json.dumps(default_prompt(draft.folder) + text, ensure_ascii=False) for text in _EXAMPLES),
         )
+        return f"{card}\n{_elsewhere(dim, len(graph.input))}"
+
+
+def _elsewhere(dim: int, inputs: int) -> str:
+    """Return how other libraries and languages load the artifact, a section each."""
+    title, *sections = CONSUMERS.read_text(encoding="utf-8").replace("dim=256", f"dim={dim}").split("\n## ")
+    if inputs != len(INPUTS):
+        sections = [section for section in sections if not section.startswith("C\n")]  # it names three
+    return "\n### ".join([f"#{title}", *sections])
 
 
 def _row(check: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from compressor.machine import INT8_FEATURES, features
 from compressor.output_vectors import RANGES, Ranges, quantized
 from compressor.sentence_model import open_model
 from compressor.stages import Model
-from exporters.card import Publish
+from exporters.card import CONSUMERS, Publish
 from exporters.layout import GRAPH
 from exporters.onnx import Export
 from exporters.optimise import run_operators
@@ -77,12 +77,26 @@ def test_the_card_names_what_it_is(artifacts: Callable[..., Path], tmp_path: Pat
     assert "{" not in text.split("```python")[0]
 
 
+def test_the_card_says_how_others_load_it(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    page = CONSUMERS.read_text("utf-8")
+    text = card(publish(artifacts(dense=16) / "int8", tmp_path / "int8", "int8"))
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert len(headings) >= 12
+    assert re.findall(r"^### (.+)$", text, re.MULTILINE) == headings
+    assert "dim=16," in text
+    for block in re.findall(r"```\w+\n.*?```", page.replace("dim=256", "dim=16"), re.DOTALL):
+        assert block in text
+    without = card(publish(artifacts("distilbert") / "fp32", tmp_path / "fp32", "fp32"))
+    assert "token_type_ids` [batch" not in without
+    assert re.findall(r"^### (.+)$", without, re.MULTILINE) == [name for name in headings if name != "C"]
+
+
 def test_the_other_card_names_the_other(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     text = card(publish(artifacts("roberta") / "fp32", tmp_path / "fp32", "fp32"))
     assert "tags: [sentence-transformers, feature-extraction, sentence-similarity, onnx]\n" in text
     assert "| parity with PyTorch | max_difference | 2.9e-07 | <= 1e-05 |" in text
     assert "Inputs int64 `input_ids`, `attention_mask` [batch_size" in text
-    assert "Dense" not in text
+    assert "Dense" not in text.split("## Loading an artifact")[0]
     assert "enable_padding(pad_id=1)" in text
 
 
@@ -126,8 +140,7 @@ def test_a_later_stage_leaves_the_card_behind(artifacts: Callable[..., Path], tm
 
 
 def example(text: str) -> str:
-    (found,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    return found
+    return str(re.findall(r"```python\n(.*?)```", text.split("## Loading an artifact")[0], re.DOTALL)[0])
 
 
 @pytest.fixture(scope="module")
