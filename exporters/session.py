@@ -1,7 +1,9 @@
 """The exported encoder at work: tokenize, cut batches of like length, run them side by side."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +61,55 @@ class OnnxEncoder:
         ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
         return quantized(self._vectors(texts, batch_size), precision, ranges)
 
+    def stream(
+        self, texts: Iterable[str], batch_size: int = 32, precision: Precision = "float32"
+    ) -> Iterator[NDArray[Any]]:
+        """Yield the vectors of any number of texts as ``encode`` gives them, in their order, some thousand rows a time.
+
+        Texts are read as rows are asked for, two pieces ahead: memory does not grow with their number.
+        """
+        if isinstance(texts, str):
+            raise TextError("texts: one text was given where many belong")
+        check_precision(precision)
+        ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
+        return (quantized(block, precision, ranges) for block in self._blocks(texts, batch_size))
+
     def _vectors(self, texts: Sequence[str], batch_size: int) -> Vectors:
         vectors = np.zeros((len(texts), self.dim), np.float32)
         if len(texts) <= batch_size:
             if len(texts):
                 vectors[:] = self._run(self._alone or self._side_by_side, *self.pad(self.tokenize(texts)))
             return vectors
-        running: list[Job] = []
-        for start in range(0, len(texts), _AHEAD):
-            # Submitted batches compute while the next texts are tokenized; no more than that is held, so
-            # that memory stays flat and an interrupt is not kept waiting.
-            tokens = self.tokenize(texts[start : start + _AHEAD])
-            _collect(running, vectors)
-            lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
-            for rows in length_sorted_batches(lengths, batch_size):
-                batch = self.pad([tokens[i] for i in rows])
-                running.append((start + rows, self._pool.submit(self.run_ids, *batch)))
-        _collect(running, vectors)
+        done = 0
+        for block in self._blocks(texts, batch_size):
+            vectors[done : done + len(block)] = block
+            done += len(block)
+        return vectors
+
+    def _blocks(self, texts: Iterable[str], batch_size: int) -> Iterator[Vectors]:
+        """Yield vectors piece by piece: one computes while the next is tokenized and put behind it."""
+        running: deque[list[Job]] = deque()
+        source = iter(texts)
+        try:
+            while piece := list(islice(source, _AHEAD)):
+                running.append(list(self._submit(self.tokenize(piece), batch_size)))
+                if len(running) > 1:
+                    yield self._collect(running.popleft())
+            while running:
+                yield self._collect(running.popleft())
+        finally:
+            for _, job in chain.from_iterable(running):  # nobody waits for them any more
+                job.cancel()
+
+    def _submit(self, tokens: Sequence[Sequence[int]], batch_size: int) -> Iterator[Job]:
+        lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+        for rows in length_sorted_batches(lengths, batch_size):
+            yield rows, self._pool.submit(self.run_ids, *self.pad([tokens[i] for i in rows]))
+
+    def _collect(self, jobs: Sequence[Job]) -> Vectors:
+        vectors = np.empty((sum(len(rows) for rows, _ in jobs), self.dim), np.float32)
+        for rows, job in jobs:
+            vectors[rows] = job.result()
         return vectors
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -122,12 +156,6 @@ def open_session(folder: Path, providers: Sequence[str], threads: int) -> Any:
         got = session.get_providers()[0]
         raise ProviderError(f"{providers[0]}: asked for, and ONNX Runtime fell back to {got}")
     return session
-
-
-def _collect(running: list[Job], vectors: Vectors) -> None:
-    for rows, job in running:
-        vectors[rows] = job.result()
-    running.clear()
 
 
 def require_providers(providers: Sequence[str]) -> None:

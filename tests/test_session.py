@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,46 @@ def test_no_more_than_two_pieces_are_held(fp32: Path, monkeypatch: pytest.Monkey
     encoder.encode(MIXED, batch_size=1)
     assert len(waiting) == 9
     assert 0 < max(waiting) <= 10
+
+
+def test_a_stream_of_texts_is_read_as_its_vectors_are_asked_for(fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_AHEAD", 10)
+    encoder, read = OnnxEncoder(fp32, threads=2), []
+
+    def texts() -> Iterator[str]:
+        for text in MIXED * 3:
+            read.append(text)
+            yield text
+
+    blocks = []
+    for block in encoder.stream(texts(), 4):
+        blocks.append(block)
+        assert len(read) <= 10 * (len(blocks) + 1)
+    assert [len(block) for block in blocks[:-1]] == [10] * (len(blocks) - 1)
+    assert np.abs(np.concatenate(blocks) - encoder.encode(MIXED * 3, 4)).max() < 1e-6
+    assert list(encoder.stream([])) == []
+    codes = np.concatenate(list(encoder.stream(iter(MIXED), precision="ubinary")))
+    assert np.array_equal(codes, encoder.encode(MIXED, precision="ubinary"))
+    with pytest.raises(TextError, match="^texts: one text was given where many belong$"):
+        encoder.stream("cat")
+
+
+def test_a_stream_that_is_left_computes_no_more(fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_AHEAD", 10)
+    encoder, run = OnnxEncoder(fp32, threads=1), []
+    run_ids = encoder.run_ids
+
+    def slow(ids: Any, mask: Any) -> Any:
+        run.append(len(ids))
+        time.sleep(0.01)
+        return run_ids(ids, mask)
+
+    monkeypatch.setattr(encoder, "run_ids", slow)
+    stream = encoder.stream(MIXED * 3, batch_size=1)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    encoder._pool.shutdown()
+    assert len(run) < 20
 
 
 def test_shapes_at_the_edges(fp32: Path) -> None:
