@@ -46,14 +46,15 @@ def write_conformance(folder: Path, int8: bool) -> None:
     """Write ``conformance/`` into a finished artifact folder: the cases and a runner in Python and in JavaScript.
 
     Each text is computed alone by a session of default options, so the outputs do not depend on neighbours. Of fp32
-    outputs every number must be within 1e-4, of int8 ones the cosine 0.9999 or more: another processor's int8
-    kernels round elsewhere.
+    outputs every number must be within 1e-4. int8 turns a last bit of a float that falls on the edge of a step into
+    a whole step, and that into others: kernels that add in another order, WebAssembly's say, come to a cosine of
+    0.997 on some texts (0.9999999 on half of them), as our own do with 3e-8 of noise; 0.99 is asked for.
     """
     (folder / CASES).parent.mkdir()
     stated = {
         "graph": GRAPH.as_posix(),
         "truncation": _truncation(folder),
-        "tolerance": {"absolute": 1e-4} | ({"cosine": 0.9999} if int8 else {}),
+        "tolerance": {"absolute": 1e-4} | ({"cosine": 0.99} if int8 else {}),
         "cases": list(_cases(folder)),
     }
     text = json.dumps(stated, separators=(",", ":"))
