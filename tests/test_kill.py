@@ -167,7 +167,8 @@ def home(tmp_path: Path, tiny: Path) -> Path:
 
 
 def begin(home: Path, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "compressor.cli", "run", "tiny.toml", "--set", f"name={name}"]
+    """Run the recipe into a folder of that name; the model's own name, which its card has, is always the same."""
+    command = [sys.executable, "-m", "compressor.cli", "run", "tiny.toml", "--runs", name]
     return start(command, cwd=home, env={"COMPRESSOR_CACHE": str(home / f"cache-{name}")})
 
 
@@ -190,18 +191,18 @@ def kill_within(process: subprocess.Popen[str], folder: Path, stage: str, after:
 def test_a_run_killed_at_thirty_moments_ends_with_the_same_files(home: Path) -> None:
     kills, source = int(os.environ.get("COMPRESSOR_KILLS", "30")), random.Random(0)
     assert not kill(begin(home, "still"), 1800)
-    expected = hashes(home / "runs" / "still")
+    expected = hashes(home / "still" / "tiny")
     assert len(expected) > 20
     killed, number, moments = 0, 0, Counter[str]()
     while killed < kills:
-        folder = home / "runs" / f"killed-{number}"
+        folder = home / f"killed-{number}" / "tiny"
         # Some of a run's stages, in their order: as many kills as there are, then to the end.
         for stage in sorted(source.sample(STAGES, 5), key=STAGES.index):
-            if killed < kills and kill_within(begin(home, folder.name), folder, stage, source.random() ** 2):
+            if killed < kills and kill_within(begin(home, folder.parent.name), folder, stage, source.random() ** 2):
                 killed += 1
                 moments[stage] += 1
             whole(folder)
-        assert not kill(begin(home, folder.name), 1800)
+        assert not kill(begin(home, folder.parent.name), 1800)
         whole(folder)
         assert hashes(folder) == expected
         assert not [path.name for path in folder.rglob(".*") if path.name != ".lock"]
@@ -214,8 +215,8 @@ def test_a_run_killed_at_thirty_moments_ends_with_the_same_files(home: Path) -> 
 def test_a_second_run_in_one_folder_is_one_line(home: Path) -> None:
     from compressor.stages import Workspace
 
-    with Workspace(home / "runs" / "busy").lock():
+    with Workspace(home / "busy" / "tiny").lock():
         process = begin(home, "busy")
         _, err = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert err == "error: runs/busy: another run is at work in this folder\n"
+    assert err == "error: busy/tiny: another run is at work in this folder\n"
