@@ -125,10 +125,35 @@ def test_silence_is_learnt_where_there_is_no_answer(tiny: Path, tmp_path: Path) 
     assert f1(made.folder, asked, threshold=0.0) > f1(made.folder, asked) + 15
 
 
-def test_a_stopped_training_goes_on(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_are_averaged_over_the_last_steps(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from compressor.answering import training
 
-    whole = tuned(tiny, tmp_path / "whole", epochs=(1.0,), checkpoint_steps=5)
+    seen, step = [], training._Advance.on_step_end
+
+    def watched(self: Any, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
+        seen.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
+        step(self, args, state, control, **rest)
+
+    monkeypatch.setattr(training._Advance, "on_step_end", watched)
+    made = tuned(tiny, tmp_path, epochs=(1.0,), average=0.2)
+    assert len(seen) == 25
+    found = dict(open_reader(made.folder).named_parameters())
+    for name, weight in found.items():
+        mean = sum(weights[name].double() for weights in seen[-5:]) / 5
+        assert np.allclose(weight.detach(), mean, atol=1e-6), name
+    moved = max(float((weight.detach() - seen[-1][name]).abs().max()) for name, weight in found.items())
+    assert moved > 1e-5
+
+
+@pytest.mark.parametrize("average", [0.0, 0.8])
+def test_a_stopped_training_goes_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float
+) -> None:
+    from compressor.answering import training
+
+    whole = tuned(tiny, tmp_path / "whole", epochs=(1.0,), checkpoint_steps=5, average=average)
     with monkeypatch.context() as patch:
 
         def stopped(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -137,9 +162,9 @@ def test_a_stopped_training_goes_on(tiny: Path, tmp_path: Path, monkeypatch: pyt
 
         patch.setattr(training._Advance, "on_step_end", stopped)
         with pytest.raises(KeyboardInterrupt):
-            tuned(tiny, tmp_path / "again", epochs=(1.0,), checkpoint_steps=5)
+            tuned(tiny, tmp_path / "again", epochs=(1.0,), checkpoint_steps=5, average=average)
     (tmp_path / "again" / "reader").rmdir()
-    again = tuned(tiny, tmp_path / "again", epochs=(1.0,), checkpoint_steps=5)
+    again = tuned(tiny, tmp_path / "again", epochs=(1.0,), checkpoint_steps=5, average=average)
     assert again.figures["resumed_at_step"] == 10
     one, other = (open_reader(made.folder).state_dict() for made in (whole, again))
     assert all(np.allclose(one[name], other[name], atol=1e-5) for name in one)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from packed import contents, edit_json, seal, view
+from damage import reseal
+from packed import contents, seal, view
 from typer.testing import CliRunner
 
 from compressor.artifact import Artifact, is_artifact
@@ -137,7 +138,7 @@ def test_a_manifest_that_names_a_file_outside_is_refused(artifacts: Callable[...
     (tmp_path / "home" / "secret").write_text("s")
     manifest = json.loads((folder / "manifest.json").read_text())
     digest = "043a718774c572bd8a25adbeb1bfcd5c0256ae11cecf9f9c3f925d0e52beaf89"
-    edit_json(folder / "manifest.json", files=manifest["files"] | {"../secret": {"sha256": digest, "size": 1}})
+    reseal(folder, files=manifest["files"] | {"../secret": {"sha256": digest, "size": 1}})
     with pytest.raises(ArtifactError, match="secret"):
         view(folder, tmp_path / "view", "hub")
 

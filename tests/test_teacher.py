@@ -229,9 +229,11 @@ def test_folders_that_are_no_model(copy: Path, tmp_path: Path) -> None:
     (copy / "config.json").write_text("{}")
     assert fault(check_folder, copy) == f"{copy / 'config.json'}: no model_type; not a transformer"
     (copy / "config.json").write_text("{")
-    assert fault(check_folder, copy) == f"{copy / 'config.json'}: missing or not JSON"
+    assert fault(check_folder, copy).startswith(
+        f"{copy / 'config.json'}: not readable as JSON: Expecting property name"
+    )
     (copy / "config.json").unlink()
     assert fault(check_folder, copy) == f"{copy / 'config.json'}: missing or not JSON"
     for broken in ("[]", "{}", "[{}]", "3", "["):
         (copy / "modules.json").write_text(broken)
-        assert fault(check_folder, copy) == f"{copy / 'modules.json'}: not readable as a module list"
+        assert fault(check_folder, copy).startswith(f"{copy / 'modules.json'}: not readable as ")

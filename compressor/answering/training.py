@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from compressor.answering.average import Average
 from compressor.answering.lessons import CollateWindows, WindowLessons
 from compressor.answering.model import reads
 from compressor.distil.answering import PredictionLayer
@@ -34,6 +35,8 @@ class ReaderTraining(Config):
     """Share of the steps over which the learning rate rises to its peak; then it falls to zero in a straight line."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Pull of the weights towards zero, by AdamW."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the steps, the last ones, over which the weights are averaged; 0: as the last step leaves them."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto: bf16 where the CPU multiplies it fast."""
     checkpoint_steps: Annotated[int, Field(ge=1)] = 250
@@ -54,22 +57,27 @@ class ReaderTraining(Config):
         steps = max(1, round(epochs * len(lessons) / self.batch_size))
         torch.manual_seed(self.seed)
         keep_attention(model)
+        average = Average(model, steps - max(1, round(self.average * steps)) + 1) if self.average else None
         with track("training", steps * self.batch_size, "windows") as advance:
             trainer = ReaderTrainer(
                 lessons,
                 loss,
                 model=model,
                 args=self._arguments(checkpoints, steps, learning_rate),
-                callbacks=[_Advance(advance, self.batch_size, loss)],
+                callbacks=[_Advance(advance, self.batch_size, loss), *([average] if average else [])],
             )
             trainer.remove_callback(PrinterCallback)
             kept = last_checkpoint(checkpoints)
             if kept and (Path(kept) / _MAPS).is_file():
                 loss.load_state_dict(load_file(Path(kept) / _MAPS))
+            if kept and average:
+                average.load(Path(kept))
             start = time.monotonic()
             trainer.train(resume_from_checkpoint=kept)
             seconds = time.monotonic() - start
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        if average:
+            average.apply()
         model.to("cpu").eval()
         return {"steps": steps, "windows": len(lessons), "train_seconds": seconds, "resumed_at_step": _step(kept)}
 
