@@ -13,12 +13,12 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 from typer.testing import CliRunner
 
 import compressor.commands  # noqa: F401 - the commands join the app
+from compressor.answering.attention import WideAttention, keep_attention
 from compressor.answering.finetune import Finetune
 from compressor.answering.model import TorchReader, check_reader, open_reader
 from compressor.answering.reader import Reader, Reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions
-from compressor.answering.training import keep_attention
 from compressor.artifact import Artifact, Draft
 from compressor.cli import app
 from compressor.errors import ModelError, TextError
@@ -217,6 +217,28 @@ def test_attention_is_not_dropped_and_states_are(family: str, place: str) -> Non
     model.train()
     seen = model(input_ids=ids, output_attentions=True).attentions
     assert all(torch.allclose(one.sum(-1), torch.ones(()), atol=1e-5) for one in seen)
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert"])
+def test_attention_in_bf16_training_runs_in_fp32(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [torch.randn(2, 4, 9, 8).bfloat16() for _ in range(3)]
+    fused = torch.nn.functional.scaled_dot_product_attention
+    with WideAttention(), torch.autocast("cpu", torch.bfloat16):
+        made = fused(*given)
+    assert torch.equal(made, fused(*[one.float() for one in given]).bfloat16())
+    seen = []
+    own = WideAttention.__torch_function__
+
+    def spy(mode: Any, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is fused:
+            seen.append(args[0].dtype)
+        return own(mode, function, types, args, kwargs)
+
+    monkeypatch.setattr(WideAttention, "__torch_function__", spy)
+    model = random_transformer(family, attn_implementation="sdpa")
+    with WideAttention(), torch.autocast("cpu", torch.bfloat16):
+        model(input_ids=torch.randint(1, 50, (2, 9)))[0].float().sum().backward()
+    assert set(seen) == {torch.bfloat16}  # it meets the model's attention, before widening it
 
 
 def test_too_few_contexts_to_choose_by(tiny: Path, tmp_path: Path) -> None:

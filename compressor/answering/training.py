@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from compressor.answering.attention import WideAttention, keep_attention
 from compressor.answering.average import Average
 from compressor.answering.lessons import CollateWindows, WindowLessons
 from compressor.answering.model import reads
@@ -73,7 +74,8 @@ class ReaderTraining(Config):
             if kept and average:
                 average.load(Path(kept))
             start = time.monotonic()
-            trainer.train(resume_from_checkpoint=kept)
+            with WideAttention():
+                trainer.train(resume_from_checkpoint=kept)
             seconds = time.monotonic() - start
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         if average:
@@ -101,24 +103,6 @@ class ReaderTraining(Config):
             dataloader_pin_memory=False,
             remove_unused_columns=False,
         )
-
-
-def keep_attention(model: torch.nn.Module) -> None:
-    """Drop no attention weights in training, in place; token states are dropped as the model has it.
-
-    Drawing which to drop, tokens times tokens a head, and the plain attention that it needs take a third of a step on
-    a CPU. Attention is where queries, keys and values are: three linear layers in one module.
-    """
-    for module in model.modules():
-        own = list(module.children())
-        if sum(isinstance(one, torch.nn.Linear) for one in own) < 3:
-            continue
-        for one in own:
-            if isinstance(one, torch.nn.Dropout):
-                one.p = 0.0
-        for name in ("dropout_prob", "attention_dropout"):  # what fused attention reads
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
 
 
 class ReaderLoss(torch.nn.Module):
