@@ -14,8 +14,8 @@ from compressor.quantize import WEIGHTS
 from compressor.recipe import Config
 from compressor.stages import Model
 from compressor.weights import read_header
+from exporters.graph import load
 from exporters.layout import GRAPH
-from exporters.optimise import load
 from exporters.readers import reader_kind
 
 

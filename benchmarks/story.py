@@ -16,8 +16,8 @@ from compressor.recipe import Config
 from compressor.stages import Model
 from compressor.teacher import Source, layers_stated, read_config, weights_file
 from compressor.weights import read_header
+from exporters.graph import load
 from exporters.layout import GRAPH
-from exporters.optimise import load
 
 
 class Story(Config):

@@ -38,6 +38,7 @@ Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
 ]
+ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
 TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
 
 
@@ -186,8 +187,8 @@ def main() -> None:
     # gets its memory from Linux in a tenth of the faults, and a step of one layer takes a tenth less time.
     os.environ.setdefault(HUGE_PAGES, "1")
     # The stages' own commands bring PyTorch with them, which takes seconds to import.
-    alone = {"pack": "compressor.packing", "verify": "compressor.verifying"}
-    if module := alone.get("".join(sys.argv[1:2])):
+    handoff = dict.fromkeys(("pack", "sign", "check-signature", "sbom"), "compressor.handoff")
+    if module := (handoff | {"verify": "compressor.verifying"}).get("".join(sys.argv[1:2])):
         import_module(module)
     elif not {*sys.argv[1:2]} & {"run", "tradeoff", "recommend", "doctor", "inspect", "report", "--version"}:
         import_module("compressor.commands")
@@ -200,7 +201,7 @@ def guarded(command: Callable[[], Any]) -> int:
     try:
         command()
     except CompressorError as error:
-        line = " ".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split())).split())
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
         errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:

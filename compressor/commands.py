@@ -10,7 +10,6 @@ import typer
 
 import compressor.answering.commands  # noqa: F401 - they add their own to the app
 import compressor.handoff  # noqa: F401
-import compressor.packing  # noqa: F401
 import compressor.verifying  # noqa: F401
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
@@ -19,13 +18,12 @@ from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
 from compressor.artifact import Artifact, is_artifact, sha256, size_bytes, writing
 from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_line, out
-from compressor.corpus import Corpus, Texts
+from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
 from compressor.errors import ModelError, RecipeError
 from compressor.options import with_options
 from compressor.pca import Pca
 from compressor.processes import rank
-from compressor.progress import say
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config
 from compressor.sentence_model import open_model
@@ -54,7 +52,7 @@ def distil(
     distil: Distil,
 ) -> None:
     """Train a student with some of the teacher's layers to give the teacher's vectors."""
-    source, corpus = find(teacher), _corpus(texts, limit)
+    source, corpus = find(teacher), read_corpus(texts, limit)
     distil.check(open_model(source.folder))
     key = stage_key("distil", distil, [source, corpus])
     kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
@@ -81,7 +79,7 @@ def pca(
     pca: Pca,
 ) -> None:
     """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
-    model, source, corpus = _model(student), find(teacher), _corpus(texts, limit)
+    model, source, corpus = _model(student), find(teacher), read_corpus(texts, limit)
     with _writing(out_, "pca", pca, [model, source, corpus]) as draft:
         pca.run(student, corpus.train, heldout_of(source, corpus), draft)
     _written(out_)
@@ -101,7 +99,7 @@ def curve(
     curve: Curve,
 ) -> None:
     """Measure quality against the bytes of a vector: principal components of every size, float32, int8, binary."""
-    source, corpus = find(model), _corpus(texts, limit)
+    source, corpus = find(model), read_corpus(texts, limit)
     with _writing(out_, "curve", curve, [source, corpus]) as draft:
         results = curve.run(source, corpus, truncate, command_line(), draft)
     print_curve(results, out)
@@ -167,7 +165,7 @@ def bench(
     from benchmarks.report import print_table
 
     sts = bench.check(Path())
-    source, corpus = find(teacher), _corpus(texts, limit)
+    source, corpus = find(teacher), read_corpus(texts, limit)
     systems = [
         *_systems("teacher", "teacher, PyTorch fp32 encode", source.folder, "torch", bench),
         *(one for model in models for one in _systems(_label(model), str(model), model, kind_of(model), bench)),
@@ -201,18 +199,12 @@ def _sample(
             raise RecipeError("--questions: calibrated ranges of a reader need them; give a file in SQuAD's format")
         asked = read_squad(questions)
         return [asked], lambda: batches_of_questions(model, asked, int8.sample)
-    corpus = _corpus(texts, limit)
+    corpus = read_corpus(texts, limit)
     return [corpus], lambda: batches_of_texts(model, corpus.train[: int8.sample])
 
 
 def _label(model: Path) -> str:
     return "/".join(model.resolve().parts[-2:])
-
-
-def _corpus(source: str | None, limit: int | None) -> Corpus:
-    corpus = Texts.read({"source": source, "limit": limit}).load()
-    say(f"texts: {corpus.source}: {len(corpus.train):,} to train, {len(corpus.heldout):,} held out")
-    return corpus
 
 
 def _model(folder: Path) -> Model:

@@ -13,6 +13,7 @@ from compressor import mixing, reading
 from compressor.artifact import key_of
 from compressor.cache import cache_folder
 from compressor.errors import TextError
+from compressor.progress import say
 from compressor.reading import Reading, dataset_reading, docstring_reading, file_reading, is_file
 from compressor.recipe import Config
 from compressor.textstore import TextStore, kept_store
@@ -142,3 +143,10 @@ def _check_enough(name: str, count: int) -> None:
     if count < MIN_TEXTS:
         noun = "text" if count == 1 else "texts"
         raise TextError(f"{name}: {count} distinct {noun}; at least {MIN_TEXTS} are needed")
+
+
+def read_corpus(source: str | None, limit: int | None) -> Corpus:
+    """Read the texts that a command was given, and say how many there are."""
+    corpus = Texts.read({"source": source, "limit": limit}).load()
+    say(f"texts: {corpus.source}: {len(corpus.train):,} to train, {len(corpus.heldout):,} held out")
+    return corpus

@@ -16,7 +16,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 class CompressorError(Exception):
@@ -53,6 +55,19 @@ class StorageError(CompressorError):
 
 class GateError(CompressorError):
     """A verified figure that misses its bar."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a library's error says, in one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def installed(module: str, package: str, extra: str) -> Any:
+    """Return an optional module; DependencyError, with the extra that brings its package, where it is not there."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise DependencyError(f"{package}: not installed; pip install 'compressor[{extra}]'") from error
 
 
 @contextmanager

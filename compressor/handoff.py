@@ -1,16 +1,27 @@
-"""The commands of the hand-off: who made an artifact, and of what."""
+"""The commands of the hand-off: views of an artifact, who made it, and of what."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from compressor.cli import app, out
+from compressor.artifact import size_bytes
+from compressor.cli import ArtifactArgument, Out, app, out
+from compressor.options import with_choice
+from exporters.pack import TARGETS, Target
+from exporters.pack import pack as write
 
-ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder.", metavar="ARTIFACT")]
 Signature = Annotated[
     Path | None, typer.Option("--signature", help="The signature's file. [default: beside the folder, NAME.sig]")
 ]
+
+
+@app.command()
+@with_choice("target", "The kind of consumer.", TARGETS)
+def pack(artifact: ArtifactArgument, out_: Out, *, target: Target) -> None:
+    """Write a view of an artifact for one kind of consumer; its files are checked by their hashes first."""
+    write(artifact, target, out_)
+    out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
 
 
 @app.command()

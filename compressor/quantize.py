@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from compressor.artifact import MANIFEST, Draft
 from compressor.encoder import Vectors, length_sorted_batches
-from compressor.errors import ModelError
+from compressor.errors import ModelError, first_line
 from compressor.recipe import Config
 from compressor.sentence_model import TorchEncoder, is_static, open_model, transformer_of
 from compressor.teacher import transformer_folder
@@ -162,8 +162,7 @@ class TorchInt8Encoder:
             tokenizer = AutoTokenizer.from_pretrained(inner, local_files_only=True)
             tail = [_TAIL[kind].load(str(folder), path, local_files_only=True) for kind, path in _tail(folder)]
         except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"{folder}: not a PyTorch int8 folder: {reason}") from error
+            raise ModelError(f"{folder}: not a PyTorch int8 folder: {first_line(error)}") from error
         restore(transformer, folder / WEIGHTS)
         modules = [module.eval() for module in (transformer, *tail)]
         return cls(tokenizer, modules, **settings)

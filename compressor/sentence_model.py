@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from compressor.encoder import Vectors
-from compressor.errors import ModelError, ProviderError
+from compressor.errors import ModelError, ProviderError, first_line
 from compressor.teacher import check_folder
 
 Precision = Literal["fp32", "bf16"]
@@ -69,8 +69,7 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
             model_kwargs=arguments,
         )
     except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder}: cannot be loaded: {reason}") from error
+        raise ModelError(f"{folder}: cannot be loaded: {first_line(error)}") from error
     return model.eval()
 
 

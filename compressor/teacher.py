@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.artifact import MANIFEST, key_of, sha256
-from compressor.errors import ArtifactError, ModelError
+from compressor.errors import ArtifactError, ModelError, first_line
 from compressor.inspector import Inspector, described
 from compressor.recipe import Config
 from compressor.stages import Model
@@ -110,8 +110,7 @@ def locate(model: str, base: Path | None = None, whole: Callable[[Path], object]
             return packaged
         if isinstance(error, ModelError):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"teacher {model}: not in the local cache, and the hub says: {reason}") from error
+        raise ModelError(f"teacher {model}: not in the local cache, and the hub says: {first_line(error)}") from error
 
 
 def _is_hub_name(model: str) -> bool:

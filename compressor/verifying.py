@@ -6,14 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from compressor.cli import Limit, TeacherOption, TextsOption, app, out
+from compressor.cli import ArtifactArgument, Limit, TeacherOption, TextsOption, app, out
 from compressor.options import with_options
-from compressor.progress import say
 from compressor.teacher import DEFAULT, find
 from exporters.inspection import inspect
 from exporters.verify import Verify, gate
 
-ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
 StudentOption = Annotated[
     Path | None,
     typer.Option("--student", help="Measure it, too, against the PyTorch model that it was exported from."),
@@ -51,14 +49,13 @@ def verify(
 def _measured(
     artifact: Path, student: Path, teacher: str, texts: str | None, limit: int | None, verify: Verify
 ) -> list[dict[str, Any]]:
-    from compressor.corpus import Texts
+    from compressor.corpus import read_corpus
     from compressor.vectors import heldout_of
+    from exporters.graph import run_operators
     from exporters.layout import GRAPH
-    from exporters.optimise import run_operators
     from exporters.verify import int8_share, is_int8
 
-    source, corpus = find(teacher), Texts.read({"source": texts, "limit": limit}).load()
-    say(f"texts: {corpus.source}: {len(corpus.train):,} to train, {len(corpus.heldout):,} held out")
+    source, corpus = find(teacher), read_corpus(texts, limit)
     graph = artifact / GRAPH
     name = "int8" if is_int8(run_operators(graph)) or int8_share(graph) >= 0.5 else "fp32"
     return [check.as_dict() for check in verify.examine(name, artifact, student, heldout_of(source, corpus))]

@@ -16,8 +16,7 @@ from compressor.stages import Model
 from compressor.teacher import STATIC
 from exporters.calibrate import dynamic_inputs
 from exporters.conformance import write_conformance
-from exporters.layout import GRAPH
-from exporters.onnx import INPUTS
+from exporters.layout import GRAPH, INPUTS
 from exporters.session import default_prompt
 
 _CARD = """---

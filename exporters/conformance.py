@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
-from compressor.errors import ArtifactError
+from compressor.errors import ArtifactError, first_line
 from compressor.strict_json import read_json
 from exporters.layout import CASES, GRAPH
 from exporters.runners.run import failures
@@ -72,8 +72,7 @@ def check_conformance(folder: Path) -> int:
     try:
         found = list(failures(folder))
     except Exception as error:  # ONNX Runtime and tokenizers raise their own kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ArtifactError(f"{folder / CASES}: cannot be run: {reason}") from error
+        raise ArtifactError(f"{folder / CASES}: cannot be run: {first_line(error)}") from error
     if found:
         others = f"; {len(found) - 1} more" if found[1:] else ""
         raise ArtifactError(f"{folder}: does not conform on this machine: {found[0]}{others}")

@@ -4,7 +4,6 @@ The needs of TEI, Vespa, OpenSearch, Semantic Kernel, LangChain4j, Spring AI and
 and documentation state them. A complaint names the file, what is there and what the consumer takes.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +15,11 @@ from onnx import TensorProto, ValueInfoProto
 from onnx.external_data_helper import uses_external_data
 
 from compressor.errors import ArtifactError
-from exporters.layout import GRAPH
+from compressor.strict_json import read_json
+from exporters.graph import load
+from exporters.layout import EMBEDDING, GRAPH, INPUTS
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUTS = (("last_hidden_state", 3), ("sentence_embedding", 2))
+OUTPUTS = tuple(zip(EMBEDDING, (3, 2), strict=True))
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 _LEGACY = "sentence_transformers.models."
 _POOLING = "1_Pooling/config.json"
@@ -34,10 +34,7 @@ class Folder:
     @cached_property
     def model(self) -> onnx.ModelProto:
         """The graph, without data that lies in other files."""
-        try:
-            return onnx.load(self.path / GRAPH, load_external_data=False)
-        except Exception as error:  # protobuf raises its own kinds
-            raise ArtifactError(f"{self.path / GRAPH}: not readable as ONNX: {error}") from error
+        return load(self.path / GRAPH)
 
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()
@@ -47,8 +44,8 @@ class Folder:
         if not self.has(name):
             return {}
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except ValueError as error:
+            return read_json(self.path / name)
+        except (OSError, ValueError) as error:
             raise ArtifactError(f"{self.path / name}: not readable as JSON: {error}") from error
 
     @property

@@ -4,6 +4,9 @@ import shutil
 from pathlib import Path
 
 GRAPH = Path("onnx/model.onnx")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+EMBEDDING = ("last_hidden_state", "sentence_embedding")  # an encoder's outputs
+ANSWERING = ("start_logits", "end_logits")  # a reader's
 CASES = Path("conformance/cases.json")
 TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
 

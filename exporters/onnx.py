@@ -17,16 +17,14 @@ from sentence_transformers import SentenceTransformer
 
 from compressor.artifact import Draft
 from compressor.distil.prune import compact
-from compressor.errors import ModelError
+from compressor.errors import ModelError, first_line
 from compressor.recipe import Config
 from compressor.sentence_model import open_model, transformer_of
 from exporters.consumers import check_modules, write_consumer_files
-from exporters.layout import GRAPH
+from exporters.layout import EMBEDDING, GRAPH, INPUTS
 from exporters.static import as_transformer
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TAIL = "tail"  # what follows the transformer carries this name in the graph
-OUTPUTS = ("last_hidden_state", "sentence_embedding")
 AXES = {0: "batch_size", 1: "sequence_length"}
 
 
@@ -56,7 +54,7 @@ class Export(Config):
 def write_graph(encoder: SentenceTransformer, path: Path, opset: int) -> None:
     """Trace ``encoder`` into one self-contained file with static vector lengths; ModelError if it cannot be."""
     transformer = transformer_of(encoder)
-    axes = {OUTPUTS[0]: AXES, OUTPUTS[1]: {0: AXES[0]}}
+    axes = {EMBEDDING[0]: AXES, EMBEDDING[1]: {0: AXES[0]}}
     trace(Graph(encoder), example_inputs(transformer), axes, path, opset, transformer.config.model_type)
     _state_shapes(path, transformer.config.hidden_size, encoder)
 
@@ -91,8 +89,7 @@ def trace(
     except OSError:
         raise
     except Exception as error:  # the tracer raises its own kinds, and whatever the model's code does
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{family}: cannot be traced into one ONNX graph: {reason}") from error
+        raise ModelError(f"{family}: cannot be traced into one ONNX graph: {first_line(error)}") from error
 
 
 class Graph(torch.nn.Module):
@@ -142,7 +139,7 @@ def model_facts(config: Any) -> NormalizedConfig:
 def _state_shapes(path: Path, hidden: int, encoder: SentenceTransformer) -> None:
     """State static last dimensions of the outputs, which several consumers need, and check the graph."""
     model = onnx.load(path)
-    widths = dict(zip(OUTPUTS, (hidden, encoder.encode(["x"]).shape[1]), strict=True))
+    widths = dict(zip(EMBEDDING, (hidden, encoder.encode(["x"]).shape[1]), strict=True))
     for output in model.graph.output:
         dim = output.type.tensor_type.shape.dim[-1]
         dim.Clear()

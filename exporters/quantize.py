@@ -16,9 +16,9 @@ from compressor.artifact import Draft
 from compressor.errors import RecipeError
 from compressor.recipe import Config
 from exporters.calibrate import Batch, dynamic_inputs, fix_ranges, measure_ranges
+from exporters.graph import load, run_operators, save
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.onnx import TAIL
-from exporters.optimise import load, run_operators, save
 
 _TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
 

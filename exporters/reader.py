@@ -14,10 +14,8 @@ from compressor.answering.windows import Cutter, batches, padded
 from compressor.encoder import usable_cores
 from compressor.errors import ArtifactError
 from compressor.strict_json import read_json
-from exporters.layout import GRAPH
+from exporters.layout import ANSWERING, GRAPH
 from exporters.session import CPU, open_session, require_providers
-
-OUTPUTS = ("start_logits", "end_logits")
 
 
 def batches_of_questions(folder: Path, questions: Sequence[Question], count: int) -> Iterator[Features]:
@@ -61,7 +59,7 @@ class OnnxReader(WindowReader):
         self._side_by_side = open_session(self.folder, providers, 1 if on_cpu else self.threads)
         self._alone = open_session(self.folder, providers, self.threads) if on_cpu and self.threads > 1 else None
         self._inputs = [value.name for value in self._side_by_side.get_inputs()]
-        if not {value.name for value in self._side_by_side.get_outputs()} >= set(OUTPUTS):
+        if not {value.name for value in self._side_by_side.get_outputs()} >= set(ANSWERING):
             raise ArtifactError(f"{self.folder / GRAPH}: no outputs start_logits and end_logits; not a reader")
         self._pool = ThreadPoolExecutor(self.threads if on_cpu else 1)
 
@@ -76,5 +74,5 @@ class OnnxReader(WindowReader):
         return self._pool.map(lambda features: self._run(session, features), some)
 
     def _run(self, session: Any, features: Features) -> tuple[Logits, Logits]:
-        start, end = session.run(list(OUTPUTS), {name: features[name] for name in self._inputs})
+        start, end = session.run(list(ANSWERING), {name: features[name] for name in self._inputs})
         return start, end

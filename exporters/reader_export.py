@@ -13,9 +13,8 @@ from compressor.answering.reader import Reading, write_reading
 from compressor.artifact import Draft
 from compressor.recipe import Config
 from exporters.consumers import write_config, write_tokenizer
-from exporters.layout import GRAPH
+from exporters.layout import ANSWERING, GRAPH
 from exporters.onnx import AXES, check_and_save, example_inputs, trace
-from exporters.reader import OUTPUTS
 
 
 class ReaderExport(Config):
@@ -35,7 +34,7 @@ class ReaderExport(Config):
         path = draft.folder / GRAPH
         path.parent.mkdir(parents=True, exist_ok=True)
         inputs = example_inputs(reader)
-        outputs = dict.fromkeys(OUTPUTS, AXES)
+        outputs = dict.fromkeys(ANSWERING, AXES)
         trace(_Graph(reader, tuple(inputs)), inputs, outputs, path, self.opset, reader.config.model_type)
         check_and_save(onnx.load(path), path)
         limit = min(reading.max_length, position_limit(reader) or reading.max_length)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from compressor.encoder import Vectors, length_sorted_batches, usable_cores
-from compressor.errors import ArtifactError, ProviderError, TextError
+from compressor.errors import ArtifactError, ProviderError, TextError, first_line
 from compressor.output_vectors import Precision, Ranges, check_precision, quantized
 from compressor.strict_json import read_json, read_plain
 from compressor.untrusted import LONGEST
@@ -150,8 +150,7 @@ def open_session(folder: Path, providers: Sequence[str], threads: int) -> Any:
     try:
         session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=list(providers))
     except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
-        reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{folder / GRAPH}: cannot be loaded: {reason}") from error
+        raise ArtifactError(f"{folder / GRAPH}: cannot be loaded: {first_line(error)}") from error
     if session.get_providers()[0] != providers[0]:
         got = session.get_providers()[0]
         raise ProviderError(f"{providers[0]}: asked for, and ONNX Runtime fell back to {got}")
@@ -210,5 +209,7 @@ def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
     try:
         tokenizer.enable_truncation(length)
     except BaseException as error:  # the library panics where the special tokens alone are more
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise ArtifactError(f"{folder}: max_seq_length = {length} leaves no room for a token") from error
     return tokenizer, length, pad

@@ -1,14 +1,12 @@
 """Who made an artifact, and of what: an offline signature, and a bill of materials."""
 
 import uuid
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from compressor.artifact import Artifact, sha256
-from compressor.errors import ArtifactError, DependencyError, storage
+from compressor.errors import ArtifactError, first_line, installed, storage
 
-EXTRA = "pip install 'compressor[trust]'"
 _TEACHER_KEYS = ("teacher", "teacher_sha256", "precision")
 
 
@@ -23,7 +21,7 @@ def sign(folder: Path, key: Path, signature: Path, password: str | None = None) 
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=key, password=password)
     except Exception as error:  # its own kinds, and cryptography's
-        raise ArtifactError(f"{key}: no private key of an elliptic curve in PEM: {_line(error)}") from error
+        raise ArtifactError(f"{key}: no private key of an elliptic curve in PEM: {first_line(error)}") from error
     config.set_hashing_config(_hashing())
     with storage(signature):
         signature.parent.mkdir(parents=True, exist_ok=True)
@@ -38,11 +36,11 @@ def check_signature(folder: Path, key: Path, signature: Path) -> None:
     try:
         config = verifying.Config().use_elliptic_key_verifier(public_key=key)
     except Exception as error:  # its own kinds, and cryptography's
-        raise ArtifactError(f"{key}: no public key of an elliptic curve in PEM: {_line(error)}") from error
+        raise ArtifactError(f"{key}: no public key of an elliptic curve in PEM: {first_line(error)}") from error
     try:
         config.set_hashing_config(_hashing()).verify(folder, signature)
     except Exception as error:  # its own kinds, and cryptography's
-        reason = _line(error).partition(": Expected")[0]  # without the digests
+        reason = first_line(error).partition(": Expected")[0]  # without the digests
         raise ArtifactError(f"{folder}: not what {signature} was made of by this key: {reason}") from error
 
 
@@ -98,12 +96,5 @@ def _hashing() -> Any:
 
 
 def _library(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        package = {"model_signing": "model-signing", "cyclonedx": "cyclonedx-python-lib"}[name.partition(".")[0]]
-        raise DependencyError(f"{package}: not installed; {EXTRA}") from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    package = {"model_signing": "model-signing", "cyclonedx": "cyclonedx-python-lib"}[name.partition(".")[0]]
+    return installed(name, package, "trust")

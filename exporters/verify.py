@@ -142,7 +142,7 @@ class Verify(Config):
 
 def operator_checks(name: str, folder: Path, config: Any, fused: bool) -> list[Check]:
     """Check what ONNX Runtime runs of an artifact: each layer's fusions, and in int8 its integer products."""
-    from exporters.optimise import run_operators
+    from exporters.graph import run_operators
 
     found = run_operators(folder / GRAPH)
     layers = float(config.num_hidden_layers)
@@ -179,7 +179,7 @@ def int8_share(graph: Path) -> float:
     """Return the share of a graph's stored numbers that are int8: all of a static model's but scales and Dense."""
     from onnx import TensorProto
 
-    from exporters.optimise import load
+    from exporters.graph import load
 
     stored = load(graph).graph.initializer
     sizes = {tensor.name: prod(tensor.dims) for tensor in stored}

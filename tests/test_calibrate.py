@@ -17,8 +17,8 @@ import compressor.commands  # noqa: F401 - the commands join the app
 from compressor.cli import app
 from compressor.errors import RecipeError, TextError
 from exporters.calibrate import Batch, batches_of_texts, dynamic_inputs, measure_ranges
+from exporters.graph import load, run_operators
 from exporters.layout import GRAPH
-from exporters.optimise import load, run_operators
 from exporters.quantize import OnnxInt8
 from exporters.session import OnnxEncoder
 from exporters.verify import invariance

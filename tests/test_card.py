@@ -19,9 +19,9 @@ from compressor.output_vectors import RANGES, Ranges, quantized
 from compressor.sentence_model import open_model
 from compressor.stages import Model
 from exporters.card import CONSUMERS, Publish
+from exporters.graph import run_operators
 from exporters.layout import GRAPH
 from exporters.onnx import Export
-from exporters.optimise import run_operators
 from exporters.quantize import OnnxInt8
 from exporters.session import OnnxEncoder
 

@@ -16,8 +16,8 @@ from onnx import numpy_helper
 from compressor.artifact import sha256
 from compressor.errors import ArtifactError
 from compressor.machine import features
+from exporters.graph import run_operators
 from exporters.layout import GRAPH
-from exporters.optimise import run_operators
 from exporters.quantize import OnnxInt8
 from exporters.session import OnnxEncoder
 from exporters.verify import INTEGER_PRODUCTS

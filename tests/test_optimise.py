@@ -12,8 +12,9 @@ from graphs import batch, draft
 
 from compressor.artifact import sha256
 from compressor.errors import ArtifactError
+from exporters.graph import run_operators
 from exporters.layout import GRAPH
-from exporters.optimise import Optimise, run_operators
+from exporters.optimise import Optimise
 from exporters.session import OnnxEncoder
 
 TEXTS = [*sentences(30), "", "the cat sleeps " * 40]

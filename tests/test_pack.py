@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from compressor.artifact import Artifact, is_artifact
 from compressor.cli import app, guarded
 from compressor.errors import ArtifactError, CompressorError, DependencyError, RecipeError
-from compressor.packing import pack as pack_command  # the command joins the app
+from compressor.handoff import pack as pack_command  # the command joins the app
 from exporters.layout import GRAPH
 from exporters.pack import TARGETS
 
@@ -174,14 +174,11 @@ def test_a_view_is_no_artifact_to_pack_and_stays_out_of_it(sealed: Path, tmp_pat
 def test_a_package_that_is_not_there_is_named(
     name: str, package: str, sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec
-    missing = NEEDED[name]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda one, *a: None if one == missing else found(one, *a))
+    monkeypatch.setitem(sys.modules, NEEDED[name], None)  # what Python makes of a package that is not there
     with pytest.raises(DependencyError) as caught:
         view(sealed / "fp32", tmp_path / "view", name)
-    distribution = missing.replace("_", "-")
-    how = f"pip install 'compressor[{package}]'"
-    assert str(caught.value) == f"target {name}: {distribution} is not installed; {how}"
+    distribution = NEEDED[name].replace("_", "-")
+    assert str(caught.value) == f"{distribution}: not installed; pip install 'compressor[{package}]'"
     assert isinstance(caught.value, CompressorError)
 
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import compressor.commands  # noqa: F401 - the commands join the app
+from compressor import errors
 from compressor.artifact import sha256, writing
 from compressor.cli import app
 from compressor.errors import ArtifactError, DependencyError
@@ -110,7 +111,7 @@ def test_what_is_not_installed_is_said(artifact: Path, tmp_path: Path, monkeypat
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(trust, "import_module", missing)
+    monkeypatch.setattr(errors, "import_module", missing)
     assert call("sign", artifact, "--key", tmp_path / "k")[1] == (
         "model-signing: not installed; pip install 'compressor[trust]'"
     )

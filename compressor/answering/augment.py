@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM
 
 from compressor.answering.base import open_base, tokenizer_of
 from compressor.answering.squad import Answer, Question, Questions
-from compressor.errors import ModelError
+from compressor.errors import ModelError, first_line
 from compressor.progress import track
 from compressor.recipe import Config
 from compressor.weights import read_header
@@ -175,8 +175,7 @@ class Masked:
                 str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"{folder}: cannot be loaded as a masked language model: {reason}") from error
+            raise ModelError(f"{folder}: cannot be loaded as a masked language model: {first_line(error)}") from error
         return cls(model, tokenizer_of(folder))
 
     def of(self, context: str, words: Sequence[tuple[int, int]], most: int) -> list[list[str]]:

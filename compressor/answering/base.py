@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from compressor.answering.model import check_reader, open_reader, reader_of
-from compressor.errors import ModelError
+from compressor.errors import ModelError, first_line
 from compressor.teacher import check_folder, content_key, layers_stated, read_config, transformer_folder
 
 
@@ -45,8 +45,7 @@ def tokenizer_of(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(inner), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"{folder}: its tokenizer has no fast form, which tells where a token stands")
     return tokenizer

@@ -12,7 +12,7 @@ from transformers import AutoModelForQuestionAnswering
 from compressor.answering.reader import Reading, WindowReader
 from compressor.answering.spans import Logits
 from compressor.answering.windows import Cutter
-from compressor.errors import ModelError
+from compressor.errors import ModelError, first_line
 from compressor.teacher import Architectures, check_folder, check_module, transformer_folder
 from compressor.untrusted import check_json, check_weights
 from compressor.weights import layers_in, read_header
@@ -103,6 +103,5 @@ def _opened(folder: Path, named: Path, attention: str | None = None) -> Any:
             **options,
         )
     except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{named}: cannot be loaded for question answering: {reason}") from error
+        raise ModelError(f"{named}: cannot be loaded for question answering: {first_line(error)}") from error
     return model.eval()

@@ -11,7 +11,7 @@ from compressor.answering.model import TorchReader, open_reader, position_limit
 from compressor.answering.reader import Reading, read_reading, write_reading
 from compressor.answering.windows import Cutter
 from compressor.artifact import Draft
-from compressor.errors import ModelError
+from compressor.errors import ModelError, first_line
 from compressor.quantize import SETTINGS, WEIGHTS, copy_files, flatten, quantize, restore
 from compressor.recipe import Config
 
@@ -39,8 +39,7 @@ def load(folder: Path, reading: Reading | None = None) -> TorchReader:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForQuestionAnswering.from_config(config, trust_remote_code=False, dtype=torch.float32)
     except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder}: not a PyTorch int8 reader: {reason}") from error
+        raise ModelError(f"{folder}: not a PyTorch int8 reader: {first_line(error)}") from error
     restore(model, folder / WEIGHTS, f"{model.base_model_prefix}.")
     reading = reading or read_reading(folder)
     return TorchReader(model, Cutter.open(folder, reading, position_limit(model)), reading)

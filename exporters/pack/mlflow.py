@@ -1,6 +1,5 @@
 """An MLflow model."""
 
-import importlib.util
 import os
 from importlib.metadata import version
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from onnx import helper
 
 from compressor.artifact import Artifact, Draft
-from compressor.errors import DependencyError
+from compressor.errors import installed
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, Tensor, copy_files
 
 MODEL = "model"
@@ -23,9 +22,8 @@ class MLflow(Target):
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write ``model/`` as mlflow.onnx saves it, with a signature, and the tokenizer's files."""
         contents = Contents.read(artifact, "mlflow", ("sentence embeddings", "question answering"))
-        if importlib.util.find_spec("mlflow") is None:
-            raise DependencyError("target mlflow: mlflow is not installed; pip install 'compressor[mlflow]'")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, which reads it
+        installed("mlflow", "mlflow", "mlflow")
         import mlflow.onnx
         from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema

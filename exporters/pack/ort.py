@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from compressor.artifact import Artifact, Draft
-from compressor.errors import ArtifactError
+from compressor.errors import ArtifactError, first_line
 from exporters.layout import GRAPH
 from exporters.pack.ort_format import canonical
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
@@ -56,8 +56,7 @@ class Ort(Target):
                     enable_type_reduction=True,
                 )
         except Exception as error:  # ONNX Runtime raises its own kinds
-            reason = str(error).strip().splitlines()[0]
-            raise ArtifactError(f"{artifact.folder / GRAPH}: cannot be converted: {reason}") from error
+            raise ArtifactError(f"{artifact.folder / GRAPH}: cannot be converted: {first_line(error)}") from error
         (draft.folder / MODEL).write_bytes(canonical((made / MODEL).read_bytes()))
         lines = (made / f"model.{OPERATORS}").read_text(encoding="utf-8").splitlines()
         # Its comments name the temporary folder.

@@ -15,12 +15,14 @@ from onnx import TensorProto
 from compressor.artifact import Artifact, Draft
 from compressor.errors import ArtifactError, RecipeError
 from compressor.recipe import Config
-from exporters.layout import GRAPH
+from compressor.strict_json import read_json
+from exporters.graph import load
+from exporters.layout import ANSWERING, EMBEDDING, GRAPH
 
 Kind = Literal["sentence embeddings", "question answering"]
 _OUTPUTS: dict[Kind, set[str]] = {
-    "sentence embeddings": {"last_hidden_state", "sentence_embedding"},
-    "question answering": {"start_logits", "end_logits"},
+    "sentence embeddings": set(EMBEDDING),
+    "question answering": set(ANSWERING),
 }
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 _SMALL = (TensorProto.INT8, TensorProto.UINT8)
@@ -59,10 +61,7 @@ class Contents:
         path = artifact.folder / GRAPH
         if GRAPH.as_posix() not in artifact.manifest["files"]:
             raise ArtifactError(f"{artifact.folder}: no {GRAPH} in its manifest; not an artifact with an ONNX graph")
-        try:
-            model = onnx.load(path, load_external_data=False)
-        except Exception as error:  # protobuf raises its own kinds
-            raise ArtifactError(f"{path}: not readable as ONNX") from error
+        model = load(path)
         if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
             raise ArtifactError(f"{path}: keeps weights in other files; {target} takes one file")
         outputs = tuple(map(_tensor, model.graph.output))
@@ -107,7 +106,7 @@ class Contents:
     def json(self, name: str) -> Any:
         """Return what its JSON file ``name`` holds; ArtifactError where it is not there or not JSON."""
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+            return read_json(self.folder / name)
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{self.folder / name}: not there, or not readable as JSON") from error
 

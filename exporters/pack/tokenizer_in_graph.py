@@ -1,6 +1,5 @@
 """One graph from a text to its vector: the tokenizer as an operator of onnxruntime-extensions."""
 
-import importlib.util
 import json
 import random
 import re
@@ -16,7 +15,7 @@ from onnx import TensorProto, helper
 from tokenizers import Tokenizer
 
 from compressor.artifact import Artifact, Draft
-from compressor.errors import ArtifactError, DependencyError
+from compressor.errors import ArtifactError, installed
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
 from exporters.session import OnnxEncoder
 
@@ -81,9 +80,7 @@ class TokenizerInGraph(Target):
         ArtifactError, naming the first text, if the operator gives other ids than the artifact's tokenizer.
         """
         contents = Contents.read(artifact, "tokenizer-in-graph")
-        if importlib.util.find_spec("onnxruntime_extensions") is None:
-            how = "pip install 'compressor[extensions]'"
-            raise DependencyError(f"target tokenizer-in-graph: onnxruntime-extensions is not installed; {how}")
+        installed("onnxruntime_extensions", "onnxruntime-extensions", "extensions")
         settings = contents.json("tokenizer.json")
         attributes = word_piece(contents, settings)
         encoder = OnnxEncoder(artifact.folder, threads=1)

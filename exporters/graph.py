@@ -1,0 +1,50 @@
+"""Graphs as files: read, written, and as ONNX Runtime runs them."""
+
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+
+from compressor.errors import ArtifactError, first_line
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """Read a graph; ArtifactError if it is none, or not whole."""
+    try:
+        return onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise ArtifactError(f"{path}: missing, or not a whole ONNX graph") from error
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Save with stable names and no trace of the machine, so that equal models give equal bytes."""
+    model.producer_name, model.producer_version = "compressor", ""
+    if not any(entry.domain == "com.microsoft" for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    model.doc_string = model.graph.doc_string = ""
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    onnx.save(model, path)
+
+
+def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> dict[str, int]:
+    """Count the operators of the graph as ONNX Runtime runs it, after its own optimisations at load.
+
+    ArtifactError if it cannot be loaded.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    with TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "run.onnx")
+        try:
+            onnxruntime.InferenceSession(str(graph), options, providers=list(providers))
+        except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
+            raise ArtifactError(f"{graph}: cannot be loaded: {first_line(error)}") from error
+        model = onnx.load(options.optimized_model_filepath, load_external_data=False)
+    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
