@@ -196,7 +196,9 @@ def _sample(
         return [], None
     if (model / READING).is_file():
         if questions is None:
-            raise RecipeError("--questions: calibrated ranges of a reader need them; give a file in SQuAD's format")
+            raise RecipeError(
+                "--questions: calibrated ranges of a reader need them; give a file in SQuAD's format, or --ranges batch"
+            )
         asked = read_squad(questions)
         return [asked], lambda: batches_of_questions(model, asked, int8.sample)
     corpus = read_corpus(texts, limit)

@@ -30,9 +30,9 @@ class OnnxInt8(Config):
     """Use 7 bits of the weights: for x86 CPUs without VNNI, whose 16-bit sums overflow with 8."""
     embeddings: bool = True
     """Store the vocabulary's table in int8, one scale a row."""
-    ranges: Literal["batch", "calibrated"] = "batch"
-    """Where activations get their scales from: each batch as it comes, or once from a sample of what is trained on;
-    then what a text gives does not depend on its neighbours."""
+    ranges: Literal["calibrated", "batch"] = "calibrated"
+    """Where activations get their scales from: once from a sample of what is trained on, or each batch as it comes;
+    then what a text gives depends on its neighbours a little."""
     sample: Annotated[int, Field(ge=1)] = 512
     """Texts, or questions, that calibrated ranges are measured on, at most."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import word_pieces
+from conftest import sentences, word_pieces
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from compressor.artifact import Draft
 from compressor.encoder import Vectors
+from exporters.calibrate import batches_of_texts
 from exporters.onnx import Export
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
@@ -94,8 +95,14 @@ def make_artifacts(model: Path, folder: Path) -> Path:
     """Write ``plain``, ``fp32`` and ``int8`` of ``model`` into ``folder`` and return it."""
     Export().run(model, draft(folder / "plain"))
     Optimise().run(folder / "plain", draft(folder / "fp32"))
-    OnnxInt8().run(folder / "fp32", draft(folder / "int8"))
+    quantize(folder / "fp32", draft(folder / "int8"))
     return folder
+
+
+def quantize(fp32: Path, to: Draft, **fields: Any) -> Path:
+    """Write the int8 form of ``fp32``, calibrated on some sentences, and return its folder."""
+    OnnxInt8(**fields).run(fp32, to, lambda: batches_of_texts(fp32, sentences(200)))
+    return to.folder
 
 
 @pytest.fixture(scope="session")

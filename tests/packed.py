@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from questions import SHAPE
+from questions import SHAPE, questions
 
 from compressor.answering.base import tokenizer_of
 from compressor.answering.model import reader_of
@@ -16,6 +16,7 @@ from exporters.optimise import Optimise
 from exporters.pack import TARGETS, pack
 from exporters.pack.target import Target
 from exporters.quantize import OnnxInt8
+from exporters.reader import batches_of_questions
 from exporters.reader_export import ReaderExport
 
 CARD = """---
@@ -70,7 +71,7 @@ def reader(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer_of(tiny).save_pretrained(home / "torch")
     ReaderExport().run(home / "torch", Reading(**SHAPE), Draft(home / "plain"))
     Optimise().run(home / "plain", Draft(home / "o"))
-    OnnxInt8().run(home / "o", Draft(home / "q"))
+    OnnxInt8().run(home / "o", Draft(home / "q"), lambda: batches_of_questions(home / "o", questions(100), 100))
     for precision, made in {"fp32": "o", "int8": "q"}.items():
         seal(home / made, home / precision, precision, "question-answering", "tiny-reader")
     return home

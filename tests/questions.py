@@ -11,6 +11,7 @@ from compressor.answering.squad import Answer, Question, Questions
 from compressor.artifact import Draft
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
+from exporters.reader import batches_of_questions
 from exporters.reader_export import ReaderExport
 
 SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
@@ -75,5 +76,7 @@ def make_readers(encoder: Path, home: Path) -> Path:
     Finetune(**settings).run(encoder, questions(400), home / "checkpoints", Draft(home / "reader"))
     ReaderExport().run(home / "reader", Reading(**SHAPE), Draft(home / "plain"))
     Optimise().run(home / "plain", Draft(home / "fp32"))
-    OnnxInt8().run(home / "fp32", Draft(home / "int8"))
+    OnnxInt8().run(
+        home / "fp32", Draft(home / "int8"), lambda: batches_of_questions(home / "fp32", questions(100), 100)
+    )
     return home

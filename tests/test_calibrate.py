@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import sentences
-from graphs import draft, sqnr_db
+from graphs import draft, quantize, sqnr_db
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
@@ -24,20 +24,14 @@ from exporters.session import OnnxEncoder
 from exporters.verify import invariance
 
 TEXTS = sentences(64, seed=5)
-CALIBRATED = OnnxInt8(ranges="calibrated")
-
-
-def calibrate(fp32: Path, to: Path, stage: OnnxInt8 = CALIBRATED) -> Path:
-    stage.run(fp32, draft(to), lambda: batches_of_texts(fp32, sentences(200)))
-    return to
 
 
 @pytest.fixture(scope="module")
 def folders(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return fp32, int8 with ranges a batch, and int8 with calibrated ones, of a wide enough model."""
     home = artifacts("wide")
-    to = calibrate(home / "fp32", tmp_path_factory.mktemp("calibrated") / "int8")
-    return {"fp32": home / "fp32", "batch": home / "int8", "calibrated": to}
+    to = quantize(home / "fp32", draft(tmp_path_factory.mktemp("dynamic") / "int8"), ranges="batch")
+    return {"fp32": home / "fp32", "batch": to, "calibrated": home / "int8"}
 
 
 def least_cosine(folder: Path) -> float:
@@ -99,16 +93,14 @@ def test_ranges_are_those_of_the_sample_without_padding(artifacts: Callable[...,
 def test_calibrating_repeats_byte_for_byte(
     artifacts: Callable[..., Path], tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    stage = OnnxInt8(ranges="calibrated", **options)
-    made = [calibrate(artifacts() / "fp32", tmp_path / name, stage) / GRAPH for name in ("one", "other")]
+    made = [quantize(artifacts() / "fp32", draft(tmp_path / name), **options) / GRAPH for name in ("one", "other")]
     assert made[0].read_bytes() == made[1].read_bytes()
     onnx.checker.check_model(onnx.load(made[0]))
 
 
-def test_other_families_are_calibrated_too(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+def test_other_families_are_calibrated_too(artifacts: Callable[..., Path]) -> None:
     for family in ("roberta", "distilbert"):
-        fp32 = artifacts(family) / "fp32"
-        to = calibrate(fp32, tmp_path / family)
+        fp32, to = artifacts(family) / "fp32", artifacts(family) / "int8"
         assert least_cosine(to) >= 0.999999
         exact, own = (OnnxEncoder(folder, threads=1).encode(TEXTS) for folder in (fp32, to))
         assert (exact * own).sum(axis=1).min() > 0.99
@@ -118,12 +110,12 @@ def test_other_families_are_calibrated_too(artifacts: Callable[..., Path], tmp_p
 
 def test_without_texts_it_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"^int8\.ranges = 'calibrated': needs texts to calibrate on"):
-        CALIBRATED.run(artifacts() / "fp32", draft(tmp_path / "int8"))
+        OnnxInt8().run(artifacts() / "fp32", draft(tmp_path / "int8"))
 
 
 def test_the_command_calibrates_on_texts(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(sentences(300)), "utf-8")
     line = f"quantize {artifacts() / 'fp32'} --out {tmp_path / 'int8'} --texts {tmp_path / 'texts.txt'}"
-    done = CliRunner().invoke(app, [*line.split(), "--ranges", "calibrated"], catch_exceptions=False)
+    done = CliRunner().invoke(app, line.split(), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert run_operators(tmp_path / "int8" / GRAPH)["MatMulIntegerToFloat"] > 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import sentences
-from graphs import draft, make_artifacts
+from graphs import draft, make_artifacts, quantize
 
 from compressor.artifact import Draft
 from compressor.distil.static import static_student
@@ -22,7 +22,6 @@ from exporters.card import CONSUMERS, Publish
 from exporters.graph import run_operators
 from exporters.layout import GRAPH
 from exporters.onnx import Export
-from exporters.quantize import OnnxInt8
 from exporters.session import OnnxEncoder
 
 CHECKS: list[dict[str, Any]] = [
@@ -134,7 +133,7 @@ def test_a_static_students_card_speaks_of_no_transformer(static: Path, tmp_path:
 
 def test_a_later_stage_leaves_the_card_behind(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     made = publish(artifacts() / "fp32", tmp_path / "fp32", "fp32")
-    OnnxInt8().run(made.folder, draft(tmp_path / "int8"))
+    quantize(made.folder, draft(tmp_path / "int8"))
     assert not (tmp_path / "int8" / "README.md").exists()
     assert (tmp_path / "int8" / "vocab.txt").is_file()
 

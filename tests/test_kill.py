@@ -49,8 +49,6 @@ teacher_cosine_p1 = -1.0
 teacher_cosine_min = -1.0
 neighbours_at_10 = 0.0
 int8_cosine_mean = 0.5
-padding_cosine_min = 0.5
-batch_cosine_min = 0.5
 [bench]
 sts = ["sts.csv"]
 count = 64

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import sentences
-from graphs import draft, sqnr_db
+from graphs import draft, quantize, sqnr_db
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -132,7 +132,7 @@ def test_a_scale_a_row_beats_one_for_the_table(artifacts: Callable[..., Path], t
 
 
 def test_the_float_table_is_kept_where_asked_for(wide: Path, tmp_path: Path) -> None:
-    OnnxInt8(embeddings=False).run(wide / "fp32", draft(tmp_path / "kept"))
+    quantize(wide / "fp32", draft(tmp_path / "kept"), embeddings=False)
     assert np.array_equal(named(tmp_path / "kept", TABLE), named(wide / "fp32", TABLE))
     assert not any(name.endswith(".int8") for name in weights(tmp_path / "kept"))
     assert named(wide / "int8", f"{TABLE}.int8").shape == (3000, 128)
@@ -151,7 +151,7 @@ def test_vectors_stay_close(wide: Path, tmp_path: Path) -> None:
     assert sqnr_db(exact, rough) > 27
     assert (exact * rough).sum(axis=1).min() > 0.998
     assert np.abs(exact - rough).max() > 1e-4  # something was quantized
-    OnnxInt8(reduce_range=True).run(wide / "fp32", draft(tmp_path / "seven"))
+    quantize(wide / "fp32", draft(tmp_path / "seven"), reduce_range=True)
     seven = OnnxEncoder(tmp_path / "seven", threads=1).encode(TEXTS)
     assert 23 < sqnr_db(exact, seven) < sqnr_db(exact, rough)
 
@@ -168,14 +168,14 @@ def test_reduced_range_uses_seven_bits(wide: Path, tmp_path: Path) -> None:
             int(np.abs(v.astype(int)).max()) for n, v in found.items() if n.endswith("_quantized") and v.shape[1] != 384
         }
 
-    OnnxInt8(reduce_range=True).run(wide / "fp32", draft(tmp_path / "seven"))
+    quantize(wide / "fp32", draft(tmp_path / "seven"), reduce_range=True)
     assert largest(wide / "int8") == {127}
     assert largest(tmp_path / "seven") <= {63, 64}
 
 
 def test_quantizing_repeats_byte_for_byte(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     made = draft(tmp_path / "again")
-    OnnxInt8().run(artifacts("wide") / "fp32", made)
+    quantize(artifacts("wide") / "fp32", made)
     assert sha256(tmp_path / "again" / GRAPH) == sha256(artifacts("wide") / "int8" / GRAPH)
     assert made.figures["operators"] == run_operators(tmp_path / "again" / GRAPH)
 

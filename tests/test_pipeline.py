@@ -42,8 +42,6 @@ teacher_cosine_p1 = 0.0
 teacher_cosine_min = -1.0
 neighbours_at_10 = 0.2
 int8_cosine_mean = 0.9
-padding_cosine_min = 0.8
-batch_cosine_min = 0.8
 [bench]
 sts = ["sts.csv"]
 count = 64

@@ -100,10 +100,10 @@ def test_what_is_no_reader_is_refused(home: Path, artifacts: Any, tmp_path: Path
 
 def test_the_commands(home: Path, tmp_path: Path) -> None:
     options = "--max-length 48 --stride 8 --max-question 12"
-    test = write_squad(tmp_path / "test.json", TEST)
+    test, sample = write_squad(tmp_path / "test.json", TEST), write_squad(tmp_path / "sample.json", questions(100))
     lines = [
         f"export-reader {home / 'reader'} --out {tmp_path / 'fp32'} {options}",
-        f"quantize {tmp_path / 'fp32'} --out {tmp_path / 'int8'}",
+        f"quantize {tmp_path / 'fp32'} --out {tmp_path / 'int8'} --questions {sample}",
         f"evaluate {tmp_path / 'int8'} {test} --json",
     ]
     for line in lines:

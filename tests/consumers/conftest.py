@@ -26,7 +26,7 @@ _RECIPE = {  # the real tokenizer and graph of six layers, without training: sec
     "teacher": {"model": "sentence-transformers/all-MiniLM-L6-v2"},
     "texts": {"limit": 700, "heldout": 100},
     "pca": {"dim": 256},
-    "verify": {"int8_cosine_mean": 0.9, "padding_cosine_min": 0.9, "batch_cosine_min": 0.9},
+    "verify": {"int8_cosine_mean": 0.9},
 }
 _FIGURES = pytest.StashKey[list[tuple[str, str, float, float]]]()
 
