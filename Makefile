@@ -24,8 +24,9 @@ test-consumers: .venv/.ready    ## other libraries and runtimes load real artifa
 test-all: test .venv-transformers4/.ready    ## the tests on transformers 5 and on transformers 4.57
 	$(BIN4)/python -m pytest -m "not slow and not consumers"
 
-test-packages: .venv-packages/.ready    ## the tests of views that need optional packages: mlflow, onnxruntime-extensions, tritonclient
-	$(BINP)/python -m pytest tests/test_pack.py tests/test_pack_servers.py tests/test_pack_packages.py
+test-packages: .venv-packages/.ready    ## the tests of views that need optional packages: mlflow, onnxruntime-extensions, tritonclient, LoadGen
+	$(BINP)/python -m pytest tests/test_pack.py tests/test_pack_servers.py tests/test_pack_packages.py \
+	  tests/test_loadgen.py
 
 check: .venv/.ready         ## lint, types, and whether the generated pages are up to date
 	$(BIN)/ruff check .
@@ -82,5 +83,5 @@ clean:                      ## remove what the commands above made
 	$(PYTHON) -m venv .venv-packages
 	$(BINP)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BINP)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BINP)/pip install --quiet --disable-pip-version-check "mlflow>=3" "onnxruntime-extensions>=0.15" "tritonclient[grpc]"
+	$(BINP)/pip install --quiet --disable-pip-version-check "mlflow>=3" "onnxruntime-extensions>=0.15" "tritonclient[grpc]" "mlcommons-loadgen>=6"
 	touch $@

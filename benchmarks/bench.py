@@ -10,16 +10,18 @@ from tokenizers import Tokenizer
 
 from benchmarks import throughput
 from benchmarks.footprint import footprint
+from benchmarks.limit import Limit
 from benchmarks.quality import Sts
+from benchmarks.server import server
 from benchmarks.systems import Kind, System
+from benchmarks.turns import against_itself
 from compressor.artifact import Draft, write_json
-from compressor.encoder import usable_cores
+from compressor.encoder import Encoder, usable_cores
 from compressor.errors import ProviderError, RecipeError
 from compressor.progress import say
 from compressor.recipe import Config
 from compressor.stages import Model
-from compressor.teacher import transformer_folder
-from exporters.session import CPU, CUDA, require_providers
+from exporters.session import CPU, CUDA, OnnxEncoder, require_providers
 
 
 class Bench(Config):
@@ -33,10 +35,13 @@ class Bench(Config):
     """Texts in one pass of the Offline scenario, at most."""
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (8, 32, 128)
     """Batch sizes tried for each system; its best is measured."""
-    rounds: Annotated[int, Field(ge=1)] = 5
-    """Rounds of the Offline scenario; in each, the systems take turns."""
+    rounds: Annotated[int, Field(ge=1)] = 6
+    """Rounds of the Offline scenario; in each, the systems take turns. Six give an interval of 97 %."""
     queries: Annotated[int, Field(ge=20)] = 200
     """Queries of the SingleStream scenario."""
+    server_p99_ms: Annotated[float, Field(gt=0)] | None = None
+    """Bound of the 99th percentile of latency in the Server scenario, which finds each ONNX artifact's highest rate of
+    random arrivals within it, in about a minute each; without it the scenario is left out."""
     lengths: tuple[Annotated[int, Field(ge=8)], ...] = (16, 64, 128, 256)
     """Text lengths, in tokens, to measure speed and latency at; lengths above the model's are left out."""
     providers: tuple[str, ...] = (CPU,)
@@ -74,10 +79,12 @@ class Bench(Config):
         if len({system.name for system in systems}) < len(systems):
             raise RecipeError(f"systems {', '.join(s.name for s in systems)}: each needs a name of its own")
         encoders = {system.name: system.open() for system in systems}
-        tokenizer = _tokenizer(systems)
+        twin = {f"{systems[-1].name}, again": systems[-1].open()}
+        tokenizer = throughput.plain_tokenizer(Path(systems[-1].folder))  # all systems of a run share one vocabulary
         say(f"  {len(systems)} systems on {len(texts):,} texts, {self.rounds} rounds in turns")
-        fast = throughput.offline(encoders, texts, self.batch_sizes, self.rounds)
-        slow = throughput.single_stream(encoders, texts, self.queries)
+        fast = throughput.offline(encoders | twin, texts, self.batch_sizes, self.rounds)
+        slow = throughput.single_stream(encoders | twin, texts, self.queries)
+        served = self._server(encoders, texts, fast)
         limit = min(encoder.max_length for encoder in encoders.values())
         lengths = {n: throughput.texts_of_length(tokenizer, texts, n) for n in self.lengths if n <= limit}
         length_rows = throughput.by_length(encoders, lengths)
@@ -90,6 +97,7 @@ class Bench(Config):
                 **footprint(system, texts[:256]),
                 "offline": fast[system.name],
                 "single_stream": slow[system.name],
+                "server": served.get(system.name),
                 "by_length": length_rows[system.name],
             }
             for system in systems
@@ -98,8 +106,38 @@ class Bench(Config):
             "texts": {"source": source, "count": len(texts), **_token_figures(tokenizer, texts)},
             "rounds": self.rounds,
             "threads": self.threads or usable_cores(),
+            "a_a": _against_itself(systems[-1].name, fast, slow),
+            "limit": self._limit(systems[-1], texts),
             "systems": rows,
         }
+
+    def _server(
+        self, encoders: Mapping[str, Encoder], texts: Sequence[str], fast: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Find the highest rate of what a ``Batcher`` can serve."""
+        if self.server_p99_ms is None:
+            return {}
+        served = {name: one for name, one in encoders.items() if isinstance(one, OnnxEncoder)}
+        ceilings = {name: 1.2 * fast[name]["texts_per_second"] for name in served}
+        return server(served, texts, self.server_p99_ms, ceilings)
+
+    def _limit(self, system: System, texts: Sequence[str]) -> dict[str, Any] | None:
+        """Tell what share of the machine's peak the artifact reaches; None for what is no graph on the CPU."""
+        if system.kind != "onnx" or system.provider != CPU:
+            return None
+        return Limit(lengths=self.lengths, threads=self.threads).measure(Path(system.folder), texts)
+
+
+def _against_itself(
+    name: str, fast: Mapping[str, Mapping[str, Any]], slow: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Compare the system that ran under two names."""
+    again = f"{name}, again"
+    return {
+        "system": name,
+        "offline": against_itself(fast[name]["rounds"], fast[again]["rounds"]),
+        "single_stream": against_itself(slow[name]["turns_ms_p50"], slow[again]["turns_ms_p50"]),
+    }
 
 
 def _require_torch_cuda() -> None:
@@ -155,14 +193,6 @@ def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> d
         same = told.get(_STAGE_OF[row["name"].removesuffix("-cuda")], {})
         rows.append(row | {"agreement": same.get("agreement", {}), "sts": same.get("sts", {})})
     return bench | {"systems": rows}
-
-
-def _tokenizer(systems: Sequence[System]) -> Tokenizer:
-    """Open the last system's tokenizer; all systems of a run share one vocabulary."""
-    tokenizer = Tokenizer.from_file(str(transformer_folder(Path(systems[-1].folder)) / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
 
 
 def _token_figures(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:

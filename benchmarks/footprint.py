@@ -23,12 +23,16 @@ def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dic
     kind = f"{type(system).__module__}:{type(system).__qualname__}"
     request = json.dumps({"texts": list(texts), "batch_size": batch_size, "kind": kind, "system": system.as_json()})
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.footprint"]
-    own = {name: value for name, value in os.environ.items() if name != HUGE_PAGES}  # as its users run it
-    done = subprocess.run(command, input=request, capture_output=True, text=True, check=False, env=own)
+    done = subprocess.run(command, input=request, capture_output=True, text=True, check=False, env=as_users())
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise CompressorError(f"{system.name}: cannot be measured in a process of its own: {reason}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def as_users() -> dict[str, str]:
+    """Return the environment in which an artifact's users run it: without what this project sets for training."""
+    return {name: value for name, value in os.environ.items() if name != HUGE_PAGES}
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +48,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     return {
         "imports_seconds": imported - start,
         "load_seconds": loaded - imported,
-        "peak_memory_bytes": _peak_bytes(),
+        "peak_memory_bytes": peak_bytes(),
     }
 
 
@@ -54,8 +58,8 @@ def _import(system: System) -> None:
         import_module(name)
 
 
-def _peak_bytes() -> int:
-    """Return the peak of the resident set; on Linux not from getrusage, which starts from the parent's."""
+def peak_bytes() -> int:
+    """Return the peak of this process's resident set; on Linux not from getrusage, which starts from the parent's."""
     status = Path("/proc/self/status")
     if status.is_file():
         line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM:"))

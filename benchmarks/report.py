@@ -17,6 +17,7 @@ from rich.text import Text
 
 from benchmarks import charts
 from benchmarks.charts import Measure, Row, number, significant, stage_name, systems
+from benchmarks.limit_table import longest
 from compressor.errors import storage
 
 MISSING = "–"
@@ -88,6 +89,14 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         table.add_row(*map(Text, _cells(system, measure)))
     console.print(table)
     console.print(Text(f"quality: {measure.label}; to teacher: median [lowest..highest] round"), style="dim")
+    bench = results.get("bench") or {}
+    if a_a := bench.get("a_a"):
+        told = f"A/A: {a_a.get('system')} against itself: {itself(a_a.get('offline'))}, texts/s"
+        console.print(Text(told, style="dim"))
+    if limit := bench.get("limit"):
+        rows = limit.get("by_length") or []
+        shares = [f"{percent(number(row, 'of_peak', 'int8'))} at {row.get('tokens')}" for row in rows]
+        console.print(Text(f"of the int8 peak: {', '.join(shares)} tokens", style="dim"))
 
 
 def _cells(system: Row, measure: Measure) -> list[str]:
@@ -130,6 +139,11 @@ def fixed(value: Any, places: int) -> str:
     return MISSING if (figure := _figure(value)) is None else f"{figure:.{places}f}"
 
 
+def percent(value: Any) -> str:
+    """Write a share as per cent."""
+    return MISSING if (figure := _figure(value)) is None else f"{100 * figure:.1f}\N{NO-BREAK SPACE}%"
+
+
 def plain(value: Any) -> str:
     """Write a figure of any magnitude: 0.9987, 12, 3.1e-07."""
     return MISSING if (figure := _figure(value)) is None else f"{figure:.6g}"
@@ -143,6 +157,16 @@ def ratio_range(offline: Any, to: str = "–") -> str:
     if low is None or high is None or low == high:
         return f"{ratio:.2f}×"
     return f"{ratio:.2f}× [{low:.2f}{to}{high:.2f}]"
+
+
+def itself(row: Any) -> str:
+    """Write what a system's ratio to itself was, and how sure that is: 1.01× [0.98–1.03], 97 % sure."""
+    values = [number(row, key) for key in ("ratio", "low", "high", "confidence")]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return MISSING
+    ratio, low, high, confidence = known
+    return f"{ratio:.2f}× [{low:.2f}–{high:.2f}], {100 * confidence:.0f}\N{NO-BREAK SPACE}% sure"
 
 
 def as_toml(section: dict[str, Any], path: tuple[str, ...] = (), item: bool = False) -> str:
@@ -194,7 +218,7 @@ def template(name: str) -> Template:
 
 
 def _filters() -> dict[str, Callable[..., str]]:
-    named = (digits, megabytes, count, duration, fixed, plain, ratio_range, stage_name)
+    named = (digits, megabytes, count, duration, fixed, itself, percent, plain, ratio_range, stage_name)
     return {function.__name__: function for function in named}
 
 
@@ -208,6 +232,7 @@ def _context(results: Row) -> dict[str, Any]:
         "headline": gains.headline(measure),
         "charts": {draw.__name__: Markup(draw(results)) for draw in pictures},
         "sts_files": _keys(row.get("sts") for row in [*rows, *(results.get("story") or [])]),
+        "longest": longest((results.get("bench") or {}).get("limit") or {}),
         "batch_sizes": _keys((row.get("offline") or {}).get("by_batch_size") for row in rows),
     }
 

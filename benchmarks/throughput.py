@@ -2,23 +2,31 @@
 
 Offline: all texts are there at once; texts a second. SingleStream: one text at a time, the next when the
 last is done; latency percentiles. Text goes in and vectors come out: tokenizing counts. Systems take turns
-within a round, so that a machine that slows down slows all of them.
+within a round, so that a machine that slows down slows all of them, each round in another order.
 """
 
 import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
+from benchmarks.turns import orders
 from compressor.encoder import Encoder
 from compressor.errors import TextError
 from compressor.progress import track
+from compressor.teacher import transformer_folder
 
 _TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
+_TURN_QUERIES = 20  # queries of SingleStream before the next system has its turn
 _LENGTH_TOKENS, _LEAST_TEXTS = 6144, 32  # texts a length: so many tokens in all, and never fewer than so many texts
+TURN_SECONDS = (
+    1.0  # a turn is passes for at least so long: one pass of a fast system is shorter than a machine's hiccup
+)
 SETTLE_SECONDS = 0.3  # thread pools spin for up to 0.2 s after their last work, on cores that the next system needs
 
 
@@ -47,32 +55,39 @@ class Offline:
         }
 
 
-def rate(encoder: Encoder, texts: Sequence[Any], batch_size: int) -> float:
-    """Return texts a second of one pass, once the last system's threads have gone to sleep."""
+def rate(encoder: Encoder, texts: Sequence[Any], batch_size: int, seconds: float = 0.0) -> float:
+    """Return texts a second of passes that last ``seconds``, once the last system's threads have gone to sleep."""
     time.sleep(SETTLE_SECONDS)
     encoder.encode(texts[:batch_size], batch_size)  # wake this one's
-    start = time.perf_counter()
-    encoder.encode(texts, batch_size)
-    return len(texts) / (time.perf_counter() - start)
+    start, passes, lasted = time.perf_counter(), 0, 0.0
+    while not passes or lasted < seconds:
+        encoder.encode(texts, batch_size)
+        passes, lasted = passes + 1, time.perf_counter() - start
+    return passes * len(texts) / lasted
 
 
 def offline(
-    encoders: Mapping[str, Encoder], texts: Sequence[Any], batch_sizes: Sequence[int], rounds: int
+    encoders: Mapping[str, Encoder],
+    texts: Sequence[Any],
+    batch_sizes: Sequence[int],
+    rounds: int,
+    seconds: float | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure every encoder's throughput; the first is the baseline of the ratios."""
+    """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios."""
+    lasting = TURN_SECONDS if seconds is None else seconds
     trial = texts[:_TRIAL_TEXTS]
     measured = {}
-    with track("offline", len(encoders) * (len(batch_sizes) + rounds), "passes") as advance:
+    with track("offline", len(encoders) * (2 * len(batch_sizes) + rounds), "turns") as advance:
         for name, encoder in encoders.items():
             encoder.encode(trial[:32], min(batch_sizes))  # warm-up
-            rates = {}
-            for size in batch_sizes:
-                rates[size] = max(rate(encoder, trial, size) for _ in range(2))
+            rates = dict.fromkeys(batch_sizes, 0.0)
+            for size in [*batch_sizes, *reversed(batch_sizes)]:
+                rates[size] = max(rates[size], rate(encoder, trial, size, lasting / 4))
                 advance(1)
             measured[name] = Offline(rates)
-        for _ in range(rounds):
-            for name, encoder in encoders.items():
-                measured[name].rounds.append(rate(encoder, texts, measured[name].batch_size))
+        for order in orders(list(encoders), rounds):
+            for name in order:
+                measured[name].rounds.append(rate(encoders[name], texts, measured[name].batch_size, lasting))
                 advance(1)
     baseline = next(iter(measured.values()))
     return {name: result.as_dict(baseline) for name, result in measured.items()}
@@ -80,17 +95,19 @@ def offline(
 
 def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[Any], queries: int) -> dict[str, dict[str, Any]]:
     """Measure every encoder's latency on ``queries`` texts, in turns of 20."""
-    latencies: dict[str, list[float]] = {name: [] for name in encoders}
+    turns: dict[str, list[list[float]]] = {name: [] for name in encoders}
+    starts = range(0, queries, _TURN_QUERIES)
     with track("single stream", queries * len(encoders), "queries") as advance:
-        for start in range(0, queries, 20):
-            turn = [texts[i % len(texts)] for i in range(start, min(start + 20, queries))]
-            for name, encoder in encoders.items():
-                latencies[name] += _latencies(encoder, turn)
+        for start, order in zip(starts, orders(list(encoders), len(starts)), strict=True):
+            turn = [texts[i % len(texts)] for i in range(start, min(start + _TURN_QUERIES, queries))]
+            for name in order:
+                turns[name].append(latencies(encoders[name], turn))
                 advance(len(turn))
-    return {name: _percentiles(values) for name, values in latencies.items()}
+    return {name: _percentiles(values) for name, values in turns.items()}
 
 
-def _latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
+def latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
+    """Return the milliseconds that each text takes, one after the other."""
     time.sleep(SETTLE_SECONDS)
     for text in texts[:3]:
         encoder.encode([text], 1)  # back from the others' turn
@@ -102,37 +119,44 @@ def _latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
     return values
 
 
-def _percentiles(values: list[float]) -> dict[str, Any]:
+def _percentiles(turns: Sequence[Sequence[float]]) -> dict[str, Any]:
+    values = list(itertools.chain.from_iterable(turns))
     p50, p90, p99 = np.percentile(values, [50, 90, 99])
     return {
         "queries": len(values),
         "latency_ms_p50": float(p50),
         "latency_ms_p90": float(p90),
         "latency_ms_p99": float(p99),
+        "turns_ms_p50": [float(np.median(turn)) for turn in turns],
     }
 
 
 def by_length(
-    encoders: Mapping[str, Encoder], texts: Mapping[int, Sequence[str]], queries: int = 20
+    encoders: Mapping[str, Encoder], texts: Mapping[int, Sequence[str]], queries: int = 60
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure throughput and median latency at each length; ``texts`` maps tokens to texts of that length."""
     result: dict[str, list[dict[str, Any]]] = {name: [] for name in encoders}
-    with track("by length", len(texts) * len(encoders), "passes") as advance:
-        for tokens, same in texts.items():
-            rates: dict[str, float] = {}
-            for name, encoder in encoders.items():
-                rates[name] = max(rate(encoder, same, size) for size in (8, 32))
-                latency = float(np.median(_latencies(encoder, same[:queries])))
-                row = {"tokens": tokens, "texts_per_second": rates[name], "latency_ms_p50": latency}
-                result[name].append(row | {"ratio": rates[name] / next(iter(rates.values()))})
-                advance(1)
+    for tokens, same in texts.items():
+        fast = offline(encoders, same, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
+        slow = single_stream(encoders, same, queries)
+        for name, rows in result.items():
+            figures = {key: fast[name][key] for key in ("texts_per_second", "ratio", "ratio_min", "ratio_max")}
+            rows.append({"tokens": tokens, **figures, "latency_ms_p50": slow[name]["latency_ms_p50"]})
     return result
 
 
-def texts_of_length(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[str]:
+def plain_tokenizer(folder: Path) -> Tokenizer:
+    """Open the tokenizer of a model or an artifact, without padding and truncation."""
+    tokenizer = Tokenizer.from_file(str(transformer_folder(folder) / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def texts_of_length(tokenizer: Tokenizer, texts: Sequence[str], tokens: int) -> list[str]:
     """Return texts of ``tokens`` tokens each, special ones included, cut from the given texts in a row.
 
-    ``tokenizer`` is a ``tokenizers.Tokenizer`` without truncation. TextError if the texts hold no token.
+    ``tokenizer`` is one without truncation. TextError if the texts hold no token.
     """
     if not any(tokenizer.encode(text, add_special_tokens=False).ids for text in texts):
         raise TextError(f"{len(texts)} texts without a token; none of {tokens} tokens can be cut from them")

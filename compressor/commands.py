@@ -21,6 +21,7 @@ from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_
 from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
 from compressor.errors import ModelError, RecipeError
+from compressor.measuring import headed
 from compressor.options import with_options
 from compressor.pca import Pca
 from compressor.processes import rank
@@ -175,7 +176,7 @@ def bench(
     for row, system in zip(measured["systems"], systems, strict=True):
         encoder = system.open()
         row["sts"] = {one.name: one.spearman(encoder) for one in sts}
-    results = {"name": "bench", "bench": measured}
+    results = headed("bench") | {"bench": measured}
     print(json.dumps(results, indent=2)) if as_json else print_table(results, out)
 
 

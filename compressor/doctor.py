@@ -2,9 +2,7 @@
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from compressor.machine import BF16_FEATURES, cores, describe
+from compressor.machine import BF16_FEATURES, describe
+from compressor.peaks import measure_peaks
 
 Machine = dict[str, Any]
 """What ``machine.describe`` returns."""
@@ -165,75 +164,6 @@ def _numbers(version: str) -> tuple[int, ...]:
     """Return the leading numbers of a version: ``2.13.0+cpu`` is (2, 13, 0)."""
     leading = re.match(r"[\d.]*", version)
     return tuple(int(part) for part in (leading[0] if leading else "").split(".") if part)
-
-
-def measure_peaks(seconds: float = 0.5) -> dict[str, float]:
-    """Measure the billions of operations a second of large matrix products, on all usable cores.
-
-    fp32 and bf16 by PyTorch, int8 (u8 by s8) by ONNX Runtime; ``seconds`` are spent on each. A multiply-add
-    is two operations, and the fastest product counts.
-    """
-    count = cores()
-    size = 1024 if count <= 4 else 2048 if count <= 32 else 4096
-    with _torch_threads(count):
-        fastest = {
-            "fp32_gflops": _fastest(_torch_product("float32", size), seconds),
-            "bf16_gflops": _fastest(_torch_product("bfloat16", size), seconds),
-            "int8_gops": _fastest(_int8_product(size, count), seconds),
-        }
-    return {name: 2 * size**3 / lasted / 1e9 for name, lasted in fastest.items()}
-
-
-def _fastest(product: Callable[[], object], seconds: float) -> float:
-    """Repeat ``product`` for so long, and return what its fastest run took, in seconds."""
-    product()  # the first one packs matrices and wakes the threads
-    fastest, stop = float("inf"), time.perf_counter() + seconds
-    while True:
-        start = time.perf_counter()
-        product()
-        now = time.perf_counter()
-        fastest = min(fastest, now - start)
-        if now >= stop:
-            return fastest
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _torch_product(dtype: str, size: int) -> Callable[[], object]:
-    import torch
-
-    left, right = (torch.rand(size, size).to(getattr(torch, dtype)) for _ in range(2))
-    return lambda: left @ right
-
-
-def _int8_product(size: int, threads: int) -> Callable[[], object]:
-    """Build one MatMulInteger of u8 activations by constant s8 weights, as a quantized layer has it."""
-    import numpy as np
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    random = np.random.default_rng(0)
-    weights = numpy_helper.from_array(random.integers(-127, 128, (size, size), dtype=np.int8), "weights")
-    node = helper.make_node("MatMulInteger", ["activations", "weights"], ["sums"])
-    activations = helper.make_tensor_value_info("activations", TensorProto.UINT8, [size, size])
-    sums = helper.make_tensor_value_info("sums", TensorProto.INT32, [size, size])
-    graph = helper.make_graph([node], "peak", [activations], [sums], [weights])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    feed = {"activations": random.integers(0, 256, (size, size), dtype=np.uint8)}
-    return lambda: session.run(None, feed)
 
 
 def print_doctor(console: Console, as_json: bool = False, quick: bool = False) -> None:

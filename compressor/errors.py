@@ -8,6 +8,7 @@ CompressorError
 ├── ProviderError   an execution provider or device that is not there
 ├── DependencyError an optional package that is not installed
 ├── StorageError    no space left, no permission
+├── BusyError       a server with too many texts waiting
 └── GateError       a figure of ``verify`` below its bar
 """
 
@@ -51,6 +52,10 @@ class DependencyError(CompressorError):
 
 class StorageError(CompressorError):
     """A disk that is full or may not be written."""
+
+
+class BusyError(CompressorError):
+    """A server that has as many texts waiting as it takes; the same text may be sent again later."""
 
 
 class GateError(CompressorError):

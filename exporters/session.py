@@ -141,9 +141,14 @@ class OnnxEncoder:
         return open_session(self.folder, self.providers, threads)
 
 
-def open_session(folder: Path, providers: Sequence[str], threads: int) -> Any:
-    """Open the graph of an artifact; ArtifactError if it cannot be, ProviderError where another would run it."""
+def open_session(folder: Path, providers: Sequence[str], threads: int, profile: Path | None = None) -> Any:
+    """Open the graph of an artifact; ArtifactError if it cannot be, ProviderError where another would run it.
+
+    ``profile``: where ONNX Runtime writes what every node takes; a session with it is slower.
+    """
     options = onnxruntime.SessionOptions()
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

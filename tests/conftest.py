@@ -134,6 +134,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep computed vectors out of the user's cache, and do not wait between the systems of a benchmark."""
+    """Keep computed vectors out of the user's cache, and keep the turns of a benchmark short."""
     monkeypatch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("benchmarks.throughput.TURN_SECONDS", 0.0)
     monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

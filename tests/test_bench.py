@@ -153,6 +153,7 @@ def systems(tiny: Path, artifacts: Callable[..., Path]) -> list[System]:
     return [System("teacher", "t", "torch", str(tiny), TORCH), System("onnx-int8", "o", "onnx", graph, CPU, 1)]
 
 
+SERVED = {"rate": 9.0, "bound_ms": 50.0, "tried": []}
 SMALL = Bench(count=64, batch_sizes=(8, 16), rounds=2, queries=20, lengths=(8, 32, 65, 256), threads=2)
 
 
@@ -170,6 +171,12 @@ def test_measuring_gives_every_figure(
     assert found["texts"]["count"] == 64
     assert found["texts"]["tokens_mean"] == pytest.approx(sum(tokens) / 64)
     assert (found["rounds"], found["threads"]) == (2, 2)
+    a_a = found["a_a"]
+    assert a_a["system"] == "onnx-int8"
+    for scenario in ("offline", "single_stream"):
+        assert 0.1 < a_a[scenario]["low"] <= a_a[scenario]["ratio"] <= a_a[scenario]["high"] < 10
+    assert a_a["offline"]["confidence"] == 0.5  # two rounds
+    assert [row["tokens"] for row in found["limit"]["by_length"]] == [8, 32]
     teacher, graph = found["systems"]
     for row, system in ((teacher, systems[0]), (graph, systems[1])):
         assert (row["name"], row["label"], row["provider"]) == (system.name, system.label, system.provider)
@@ -181,6 +188,27 @@ def test_measuring_gives_every_figure(
         assert [r["tokens"] for r in row["by_length"]] == [8, 32]  # 65 and 256 are above the model's 64
     assert teacher["offline"]["ratio"] == 1
     assert graph["offline"]["ratio"] > 1
+
+
+def test_the_limit_is_of_graphs_on_the_cpu(systems: list[System]) -> None:
+    assert SMALL._limit(systems[0], sentences(64)) is None
+    assert SMALL._limit(System("g", "g", "onnx", systems[1].folder, CUDA), sentences(64)) is None
+
+
+def test_the_server_scenario_is_of_graphs_and_asked_for(systems: list[System], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def server(encoders: Any, texts: Any, bound_ms: float, ceilings: Any) -> dict[str, Any]:
+        asked.append((list(encoders), bound_ms, ceilings))
+        return {name: SERVED for name in encoders}
+
+    monkeypatch.setattr(module, "server", server)
+    fast = {"teacher": {"texts_per_second": 10.0}, "onnx-int8": {"texts_per_second": 100.0}}
+    encoders = {system.name: system.open() for system in systems}
+    assert SMALL._server(encoders, sentences(64), fast) == {}
+    wanted = SMALL.model_copy(update={"server_p99_ms": 50.0})
+    assert wanted._server(encoders, sentences(64), fast) == {"onnx-int8": SERVED}
+    assert asked == [(["onnx-int8"], 50.0, {"onnx-int8": pytest.approx(120)})]
 
 
 def test_systems_of_one_name_are_refused(systems: list[System]) -> None:

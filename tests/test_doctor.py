@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from compressor import machine
-from compressor.doctor import Advice, examine, measure_peaks, print_doctor
+from compressor.doctor import Advice, examine, print_doctor
 
 AMX = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"]
 
@@ -179,20 +179,6 @@ def test_versions_at_their_floor_are_fine() -> None:
 )
 def test_optimum_onnx_holds_transformers_back(versions: dict[str, str], verdicts: list[str]) -> None:
     assert [advice.verdict for advice in advise("optimum-onnx", versions=versions)] == verdicts
-
-
-def test_peaks_are_measured_and_threads_put_back() -> None:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        peaks = measure_peaks(seconds=0.0)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
-    assert list(peaks) == ["fp32_gflops", "bf16_gflops", "int8_gops"]
-    assert all(0.1 < value < 1e6 for value in peaks.values())
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, as_json: bool, quick: bool) -> str:

@@ -67,6 +67,22 @@ def system(name: str, label: str, size: int, sts: float, ratio: float, latency: 
     }
 
 
+def limit(tokens: int, rate: int) -> dict[str, Any]:
+    gops = rate * tokens * 0.01
+    return {
+        "tokens": tokens,
+        "batch_size": 32,
+        "texts_per_second": float(rate),
+        "operations_per_text": tokens * 1e7,
+        "gops": gops,
+        "of_peak": {"fp32": gops / 130, "int8": gops / 1802},
+        "operators": [
+            {"operator": "QAttention", "nodes": 3, "ms": 30.0, "share": 0.6, "gops": 90.0, "of_peak": 0.1},
+            {"operator": "BiasGelu", "nodes": 3, "ms": 20.0, "share": 0.4},
+        ],
+    }
+
+
 def stage(name: str, what: str, layers: int, dim: int, size: int, sts: float) -> dict[str, Any]:
     return {
         "stage": name,
@@ -161,6 +177,16 @@ def results() -> dict[str, Any]:
             },
             "rounds": 5,
             "threads": 2,
+            "a_a": {
+                "system": "onnx-int8",
+                "offline": {"ratio": 1.006, "low": 0.981, "high": 1.024, "confidence": 0.96875, "holds": True},
+                "single_stream": {"ratio": 0.99, "low": 0.97, "high": 1.01, "confidence": 0.97852, "holds": True},
+            },
+            "limit": {
+                "threads": 2,
+                "peaks": {"fp32_gflops": 130.0, "int8_gops": 1802.0},
+                "by_length": [limit(16, 6000), limit(128, 700)],
+            },
             "systems": [
                 system("teacher", "teacher, PyTorch fp32 encode", 90_900_000, 82.03, 1.0, 7.9),
                 system("student", "student, PyTorch fp32", 70_000_000, 82.34, 1.86, 4.3),
@@ -411,3 +437,32 @@ def test_page_is_replaced_whole(results: dict[str, Any], tmp_path: Path, monkeyp
         write_report(results, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text("utf-8") == before
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_page_says_how_near_the_limit_is(results: dict[str, Any], tmp_path: Path) -> None:
+    text = page(results, tmp_path)
+    assert "on the same 2 threads: fp32 130, int8 1,802 billions of operations a second" in text
+    assert "<th>Share of the int8 peak</th><td>53.3\N{NO-BREAK SPACE}%</td><td>49.7\N{NO-BREAK SPACE}%</td>" in text
+    assert text.count("60.0\N{NO-BREAK SPACE}% (10.0\N{NO-BREAK SPACE}%)") == 2
+    assert text.count("<td>40.0\N{NO-BREAK SPACE}%</td>") == 2
+    del results["bench"]["limit"]
+    assert "The limit" not in page(results, tmp_path)
+
+
+def test_page_states_what_noise_is(results: dict[str, Any], tmp_path: Path) -> None:
+    text = page(results, tmp_path)
+    assert "1.01× [0.98–1.02], 97\N{NO-BREAK SPACE}% sure for texts a second" in text
+    assert "0.99× [0.97–1.01], 98\N{NO-BREAK SPACE}% sure for the latency of one text" in text
+    assert "1 lies outside" not in text
+    results["bench"]["a_a"]["offline"]["holds"] = False
+    assert "1 lies outside: measure again on a quieter machine" in page(results, tmp_path)
+
+
+def test_page_shows_the_server_scenario_where_it_was_measured(results: dict[str, Any], tmp_path: Path) -> None:
+    assert "<h2>Server</h2>" not in page(results, tmp_path)
+    artifact = results["bench"]["systems"][-1]
+    artifact["server"] = {"rate": 2000.0, "bound_ms": 20.0, "latency_ms_p50": 2.41, "latency_ms_p99": 19.3}
+    text = page(results, tmp_path)
+    share = 100 * 2000 / artifact["offline"]["texts_per_second"]
+    assert "within 20.0 ms of when they were due" in text
+    assert f"<td>2,000</td><td>{share:.1f}\N{NO-BREAK SPACE}%</td>" in text

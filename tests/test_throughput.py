@@ -92,11 +92,22 @@ def test_systems_take_turns_within_a_round(clock: Clock) -> None:
     encoders = {name: Known(clock, name, lambda n, b: n / 100) for name in "abc"}
     offline(encoders, TEXTS, (8, 32), rounds=2)
     rounds = [(name, size) for name, n, size in clock.calls if n == len(TEXTS)]
-    assert rounds == [("a", 8), ("b", 8), ("c", 8)] * 2
+    assert rounds == [("a", 8), ("b", 8), ("c", 8), ("b", 8), ("c", 8), ("a", 8)]
     trials = [(name, n, size) for name, n, size in clock.calls if name == "b" and n != len(TEXTS)]
-    # A warm-up, then each size twice on the same part of the texts, and a batch before each pass to wake the threads.
+    # A warm-up, then the sizes up and down on the same part of the texts, and a batch before each pass to wake threads.
     small, large = [("b", 8, 8), ("b", 256, 8)], [("b", 32, 32), ("b", 256, 32)]
-    assert trials == [("b", 32, 8), *small * 2, *large * 2, *small[:1] * 2]
+    assert trials == [("b", 32, 8), *small, *large * 2, *small, *small[:1] * 2]
+
+
+def test_a_turn_is_as_many_passes_as_fill_its_time(clock: Clock) -> None:
+    encoder = Known(clock, "a", lambda n, b: n / 2000)  # a pass takes a quarter of a second
+    assert rate(encoder, TEXTS, 8, seconds=0.9) == pytest.approx(2000)
+    assert [n for _, n, _ in clock.calls] == [8, 500, 500, 500, 500]
+
+
+def test_a_hiccup_counts_no_more_than_its_share_of_a_turn(clock: Clock) -> None:
+    lasting = iter([0.0, 0.25, 0.5, 0.25, 0.25])  # the wake-up, then a pass that takes twice as long
+    assert rate(Known(clock, "a", lambda n, b: next(lasting)), TEXTS, 8, seconds=1.25) == pytest.approx(1600)
 
 
 def test_warm_up_is_not_counted(clock: Clock) -> None:
@@ -116,6 +127,7 @@ def test_single_stream_tells_the_percentiles(clock: Clock) -> None:
         "latency_ms_p50": pytest.approx(2),
         "latency_ms_p90": pytest.approx(np.percentile(values, 90)),
         "latency_ms_p99": pytest.approx(30),
+        "turns_ms_p50": pytest.approx([2] * 10),
     }
     assert {(n, size) for _, n, size in clock.calls} == {(1, 1)}
 
@@ -123,7 +135,7 @@ def test_single_stream_tells_the_percentiles(clock: Clock) -> None:
 def test_single_stream_takes_turns_of_twenty(clock: Clock) -> None:
     encoders = {name: Known(clock, name, lambda n, b: 0.001) for name in "ab"}
     found = single_stream(encoders, TEXTS[:7], 50)
-    assert "".join(name for name, *_ in clock.calls) == ("a" * 23 + "b" * 23) * 2 + "a" * 13 + "b" * 13
+    assert "".join(name for name, *_ in clock.calls) == "a" * 23 + "b" * 23 + "b" * 23 + "a" * 23 + "a" * 13 + "b" * 13
     assert (found["a"]["queries"], found["b"]["queries"]) == (50, 50)
 
 
@@ -144,7 +156,8 @@ def test_by_length_gives_rate_latency_and_ratio(clock: Clock) -> None:
     assert [row["tokens"] for row in found["student"]] == [16, 64]
     for row in found["student"]:
         assert row == pytest.approx(
-            {"tokens": row["tokens"], "texts_per_second": 400, "latency_ms_p50": 2.5, "ratio": 4}
+            {"tokens": row["tokens"], "texts_per_second": 400, "latency_ms_p50": 2.5}
+            | dict.fromkeys(("ratio", "ratio_min", "ratio_max"), 4)
         )
     assert found["teacher"][0]["ratio"] == 1
     assert by_length(encoders, {}) == {"teacher": [], "student": []}

@@ -1,0 +1,125 @@
+"""Texts that arrive one at a time, from any number of threads, put together into batches as they wait."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from compressor.errors import BusyError, CompressorError, TextError
+from exporters.session import CPU, OnnxEncoder
+
+Row = NDArray[Any]  # float32 [dim]
+
+
+class _Waiting(NamedTuple):
+    tokens: Sequence[int]
+    vector: Future[Row]
+
+
+class Batcher:
+    """An OnnxEncoder that serves texts as they come.
+
+    ``submit`` returns at once with a ``concurrent.futures.Future`` of the text's vector, float32 [dim];
+    ``asyncio.wrap_future`` makes it awaitable. A text that finds a worker idle starts at once and alone. While all
+    are busy texts wait, and a worker that gets free takes the ones that have waited longest as its next batch: load
+    makes the batches, no timer does.
+
+    - Order: batches are taken in the order of ``submit``; each future is of its own text, whoever shares its batch.
+    - Errors: what cannot be tokenized raises in ``submit``. Where a batch fails, its texts are run again one by one, so
+      that an error reaches the futures of the texts that cause it, and no other.
+    - Cancelling a future that still waits takes its text out of the queue.
+    - Overload: beyond ``most_waiting`` texts ``submit`` raises BusyError and takes nothing in.
+    - Shutdown: ``close``, or the end of a ``with`` block, takes no more texts, computes those that wait, and returns
+      when the workers have ended. ``close(cancel=True)``, or an exception that leaves the block, cancels them.
+    """
+
+    def __init__(
+        self, encoder: OnnxEncoder, batch_size: int = 32, most_tokens: int = 8192, most_waiting: int = 10_000
+    ) -> None:
+        """Start ``encoder.threads`` workers, one on a GPU; each computes a batch on one thread of its own.
+
+        ``most_tokens``: a batch ends before its rows times its longest text exceed it; one text alone may.
+        """
+        self._encoder, self._batch_size = encoder, batch_size
+        self._most_tokens, self._most_waiting = most_tokens, most_waiting
+        self._queue: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        count = encoder.threads if encoder.providers == [CPU] else 1
+        self._workers = [threading.Thread(target=self._work, name=f"batcher-{i}", daemon=True) for i in range(count)]
+        for worker in self._workers:
+            worker.start()
+
+    def submit(self, text: str) -> "Future[Row]":
+        """Queue one text; TextError for what is none, BusyError when too many wait, CompressorError once closed."""
+        if not isinstance(text, str):
+            raise TextError(f"text: {type(text).__name__} was given where one text belongs")
+        [tokens] = self._encoder.tokenize([text])
+        waiting = _Waiting(tokens, Future())
+        with self._changed:
+            if self._closed:
+                raise CompressorError("batcher: closed; it takes no more texts")
+            if len(self._queue) >= self._most_waiting:
+                raise BusyError(f"batcher: {self._most_waiting} texts wait already; try again later")
+            self._queue.append(waiting)
+            self._changed.notify()
+        return waiting.vector
+
+    def close(self, cancel: bool = False) -> None:
+        """Take no more texts and wait for the workers; ``cancel``: drop the texts that no worker has begun."""
+        with self._changed:
+            self._closed = True
+            if cancel:
+                for one in self._queue:
+                    one.vector.cancel()
+                self._queue.clear()
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join()
+
+    def __enter__(self) -> "Batcher":
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        self.close(cancel=kind is not None)
+
+    def _work(self) -> None:
+        while batch := self._take():
+            try:
+                self._run(batch)
+            except Exception:
+                for one in batch:
+                    self._run_alone(one)
+
+    def _take(self) -> list[_Waiting]:
+        """Wait for texts and return the next batch; an empty one at the end."""
+        with self._changed:
+            while not (batch := self._cut()) and not self._closed:
+                self._changed.wait()
+            return batch
+
+    def _cut(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        longest = 0
+        while self._queue and len(batch) < self._batch_size:
+            longest = max(longest, len(self._queue[0].tokens))
+            if batch and (len(batch) + 1) * longest > self._most_tokens:
+                break
+            one = self._queue.popleft()
+            if one.vector.set_running_or_notify_cancel():
+                batch.append(one)
+        return batch
+
+    def _run(self, batch: Sequence[_Waiting]) -> None:
+        vectors = self._encoder.run_ids(*self._encoder.pad([one.tokens for one in batch]))
+        for one, vector in zip(batch, vectors, strict=True):
+            one.vector.set_result(vector.copy())  # a row that is kept should not keep its batch
+
+    def _run_alone(self, one: _Waiting) -> None:
+        try:
+            self._run([one])
+        except Exception as error:
+            one.vector.set_exception(error)
