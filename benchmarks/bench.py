@@ -74,7 +74,7 @@ class Bench(Config):
         if len({system.name for system in systems}) < len(systems):
             raise RecipeError(f"systems {', '.join(s.name for s in systems)}: each needs a name of its own")
         encoders = {system.name: system.open() for system in systems}
-        tokenizer = _tokenizer(systems)
+        tokenizer = tokenizer_of(systems)
         say(f"  {len(systems)} systems on {len(texts):,} texts, {self.rounds} rounds in turns")
         fast = throughput.offline(encoders, texts, self.batch_sizes, self.rounds)
         slow = throughput.single_stream(encoders, texts, self.queries)
@@ -95,7 +95,7 @@ class Bench(Config):
             for system in systems
         ]
         return {
-            "texts": {"source": source, "count": len(texts), **_token_figures(tokenizer, texts)},
+            "texts": {"source": source, "count": len(texts), **token_figures(tokenizer, texts)},
             "rounds": self.rounds,
             "threads": self.threads or usable_cores(),
             "systems": rows,
@@ -157,7 +157,7 @@ def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> d
     return bench | {"systems": rows}
 
 
-def _tokenizer(systems: Sequence[System]) -> Tokenizer:
+def tokenizer_of(systems: Sequence[System]) -> Tokenizer:
     """Open the last system's tokenizer; all systems of a run share one vocabulary."""
     tokenizer = Tokenizer.from_file(str(transformer_folder(Path(systems[-1].folder)) / "tokenizer.json"))
     tokenizer.no_padding()
@@ -165,7 +165,8 @@ def _tokenizer(systems: Sequence[System]) -> Tokenizer:
     return tokenizer
 
 
-def _token_figures(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
+def token_figures(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
+    """Return the mean, the median and the 99th percentile of the texts' lengths in tokens."""
     lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
     p50, p99 = np.percentile(lengths, [50, 99])
     return {"tokens_mean": float(np.mean(lengths)), "tokens_p50": float(p50), "tokens_p99": float(p99)}

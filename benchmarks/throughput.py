@@ -17,7 +17,7 @@ from compressor.encoder import Encoder
 from compressor.errors import TextError
 from compressor.progress import track
 
-_TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
+TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
 _LENGTH_TOKENS, _LEAST_TEXTS = 6144, 32  # texts a length: so many tokens in all, and never fewer than so many texts
 SETTLE_SECONDS = 0.3  # thread pools spin for up to 0.2 s after their last work, on cores that the next system needs
 
@@ -35,16 +35,19 @@ class Offline:
 
     def as_dict(self, baseline: "Offline") -> dict[str, Any]:
         """Return the figures, the ratios taken round by round to ``baseline``."""
-        ratios = [own / base for own, base in zip(self.rounds, baseline.rounds, strict=True)]
         return {
             "batch_size": self.batch_size,
             "by_batch_size": {str(size): rate for size, rate in self.by_batch_size.items()},
             "texts_per_second": float(np.median(self.rounds)),
             "rounds": self.rounds,
-            "ratio": float(np.median(ratios)),
-            "ratio_min": min(ratios),
-            "ratio_max": max(ratios),
+            **ratio(self.rounds, baseline.rounds),
         }
+
+
+def ratio(own: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """Compare two systems' rates round by round: the median of the ratios, the lowest and the highest."""
+    ratios = [one / other for one, other in zip(own, base, strict=True)]
+    return {"ratio": float(np.median(ratios)), "ratio_min": min(ratios), "ratio_max": max(ratios)}
 
 
 def rate(encoder: Encoder, texts: Sequence[Any], batch_size: int) -> float:
@@ -60,7 +63,7 @@ def offline(
     encoders: Mapping[str, Encoder], texts: Sequence[Any], batch_sizes: Sequence[int], rounds: int
 ) -> dict[str, dict[str, Any]]:
     """Measure every encoder's throughput; the first is the baseline of the ratios."""
-    trial = texts[:_TRIAL_TEXTS]
+    trial = texts[:TRIAL_TEXTS]
     measured = {}
     with track("offline", len(encoders) * (len(batch_sizes) + rounds), "passes") as advance:
         for name, encoder in encoders.items():
@@ -87,7 +90,7 @@ def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[Any], queries
             for name, encoder in encoders.items():
                 latencies[name] += _latencies(encoder, turn)
                 advance(len(turn))
-    return {name: _percentiles(values) for name, values in latencies.items()}
+    return {name: percentiles(values) for name, values in latencies.items()}
 
 
 def _latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
@@ -102,7 +105,8 @@ def _latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
     return values
 
 
-def _percentiles(values: list[float]) -> dict[str, Any]:
+def percentiles(values: list[float]) -> dict[str, Any]:
+    """Return the ``single_stream`` figures of latencies in milliseconds."""
     p50, p90, p99 = np.percentile(values, [50, 90, 99])
     return {
         "queries": len(values),

@@ -8,6 +8,7 @@ CompressorError
 ├── ProviderError   an execution provider or device that is not there
 ├── DependencyError an optional package that is not installed
 ├── StorageError    no space left, no permission
+├── PeerError       a peer of the benchmark that cannot be set up or run
 └── GateError       a figure of ``verify`` below its bar
 """
 
@@ -51,6 +52,10 @@ class DependencyError(CompressorError):
 
 class StorageError(CompressorError):
     """A disk that is full or may not be written."""
+
+
+class PeerError(CompressorError):
+    """A peer of the benchmark that cannot be set up or run here; its row says so, and the run goes on."""
 
 
 class GateError(CompressorError):
