@@ -52,16 +52,20 @@ def _compiled(model: SentenceTransformer) -> PyTorch:
     With weights frozen into the code, as PyTorch's guide to inference on CPUs has it.
     """
     import torch._dynamo.config
+    import torch._dynamo.utils
     import torch._inductor.config
 
     torch._inductor.config.freezing = True
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # else what is not compiled runs all the same
     transformer: Any = model[0].auto_model
-    transformer.compile(dynamic=True)
+    # Not the module: sentence-transformers calls its forward, past what Module.compile puts in.
+    transformer.forward = torch.compile(transformer.forward, dynamic=True)
     running = PyTorch(model)
     for count in (3, 2, 1):
         running.encode(_WARM_UP[:count], count)
         running.encode([" ".join(_WARM_UP)] * count, count)
+    if not torch._dynamo.utils.counters["stats"]["unique_graphs"]:
+        raise RuntimeError("torch.compile compiled nothing")
     return running
 
 
