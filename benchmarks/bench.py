@@ -103,7 +103,7 @@ class Bench(Config):
             for system in systems
         ]
         return {
-            "texts": {"source": source, "count": len(texts), **_token_figures(tokenizer, texts)},
+            "texts": {"source": source, "count": len(texts), **token_figures(tokenizer, texts)},
             "rounds": self.rounds,
             "threads": self.threads or usable_cores(),
             "a_a": _against_itself(systems[-1].name, fast, slow),
@@ -195,7 +195,8 @@ def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> d
     return bench | {"systems": rows}
 
 
-def _token_figures(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
+def token_figures(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
+    """Return the mean, the median and the 99th percentile of the texts' lengths in tokens."""
     lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
     p50, p99 = np.percentile(lengths, [50, 99])
     return {"tokens_mean": float(np.mean(lengths)), "tokens_p50": float(p50), "tokens_p99": float(p99)}

@@ -21,8 +21,8 @@ from compressor.errors import TextError
 from compressor.progress import track
 from compressor.teacher import transformer_folder
 
-_TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
-_TURN_QUERIES = 20  # queries of SingleStream before the next system has its turn
+TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
+TURN_QUERIES = 20  # queries of SingleStream before the next system has its turn
 _LENGTH_TOKENS, _LEAST_TEXTS = 6144, 32  # texts a length: so many tokens in all, and never fewer than so many texts
 TURN_SECONDS = (
     1.0  # a turn is passes for at least so long: one pass of a fast system is shorter than a machine's hiccup
@@ -43,16 +43,19 @@ class Offline:
 
     def as_dict(self, baseline: "Offline") -> dict[str, Any]:
         """Return the figures, the ratios taken round by round to ``baseline``."""
-        ratios = [own / base for own, base in zip(self.rounds, baseline.rounds, strict=True)]
         return {
             "batch_size": self.batch_size,
             "by_batch_size": {str(size): rate for size, rate in self.by_batch_size.items()},
             "texts_per_second": float(np.median(self.rounds)),
             "rounds": self.rounds,
-            "ratio": float(np.median(ratios)),
-            "ratio_min": min(ratios),
-            "ratio_max": max(ratios),
+            **ratio(self.rounds, baseline.rounds),
         }
+
+
+def ratio(own: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """Compare two systems' rates round by round: the median of the ratios, the lowest and the highest."""
+    ratios = [one / other for one, other in zip(own, base, strict=True)]
+    return {"ratio": float(np.median(ratios)), "ratio_min": min(ratios), "ratio_max": max(ratios)}
 
 
 def rate(encoder: Encoder, texts: Sequence[Any], batch_size: int, seconds: float = 0.0) -> float:
@@ -75,7 +78,7 @@ def offline(
 ) -> dict[str, dict[str, Any]]:
     """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios."""
     lasting = TURN_SECONDS if seconds is None else seconds
-    trial = texts[:_TRIAL_TEXTS]
+    trial = texts[:TRIAL_TEXTS]
     measured = {}
     with track("offline", len(encoders) * (2 * len(batch_sizes) + rounds), "turns") as advance:
         for name, encoder in encoders.items():
@@ -96,14 +99,14 @@ def offline(
 def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[Any], queries: int) -> dict[str, dict[str, Any]]:
     """Measure every encoder's latency on ``queries`` texts, in turns of 20."""
     turns: dict[str, list[list[float]]] = {name: [] for name in encoders}
-    starts = range(0, queries, _TURN_QUERIES)
+    starts = range(0, queries, TURN_QUERIES)
     with track("single stream", queries * len(encoders), "queries") as advance:
         for start, order in zip(starts, orders(list(encoders), len(starts)), strict=True):
-            turn = [texts[i % len(texts)] for i in range(start, min(start + _TURN_QUERIES, queries))]
+            turn = [texts[i % len(texts)] for i in range(start, min(start + TURN_QUERIES, queries))]
             for name in order:
                 turns[name].append(latencies(encoders[name], turn))
                 advance(len(turn))
-    return {name: _percentiles(values) for name, values in turns.items()}
+    return {name: percentiles(values) for name, values in turns.items()}
 
 
 def latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
@@ -119,7 +122,8 @@ def latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
     return values
 
 
-def _percentiles(turns: Sequence[Sequence[float]]) -> dict[str, Any]:
+def percentiles(turns: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return the ``single_stream`` figures of latencies in milliseconds, one sequence a turn."""
     values = list(itertools.chain.from_iterable(turns))
     p50, p90, p99 = np.percentile(values, [50, 90, 99])
     return {

@@ -13,6 +13,7 @@ import compressor.handoff  # noqa: F401
 import compressor.verifying  # noqa: F401
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
+from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.systems import Kind, System, kind_of
 from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
@@ -159,12 +160,27 @@ def bench(
     texts: TextsOption = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            "--peers",
+            help="Measure other ways to run the teacher beside the models, each in an environment of its own, set up "
+            "once: all, or names with commas between.",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for peers.json and peers.md. [default with --peers: runs/peers]"),
+    ] = None,
     *,
     bench: Bench,
 ) -> None:
     """Measure models side by side with the teacher: throughput, latency, size, memory, quality."""
     from benchmarks.report import print_table
 
+    if to is not None and peers is None:
+        raise RecipeError("--out: an option of --peers; without, the figures are printed")
+    chosen = chosen_peers(bench, peers) if peers is not None else []
     sts = bench.check(Path())
     source, corpus = find(teacher), read_corpus(texts, limit)
     systems = [
@@ -172,6 +188,10 @@ def bench(
         *(one for model in models for one in _systems(_label(model), str(model), model, kind_of(model), bench)),
     ]
     origin, spoken = bench.pick_texts(Path(), corpus.heldout)
+    if peers is not None:
+        beside = Beside(bench, source, systems, chosen, spoken, origin, corpus.train, sts)
+        beside.run(to or Path("runs/peers"), command_line(), as_json, out)
+        return
     measured = bench.measure(systems, spoken, origin)
     for row, system in zip(measured["systems"], systems, strict=True):
         encoder = system.open()

@@ -9,6 +9,7 @@ CompressorError
 ├── DependencyError an optional package that is not installed
 ├── StorageError    no space left, no permission
 ├── BusyError       a server with too many texts waiting
+├── PeerError       a peer of the benchmark that cannot be set up or run
 └── GateError       a figure of ``verify`` below its bar
 """
 
@@ -56,6 +57,10 @@ class StorageError(CompressorError):
 
 class BusyError(CompressorError):
     """A server that has as many texts waiting as it takes; the same text may be sent again later."""
+
+
+class PeerError(CompressorError):
+    """A peer of the benchmark that cannot be set up or run here; its row says so, and the run goes on."""
 
 
 class GateError(CompressorError):

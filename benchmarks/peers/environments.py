@@ -1,0 +1,93 @@
+"""The peers' own environments: a virtual environment each, made from a file of pinned packages beside this one.
+
+They lie in the cache under the hash of their pins, made aside and renamed, so that none is ever half made.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from compressor.cache import cache_folder, partial, remove_leftovers
+from compressor.errors import PeerError, storage
+from compressor.progress import say, track
+
+REQUIREMENTS = Path(__file__).parent / "requirements"
+_MARKER = ".made"  # written last
+
+
+def python(name: str) -> Path:
+    """Return the interpreter of the environment ``name``, made first where it is not there.
+
+    PeerError, saying why, where it cannot be made.
+    """
+    pins = REQUIREMENTS / f"{name}.txt"
+    folder = home() / f"{name}-{key(name)[:12]}"
+    if not (folder / _MARKER).is_file():
+        with storage(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder.parent)
+            _make(name, pins, folder)
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def own() -> Path:
+    """Return the interpreter of this project's own environment."""
+    return Path(sys.executable)
+
+
+def home() -> Path:
+    """Return the folder of all environments."""
+    return cache_folder() / "peers" / "environments"
+
+
+def key(name: str) -> str:
+    """Return the hash of what an environment is made of: its pins and the version of Python."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    return hashlib.sha256(version.encode() + (REQUIREMENTS / f"{name}.txt").read_bytes()).hexdigest()
+
+
+def _make(name: str, pins: Path, folder: Path) -> None:
+    aside = partial(folder)
+    count = sum(bool(line.strip()) and not line.startswith("#") for line in pins.read_text("utf-8").splitlines())
+    say(f"  environment {name}: {count} packages, once")
+    try:
+        _run(name, [sys.executable, "-m", "venv", str(aside)], 0)
+        install = ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--requirement", str(pins)]
+        _run(name, [str(aside / ("Scripts" if os.name == "nt" else "bin") / "python"), *install], count)
+        (aside / _MARKER).write_text(pins.read_text("utf-8"), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # half made by something else than this
+        os.rename(aside, folder)
+    except OSError:
+        if not (folder / _MARKER).is_file():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _run(name: str, command: list[str], count: int) -> None:
+    """Run a step; a package that pip has found counts as one of ``count``."""
+    own = {variable: value for variable, value in os.environ.items() if variable not in ("PYTHONPATH", "PYTHONHOME")}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=own
+    )
+    said = []
+    try:
+        assert process.stdout is not None
+        with track(f"environment {name}", count, "packages") as advance:
+            for line in process.stdout:
+                said += [line.strip()] if line.strip() else []
+                advance(int(line.startswith("Collecting ")))
+        status = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+    if status:
+        raise PeerError(f"environment {name} cannot be made: {_reason(said, status)}")
+
+
+def _reason(said: list[str], status: int) -> str:
+    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR:")]
+    return errors[-1] if errors else said[-1] if said else f"exit status {status}"

@@ -1,0 +1,53 @@
+"""The teacher in the forms that the peers need, each made once by the peer's own tools and kept in the cache."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.peers import environments
+from benchmarks.peers.catalogue import Form
+from benchmarks.peers.process import Worker
+from compressor.artifact import key_of, sha256
+from compressor.cache import cache_folder, partial, remove_leftovers
+from compressor.errors import PeerError, storage
+from compressor.progress import say
+from compressor.teacher import Source
+
+_RUNNERS = Path(__file__).parent / "runners"
+
+
+def form_folder(form: Form, teacher: Source, sample: Sequence[str], threads: int) -> Path:
+    """Return the folder of ``form`` of the teacher, made first where it is not there; PeerError if it cannot be.
+
+    ``sample`` are the texts that ranges are calibrated on, where they are.
+    """
+    made_by = [environments.key(form.environment), *(sha256(_RUNNERS / f"{m}.py") for m in (form.runner, "batches"))]
+    texts = list(sample) if form.calibrated else []
+    folder = cache_folder() / "peers" / "forms" / f"{form.name}-{key_of(teacher.key, made_by, texts)[:12]}"
+    if not folder.is_dir():
+        with storage(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder.parent)
+            _make(form, teacher, texts, threads, folder)
+    return folder
+
+
+def _make(form: Form, teacher: Source, texts: list[str], threads: int, folder: Path) -> None:
+    """Make it in a process of its own, so that what runs it later has not the memory of its making."""
+    python = environments.python(form.environment)
+    say(f"  {form.name}: made from the teacher, once")
+    aside = partial(folder)
+    try:
+        aside.mkdir()
+        with Worker(python, threads) as worker:
+            paths = {"teacher": str(teacher.folder.absolute()), "folder": str(aside)}
+            worker.ask("prepare", runner=form.runner, **paths, texts=texts, options=dict(form.options))
+        os.rename(aside, folder)
+    except PeerError as error:
+        raise PeerError(f"{form.name} cannot be made: {error}") from error
+    except OSError:
+        if not folder.is_dir():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,201 @@
+"""The teacher, artifacts and peers side by side, in one run: ``compressor bench --peers``."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from tokenizers import Tokenizer
+
+from benchmarks import figures
+from benchmarks.bench import Bench, token_figures
+from benchmarks.peers import rounds
+from benchmarks.peers.catalogue import Peer, chosen
+from benchmarks.peers.entry import Entry, open_peer, open_system
+from benchmarks.peers.page import markdown, print_peers
+from benchmarks.quality import Sts
+from benchmarks.report import replace_text
+from benchmarks.systems import System
+from benchmarks.throughput import plain_tokenizer, ratio, texts_of_length
+from compressor.agreement import Heldout
+from compressor.artifact import write_json
+from compressor.encoder import usable_cores
+from compressor.errors import PeerError, RecipeError, storage
+from compressor.machine import describe
+from compressor.progress import say
+from compressor.teacher import Source
+from exporters.session import CPU
+
+AGREEMENT_MIN = 0.9
+"""Mean cosine with the teacher below which a peer of its weights is taken for wrongly set up, and not measured."""
+SAMPLE = 512
+"""Texts that static ranges are calibrated on, as many as ours are by default."""
+_AGREEMENT_TEXTS = 256
+
+
+def chosen_peers(bench: Bench, names: str) -> list[Peer]:
+    """Return the peers that ``names`` names; RecipeError for what cannot be measured with them."""
+    if bench.providers != (CPU,):
+        raise RecipeError(f"bench.providers = {list(bench.providers)}: peers are measured on {CPU} alone")
+    return chosen(names)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A run of the benchmark with peers."""
+
+    bench: Bench
+    teacher: Source
+    systems: Sequence[System]
+    """The teacher, to which the ratios are, and the artifacts."""
+    peers: Sequence[Peer]
+    texts: Sequence[str]
+    """What speed is measured on."""
+    source: str
+    """Where ``texts`` are from."""
+    sample: Sequence[str]
+    """Texts that peers calibrate static ranges on; the first of them are taken."""
+    sts: Sequence[Sts]
+
+    def run(self, to: Path, command: str, as_json: bool, console: Console) -> None:
+        """Measure, write ``peers.json`` and ``peers.md`` into ``to``, and print the table, or all as JSON."""
+        with storage(to):
+            to.mkdir(parents=True, exist_ok=True)
+        results = self.measure(command)
+        write_json(to / "peers.json", results)
+        replace_text(to / "peers.md", markdown(results, figures._source))
+        if as_json:
+            print(json.dumps(results, indent=2))
+            return
+        print_peers(results, console)
+        console.print(f"figures {to / 'peers.json'}   table {to / 'peers.md'}", soft_wrap=True)
+
+    def measure(self, command: str) -> dict[str, Any]:
+        """Return the results; a peer that cannot run has a row with its ``reason``."""
+        threads = self.bench.threads or usable_cores()
+        tokenizer = plain_tokenizer(Path(self.systems[0].folder))
+        with contextlib.ExitStack() as opened:
+            entries = self._open(threads, opened)
+            measured = self._figures(entries, tokenizer)
+        rows = [_row(entry, measured.get(entry.name, {})) for entry in entries]
+        best = _against_best_peer(rows, self._strangers)
+        return {
+            "name": "peers",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command,
+            "environment": describe(),
+            "teacher": {
+                "name": self.teacher.name,
+                "source": self.teacher.origin,
+                "weights_sha256": self.teacher.weights_sha256,
+            },
+            "bench": {
+                "texts": {"source": self.source, "count": len(self.texts), **token_figures(tokenizer, self.texts)},
+                "rounds": self.bench.rounds,
+                "threads": threads,
+                "best_peer": best,
+                "systems": rows,
+            },
+        }
+
+    @property
+    def _strangers(self) -> set[str]:
+        """Name the peers that are other models."""
+        return {peer.name for peer in self.peers if not peer.same_vectors}
+
+    def _open(self, threads: int, opened: contextlib.ExitStack) -> list[Entry]:
+        entries = []
+        for place, system in enumerate(self.systems):
+            entries.append(open_system(system, "artifact" if place else "teacher", self.teacher, threads))
+            opened.callback(entries[-1].close)
+        for peer in self.peers:
+            entries.append(open_peer(peer, self.teacher, self.sample[:SAMPLE], threads))
+            opened.callback(entries[-1].close)
+            say(f"  {peer.name}: {escape(entries[-1].reason or 'ready')}")
+        return entries
+
+    def _figures(self, entries: Sequence[Entry], tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
+        """Return what was measured of every entry that ran to the end."""
+        bench, texts = self.bench, self.texts
+        agreements = _agreements(entries, texts[:_AGREEMENT_TEXTS], self._strangers)
+        say(f"  {len(_alive(entries))} systems on {len(texts):,} texts, {bench.rounds} rounds in turns")
+        fast = rounds.offline(entries, texts, bench.batch_sizes, bench.rounds)
+        scores = _scores(entries, self.sts)
+        slow = rounds.single_stream(entries, texts, bench.queries)
+        limit = min(entry.max_length for entry in _alive(entries))
+        by_length = {}
+        for tokens in (n for n in bench.lengths if n <= limit):
+            same = texts_of_length(tokenizer, texts, tokens)
+            by_length[tokens] = rounds.offline(entries, same, bench.batch_sizes, bench.rounds)
+        return {
+            entry.name: {
+                "agreement": agreements[entry.name],
+                "sts": scores[entry.name],
+                "offline": fast[entry.name],
+                "single_stream": slow[entry.name],
+                "by_length": [{"tokens": n, **rows[entry.name]} for n, rows in by_length.items()],
+            }
+            for entry in _alive(entries)
+        }
+
+
+def _alive(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.reason is None]
+
+
+def _agreements(entries: Sequence[Entry], texts: Sequence[str], others: set[str]) -> dict[str, dict[str, float]]:
+    """Hold every system's vectors against the teacher's; a peer of its weights that disagrees is out of the run."""
+    told = Heldout(list(texts), entries[0].encode(texts))
+    found: dict[str, dict[str, float]] = {entries[0].name: {}}
+    for entry in _alive(entries)[1:]:
+        with entry.turn():
+            found[entry.name] = told.agreement(entry.encode(texts))
+            if entry.kind != "peer" or entry.name in others:
+                continue
+            cosine = found[entry.name].get("cosine_mean")
+            if cosine is None:
+                raise PeerError(f"gives vectors of {entry.dim} numbers, the teacher of {entries[0].dim}")
+            if cosine < AGREEMENT_MIN:
+                raise PeerError(
+                    f"its vectors are not the teacher's: mean cosine {cosine:.4f}, at least {AGREEMENT_MIN:g} is asked"
+                )
+    return found
+
+
+def _scores(entries: Sequence[Entry], files: Sequence[Sts]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for entry in _alive(entries):
+        with entry.turn():
+            found[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size) for sts in files}
+    return found
+
+
+def _row(entry: Entry, figures: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": entry.name, "label": entry.label, "kind": entry.kind}
+    if entry.facts:
+        row |= {"versions": entry.facts["versions"], "size_bytes": entry.facts["size_bytes"], "dim": entry.dim}
+        row |= {"load_seconds": entry.facts["seconds"], "idle_share": entry.idle_share}
+    return row | ({"reason": entry.reason} if entry.reason is not None else figures)
+
+
+def _against_best_peer(rows: list[dict[str, Any]], others: set[str]) -> str | None:
+    """Note in each artifact's row how it compares, round by round, with the fastest peer of the teacher's weights.
+
+    Returns that peer's name. At each length it is the one that is fastest there.
+    """
+    peers = [row for row in rows if row["kind"] == "peer" and "offline" in row and row["name"] not in others]
+    if not peers:
+        return None
+    best = max(peers, key=lambda row: row["offline"]["ratio"])
+    for row in (row for row in rows if row["kind"] == "artifact"):
+        row["to_best_peer"] = {"name": best["name"], **ratio(row["offline"]["rounds"], best["offline"]["rounds"])}
+        for place, own in enumerate(row["by_length"]):
+            there = max(peers, key=lambda peer: peer["by_length"][place]["ratio"])
+            same = there["by_length"][place]
+            own["to_best_peer"] = {"name": there["name"], **ratio(own["rounds"], same["rounds"])}
+    return str(best["name"])

@@ -1,0 +1,76 @@
+"""sentence-transformers' ``encode`` in PyTorch: bf16, dynamic int8, and compiled."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from . import Setting, Vectors
+
+PACKAGES = ("torch", "sentence-transformers", "transformers")
+_WARM_UP = ["a sentence", "a sentence that is somewhat longer than the other", "words"]
+
+
+class PyTorch:
+    """A model that sentence-transformers encodes with."""
+
+    settings: Sequence[Setting] = ({},)
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        self._model = model.eval()
+        self.max_length = int(model.max_seq_length or 512)
+        self.dim = self.encode(["a"], 1).shape[1]
+        self.size_bytes = _saved_bytes(model)
+
+    def use(self, setting: Setting) -> None:
+        """There is one setting."""
+
+    def encode(self, texts: list[str], batch_size: int) -> Vectors:
+        return np.asarray(self._model.encode(texts, batch_size=batch_size, show_progress_bar=False), np.float32)
+
+
+def load(teacher: str, folder: str | None, threads: int, form: str) -> PyTorch:
+    """Open the teacher in ``form``: bf16, int8 or compiled (bf16, too)."""
+    torch.set_num_threads(threads)
+    model = SentenceTransformer(
+        teacher, device="cpu", local_files_only=True, trust_remote_code=False, model_kwargs={"dtype": torch.float32}
+    ).eval()
+    if form == "int8":
+        return PyTorch(torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8))
+    model = model.bfloat16()
+    if form == "compiled":
+        return _compiled(model)
+    return PyTorch(model)
+
+
+def _compiled(model: SentenceTransformer) -> PyTorch:
+    """Compile the transformer once for all shapes, and once for a batch of one text, before anything is timed.
+
+    With weights frozen into the code, as PyTorch's guide to inference on CPUs has it.
+    """
+    import torch._dynamo.config
+    import torch._dynamo.utils
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # else what is not compiled runs all the same
+    transformer: Any = model[0].auto_model
+    # Not the module: sentence-transformers calls its forward, past what Module.compile puts in.
+    transformer.forward = torch.compile(transformer.forward, dynamic=True)
+    running = PyTorch(model)
+    for count in (3, 2, 1):
+        running.encode(_WARM_UP[:count], count)
+        running.encode([" ".join(_WARM_UP)] * count, count)
+    if not torch._dynamo.utils.counters["stats"]["unique_graphs"]:
+        raise RuntimeError("torch.compile compiled nothing")
+    return running
+
+
+def _saved_bytes(model: torch.nn.Module) -> int:
+    """Return the size of the model's weights as PyTorch saves them."""
+    saved = io.BytesIO()
+    torch.save(model.state_dict(), saved)
+    return saved.tell()
