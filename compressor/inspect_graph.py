@@ -50,8 +50,8 @@ def check_model(model: Any, form: str, onnx: Any) -> Counter[str]:
         raise Refusal("defines functions of its own, or training; only plain operators are run")
     _check_opsets(model, form)
     _check_tensors(model.graph.initializer, onnx)
-    stated = [[_stated(value, onnx) for value in values] for values in (model.graph.input, model.graph.output)]
-    check_contract(*stated, form)
+    inputs = [_stated(value, onnx) for value in model.graph.input]
+    check_contract(inputs, [_stated(value, onnx) for value in model.graph.output], form)
     return count_operators(_nodes(model.graph, form, onnx))
 
 

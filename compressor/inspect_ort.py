@@ -9,6 +9,7 @@ from typing import Any
 from compressor.inspect_graph import (
     MOST_NODES,
     Refusal,
+    Stated,
     check_branches,
     check_contract,
     check_operator,
@@ -41,8 +42,11 @@ def operators_of(content: bytes, form: str) -> Counter[str]:
 
 def check_session(session: Any, form: str) -> None:
     """Refuse a session that takes or gives other names, types or shapes than those of ``form``."""
-    values = (session.get_inputs(), session.get_outputs())
-    check_contract(*([(v.name, _KINDS.get(v.type, v.type), v.shape) for v in some] for some in values), form)
+    check_contract(_stated(session.get_inputs()), _stated(session.get_outputs()), form)
+
+
+def _stated(values: Any) -> list[Stated]:
+    return [(value.name, _KINDS.get(value.type, value.type), value.shape) for value in values]
 
 
 def _nodes(graph: Any, form: str, depth: int = 0) -> Iterator[str]:

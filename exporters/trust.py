@@ -58,10 +58,12 @@ def bill_of_materials(folder: Path) -> str:
     cyclonedx-python-lib is not installed.
     """
     artifact = Artifact.open(folder)
+    config, manifest = artifact.manifest["config"], artifact.manifest
+    if not isinstance(config, dict) or not {"recipe", *_TEACHER_KEYS} <= config.keys():
+        raise ArtifactError(f"{folder}: names no recipe and teacher; a bill of materials is of what a run hands out")
     bom_of, parts = _library("cyclonedx.model.bom"), _library("cyclonedx.model.component")
     model, output = _library("cyclonedx.model"), _library("cyclonedx.output")
-    schema, kinds = _library("cyclonedx.schema"), parts.ComponentType
-    config, manifest = artifact.manifest["config"], artifact.manifest
+    schema, kinds, licences = _library("cyclonedx.schema"), parts.ComponentType, _library("cyclonedx.model.license")
 
     def hashed(value: str) -> list[Any]:
         return [model.HashType(alg=model.HashAlgorithm.SHA_256, content=value)]
@@ -85,6 +87,7 @@ def bill_of_materials(folder: Path) -> str:
         type=kinds.MACHINE_LEARNING_MODEL,
         bom_ref="teacher",
         hashes=hashed(config["teacher_sha256"]),
+        licenses=[licences.DisjunctiveLicense(name=stated)] if (stated := config.get("teacher_license")) else [],
     )
     packages = [
         parts.Component(name=package, version=version, type=kinds.LIBRARY, bom_ref=f"pypi:{package}")

@@ -71,7 +71,7 @@ class _Tail:
         if kinds != ["Transformer", "Pooling", *["Dense"] * len(dense), *ends] or ends not in ([], ["Normalize"]):
             raise ArtifactError(f"{path}: {', '.join(kinds)}; taken are Transformer, Pooling, Dense, Normalize")
         if not dense:
-            raise ArtifactError(f"{path}: no Dense; who pools token embeddings takes the artifact as it is")
+            raise ArtifactError(f"{path}: no Dense; who pools token embeddings takes it as it is")
         modes = [_MODES.get(key) for key in folder.pooling]
         if len(modes) != 1 or modes[0] is None:
             found = ", ".join(folder.pooling) or "no mode"
@@ -132,9 +132,9 @@ class _Tail:
         path, name = self.contents.folder / "README.md", self.contents.name
         text = path.read_text(encoding="utf-8") if path.is_file() else f"# {name}\n"
         hidden = next(tensor for tensor in self.contents.outputs if tensor.name == EMBEDDING[0]).dims[-1]
-        shapes = [f"[batch_size, sequence_length, {length}]" for length in (hidden, self.contents.dim)]
+        old, new = (f"[batch_size, sequence_length, {length}]" for length in (hidden, self.contents.dim))
         added = _NOTE.format(name=name, pooling=self.pooling, normalized=" and normalized" * self.normalize)
-        return text.replace(*shapes).rstrip("\n") + "\n" + added
+        return text.replace(old, new).rstrip("\n") + "\n" + added
 
     def difference(self, folder: Path) -> float:
         """Return how far pooled token embeddings of hard texts, and of a padded batch, are from the artifact's."""
