@@ -10,6 +10,9 @@ import json
 import os
 import sys
 import zipfile
+from collections import Counter
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ except ImportError:  # Windows: the parent's time-out is the only bound
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from compressor.inspect_graph import Refusal, check_model, first_line, refusing, run
+from compressor.inspect_graph import Refusal, Stated, check_model, first_line, refusing, run
+from compressor.inspect_ort import MARK, check_session, operators_of
 
 MOST_TOKENS_A_CHARACTER = 8
 SIDE_MB = 256  # what a few tokens may need beside the weights
@@ -70,12 +74,12 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
         contents |= _unpacked(_read(request["archive"]))
     session = tokenizer = None
     if graph := contents.get("graph"):
-        found["operators"] = _operators(graph, form, onnx)
+        found["operators"], outputs = _operators(graph, form, onnx)
         if form == "text" and library is None:
             found["unrun"] = "onnxruntime-extensions is not installed"
         else:
-            session = _opened(graph, form, library, request["memory_bytes"], onnxruntime)
-            found["dim"] = run(session, form, request["memory_bytes"])
+            session = _opened(graph, library, request["memory_bytes"], onnxruntime)
+            found["dim"] = run(session, outputs or check_session(session, form), form, request["memory_bytes"])
     if content := contents.get("tokenizer"):
         tokenizer = check_tokenizer(content, tokenizers)
         found["tokens"] = int(tokenizer.get_vocab_size())
@@ -150,11 +154,10 @@ def _unpacked(content: bytes) -> dict[str, bytes]:
         return {parts[entry.filename]: archive.read(entry) for entry in entries}
 
 
-def _operators(graph: bytes, form: str, onnx: Any) -> dict[str, int]:
-    if graph[4:8] == b"ORTM":
-        from compressor.inspect_ort import operators_of
-
-        return operators_of(graph, form)
+def _operators(graph: bytes, form: str, onnx: Any) -> tuple[Counter[str], list[Stated]]:
+    """Return a graph's operators and what it states of its outputs; ONNX Runtime's own format only tells when open."""
+    if graph[4:8] == MARK:
+        return operators_of(graph, form), []
     try:
         model = onnx.ModelProto.FromString(graph)
     except MemoryError:
@@ -164,7 +167,7 @@ def _operators(graph: bytes, form: str, onnx: Any) -> dict[str, int]:
     return check_model(model, form, onnx)
 
 
-def _opened(graph: bytes, form: str, library: str | None, memory_bytes: int, onnxruntime: Any) -> Any:
+def _opened(graph: bytes, library: str | None, memory_bytes: int, onnxruntime: Any) -> Any:
     """Open a graph from memory: one without a place on disk finds no file beside it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -173,21 +176,15 @@ def _opened(graph: bytes, form: str, library: str | None, memory_bytes: int, onn
     if library:
         options.register_custom_ops_library(library)
     with refusing(memory_bytes):
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    if graph[4:8] == b"ORTM":
-        from compressor.inspect_ort import check_session
-
-        check_session(session, form)
-    return session
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _extensions() -> str | None:
-    """Return the library of onnxruntime-extensions; None where it is not installed."""
-    try:
-        from onnxruntime_extensions import get_library_path
-    except ImportError:
-        return None
-    return str(get_library_path())
+    """Return the library of onnxruntime-extensions, whose Python brings PyTorch along; None where there is none."""
+    found = find_spec("onnxruntime_extensions")
+    places = found.submodule_search_locations if found else None
+    paths = [Path(place, f"_extensions_pydll{suffix}") for place in places or () for suffix in EXTENSION_SUFFIXES]
+    return next((str(path) for path in paths if path.is_file()), None)
 
 
 if __name__ == "__main__":

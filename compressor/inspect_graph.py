@@ -44,15 +44,15 @@ class Refusal(Exception):
     """What is wrong, in one line."""
 
 
-def check_model(model: Any, form: str, onnx: Any) -> Counter[str]:
-    """Return a parsed graph's operators; Refusal for what this project never writes."""
+def check_model(model: Any, form: str, onnx: Any) -> tuple[Counter[str], list[Stated]]:
+    """Return a parsed graph's operators and stated outputs; Refusal for what this project never writes."""
     if len(model.functions) or len(model.training_info):
         raise Refusal("defines functions of its own, or training; only plain operators are run")
     _check_opsets(model, form)
     _check_tensors(model.graph.initializer, onnx)
-    inputs = [_stated(value, onnx) for value in model.graph.input]
-    check_contract(inputs, [_stated(value, onnx) for value in model.graph.output], form)
-    return count_operators(_nodes(model.graph, form, onnx))
+    inputs, outputs = ([_stated(value, onnx) for value in some] for some in (model.graph.input, model.graph.output))
+    check_contract(inputs, outputs, form)
+    return count_operators(_nodes(model.graph, form, onnx)), outputs
 
 
 def check_contract(inputs: list[Stated], outputs: list[Stated], form: str) -> None:
@@ -79,26 +79,29 @@ def count_operators(names: Iterable[str]) -> Counter[str]:
     return operators
 
 
-def run(session: Any, form: str, memory_bytes: int) -> int | None:
-    """Run two texts of four tokens, or one text; return the vectors' length, None for logits."""
+def run(session: Any, outputs: list[Stated], form: str, memory_bytes: int) -> int | None:
+    """Run two texts of four tokens, or one text; return the vectors' length, None for logits.
+
+    Refusal for outputs that are not as the graph states them: a session's own shapes are what it inferred.
+    """
     import numpy as np
 
     mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], np.int64)
     feeds = {"input_ids": np.zeros_like(mask), "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
     feeds |= {"text": np.array(["a text of some words"], dtype=object)}
-    outputs = {value.name: value.shape for value in session.get_outputs()}
     with refusing(memory_bytes):
-        made = session.run(list(outputs), {value.name: feeds[value.name] for value in session.get_inputs()})
-    rows, length = (1, None) if form == "text" else mask.shape
-    for (name, shape), one in zip(outputs.items(), made, strict=True):
+        names = [name for name, *_ in outputs]
+        made = session.run(names, {value.name: feeds[value.name] for value in session.get_inputs()})
+    rows, length = (1 if form == "text" else 2), 4
+    for (name, _, shape), one in zip(outputs, made, strict=True):
         width = shape[-1] if isinstance(shape[-1], int) else length
         wanted = (rows, width) if len(shape) == 2 else (rows, length, width)
         if one.dtype != np.float32 or one.shape != wanted:
             raise Refusal(f"output {name} comes as {one.dtype} {list(one.shape)} where {list(wanted)} was stated")
         if not np.isfinite(one).all():
             raise Refusal(f"output {name} is not finite")
-    width = list(outputs.values())[-1][-1]
-    return width if isinstance(width, int) else None
+    dim = outputs[-1][2][-1]
+    return dim if isinstance(dim, int) else None
 
 
 class refusing:  # noqa: N801 - a statement's word

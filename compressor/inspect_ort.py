@@ -17,14 +17,12 @@ from compressor.inspect_graph import (
     first_line,
 )  # fmt: skip
 
-_MARK = b"ORTM"
+MARK = b"ORTM"
 _KINDS = {"tensor(int64)": "INT64", "tensor(float)": "FLOAT"}
 
 
 def operators_of(content: bytes, form: str) -> Counter[str]:
     """Return the operators of a graph; Refusal for what this project never writes, and for what cannot be read."""
-    if content[4:8] != _MARK:
-        raise Refusal("not in ONNX Runtime's own format")
     import onnxruntime
 
     # The schema alone: what lies beside it asks for a folder to write in.
@@ -40,9 +38,11 @@ def operators_of(content: bytes, form: str) -> Counter[str]:
         raise Refusal(f"not a whole graph in ONNX Runtime's own format: {first_line(error)}") from error
 
 
-def check_session(session: Any, form: str) -> None:
-    """Refuse a session that takes or gives other names, types or shapes than those of ``form``."""
-    check_contract(_stated(session.get_inputs()), _stated(session.get_outputs()), form)
+def check_session(session: Any, form: str) -> list[Stated]:
+    """Return the outputs; Refusal for a session with other names, types or shapes than those of ``form``."""
+    outputs = _stated(session.get_outputs())
+    check_contract(_stated(session.get_inputs()), outputs, form)
+    return outputs
 
 
 def _stated(values: Any) -> list[Stated]:
