@@ -21,6 +21,10 @@ from exporters.reader_export import ReaderExport
 
 LINEAR = {"dense": 16, "activation": "Identity"}  # as principal components make it
 NEEDED = {"mlflow": "mlflow", "tokenizer-in-graph": "onnxruntime_extensions"}
+MLMODEL = """flavors:
+  onnx: {code: null, data: model.onnx, onnx_session_options: null}
+  python_function: {data: model.onnx, env: {conda: conda.yaml}, loader_module: mlflow.onnx, python_version: 3.11.7}
+"""
 CARD = """---
 library_name: onnxruntime
 pipeline_tag: {task}

@@ -87,8 +87,10 @@ def test_the_card_names_what_it_is(artifacts: Callable[..., Path], tmp_path: Pat
         ("tags: [a]", None),
         ("license: Some text of many words", None),
         ("license: [mit]", None),
-        ("license: &a mit", None),
-        ("license: [", None),
+        ('license: "mit"  # by whom', "mit"),
+        ("license:\n- mit", None),
+        ("model-index:\n  license: mit", None),
+        ("tags: [a]\n---\nlicense: mit", None),
         ("\xff", None),
     ],
 )

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from damage import reseal
 from onnx import helper
-from packed import LINEAR, edit_json, seal
+from packed import LINEAR, MLMODEL, edit_json, seal
 
 from compressor.artifact import Artifact, sha256, writing
 from compressor.errors import CompressorError
@@ -178,10 +178,6 @@ def test_a_graph_of_texts_is_no_artifacts(text_view: Path, tmp_path: Path) -> No
         list(inspect(folder))
 
 
-MLMODEL = """flavors:
-  onnx: {code: null, data: model.onnx, onnx_session_options: null}
-  python_function: {data: model.onnx, env: {conda: conda.yaml}, loader_module: mlflow.onnx, python_version: 3.11.7}
-"""
 CODE = "not of the onnx flavor alone, or names code of its own; code is never run"
 
 
