@@ -57,7 +57,7 @@ def test_transformers_js_q8(folder: Path, node: Path, hold: Hold, tmp_path: Path
     if folder.name != "int8":
         pytest.skip("q8 is int8")
     copy = tmp_path / "q8"
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("onnx", "mlflow-model"))
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("onnx"))
     (copy / "onnx").mkdir()
     shutil.copy(folder / "onnx/model.onnx", copy / "onnx/model_quantized.onnx")
     code = snippet("transformers.js")

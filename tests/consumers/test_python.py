@@ -95,9 +95,9 @@ def test_onnxruntime(folder: Path, hold: Hold) -> None:
 
 
 def test_ort_format(folder: Path, hold: Hold) -> None:
-    convert = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", "onnx"]
+    convert = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", "onnx", "--output_dir", "../ort"]
     subprocess.run(convert, cwd=folder, check=True, capture_output=True)
-    assert (folder / "onnx/model.ort").is_file()
+    assert (folder.parent / "ort" / "model.ort").is_file()
     hold(run_python(Path(sys.executable), snippet("ORT format"), folder, TEXTS))
 
 
