@@ -29,6 +29,8 @@ class Artifact:
 
     folder: Path
     manifest: Mapping[str, Any]
+    strays: tuple[str, ...] = ()
+    """Files that the manifest does not name, and no loader reads."""
 
     @property
     def key(self) -> str:
@@ -50,8 +52,7 @@ class Artifact:
         ArtifactError on the first difference: another byte, a file too many, a link, a manifest that was changed.
         """
         manifest = checked_manifest(folder)
-        check_files(folder, manifest)
-        return cls(folder, manifest)
+        return cls(folder, manifest, check_files(folder, manifest))
 
 
 def is_artifact(folder: Path) -> bool:

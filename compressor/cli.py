@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from compressor.errors import CompressorError
+from compressor.inspector import start_ahead
 from compressor.machine import HUGE_PAGES
 
 app = typer.Typer(
@@ -186,6 +187,8 @@ def main() -> None:
     # Training frees and asks for a gradient of the whole vocabulary in each step: in huge pages, PyTorch's allocator
     # gets its memory from Linux in a tenth of the faults, and a step of one layer takes a tenth less time.
     os.environ.setdefault(HUGE_PAGES, "1")
+    if sys.argv[1:2] == ["verify"]:
+        start_ahead()
     # The stages' own commands bring PyTorch with them, which takes seconds to import.
     handoff = dict.fromkeys(("pack", "sign", "check-signature", "sbom"), "compressor.handoff")
     if module := (handoff | {"verify": "compressor.verifying"}).get("".join(sys.argv[1:2])):

@@ -17,7 +17,7 @@ from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.systems import Kind, System, kind_of
 from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
-from compressor.artifact import Artifact, is_artifact, sha256, size_bytes, writing
+from compressor.artifact import Artifact, Draft, is_artifact, sha256, size_bytes, writing
 from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_line, out
 from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
@@ -141,14 +141,10 @@ def quantize(
 def export(model: ModelArgument, out_: Out, *, export: Export, optimise: Optimise) -> None:
     """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
     source = _model(model)
-    plain = out_.parent / f".{out_.name}-exported"
-    with _writing(plain, "export", export, [source]) as draft:
-        export.run(model, draft)
-    try:
-        with _writing(out_, "optimise", optimise, [source]) as draft:
-            optimise.run(plain, draft)
-    finally:
-        _remove(plain)
+    with _writing(out_, "optimise", optimise, [source]) as draft, TemporaryDirectory() as aside:
+        (plain := Path(aside) / "plain").mkdir()
+        export.run(model, Draft(plain))
+        optimise.run(plain, draft)
     _written(out_)
 
 

@@ -17,6 +17,7 @@ _TIMES = 8
 _CPU_SECONDS, _BYTES_A_SECOND = 8, 20 << 20  # a tenth of it does for a sound file
 _MOST_GRAPH_BYTES = (2 << 30) - 1  # protobuf's own bound
 _PROGRAM = Path(__file__).with_name("inspect_file.py")
+_ahead: list[subprocess.Popen[bytes]] = []
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -24,36 +25,34 @@ def described(path: Path) -> dict[str, Any]:
     return {"path": str(path.absolute()), "size": path.stat().st_size, "sha256": sha256(path)}
 
 
+def start_ahead() -> None:
+    """Start the process of the next Inspector: its libraries load while this process still imports its own."""
+    _ahead.append(_start())
+
+
 class Inspector:
     """A process that opens one stranger's graph or tokenizer, and is bounded in memory and time."""
 
     def __enter__(self) -> "Inspector":
-        # -P: the folder of the program holds modules of names that others have, too. One thread each: a pool for
-        # every core would count as memory.
-        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-B", str(_PROGRAM)],
-            env=os.environ | threads,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        self.process = _ahead.pop() if _ahead else _start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.process.kill()
         self.process.communicate()
 
-    def ask(self, told: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Return what was found of the ``graph`` and ``tokenizer`` wanted, each ``path``, ``size`` and ``sha256``.
+    def ask(self, told: Path, wanted: Mapping[str, Mapping[str, Any]], form: str = "ids") -> dict[str, Any]:
+        """Return what was found of the files wanted, each ``path``, ``size`` and ``sha256``.
 
-        Raises ArtifactError, naming ``told``, where they are refused.
+        They are a ``graph`` of ``form`` (see ``inspect_graph.FORMS``), or an ``archive`` with one in it, a
+        ``tokenizer``, and the conformance ``cases`` that both are held against. Raises ArtifactError, naming
+        ``told``, where they are refused.
         """
         size = sum(int(entry["size"]) for entry in wanted.values())
         if size > _MOST_GRAPH_BYTES:
             raise ArtifactError(f"{told}: {size} bytes; a graph has at most {_MOST_GRAPH_BYTES}")
         memory, seconds = MEMORY_BYTES + _TIMES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
-        request = json.dumps({**wanted, "memory_bytes": memory, "cpu_seconds": seconds}) + "\n"
+        request = json.dumps({**wanted, "form": form, "memory_bytes": memory, "cpu_seconds": seconds}) + "\n"
         try:
             said, _ = self.process.communicate(request.encode(), timeout=3 * seconds)
         except subprocess.TimeoutExpired as error:
@@ -61,6 +60,19 @@ class Inspector:
         except BrokenPipeError:  # it ended before it was asked
             said = b""
         return _answer(told, said, self.process.returncode, seconds)
+
+
+def _start() -> subprocess.Popen[bytes]:
+    # -P: the folder of the program holds modules of names that others have, too. One thread each: a pool for every
+    # core would count as memory.
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-B", str(_PROGRAM)],
+        env=os.environ | threads,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _answer(told: Path, said: bytes, status: int, seconds: int) -> dict[str, Any]:

@@ -19,6 +19,14 @@ _MOST_MANIFEST_BYTES = 16 << 20
 _MOST_FILES = 10_000
 _MOST_BYTES = 16 << 30
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_DROPPED = frozenset({".DS_Store", ".directory", "Thumbs.db", "desktop.ini", ".git"})  # a submodule's .git is a file
+_ASIDE = (".git/", ".cache/huggingface/")  # what git and `hf download` keep of a folder
+# What a loader may read wherever it lies: some look for graphs in all folders, hidden ones too.
+_LOADED = (
+    ".bin", ".ckpt", ".data", ".dll", ".dylib", ".gguf", ".h5", ".jinja", ".joblib", ".json", ".keras", ".model",
+    ".msgpack", ".npy", ".npz", ".onnx", ".onnx_data", ".ort", ".pb", ".pickle", ".pkl", ".pt", ".pth", ".py", ".pyc",
+    ".pyd", ".safetensors", ".so", ".spm", ".toml", ".txt", ".xml", ".yaml", ".yml", ".zip",
+)  # fmt: skip
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
@@ -54,8 +62,11 @@ def checked_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Compare every file with a checked manifest; ArtifactError on the first difference, on links and on others."""
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Compare every file with a checked manifest; ArtifactError on the first difference, on links and on others.
+
+    Returns the strays: files that a system, git or a downloader left there, and no loader reads.
+    """
     files, found = manifest["files"], dict(_walk(folder))
     for name, entry in files.items():
         path = folder / name
@@ -63,11 +74,24 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise ArtifactError(f"{path}: named in {MANIFEST} and not there")
         if found[name].st_size != entry["size"]:
             raise ArtifactError(f"{path}: {found[name].st_size} bytes, {MANIFEST} says {entry['size']}")
-    if extra := sorted(found.keys() - files.keys() - {MANIFEST}):
+    others = sorted(found.keys() - files.keys() - {MANIFEST})
+    if extra := [name for name in others if not is_stray(name)]:
         raise ArtifactError(f"{folder / _shown(extra[0])}: not named in {MANIFEST}")
     for name, entry in files.items():
         if sha256(folder / name) != entry["sha256"]:
             raise ArtifactError(f"{folder / name}: sha256 differs from {MANIFEST}")
+    return tuple(others)
+
+
+def is_stray(name: str) -> bool:
+    """Tell whether a file that no manifest names may lie in an artifact all the same: nobody meant it, or reads it."""
+    _, _, last = name.rpartition("/")
+    return last in _DROPPED or (name.startswith(_ASIDE) and not last.lower().endswith(_LOADED))
+
+
+def strays(folder: Path) -> list[str]:
+    """Return the names of all strays below ``folder``."""
+    return [name for name, _ in _walk(folder) if is_stray(name)]
 
 
 def check_links(folder: Path) -> None:
@@ -76,7 +100,7 @@ def check_links(folder: Path) -> None:
     What was checked under one name can be changed under the other, from outside the folder.
     """
     for name, status in _walk(folder):
-        if (names := status.st_nlink) > 1:
+        if (names := status.st_nlink) > 1 and not is_stray(name):
             raise ArtifactError(f"{folder / name}: a hard link, {names} names of one file; copy the folder (cp -r)")
 
 
@@ -93,7 +117,7 @@ def _content(folder: Path) -> bytes:
     path = folder / MANIFEST
     try:
         if path.is_symlink():
-            raise ArtifactError(f"{path}: a symbolic link; files of an artifact are plain")
+            raise _link(path, path)
         return read_plain(path, _MOST_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(f"{folder}: no {MANIFEST}; not an artifact of this project") from error
@@ -149,7 +173,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
         for entry in sorted(entries, key=lambda one: one.name):
             name, status = inner + entry.name, os.lstat(entry.path)  # the entry's own counts no links on Windows
             if stat.S_ISLNK(status.st_mode):
-                raise ArtifactError(f"{folder / _shown(name)}: a symbolic link; files of an artifact are plain")
+                raise _link(folder / _shown(name), Path(entry.path))
             if stat.S_ISDIR(status.st_mode):
                 waiting.append(f"{name}/")
             elif stat.S_ISREG(status.st_mode):
@@ -159,6 +183,15 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             seen += 1
             if seen > 2 * _MOST_FILES:
                 raise ArtifactError(f"{folder}: holds more than {2 * _MOST_FILES} files and folders")
+
+
+def _link(told: Path, path: Path) -> ArtifactError:
+    """Return the error for a symbolic link, which the hub's cache has for every file."""
+    if Path(os.readlink(path)).parent.name == "blobs":
+        return ArtifactError(
+            f"{told}: a link into the hub's cache; for plain files hf download REPOSITORY --local-dir FOLDER, or cp -rL"
+        )
+    return ArtifactError(f"{told}: a symbolic link; files of an artifact are plain")
 
 
 def _shown(name: str) -> str:

@@ -21,6 +21,7 @@ from compressor.distil.embedding import Distil
 from compressor.distil.multilingual import Multilingual, Translations
 from compressor.errors import RecipeError
 from compressor.flow import BaseFlow, say_teacher
+from compressor.licence import licence_of
 from compressor.machine import describe
 from compressor.output_ranges import OutputVectors
 from compressor.pca import Pca
@@ -247,6 +248,7 @@ class Flow(BaseFlow):
             recipe=self.recipe.model_dump(mode="json"),
             teacher=self.teacher.name,
             teacher_sha256=self.teacher.weights_sha256,
+            teacher_license=licence_of(self.teacher.folder),
             precision=name,
         )
         return self.work.stage(f"artifacts/{name}", stage, [made, ranges, Key(key_of(checks))], lambda to: stage.run(

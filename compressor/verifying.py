@@ -30,13 +30,15 @@ def verify(
     *,
     verify: Verify,
 ) -> None:
-    """Check an artifact's files against its manifest, then its graph in a process apart; the first fault is exit
-    status 1. With --student, measure it against its student and its teacher; a figure below its bar is, too."""
+    """Check the files of an artifact or packed view against its manifest, then its graph in a process apart; the first
+    fault is exit status 1. With --student, measure it against its student and teacher; a figure below its bar is, too.
+    """
     found: list[dict[str, Any]] = []
     for finding in inspect(artifact):
         found.append(finding.as_dict())
         if not as_json:
-            out.print(f"[green]pass[/]  {finding.check}: ", end="")
+            mark = "[green]pass[/]" if finding.checked else "[yellow]note[/]"
+            out.print(f"{mark}  {finding.check}: ", end="")
             out.print(finding.found, markup=False, soft_wrap=True)
     checks = _measured(artifact, student, teacher, texts, limit, verify) if student else []
     if as_json:

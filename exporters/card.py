@@ -23,12 +23,12 @@ _CARD = """---
 library_name: onnxruntime
 pipeline_tag: sentence-similarity
 tags: [sentence-transformers, feature-extraction, sentence-similarity, onnx{int8_tag}]
-base_model: {teacher}
+base_model: {teacher}{license}
 ---
 # {name}
 
 Sentence embeddings of length {dim} from texts of up to {max_length} tokens, {precision}, for ONNX Runtime.
-Made from `{teacher}` (weights sha256 `{sha256}`).
+Made from `{teacher}` (weights sha256 `{sha256}`), {licence}.
 
 One graph, text ids in and unit vectors out: {first}, pooling{dense}, normalization.
 Inputs int64 `{inputs}` [batch_size, sequence_length]; outputs float32 `last_hidden_state`
@@ -79,6 +79,8 @@ class HandOut(Config):
     """The teacher's name."""
     teacher_sha256: str
     """SHA-256 of the teacher's weights."""
+    teacher_license: str | None = None
+    """The hub's name of the teacher's licence, which goes on with the artifact; none where its card states none."""
     precision: Literal["fp32", "int8"]
     """Which of the run's artifacts it is."""
 
@@ -103,6 +105,8 @@ class HandOut(Config):
             "int8_tag": ", int8" if self.precision == "int8" else "",
             "teacher": self.teacher,
             "sha256": self.teacher_sha256,
+            "license": f"\nlicense: {self.teacher_license}" if self.teacher_license else "",
+            "licence": f"under {self.teacher_license}" if self.teacher_license else "whose card states no licence",
             "rows": "\n".join(_row(check) for check in checks),
         }
 

@@ -179,7 +179,10 @@ def pools_by_itself(folder: Folder) -> Iterator[str]:
         if key not in ("pooling_mode_mean_tokens", "pooling_mode_cls_token"):
             yield f"{_POOLING}: {key}; this consumer pools by itself, by mean or CLS"
     if any(name.endswith(".Dense") for name in folder.modules):
-        yield "modules.json: a Dense after the pooling; this consumer pools last_hidden_state itself and leaves it out"
+        yield (
+            "modules.json: a Dense after the pooling; this consumer pools last_hidden_state itself and leaves it out: "
+            "compressor pack --target token-embeddings puts it before the pooling"
+        )
 
 
 def no_default_prompt(folder: Folder) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """Who made an artifact, and of what: an offline signature, and a bill of materials."""
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
 
 from compressor.artifact import Artifact, sha256
 from compressor.errors import ArtifactError, first_line, installed, storage
+from compressor.manifest import strays
 
 _TEACHER_KEYS = ("teacher", "teacher_sha256", "precision")
 
@@ -22,10 +24,15 @@ def sign(folder: Path, key: Path, signature: Path, password: str | None = None) 
         config = signing.Config().use_elliptic_key_signer(private_key=key, password=password)
     except Exception as error:  # its own kinds, and cryptography's
         raise ArtifactError(f"{key}: no private key of an elliptic curve in PEM: {first_line(error)}") from error
-    config.set_hashing_config(_hashing())
+    config.set_hashing_config(_hashing(folder))
+    written = signature.with_name(f".{signature.name}.partial-{os.getpid()}")
     with storage(signature):
         signature.parent.mkdir(parents=True, exist_ok=True)
-        config.sign(folder, signature)
+        try:
+            config.sign(folder, written)
+            os.replace(written, signature)
+        finally:
+            written.unlink(missing_ok=True)
 
 
 def check_signature(folder: Path, key: Path, signature: Path) -> None:
@@ -38,7 +45,7 @@ def check_signature(folder: Path, key: Path, signature: Path) -> None:
     except Exception as error:  # its own kinds, and cryptography's
         raise ArtifactError(f"{key}: no public key of an elliptic curve in PEM: {first_line(error)}") from error
     try:
-        config.set_hashing_config(_hashing()).verify(folder, signature)
+        config.set_hashing_config(_hashing(folder)).verify(folder, signature)
     except Exception as error:  # its own kinds, and cryptography's
         reason = first_line(error).partition(": Expected")[0]  # without the digests
         raise ArtifactError(f"{folder}: not what {signature} was made of by this key: {reason}") from error
@@ -51,10 +58,12 @@ def bill_of_materials(folder: Path) -> str:
     cyclonedx-python-lib is not installed.
     """
     artifact = Artifact.open(folder)
+    config, manifest = artifact.manifest["config"], artifact.manifest
+    if not isinstance(config, dict) or not {"recipe", *_TEACHER_KEYS} <= config.keys():
+        raise ArtifactError(f"{folder}: names no recipe and teacher; a bill of materials is of what a run hands out")
     bom_of, parts = _library("cyclonedx.model.bom"), _library("cyclonedx.model.component")
     model, output = _library("cyclonedx.model"), _library("cyclonedx.output")
-    schema, kinds = _library("cyclonedx.schema"), parts.ComponentType
-    config, manifest = artifact.manifest["config"], artifact.manifest
+    schema, kinds, licences = _library("cyclonedx.schema"), parts.ComponentType, _library("cyclonedx.model.license")
 
     def hashed(value: str) -> list[Any]:
         return [model.HashType(alg=model.HashAlgorithm.SHA_256, content=value)]
@@ -78,6 +87,7 @@ def bill_of_materials(folder: Path) -> str:
         type=kinds.MACHINE_LEARNING_MODEL,
         bom_ref="teacher",
         hashes=hashed(config["teacher_sha256"]),
+        licenses=[licences.DisjunctiveLicense(name=stated)] if (stated := config.get("teacher_license")) else [],
     )
     packages = [
         parts.Component(name=package, version=version, type=kinds.LIBRARY, bom_ref=f"pypi:{package}")
@@ -91,8 +101,9 @@ def bill_of_materials(folder: Path) -> str:
     return str(writer.output_as_string(indent=2)) + "\n"
 
 
-def _hashing() -> Any:
-    return _library("model_signing.hashing").Config().set_ignored_paths(paths=(), ignore_git_paths=False)
+def _hashing(folder: Path) -> Any:
+    """Return how a folder is hashed: all of it, but for what a system or git left there."""
+    return _library("model_signing.hashing").Config().set_ignored_paths(paths=strays(folder), ignore_git_paths=False)
 
 
 def _library(name: str) -> Any:

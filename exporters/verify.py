@@ -6,21 +6,19 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
-from compressor.agreement import Heldout, cosines
 from compressor.artifact import Draft, write_json
-from compressor.encoder import Vectors
 from compressor.errors import GateError, ModelError
-from compressor.projection import Projection
 from compressor.recipe import Config
 from exporters.layout import GRAPH
 
 if TYPE_CHECKING:
+    from compressor.agreement import Heldout
+    from compressor.encoder import Vectors
     from exporters.session import OnnxEncoder
 
-# PyTorch and the runtimes are imported where they measure: `compressor verify ARTIFACT` alone needs none of them.
+# NumPy, PyTorch and the runtimes are imported where they measure: `compressor verify ARTIFACT` needs none of them.
 
 Share = Annotated[float, Field(ge=-1, le=1)]
 INTEGER_PRODUCTS = (
@@ -77,7 +75,7 @@ class Verify(Config):
     fused: bool = True
     """Every layer's attention and Gelu must run as one fused operator each."""
 
-    def run(self, fp32: Path, int8: Path, student: Path, heldout: Heldout, draft: Draft) -> None:
+    def run(self, fp32: Path, int8: Path, student: Path, heldout: "Heldout", draft: Draft) -> None:
         """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
         checks = [
             check.as_dict()
@@ -86,8 +84,9 @@ class Verify(Config):
         ]
         write_json(draft.folder / "checks.json", checks)
 
-    def examine(self, name: str, folder: Path, student: Path, heldout: Heldout) -> list[Check]:
+    def examine(self, name: str, folder: Path, student: Path, heldout: "Heldout") -> list[Check]:
         """Measure the artifact in ``folder`` (``name`` is "fp32" or "int8") against its student and its teacher."""
+        from compressor.projection import Projection
         from compressor.sentence_model import embedding_dimension, open_model, transformer_of
         from exporters.session import OnnxEncoder
         from exporters.static import as_transformer
@@ -107,17 +106,19 @@ class Verify(Config):
         ]
 
     def _student(
-        self, name: str, encoder: "OnnxEncoder", model: Any, heldout: Sequence[str], vectors: Vectors
+        self, name: str, encoder: "OnnxEncoder", model: Any, heldout: Sequence[str], vectors: "Vectors"
     ) -> list[Check]:
+        from compressor.agreement import cosines
         from compressor.sentence_model import TorchEncoder
+        from exporters.parity import largest_difference, parity
         from exporters.static import as_transformer
 
         own = TorchEncoder(model).encode(heldout, batch_size=64)
         if name == "fp32":
-            worst = parity(encoder, as_transformer(model))
+            worst, of_texts = parity(encoder, as_transformer(model)), largest_difference(own, vectors)
             return [
                 Check(name, "parity with PyTorch", "max_difference", worst, self.parity, "<="),
-                Check(name, "parity with PyTorch", "max_difference_of_texts", _worst(own, vectors), self.parity, "<="),
+                Check(name, "parity with PyTorch", "max_difference_of_texts", of_texts, self.parity, "<="),
             ]
         cosine = cosines(own, vectors)
         return [
@@ -135,8 +136,10 @@ class Verify(Config):
         return [Check(name, "agreement with the teacher", f, figures[f], b) for f, b in bars.items() if f in figures]
 
     def _invariance(self, name: str, encoder: "OnnxEncoder", texts: Sequence[str]) -> list[Check]:
+        from compressor.agreement import cosines
         from exporters.calibrate import dynamic_inputs
         from exporters.graph import load
+        from exporters.parity import invariance
 
         bars = [_UNCHANGED, _UNCHANGED]
         if name != "fp32":
@@ -195,60 +198,6 @@ def int8_share(graph: Path) -> float:
     sizes = {tensor.name: prod(tensor.dims) for tensor in stored}
     small = sum(sizes[tensor.name] for tensor in stored if tensor.data_type == TensorProto.INT8)
     return small / max(sum(sizes.values()), 1)
-
-
-def parity(encoder: "OnnxEncoder", model: Any) -> float:
-    """Return the largest difference of graph and PyTorch over batch sizes 1, 2, 7, 64 and all kinds of length.
-
-    Lengths run from 1 token to the model's maximum, the rows of a batch padded to its longest.
-    """
-    import torch
-
-    from exporters.onnx import Graph
-
-    random = np.random.default_rng(0)
-    graph = Graph(model).eval()
-    longest = encoder.max_length
-    worst = 0.0
-    for batch, length in [
-        (1, 1),
-        (1, 2),
-        (1, longest),
-        (2, 3),
-        (2, longest),
-        (7, 17),
-        (7, 64),
-        (64, 33),
-        (64, 1),
-    ]:
-        length = min(length, longest)
-        ids = random.integers(1, graph.transformer.config.vocab_size, (batch, length), dtype=np.int64)
-        mask = (np.arange(length) < random.integers(1, length + 1, (batch, 1))).astype(np.int64)
-        mask[0] = 1
-        tensors = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        if "token_type_ids" in graph.names:
-            tensors["token_type_ids"] = torch.zeros_like(tensors["input_ids"])
-        with torch.inference_mode():
-            expected = graph(*tensors.values())[1].numpy()
-        # Not max(): it would pass over a NaN.
-        worst = float(np.maximum(worst, _worst(expected, encoder.run_ids(ids, mask))))
-    return worst
-
-
-def _worst(expected: Vectors, got: Vectors) -> float:
-    return float(np.abs(got - expected).max())
-
-
-def invariance(encoder: "OnnxEncoder", texts: Sequence[str]) -> tuple[Vectors, Vectors, Vectors]:
-    """Return the vectors of ``texts`` computed alone, alone with padding left in, and in one mixed batch of 32."""
-    tokens = [one for one in encoder.tokenize(texts) if one]  # no token, no vector to compare
-    alone = np.concatenate([encoder.run_ids(*encoder.pad([one])) for one in tokens])
-    room = [min(16, encoder.max_length - len(one)) for one in tokens]
-    padded = np.concatenate(
-        [encoder.run_ids(*encoder.pad([one], extra)) for one, extra in zip(tokens, room, strict=True)]
-    )
-    batched = np.concatenate([encoder.run_ids(*encoder.pad(tokens[i : i + 32])) for i in range(0, len(tokens), 32)])
-    return alone, padded, batched
 
 
 def _has_gelu(config: Any) -> bool:

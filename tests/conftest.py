@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from compressor.teacher import Source, find
 
-pytest_plugins = ["graphs", "packed"]  # the artifacts of tiny models, and hand-outs of them
+pytest_plugins = ["graphs", "packed", "measured"]  # tiny models' artifacts, hand-outs of them, a run's results
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 _WORDS = (
@@ -72,6 +72,7 @@ def build(
     layers: int = 4,
     width: int = 32,
     seed: int = 0,
+    activation: str = "Tanh",
 ) -> Path:
     """Write a random BERT encoder as a sentence-transformers folder and return the folder."""
     torch.manual_seed(seed)
@@ -90,7 +91,7 @@ def build(
     words.save_pretrained(raw)
     modules: list[Any] = [Transformer(str(raw), max_seq_length=64), Pooling(width, pooling_mode=pooling)]
     if dense:
-        modules.append(Dense(width, dense, activation_function=torch.nn.Tanh()))
+        modules.append(Dense(width, dense, activation_function=getattr(torch.nn, activation)()))
     if normalize:
         modules.append(Normalize())
     SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)

@@ -232,6 +232,31 @@ def tokenizer(folder: Path, source: Random) -> None:
     reseal(folder)
 
 
+def cases(folder: Path, source: Random) -> None:
+    """State conformance cases that would run without end, are none, or are another model's."""
+    path = folder / "conformance" / "cases.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    first, kind = said["cases"][0], source.randrange(8)
+    if kind == 0:
+        first["texts"][0]["times"] = source.choice([1 << 40, -1, 1.5, "2"])
+    elif kind == 1:
+        first["inputs"]["input_ids"] = source.choice([[1 << 40], [-1], [], [[1]], [1] * 5000])
+    elif kind == 2:
+        first["outputs"] = {source.choice(["../x", "sentence_embedding"]): source.choice([[0.0], [1e999], ["a"], []])}
+    elif kind == 3:
+        said["truncation"] = source.choice([{"max_length": -1}, {"evil": 1}, None, {"max_length": 8, "stride": 9}])
+    elif kind == 4:
+        said["graph"] = "../../elsewhere.onnx"
+    elif kind == 5:
+        said["cases"] = source.choice([[], {}, [first] * 101, [None]])
+    elif kind == 6:
+        first["ids"] = first["ids"][:-1]
+    else:
+        said["tolerance"] = source.choice([{}, None, {"absolute": "1"}, {"absolute": -1.0}])
+    path.write_text(json.dumps(said), encoding="utf-8")
+    reseal(folder)
+
+
 def tensors(folder: Path, source: Random) -> None:
     """Let a safetensors header lie: overlapping, negative, huge, or not its own length."""
     path = folder / "2_Dense" / "model.safetensors"

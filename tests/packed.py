@@ -1,5 +1,6 @@
 """Artifacts as a run hands them out, small, and views of them."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -19,6 +20,12 @@ from exporters.quantize import OnnxInt8
 from exporters.reader import batches_of_questions
 from exporters.reader_export import ReaderExport
 
+LINEAR = {"dense": 16, "activation": "Identity"}  # as principal components make it
+NEEDED = {"mlflow": "mlflow", "tokenizer-in-graph": "onnxruntime_extensions"}
+MLMODEL = """flavors:
+  onnx: {code: null, data: model.onnx, onnx_session_options: null}
+  python_function: {data: model.onnx, env: {conda: conda.yaml}, loader_module: mlflow.onnx, python_version: 3.11.7}
+"""
 CARD = """---
 library_name: onnxruntime
 pipeline_tag: {task}
@@ -42,7 +49,8 @@ def seal(
     card: str | None = CARD,
 ) -> Path:
     """Copy a stage's folder as a hand-out with its card and manifest, and return it."""
-    config = {"recipe": {"name": name}, "teacher": "someone/something", "precision": precision}
+    teacher = {"teacher": "someone/something", "teacher_sha256": "ab" * 32}
+    config = {"recipe": {"name": name}, "precision": precision, **teacher}
     with writing(to, f"artifacts/{precision}", key_of(name, precision, task), config) as draft:
         shutil.copytree(made, draft.folder, dirs_exist_ok=True)
         (draft.folder / "manifest.json").unlink(missing_ok=True)
@@ -54,8 +62,8 @@ def seal(
 
 @pytest.fixture(scope="session")
 def sealed(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the hand-outs ``fp32`` and ``int8`` of an encoder whose vectors a Dense makes."""
-    made, home = artifacts(dense=16), tmp_path_factory.mktemp("sealed")
+    """Return a folder with the hand-outs ``fp32`` and ``int8`` of an encoder whose vectors a linear Dense makes."""
+    made, home = artifacts(**LINEAR), tmp_path_factory.mktemp("sealed")
     for precision in ("fp32", "int8"):
         seal(made / precision, home / precision, precision)
     return home
@@ -82,6 +90,32 @@ def view(artifact: Path, to: Path, name: str, /, **options: object) -> Path:
     target: Target = TARGETS[name].read(dict(options))
     pack(artifact, target, to)
     return to
+
+
+def skip_without(name: str) -> None:
+    """Skip where the package that a target needs is not installed."""
+    if name in NEEDED and importlib.util.find_spec(NEEDED[name]) is None:
+        pytest.skip(f"{NEEDED[name]} is not installed")
+
+
+@pytest.fixture(scope="session")
+def views(sealed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Pack ``sealed`` for a target, each once a session; never write into a view."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def pack_once(name: str, precision: str = "int8") -> Path:
+        skip_without(name)
+        if (name, precision) not in made:
+            home = tmp_path_factory.mktemp("views")
+            made[name, precision] = view(sealed / precision, home / "view", name, **options_of(name))
+        return made[name, precision]
+
+    return pack_once
+
+
+def options_of(name: str) -> dict[str, object]:
+    """Return the options with which a target takes ``sealed``."""
+    return {"restrict": True} if name == "tokenizer-in-graph" else {}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

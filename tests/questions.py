@@ -5,6 +5,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from conftest import sentences
+
+from benchmarks.report import as_toml
 from compressor.answering.finetune import Finetune
 from compressor.answering.reader import Reading
 from compressor.answering.squad import Answer, Question, Questions
@@ -15,6 +18,12 @@ from exporters.reader import batches_of_questions
 from exporters.reader_export import ReaderExport
 
 SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
+TRAINED: dict[str, Any] = {"precision": "fp32", "learning_rate": 3e-3}
+STEPS = (
+    TRAINED | {"layers": 2, "prediction": 0.0, "hidden": 1.0, "on": "texts", "epochs": 1.0},
+    TRAINED | {"prediction": 0.0, "hidden": 1.0, "attention": 1.0, "on": "augmented", "epochs": 2.0},
+    TRAINED | {"epochs": 4.0, "weight": 0.5},
+)
 
 _ASKED = {
     "cat or dog or bird ?": ("cat", "dog", "bird"),
@@ -65,6 +74,30 @@ def questions(count: int, seed: int = 0, unanswerable: bool = False) -> Question
 def write_squad(path: Path, asked: Questions) -> Path:
     """Write ``asked`` as a SQuAD file."""
     path.write_text(json.dumps(asked.as_squad()), "utf-8")
+    return path
+
+
+def write_reader_recipe(home: Path, tiny: Path, version: str = "1.1", **sections: Any) -> Path:
+    """Write a recipe for question answering, ``answers.toml``, and its data into ``home``; return the recipe."""
+    home.mkdir(parents=True, exist_ok=True)
+    silent = version == "2.0"
+    write_squad(home / "train.json", questions(400, unanswerable=silent))
+    write_squad(home / "test.json", questions(80, seed=1, unanswerable=silent))
+    (home / "texts.txt").write_text("\n".join(sentences(300)), "utf-8")
+    values = {
+        "task": "question-answering",
+        "teacher": {"model": str(tiny)},
+        "questions": {"train": "train.json", "test": "test.json"},
+        "reading": SHAPE,
+        "finetune": TRAINED | {"learning_rate": [3e-3], "epochs": [10.0]},
+        "augment": {"factor": 1},
+        "texts": {"source": "texts.txt"},
+        "distil": [dict(step) for step in STEPS],
+        "verify": {"f1_drop": 5.0, "exact_drop": 10.0, "teacher_f1": 0.7},
+        "bench": {"count": 16, "rounds": 2, "queries": 20, "batch_sizes": [4, 16]},
+    }
+    path = home / "answers.toml"
+    path.write_text(as_toml(values | sections) + "\n\n[quantize]\n", "utf-8")
     return path
 
 

@@ -19,9 +19,9 @@ from compressor.errors import RecipeError, TextError
 from exporters.calibrate import Batch, batches_of_texts, dynamic_inputs, measure_ranges
 from exporters.graph import load, run_operators
 from exporters.layout import GRAPH
+from exporters.parity import invariance
 from exporters.quantize import OnnxInt8
 from exporters.session import OnnxEncoder
-from exporters.verify import invariance
 
 TEXTS = sentences(64, seed=5)
 

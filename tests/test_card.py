@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from conftest import sentences
 from graphs import draft, make_artifacts, quantize
+from huggingface_hub import ModelCard
 
 from compressor.artifact import Draft
 from compressor.distil.static import static_student
+from compressor.licence import licence_of
 from compressor.machine import INT8_FEATURES, features
 from compressor.output_vectors import RANGES, Ranges, quantized
 from compressor.sentence_model import open_model
@@ -48,8 +50,9 @@ CONFORMANCE = ("cases.json", "run.py", "run.mjs")
 PRECISIONS = {"int8": {"bytes": 32, "neighbours_at_10": 0.99, "pair_correlation": 0.999}}
 
 
-def publish(folder: Path, to: Path, precision: Any) -> Draft:
-    stage = Publish(recipe={"name": "tiny"}, teacher="org/teacher", teacher_sha256="abc123", precision=precision)
+def publish(folder: Path, to: Path, precision: Any, licence: str | None = None) -> Draft:
+    made_of = {"teacher": "org/teacher", "teacher_sha256": "abc123", "teacher_license": licence}
+    stage = Publish(recipe={"name": "tiny"}, precision=precision, **made_of)
     made, ranges = draft(to), draft(to.parent / f"ranges-{to.name}")
     Ranges.fit(OnnxEncoder(folder).encode(sentences(100))).save(ranges.folder)
     operators = {"operators": run_operators(folder / GRAPH)}
@@ -67,13 +70,40 @@ def test_the_card_names_what_it_is(artifacts: Callable[..., Path], tmp_path: Pat
     assert "tags: [sentence-transformers, feature-extraction, sentence-similarity, onnx, int8]\n" in text
     assert "base_model: org/teacher\n---\n# tiny, int8\n" in text
     assert "Sentence embeddings of length 16 from texts of up to 64 tokens, int8, for ONNX Runtime." in text
-    assert "Made from `org/teacher` (weights sha256 `abc123`)." in text
+    assert "Made from `org/teacher` (weights sha256 `abc123`), whose card states no licence." in text
     assert "transformer, pooling, Dense, normalization" in text
     assert "`input_ids`, `attention_mask`, `token_type_ids` [batch_size, sequence_length]" in text
     assert "[batch_size, sequence_length, 32] and `sentence_embedding` [batch_size, 16]" in text
     assert "| batch invariance | cosine_min | 0.98765 |  |" in text
     assert "max_difference" not in text  # the other artifact's
     assert "{" not in text.split("```python")[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "licence"),
+    [
+        ("license: apache-2.0\ntags: [a]", "apache-2.0"),
+        ("tags: [a]", None),
+        ("license: Some text of many words", None),
+        ("license: [mit]", None),
+        ('license: "mit"  # by whom', "mit"),
+        ("license:\n- mit", None),
+        ("model-index:\n  license: mit", None),
+        ("tags: [a]\n---\nlicense: mit", None),
+        ("\xff", None),
+    ],
+)
+def test_the_licence_is_carried_over(header: str, licence: str | None, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{header}\n---\n# A model\n", encoding="latin-1")
+    assert licence_of(tmp_path) == licence
+    assert licence_of(tmp_path / "nowhere") is None
+
+
+def test_the_cards_header_has_the_licence(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    text = card(publish(artifacts(dense=16) / "int8", tmp_path / "int8", "int8", "apache-2.0"))
+    header = ModelCard(text).data.to_dict()
+    assert (header["license"], header["base_model"]) == ("apache-2.0", "org/teacher")
+    assert "(weights sha256 `abc123`), under apache-2.0." in text
 
 
 def test_the_card_says_how_others_load_it(artifacts: Callable[..., Path], tmp_path: Path) -> None:

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+from damage import reseal
+from tokenizers import Tokenizer
 
+from compressor.artifact import writing
 from compressor.errors import ArtifactError
-from exporters.conformance import RUNNERS, TEXTS, check_conformance, write_conformance
-from exporters.layout import CASES
+from compressor.inspect_cases import check_cases
+from compressor.inspect_graph import Refusal
+from exporters import conformance
+from exporters.conformance import RUNNERS, TEXTS, write_conformance
+from exporters.inspection import inspect
+from exporters.layout import CASES, GRAPH
 from exporters.runners.run import failures
 from exporters.session import OnnxEncoder
 
@@ -33,6 +41,15 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     (folder / CASES).write_text(json.dumps(stated))
 
 
+def opened(folder: Path) -> tuple[Tokenizer, Any]:
+    session = onnxruntime.InferenceSession(folder / GRAPH, providers=["CPUExecutionProvider"])
+    return Tokenizer.from_file(str(folder / "tokenizer.json")), session
+
+
+def told(folder: Path) -> list[str]:
+    return list(failures(json.loads((folder / CASES).read_text()), *opened(folder)))
+
+
 def test_the_set_holds_hard_texts_and_our_own_vectors(folder: Path) -> None:
     stated = json.loads((folder / CASES).read_text())
     assert [case["name"] for case in stated["cases"]] == list(TEXTS)
@@ -49,20 +66,20 @@ def test_the_set_holds_hard_texts_and_our_own_vectors(folder: Path) -> None:
 
 
 def test_the_artifact_conforms_to_itself(folder: Path) -> None:
-    assert list(failures(folder)) == []
+    assert told(folder) == []
     done = subprocess.run([sys.executable, folder / "conformance/run.py"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "conforms\n", "")
 
 
 def test_other_token_ids_are_told(folder: Path) -> None:
     change(folder, lambda stated: stated["cases"][3]["ids"].append(7))
-    assert list(failures(folder)) == ["one letter: token ids differ"]
+    assert told(folder) == ["one letter: token ids differ"]
 
 
 def test_another_vector_is_told(folder: Path) -> None:
     int8 = "cosine" in json.loads((folder / CASES).read_text())["tolerance"]
     change(folder, lambda stated: stated["cases"][0]["outputs"]["sentence_embedding"].reverse())
-    (line,) = failures(folder)
+    (line,) = told(folder)
     assert line.startswith("a sentence: sentence_embedding is off by ")
     done = subprocess.run([sys.executable, folder / "conformance/run.py"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, f"{line}\n")
@@ -73,11 +90,18 @@ def test_another_vector_is_told(folder: Path) -> None:
         stated["cases"][0]["outputs"]["sentence_embedding"][0] += near
 
     change(folder, push)
-    assert bool(list(failures(folder))) is not int8
+    assert bool(told(folder)) is not int8
 
 
 def test_it_is_checked_with_a_bound_on_what_is_run(folder: Path) -> None:
-    assert check_conformance(folder) == len(TEXTS)
+    machine = opened(folder)
+
+    def refusal(folder: Path) -> str:
+        with pytest.raises(Refusal) as caught:
+            check_cases((folder / CASES).read_bytes(), *machine)
+        return str(caught.value)
+
+    assert check_cases((folder / CASES).read_bytes(), *machine) == len(TEXTS)
     good = (folder / CASES).read_text()
     bombs: list[Callable[[dict[str, Any]], Any]] = [
         lambda stated: stated["cases"][0]["texts"][0].update(times=1 << 40),
@@ -89,27 +113,37 @@ def test_it_is_checked_with_a_bound_on_what_is_run(folder: Path) -> None:
     for bomb in bombs:
         (folder / CASES).write_text(good)
         change(folder, bomb)
-        with pytest.raises(ArtifactError, match=r"cases\.json: must be of onnx/model\.onnx, at most 100 cases of "):
-            check_conformance(folder)
-    for text, reason in (
-        ("{}", "not the cases of an artifact: KeyError"),
-        ("[]", "TypeError"),
-        ("{", "JSONDecodeError"),
-    ):
+        assert refusal(folder).startswith(f"{CASES}: must be of {GRAPH}, at most 100 cases of ")
+    for text, reason in (("{}", "KeyError"), ("[]", "TypeError"), ("{", "JSONDecodeError")):
         (folder / CASES).write_text(text)
-        with pytest.raises(ArtifactError, match=reason):
-            check_conformance(folder)
+        assert refusal(folder) == f"{CASES}: not the cases of an artifact: {reason}"
     (folder / CASES).write_text(good)
     change(folder, lambda stated: stated["cases"][0]["texts"][0].update(times=0.5))
-    with pytest.raises(ArtifactError, match=r"cases\.json: cannot be run: can't multiply sequence"):
-        check_conformance(folder)
+    assert refusal(folder).startswith(f"{CASES}: cannot be run: can't multiply sequence")
     (folder / CASES).write_text(good)
     change(folder, lambda stated: [case["ids"].append(7) for case in stated["cases"][:3]])
-    with pytest.raises(ArtifactError, match="does not conform on this machine: a sentence: token ids differ; 2 more$"):
-        check_conformance(folder)
+    assert refusal(folder) == "does not conform on this machine: a sentence: token ids differ; 2 more"
+
+
+def test_verify_holds_the_machine_against_it(folder: Path, tmp_path: Path) -> None:
+    config = {"precision": folder.name}
+    with writing(tmp_path / "made", "artifacts/int8", "key", config) as draft:
+        shutil.copytree(folder, draft.folder, dirs_exist_ok=True)
+    *_, last = inspect(tmp_path / "made")
+    assert (last.check, last.found) == ("conformance", f"{len(TEXTS)} texts give the stated tokens and outputs")
+    change(tmp_path / "made", lambda stated: stated["cases"][3]["ids"].append(7))
+    reseal(tmp_path / "made")
+    with pytest.raises(ArtifactError, match=r"does not conform on this machine: one letter: token ids differ$"):
+        list(inspect(tmp_path / "made"))
+
+
+def test_a_case_is_short_however_much_a_model_reads(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    made = Path(shutil.copytree(artifacts(dense=16) / "plain", tmp_path / "artifact"))
+    (made / "sentence_bert_config.json").write_text('{"max_seq_length": 8192}')
+    assert conformance._truncation(made) == {"max_length": 512}
 
 
 def test_the_runners_are_short_and_shipped(folder: Path) -> None:
     for name in ("run.py", "run.mjs"):
         assert (folder / "conformance" / name).read_bytes() == (RUNNERS / name).read_bytes()
-        assert len((RUNNERS / name).read_text().splitlines()) <= 45
+        assert len((RUNNERS / name).read_text().splitlines()) <= 40

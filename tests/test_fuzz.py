@@ -12,6 +12,7 @@ pytest.importorskip("hypothesis")
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from packed import MLMODEL
 
 from benchmarks.quality import Sts
 from compressor.answering.pipeline import ReaderRecipe
@@ -20,11 +21,13 @@ from compressor.answering.squad import read_squad
 from compressor.artifact import Artifact
 from compressor.corpus import Texts
 from compressor.errors import CompressorError
+from compressor.licence import licence_of
 from compressor.manifest import FORMAT, manifest_text, sealed
 from compressor.pipeline import Recipe
 from compressor.reading import lines
 from compressor.recipe import load
 from compressor.teacher import check_folder
+from compressor.untrusted import check_settings
 from exporters.session import _open_tokenizer, default_prompt
 
 fuzzed = settings(
@@ -259,3 +262,19 @@ def test_tokenizers(tmp_path: Path, content: bytes) -> None:
     written(tmp_path / "sentence_bert_config.json", b'{"max_seq_length": 8}')
     written(tmp_path / "tokenizer.json", content)
     read(_open_tokenizer, tmp_path)
+
+
+@fuzzed
+@given(st.binary(max_size=200) | spoiled("---\nlicense: mit\n---\n"))
+@example(b"---\n" + b"license: \n" * 50_000 + b"---\n")
+def test_licences_of_cards(tmp_path: Path, content: bytes) -> None:
+    written(tmp_path / "README.md", content)
+    assert isinstance(licence_of(tmp_path), str | None)
+
+
+@fuzzed
+@given(st.binary(max_size=200) | spoiled(MLMODEL))
+@example(b"flavors: " + DEEP[:60_000])
+def test_mlflow_models(tmp_path: Path, content: bytes) -> None:
+    written(tmp_path / "MLmodel", content)
+    read(check_settings, tmp_path, ["MLmodel"])

@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import sentences
+from running import RECIPE, whole, write_recipe
 
-from compressor.artifact import Artifact, sha256, writing
+from compressor.artifact import sha256, writing
 from compressor.errors import CompressorError, StorageError
 from exporters.onnx import Export
 
@@ -30,33 +30,6 @@ STAGES = [
     "bench",
 ]
 ROOT = Path(__file__).parents[1]
-RECIPE = """
-[teacher]
-model = "{teacher}"
-[texts]
-source = "texts.txt"
-heldout = 20
-[distil]
-layers = [0, 3]
-epochs = 2.0
-batch_size = 16
-warmup_steps = 2
-precision = "fp32"
-checkpoint_steps = 5
-[verify]
-teacher_cosine_mean = -1.0
-teacher_cosine_p1 = -1.0
-teacher_cosine_min = -1.0
-neighbours_at_10 = 0.0
-int8_cosine_mean = 0.5
-[bench]
-sts = ["sts.csv"]
-count = 64
-rounds = 1
-queries = 20
-batch_sizes = [8]
-lengths = []
-"""
 WRITER = """
 import pathlib, random, sys
 from compressor.artifact import writing
@@ -95,17 +68,6 @@ def kill(process: subprocess.Popen[str], after: float) -> bool:
     _, err = process.communicate()
     assert process.returncode == 0, err[-2000:]
     return False
-
-
-def whole(folder: Path) -> list[str]:
-    """Open every folder that has a manifest and no name of work in progress; return their names."""
-    found = []
-    for path in sorted(folder.rglob("manifest.json")):
-        name = path.parent.relative_to(folder).as_posix()
-        if not any(part.startswith(".") for part in name.split("/")):
-            Artifact.open(path.parent)
-            found.append(name)
-    return found
 
 
 def test_a_writer_killed_at_any_moment_leaves_whole_folders(tmp_path: Path) -> None:
@@ -156,12 +118,7 @@ def test_a_folder_that_may_not_be_written() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, tiny: Path) -> Path:
-    texts = sentences(300)
-    (tmp_path / "texts.txt").write_text("\n".join(texts))
-    rows = [f'"{a}","{b}",{i % 6}' for i, (a, b) in enumerate(zip(texts[:40], texts[40:80], strict=True))]
-    (tmp_path / "sts.csv").write_text("\n".join(rows))
-    (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
-    return tmp_path
+    return write_recipe(tmp_path, RECIPE, tiny, texts=300, pairs=40)
 
 
 def begin(home: Path, name: str) -> subprocess.Popen[str]:

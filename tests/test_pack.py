@@ -1,6 +1,5 @@
 """Views of an artifact: each whole, with its own manifest, the same bytes each time, or one line that says why not."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,18 +10,18 @@ from pathlib import Path
 import onnx
 import pytest
 from damage import reseal
-from packed import contents, seal, view
+from packed import NEEDED, contents, options_of, seal, view
 from typer.testing import CliRunner
 
 from compressor.artifact import Artifact, is_artifact
 from compressor.cli import app, guarded
 from compressor.errors import ArtifactError, CompressorError, DependencyError, RecipeError
 from compressor.handoff import pack as pack_command  # the command joins the app
+from exporters.inspection import inspect
 from exporters.layout import GRAPH
 from exporters.pack import TARGETS
 
 ANYWHERE = ["triton", "kserve", "ort", "javascript", "hub"]
-NEEDED = {"mlflow": "mlflow", "tokenizer-in-graph": "onnxruntime_extensions"}
 PINNED = {
     "triton": ["tiny-int8/1/model.onnx", "tiny-int8/config.pbtxt"],
     "kserve": [
@@ -53,42 +52,36 @@ PINNED = {
 }
 
 
-def options_of(name: str) -> dict[str, object]:
-    return {"restrict": True} if name == "tokenizer-in-graph" else {}
-
-
-def skip_without(name: str) -> None:
-    if name in NEEDED and importlib.util.find_spec(NEEDED[name]) is None:
-        pytest.skip(f"{NEEDED[name]} is not installed")
-
-
 def test_the_targets_are_these() -> None:
-    assert [*TARGETS] == [*ANYWHERE[:4], "mlflow", "opensearch", "tokenizer-in-graph", "hub"]
+    assert [*TARGETS] == [*ANYWHERE[:4], "mlflow", "opensearch", "token-embeddings", "tokenizer-in-graph", "hub"]
     assert pack_command is not None
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_packing_twice_gives_the_same_files(name: str, sealed: Path, tmp_path: Path) -> None:
-    skip_without(name)
-    made = [contents(view(sealed / "int8", tmp_path / place, name, **options_of(name))) for place in ("a", "b/c")]
-    assert made[0].keys() == made[1].keys()
-    assert [key for key in made[0] if made[0][key] != made[1][key]] == []
+def test_packing_twice_gives_the_same_files(
+    name: str, sealed: Path, views: Callable[..., Path], tmp_path: Path
+) -> None:
+    first = contents(views(name))
+    second = contents(view(sealed / "int8", tmp_path / "b" / "c", name, **options_of(name)))
+    assert first.keys() == second.keys()
+    assert [key for key in first if first[key] != second[key]] == []
 
 
-@pytest.mark.parametrize("name", ["ort", "opensearch", "hub"])
-def test_another_process_gives_the_same_files(name: str, sealed: Path, tmp_path: Path) -> None:
-    ours = contents(view(sealed / "int8", tmp_path / "ours", name))
-    code = "import sys; from pathlib import Path; sys.argv; from exporters.pack import TARGETS, pack; "
-    code += "pack(Path(sys.argv[1]), TARGETS[sys.argv[2]](), Path(sys.argv[3]))"
-    command = [sys.executable, "-c", code, str(sealed / "int8"), name, str(tmp_path / "theirs")]
+def test_another_process_gives_the_same_files(sealed: Path, views: Callable[..., Path], tmp_path: Path) -> None:
+    names = ("ort", "opensearch", "token-embeddings", "hub")
+    code = "import sys; from pathlib import Path; from exporters.pack import TARGETS, pack\n"
+    code += "for name in sys.argv[3:]: pack(Path(sys.argv[1]), TARGETS[name](), Path(sys.argv[2]) / name)"
+    command = [sys.executable, "-c", code, str(sealed / "int8"), str(tmp_path), *names]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}, cwd=Path(__file__).parents[1])
-    assert contents(tmp_path / "theirs") == ours
+    for name in names:
+        assert contents(tmp_path / name) == contents(views(name)), name
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_manifest_names_the_artifact_and_what_the_view_needs(name: str, sealed: Path, tmp_path: Path) -> None:
-    skip_without(name)
-    made = Artifact.open(view(sealed / "int8", tmp_path / "view", name, **options_of(name)))
+def test_the_manifest_names_the_artifact_and_what_the_view_needs(
+    name: str, sealed: Path, views: Callable[..., Path]
+) -> None:
+    made = Artifact.open(views(name))
     artifact = Artifact.open(sealed / "int8")
     assert made.manifest["stage"] == f"pack/{name}"
     assert made.figures["artifact"] == {"key": artifact.key, "stage": "artifacts/int8"}
@@ -106,12 +99,14 @@ def test_options_change_the_key_and_the_manifest_holds_them(sealed: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ANYWHERE)
-def test_a_reader_is_packed_too(name: str, reader: Path, tmp_path: Path) -> None:
+def test_a_reader_is_packed_too_and_verified(name: str, reader: Path, tmp_path: Path) -> None:
     made = view(reader / "int8", tmp_path / "view", name)
     assert Artifact.open(made).figures["artifact"]["stage"] == "artifacts/int8"
+    *_, graph = inspect(made)
+    assert graph.found.split(", ")[1] == "runs and gives logits"
 
 
-@pytest.mark.parametrize("name", ["opensearch", "tokenizer-in-graph"])
+@pytest.mark.parametrize("name", ["opensearch", "token-embeddings", "tokenizer-in-graph"])
 def test_a_reader_is_refused_where_it_makes_no_sense(name: str, reader: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         view(reader / "fp32", tmp_path / "view", name)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import sentences
+from running import write_recipe
 
 from compressor.artifact import Artifact
 from compressor.errors import ArtifactError, GateError, RecipeError
@@ -55,13 +55,7 @@ lengths = [8, 32]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     """Return a folder with a recipe, its texts and an STS file."""
-    home = tmp_path_factory.mktemp("home")
-    texts = sentences(400)
-    (home / "texts.txt").write_text("\n".join(texts))
-    rows = [f'"{a}","{b}",{i % 6}' for i, (a, b) in enumerate(zip(texts[:60], texts[60:120], strict=True))]
-    (home / "sts.csv").write_text("\n".join(rows))
-    (home / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
-    return home
+    return write_recipe(tmp_path_factory.mktemp("home"), RECIPE, tiny)
 
 
 def go(home: Path, *changes: str) -> dict[str, Any]:

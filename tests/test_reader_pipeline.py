@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import sentences
-from questions import SHAPE, questions, write_squad
+from questions import SHAPE, TRAINED, questions, write_reader_recipe, write_squad
 from typer.testing import CliRunner
 
 import compressor.commands  # noqa: F401 - the commands join the app
-from benchmarks.report import as_toml
 from compressor.answering.ablation import variants
 from compressor.answering.model import TorchReader
 from compressor.answering.pipeline import ReaderRecipe, run_reader
@@ -30,37 +28,6 @@ from compressor.recipe import load as load_recipe
 from exporters.layout import GRAPH
 from exporters.readers import open_reader_of
 
-TRAINED: dict[str, Any] = {"precision": "fp32", "learning_rate": 3e-3}
-STEPS = (
-    TRAINED | {"layers": 2, "prediction": 0.0, "hidden": 1.0, "on": "texts", "epochs": 1.0},
-    TRAINED | {"prediction": 0.0, "hidden": 1.0, "attention": 1.0, "on": "augmented", "epochs": 2.0},
-    TRAINED | {"epochs": 4.0, "weight": 0.5},
-)
-
-
-def recipe(home: Path, tiny: Path, version: str = "1.1", **sections: Any) -> Path:
-    """Write a recipe and its data into ``home``."""
-    home.mkdir(parents=True, exist_ok=True)
-    silent = version == "2.0"
-    write_squad(home / "train.json", questions(400, unanswerable=silent))
-    write_squad(home / "test.json", questions(80, seed=1, unanswerable=silent))
-    (home / "texts.txt").write_text("\n".join(sentences(300)), "utf-8")
-    values = {
-        "task": "question-answering",
-        "teacher": {"model": str(tiny)},
-        "questions": {"train": "train.json", "test": "test.json"},
-        "reading": SHAPE,
-        "finetune": TRAINED | {"learning_rate": [3e-3], "epochs": [10.0]},
-        "augment": {"factor": 1},
-        "texts": {"source": "texts.txt"},
-        "distil": [dict(step) for step in STEPS],
-        "verify": {"f1_drop": 5.0, "exact_drop": 10.0, "teacher_f1": 0.7},
-        "bench": {"count": 16, "rounds": 2, "queries": 20, "batch_sizes": [4, 16]},
-    }
-    path = home / "answers.toml"
-    path.write_text(as_toml(values | sections) + "\n\n[quantize]\n", "utf-8")
-    return path
-
 
 def call(*words: str) -> Any:
     return CliRunner().invoke(app, list(words), catch_exceptions=False)
@@ -69,7 +36,7 @@ def call(*words: str) -> Any:
 @pytest.fixture(scope="module")
 def home(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("reader-run")
-    done = call("run", str(recipe(home, tiny)), "--runs", str(home / "runs"))
+    done = call("run", str(write_reader_recipe(home, tiny)), "--runs", str(home / "runs"))
     assert done.exit_code == 0, done.output
     assert "questions/s" in done.output
     return home
@@ -187,7 +154,9 @@ def test_an_artifact_below_its_bar_is_not_handed_out(home: Path, tmp_path: Path)
 
 def test_questions_without_an_answer_get_a_threshold_of_each_readers_own(tiny: Path, tmp_path: Path) -> None:
     single = [TRAINED | {"layers": 3, "epochs": 6.0}]
-    path = recipe(tmp_path, tiny, "2.0", distil=single, verify={"f1_drop": 20.0, "exact_drop": 20.0, "teacher_f1": 0.5})
+    path = write_reader_recipe(
+        tmp_path, tiny, "2.0", distil=single, verify={"f1_drop": 20.0, "exact_drop": 20.0, "teacher_f1": 0.5}
+    )
     assert call("run", str(path), "--runs", str(tmp_path / "runs")).exit_code == 0
     run = tmp_path / "runs" / "answers"
     results = json.loads((run / "results.json").read_text())
@@ -263,7 +232,7 @@ def test_what_is_judged_by_is_not_learnt(tmp_path: Path) -> None:
 def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path) -> None:
     small = TRAINED | {"epochs": 0.5}
     states = small | {"prediction": 0.0, "hidden": 1.0, "on": "augmented", "layers": 2}
-    path = recipe(tmp_path, tiny, distil=[states, small | {"weight": 0.75, "temperature": 2.0}])
+    path = write_reader_recipe(tmp_path, tiny, distil=[states, small | {"weight": 0.75, "temperature": 2.0}])
     done = call("ablation", str(path), "--runs", str(tmp_path / "runs"))
     assert done.exit_code == 0, done.output
     folder = tmp_path / "runs" / "answers"
@@ -289,7 +258,7 @@ def test_an_ablation_needs_answers_at_the_end() -> None:
 
 
 def test_what_would_stop_a_run_is_said_before_any_training(tiny: Path, tmp_path: Path) -> None:
-    path, long = recipe(tmp_path, tiny), questions(5, seed=7)
+    path, long = write_reader_recipe(tmp_path, tiny), questions(5, seed=7)
     tail = Question("the-long-one", "cat or dog " * 20, long[0].context, ())
     write_squad(tmp_path / "test.json", Questions([*long, replace(tail, answers=long[0].answers)], "1.1"))
     with pytest.raises(TextError, match=r'^question "the-long-one": \d+ tokens; at most 12 are read'):

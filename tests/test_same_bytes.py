@@ -11,14 +11,19 @@ import pytest
 from compressor.artifact import sha256
 
 ROOT = Path(__file__).parents[1]
+BOTH = """
+import sys
+import compressor.commands
+from compressor.cli import app
+for words in (["export", sys.argv[1], "--out", "fp32"], ["quantize", "fp32", "--out", "int8"]):
+    app(words, standalone_mode=False)
+"""
 
 
 def exported(model: Path, home: Path, seed: str) -> dict[str, str]:
-    """Export and quantize in processes whose hashes are seeded by ``seed``; return the hash of every file."""
+    """Export and quantize in a process whose hashes are seeded by ``seed``; return the hash of every file."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": seed}
-    for words in (["export", str(model), "--out", "fp32"], ["quantize", "fp32", "--out", "int8"]):
-        command = [sys.executable, "-m", "compressor.cli", *words]
-        subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", BOTH, model], cwd=home, env=environment, check=True, capture_output=True)
     files = sorted(path for path in home.rglob("*") if path.is_file())
     return {path.relative_to(home).as_posix(): sha256(path) for path in files}
 

@@ -15,7 +15,13 @@ from compressor.cli import app
 from compressor.errors import ArtifactError, DependencyError
 from exporters import trust
 
-CONFIG = {"recipe": {"name": "tiny"}, "teacher": "org/teacher", "teacher_sha256": "ab" * 32, "precision": "int8"}
+CONFIG = {
+    "recipe": {"name": "tiny"},
+    "teacher": "org/teacher",
+    "teacher_sha256": "ab" * 32,
+    "teacher_license": "apache-2.0",
+    "precision": "int8",
+}
 
 
 @pytest.fixture
@@ -105,6 +111,15 @@ def test_the_bill_of_materials_is_valid_and_always_the_same(artifact: Path, tmp_
     assert "manifest.json" not in listed
     (teacher,) = [one for one in bom["components"] if one["type"] == "machine-learning-model"]
     assert (teacher["name"], teacher["hashes"][0]["content"]) == ("org/teacher", "ab" * 32)
+    assert teacher["licenses"] == [{"license": {"name": "apache-2.0"}}]
+
+
+def test_a_bill_is_of_what_a_run_hands_out(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
+    with writing(tmp_path / "fp32", "optimise", "key", {"fuse": True}) as made:
+        shutil.copytree(artifacts() / "fp32", made.folder, dirs_exist_ok=True)
+    with pytest.raises(ArtifactError, match="names no recipe and teacher; a bill of materials is of what a run hands"):
+        trust.bill_of_materials(tmp_path / "fp32")
 
 
 def test_what_is_not_installed_is_said(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

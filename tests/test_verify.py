@@ -20,8 +20,9 @@ from compressor.errors import GateError, ModelError
 from compressor.sentence_model import open_model
 from exporters.layout import GRAPH
 from exporters.optimise import Optimise
+from exporters.parity import invariance, parity
 from exporters.session import OnnxEncoder
-from exporters.verify import Check, Verify, gate, invariance, parity
+from exporters.verify import Check, Verify, gate
 
 TEXTS = [*sentences(60), "the cat sleeps " * 40]
 LENIENT = Verify(int8_cosine_mean=0.9)

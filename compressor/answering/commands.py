@@ -110,13 +110,11 @@ def export_reader(
     """Write a question-answering model as one ONNX graph in fp32, fused for ONNX Runtime; quantize makes it int8."""
     reading = stated_reading(reader, reading)
     inputs: list[Keyed] = [Key(base_key(reader)), reading, Key(key_of(readerexport.model_dump(mode="json")))]
-    with TemporaryDirectory() as aside:
+    key = stage_key("optimise", optimise, inputs)
+    with writing(out_, "optimise", key, optimise.model_dump(mode="json")) as draft, TemporaryDirectory() as aside:
         (plain := Path(aside) / "plain").mkdir()
         readerexport.run(reader, reading, Draft(plain))
-        with writing(
-            out_, "optimise", stage_key("optimise", optimise, inputs), optimise.model_dump(mode="json")
-        ) as draft:
-            optimise.run(plain, draft)
+        optimise.run(plain, draft)
     out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
 
 

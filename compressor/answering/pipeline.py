@@ -27,6 +27,7 @@ from compressor.artifact import key_of, write_json
 from compressor.corpus import Texts
 from compressor.errors import RecipeError
 from compressor.flow import BaseFlow, say_teacher
+from compressor.licence import licence_of
 from compressor.machine import describe
 from compressor.progress import say
 from compressor.recipe import Config
@@ -258,6 +259,7 @@ class ReaderFlow(BaseFlow):
             recipe=self.recipe.model_dump(mode="json"),
             teacher=self.source.name,
             teacher_sha256=self.source.weights_sha256,
+            teacher_license=licence_of(self.source.folder),
             precision=name,
         )
         inputs: list[Keyed] = [made, Key(key_of(checks))]

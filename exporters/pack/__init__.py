@@ -12,6 +12,7 @@ from exporters.pack.mlflow import MLflow
 from exporters.pack.opensearch import OpenSearch
 from exporters.pack.ort import Ort
 from exporters.pack.target import Target
+from exporters.pack.token_embeddings import TokenEmbeddings
 from exporters.pack.tokenizer_in_graph import TokenizerInGraph
 from exporters.pack.triton import Triton
 
@@ -22,6 +23,7 @@ TARGETS: dict[str, type[Target]] = {
     "javascript": JavaScript,
     "mlflow": MLflow,
     "opensearch": OpenSearch,
+    "token-embeddings": TokenEmbeddings,
     "tokenizer-in-graph": TokenizerInGraph,
     "hub": Hub,
 }

@@ -4,14 +4,14 @@ import json
 import zipfile
 from pathlib import Path
 
-import onnx
 from onnx import TensorProto, helper
 from pydantic import Field
 from tokenizers import Tokenizer
 
 from compressor.artifact import Artifact, Draft, sha256
 from compressor.errors import ArtifactError
-from exporters.pack.target import Contents, Target, check_name, write_text
+from exporters.layout import EMBEDDING
+from exporters.pack.target import Contents, Target, check_name, renamed_states, write_text
 from exporters.session import default_prompt
 
 REGISTER = "register.json"
@@ -73,27 +73,22 @@ def pooled_by_any(contents: Contents) -> bytes:
     OpenSearch pools a graph's first output itself and knows nothing of a Dense layer behind the pooling. Of equal
     rows, its mean and its first token are both the vector.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(contents.model)
-    graph = model.graph
-    old, new = "last_hidden_state", "last_hidden_state_of_transformer"
-    for node in graph.node:
-        node.input[:] = [new if name == old else name for name in node.input]
-        node.output[:] = [new if name == old else name for name in node.output]
+    model, _ = renamed_states(contents.model)
+    graph, (states, vector) = model.graph, EMBEDDING
     constants = {"pack_axis": [1], "pack_one": [1]}
     for name, value in constants.items():
         graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [1], value))
     graph.node.extend(
         [
-            helper.make_node("Unsqueeze", ["sentence_embedding", "pack_axis"], ["pack_vector"], "pack_vector"),
+            helper.make_node("Unsqueeze", [vector, "pack_axis"], ["pack_vector"], "pack_vector"),
             helper.make_node("Shape", ["input_ids"], ["pack_length"], "pack_length", start=1, end=2),
             helper.make_node("Concat", ["pack_one", "pack_length", "pack_one"], ["pack_shape"], "pack_shape", axis=0),
-            helper.make_node("Expand", ["pack_vector", "pack_shape"], [old], "pack_repeat"),
+            helper.make_node("Expand", ["pack_vector", "pack_shape"], [states], "pack_repeat"),
         ]
     )
     del graph.output[:]
     axes: list[str | int | None] = ["batch_size", "sequence_length", contents.dim]
-    graph.output.append(helper.make_tensor_value_info(old, TensorProto.FLOAT, axes))
+    graph.output.append(helper.make_tensor_value_info(states, TensorProto.FLOAT, axes))
     return model.SerializeToString(deterministic=True)
 
 

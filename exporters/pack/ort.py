@@ -5,12 +5,14 @@ import io
 import logging
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 from compressor.artifact import Artifact, Draft
-from compressor.errors import ArtifactError, first_line
+from compressor.errors import ArtifactError
 from exporters.layout import GRAPH
 from exporters.pack.ort_format import canonical
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
@@ -42,21 +44,18 @@ class Ort(Target):
         draft.figures["needs"] = contents.needs(platform=self.platform, provider="CPUExecutionProvider")
 
     def _convert(self, artifact: Artifact, graph: Path, draft: Draft) -> None:
-        from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
-
-        logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
         made = graph.parent / "made"
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                convert_onnx_models_to_ort(
-                    graph,
-                    made,
-                    [OptimizationStyle.Fixed],
-                    target_platform=self.platform,
-                    enable_type_reduction=True,
-                )
-        except Exception as error:  # ONNX Runtime raises its own kinds
-            raise ArtifactError(f"{artifact.folder / GRAPH}: cannot be converted: {first_line(error)}") from error
+        # In a process of its own: operators that another graph had registered in this one would be named in the file.
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "onnxruntime.tools.convert_onnx_models_to_ort", str(graph)]
+            + ["--output_dir", str(made), "--optimization_style", "Fixed"]
+            + ["--target_platform", self.platform, "--enable_type_reduction"],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise ArtifactError(f"{artifact.folder / GRAPH}: cannot be converted: {said[-1]}")
         (draft.folder / MODEL).write_bytes(canonical((made / MODEL).read_bytes()))
         lines = (made / f"model.{OPERATORS}").read_text(encoding="utf-8").splitlines()
         # Its comments name the temporary folder.

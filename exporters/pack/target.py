@@ -135,6 +135,16 @@ def copy_graph(artifact: Artifact, to: Path) -> None:
     shutil.copyfile(artifact.folder / GRAPH, to)
 
 
+def renamed_states(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """Return a copy of an encoder's graph whose token embeddings have another name, and that name."""
+    made, (old, *_), new = onnx.ModelProto(), EMBEDDING, "last_hidden_state_of_transformer"
+    made.CopyFrom(model)
+    for node in made.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    return made, new
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 with Unix line ends on every system."""
     path.parent.mkdir(parents=True, exist_ok=True)

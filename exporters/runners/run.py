@@ -7,19 +7,17 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
 
-def failures(folder: Path) -> Iterator[str]:
-    """Yield a line for each case whose token ids or outputs are not those stated in ``conformance/cases.json``."""
-    stated = json.loads((folder / "conformance/cases.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def failures(stated: Any, tokenizer: Any, session: Any) -> Iterator[str]:
+    """Yield a line for each case whose token ids or outputs are not those ``stated``."""
     tokenizer.no_padding()
     tokenizer.enable_truncation(**stated["truncation"])
-    session = onnxruntime.InferenceSession(str(folder / stated["graph"]), providers=["CPUExecutionProvider"])
     for case in stated["cases"]:
         ids = tokenizer.encode(*(part["text"] * part["times"] for part in case["texts"])).ids
         if ids != case["ids"]:
@@ -34,6 +32,9 @@ def failures(folder: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    found = list(failures(Path(__file__).resolve().parents[1]))
+    folder = Path(__file__).resolve().parents[1]
+    cases = json.loads((folder / "conformance/cases.json").read_text(encoding="utf-8"))
+    runtime = onnxruntime.InferenceSession(folder / cases["graph"], providers=["CPUExecutionProvider"])
+    found = list(failures(cases, Tokenizer.from_file(str(folder / "tokenizer.json")), runtime))
     print("\n".join(found) or "conforms")
     sys.exit(bool(found))

@@ -1,6 +1,8 @@
 """JavaScript runtimes load the folder as it is and give our vectors."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,12 +26,38 @@ def test_transformers_js(folder: Path, node: Path, hold: Hold) -> None:
     hold(run_node(node, snippet("transformers.js"), folder, TEXTS))
 
 
+def test_transformers_js_pools(pooling: Path, node: Path, hold: Hold) -> None:
+    """Its feature-extraction pipeline pools last_hidden_state by itself; it cuts long texts without their end."""
+    code = """
+import { basename, dirname } from "node:path";
+import { env, pipeline } from "@huggingface/transformers";
+
+const texts = ["A sentence.", "Another one."];
+env.allowRemoteModels = false;
+env.localModelPath = dirname(process.cwd());
+const extract = await pipeline("feature-extraction", basename(process.cwd()), { dtype: "fp32" });
+const vectors = [];
+for (const text of texts) vectors.push((await extract(text, { pooling: "mean", normalize: true })).data);
+"""
+    hold(run_node(node, code, pooling, TEXTS), those=slice(len(TEXTS) - 1))
+
+
+def test_conformance_runner(folder: Path, cases: Path, node: Path) -> None:
+    program = node / f"run-{os.getpid()}.mjs"  # packages are found from where a program lies
+    shutil.copy(cases.with_name("run.mjs"), program)
+    try:
+        done = subprocess.run(["node", program, folder], capture_output=True, text=True, check=False)
+    finally:
+        program.unlink()
+    assert (done.returncode, done.stdout) == (0, "conforms\n"), done.stderr
+
+
 def test_transformers_js_q8(folder: Path, node: Path, hold: Hold, tmp_path: Path) -> None:
     """The name that the hub's JavaScript models have for an int8 graph."""
     if folder.name != "int8":
         pytest.skip("q8 is int8")
     copy = tmp_path / "q8"
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("onnx", "mlflow-model"))
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("onnx"))
     (copy / "onnx").mkdir()
     shutil.copy(folder / "onnx/model.onnx", copy / "onnx/model_quantized.onnx")
     code = snippet("transformers.js")

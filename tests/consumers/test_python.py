@@ -54,14 +54,50 @@ def test_fastembed(folder: Path, python: Python, hold: Hold) -> None:
     hold(run_python(python("fastembed"), snippet("fastembed"), folder, TEXTS))
 
 
+def test_fastembed_pools(pooling: Path, python: Python, hold: Hold) -> None:
+    """By its own mean of last_hidden_state, which the artifact itself leaves to a Dense."""
+    code = snippet("fastembed").replace('    output_name="sentence_embedding",\n', "")
+    code = code.replace("PoolingType.DISABLED", "PoolingType.MEAN").replace("normalization=False", "normalization=True")
+    assert "sentence_embedding" not in code
+    hold(run_python(python("fastembed"), code, pooling, TEXTS))
+
+
+def test_optimum_pools(pooling: Path, python: Python, hold: Hold) -> None:
+    """As a service does that takes last_hidden_state and the mask, and knows of no modules."""
+    code = """
+import torch
+from optimum.onnxruntime import ORTModelForFeatureExtraction
+from transformers import AutoTokenizer
+
+texts = ["A sentence.", "Another one."]
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = ORTModelForFeatureExtraction.from_pretrained(".", file_name="model.onnx", subfolder="onnx")
+
+
+def embed(text):
+    inputs = tokenizer(text, truncation=True, return_tensors="pt")
+    states, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
+    return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1))[0].detach()
+
+
+vectors = [embed(text) for text in texts]
+"""
+    hold(run_python(python("sentence-transformers"), code, pooling, TEXTS))
+
+
+def test_conformance_runner(folder: Path, cases: Path) -> None:
+    done = subprocess.run([sys.executable, cases.with_name("run.py")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "conforms\n"), done.stderr
+
+
 def test_onnxruntime(folder: Path, hold: Hold) -> None:
     hold(run_python(Path(sys.executable), snippet("ONNX Runtime in Python"), folder, TEXTS))
 
 
 def test_ort_format(folder: Path, hold: Hold) -> None:
-    convert = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", "onnx"]
+    convert = [sys.executable, "-m", "onnxruntime.tools.convert_onnx_models_to_ort", "onnx", "--output_dir", "../ort"]
     subprocess.run(convert, cwd=folder, check=True, capture_output=True)
-    assert (folder / "onnx/model.ort").is_file()
+    assert (folder.parent / "ort" / "model.ort").is_file()
     hold(run_python(Path(sys.executable), snippet("ORT format"), folder, TEXTS))
 
 
