@@ -62,7 +62,7 @@ class Forms:
     def write(self, form: Form, path: Path) -> None:
         """Write the graph in ``form`` to ``path``; ModelError where this graph cannot be written so."""
         model = self._quantized(form) if form.precision == "int8" else _copy(self._fp32(form))
-        if form.gelu == "alone" and form.precision == "int8" and form.ranges != "batch":
+        if form.gelu != "with-bias" and form.precision == "int8" and form.ranges != "batch":
             gelu_after_bias(model)
         if form.gelu == "tanh" and not tanh_gelu(model):
             raise ModelError("gelu = tanh: no Gelu in this graph")

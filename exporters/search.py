@@ -39,6 +39,7 @@ _BATCH_TOKENS = (128, 256, 512, 1024)
 _LEAST_GAIN = 1.005
 _CLOSER = 2e-4  # more mean cosine, at the same speed, that makes another form the better one
 _NEIGHBOURS = 512  # texts that are compared in quality, at most
+_LEAST_TEXTS = 32
 _ALONE = 64  # texts that are computed alone, padded and in a batch
 _LARGEST_BATCH = 128
 
@@ -61,7 +62,7 @@ class Search(Config):
     loss: Annotated[float, Field(ge=0, le=1)] = 0.001
     """Mean cosine that a faster form may lose against the form that the search starts from."""
     count: Annotated[int, Field(ge=64)] = 512
-    """Texts of one timed pass."""
+    """Texts of one timed pass, at most."""
     turns: Annotated[int, Field(ge=3)] = 9
     """Turns in which each form is timed against the best so far."""
 
@@ -75,8 +76,10 @@ class Search(Config):
         """
         if is_int8(run_operators(fp32 / GRAPH)):
             raise ArtifactError(f"{fp32 / GRAPH}: int8 already; forms are made from the fp32 graph")
-        if len(heldout) < self.count:
-            raise TextError(f"search.count = {self.count}: only {len(heldout)} texts are held out to measure on")
+        if len(heldout) < _LEAST_TEXTS:
+            raise TextError(
+                f"{len(heldout)} held-out texts are too few to search on; at least {_LEAST_TEXTS} are needed"
+            )
         if self.cpu == "any":
             int8 = int8.model_copy(update={"reduce_range": True})
         forms = Forms(fp32, int8, lambda: batches_of_texts(fp32, sample[: int8.sample]))

@@ -15,13 +15,16 @@ import compressor.commands  # noqa: F401 - the commands join the app
 from compressor.artifact import Artifact, writing
 from compressor.cli import app
 from compressor.encoder import length_sorted_batches
-from compressor.errors import ArtifactError, GateError, TextError
+from compressor.errors import ArtifactError, GateError, RecipeError, TextError
 from compressor.machine import features
 from compressor.manifest import read_manifest
+from compressor.pipeline import Recipe, run
+from compressor.recipe import load
 from exporters import search as module
 from exporters.contest import Ratio, contest
 from exporters.forms import Form
 from exporters.graph import run_operators
+from exporters.inspection import inspect
 from exporters.layout import GRAPH
 from exporters.quantize import OnnxInt8
 from exporters.running import Running
@@ -109,14 +112,21 @@ def test_a_gain_within_its_spread_is_none(
 def test_a_faster_form_that_loses_quality_is_refused(
     artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+
+    def cut(model: Any) -> int:
+        """Put Relu in Gelu's place: faster, and another model."""
+        found = [node for node in model.graph.node if node.op_type == "Gelu"]
+        for node in found:
+            node.op_type, node.domain = "Relu", ""
+        return len(found)
+
     faster(monkeypatch, {"tanh": 2.0})
-    monkeypatch.setattr(module, "_FORMS", (("gelu", ("tanh",)),))
-    home = artifacts("wide") / "fp32"
-    free = searched(home, tmp_path / "free", tmp_path / "a", precision="fp32")
-    assert free["choice"]["form"]["gelu"] == "tanh"
-    strict = searched(home, tmp_path / "strict", tmp_path / "b", precision="fp32", cosine_mean=0.99999999)
-    assert strict["choice"]["form"]["gelu"] == "with-bias"
-    assert strict["trials"][1]["verdict"].startswith("outside the gate: cosine_mean = ")
+    monkeypatch.setattr("exporters.forms.tanh_gelu", cut)
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    assert result["choice"]["form"]["gelu"] == "alone"
+    row = next(row for row in result["trials"] if "gelu tanh" in row["name"])
+    assert row["ratio"] is None
+    assert row["verdict"].startswith("outside the gate: cosine_m")
 
 
 def test_forms_that_cannot_be_written_say_so(
@@ -195,8 +205,8 @@ def test_what_cannot_be_searched_is_one_line(artifacts: Callable[..., Path], tmp
     home = artifacts("wide")
     with pytest.raises(ArtifactError, match=r"int8 already; forms are made from the fp32 graph$"):
         Search().run(home / "int8", OnnxInt8(), SAMPLE, HELDOUT, tmp_path / "kept", draft(tmp_path / "a"))
-    with pytest.raises(TextError, match=r"^search\.count = 512: only 100 texts are held out"):
-        Search().run(home / "fp32", OnnxInt8(), SAMPLE, HELDOUT, tmp_path / "kept", draft(tmp_path / "b"))
+    with pytest.raises(TextError, match=r"^20 held-out texts are too few to search on; at least 32"):
+        Search().run(home / "fp32", OnnxInt8(), SAMPLE, HELDOUT[:20], tmp_path / "kept", draft(tmp_path / "b"))
 
 
 def test_the_command(artifacts: Callable[..., Path], tmp_path: Path) -> None:
@@ -233,3 +243,44 @@ def test_batches_keep_their_bounds() -> None:
             assert len(rows) <= 16
             assert not equal or len(set(lengths[rows])) == 1
     assert length_sorted_batches(np.array([], np.int64), 16, 64, True) == []
+
+
+RECIPE = """
+[teacher]
+model = "{teacher}"
+[texts]
+source = "texts.txt"
+heldout = 80
+[search]
+count = 64
+turns = 3
+cosine_min = 0.5
+neighbours_at_10 = 0.5
+[bench]
+count = 64
+rounds = 1
+queries = 20
+batch_sizes = [8]
+lengths = [8]
+"""
+
+
+def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faster(monkeypatch, {"products": 1.2, "= 128": 1.2})
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(400)))
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
+    recipe = load(tmp_path / "tiny.toml", Recipe, [])
+    results = run(recipe, tmp_path, tmp_path / "runs", "compressor run tiny.toml")
+    assert all(check["passed"] for check in results["verify"])  # attention by products counts as fused
+    assert results["graphs"]["int8"]["If"] == 4
+    handed = tmp_path / "runs" / "tiny" / "artifacts" / "int8"
+    assert len(list(inspect(handed))) >= 3  # its operators are among those that are let in
+    figures = read_manifest(handed)["figures"]
+    assert figures["choice"]["form"]["attention"] == "products"
+    assert figures["needs"]["onnxruntime"]
+    assert OnnxEncoder(handed).running.batch_tokens == 128
+    card = (handed / "README.md").read_text("utf-8")
+    assert "searched for" in card
+    assert "batch_tokens 128" in card
+    with pytest.raises(RecipeError, match=r'^search\.precision = "fp32": in a recipe'):
+        run(load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"]), tmp_path, tmp_path / "other", "")
