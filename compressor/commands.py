@@ -10,6 +10,7 @@ import typer
 
 import compressor.answering.commands  # noqa: F401 - they add their own to the app
 import compressor.handoff  # noqa: F401
+import compressor.optimising  # noqa: F401
 import compressor.verifying  # noqa: F401
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve

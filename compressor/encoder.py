@@ -29,10 +29,26 @@ class Encoder(Protocol):
         ...
 
 
-def length_sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> list[NDArray[np.intp]]:
-    """Cut row numbers into batches of like length, longest first, so that little padding is computed."""
+def length_sorted_batches(
+    lengths: NDArray[np.int64], batch_size: int, most_tokens: int | None = None, equal: bool = False
+) -> list[NDArray[np.intp]]:
+    """Cut row numbers into batches of like length, longest first, so that little padding is computed.
+
+    A batch has at most ``batch_size`` rows and, with the padding, at most ``most_tokens`` tokens, but one row at least;
+    where ``equal``, its rows have one length.
+    """
     order = np.argsort(-lengths, kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    ends = np.append(np.flatnonzero(np.diff(lengths[order])) + 1, len(order)) if equal else np.array([len(order)])
+    batches = []
+    start = 0
+    for end in ends:
+        while start < end:
+            rows = batch_size
+            if most_tokens is not None:
+                rows = max(1, min(rows, most_tokens // max(1, int(lengths[order[start]]))))
+            batches.append(order[start : min(start + rows, end)])
+            start += len(batches[-1])
+    return batches
 
 
 def usable_cores() -> int:

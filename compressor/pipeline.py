@@ -22,7 +22,7 @@ from compressor.distil.multilingual import Multilingual, Translations
 from compressor.errors import RecipeError
 from compressor.flow import BaseFlow, say_teacher
 from compressor.licence import licence_of
-from compressor.machine import describe
+from compressor.machine import describe, features
 from compressor.output_ranges import OutputVectors
 from compressor.pca import Pca
 from compressor.processes import rank
@@ -38,12 +38,13 @@ from exporters.card import Publish
 from exporters.onnx import Export
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
+from exporters.search import Search
 from exporters.verify import Verify, gate
 
 
 class Recipe(Config):
-    """One recipe, one shipped model. The steps distil, multilingual, pca and quantize run only where their section
-    stands."""
+    """One recipe, one shipped model. The steps distil, multilingual, pca, quantize and search run only where their
+    section stands."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the run's folder; by default the recipe file's."""
@@ -59,6 +60,7 @@ class Recipe(Config):
     ranges: OutputVectors = OutputVectors()
     optimise: Optimise = Optimise()
     int8: OnnxInt8 = OnnxInt8()
+    search: Search | None = None
     verify: Verify = Verify()
     bench: Bench = Bench()
 
@@ -81,7 +83,7 @@ def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
         reduced = flow.pca(student)
         torch8 = flow.quantize(reduced)
         fp32 = flow.optimise(flow.export(reduced))
-        int8 = flow.int8(fp32)
+        int8 = flow.search(fp32) or flow.int8(fp32)
         checks, ranges = flow.verify(reduced, fp32, int8), flow.ranges(reduced)
         steps = {
             "teacher": flow.teacher,
@@ -130,6 +132,8 @@ class Flow(BaseFlow):
             raise RecipeError(f"pca.dim = {pca.dim}: the student's vectors are short already; leave one section out")
         if distil and distil.layers == 0 and self.recipe.quantize:
             raise RecipeError("quantize: PyTorch has no int8 form of a static student; leave the section out")
+        if self.recipe.search and self.recipe.search.precision != "int8":
+            raise RecipeError('search.precision = "fp32": in a recipe the search makes the int8 artifact; must be int8')
         if self.recipe.multilingual and not distil:
             raise RecipeError("multilingual: needs a student to teach; add a section distil")
         if distil and self.translations:
@@ -221,6 +225,16 @@ class Flow(BaseFlow):
     def export(self, student: Model) -> Model:
         stage = self.recipe.export
         return self.work.stage("export", stage, [student], lambda to: stage.run(student.folder, to))
+
+    def search(self, fp32: Model) -> Model | None:
+        """Search the fastest int8 form on this CPU, where the recipe asks for it; it then is the int8 artifact."""
+        stage, int8 = self.recipe.search, self.recipe.int8
+        if stage is None:
+            return None
+        inputs: list[Keyed] = [fp32, self.corpus, Key(key_of(int8.model_dump(mode="json"), features()))]
+        kept = self.work.checkpoints("search", stage, inputs)
+        return self.work.stage("search", stage, inputs, lambda to: stage.run(
+            fp32.folder, int8, self.corpus.train, self.corpus.heldout, kept, to))  # fmt: skip
 
     def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
         """Return the first texts that the student was trained on."""

@@ -18,7 +18,7 @@ PAGES = Path("docs")
 _RECIPE = """# Recipes
 
 A recipe is a TOML file; one recipe makes one model. Unknown keys are refused. The steps `distil`,
-`multilingual`, `pca` and `quantize` run only where their section stands; a section left out otherwise
+`multilingual`, `pca`, `quantize` and `search` run only where their section stands; a section left out otherwise
 takes its defaults. Paths are relative to the recipe. `--set section.field=value` changes a field for one
 run. Recipes for question answering have [sections of their own](reader-recipe.md).
 """

@@ -32,7 +32,24 @@ def batches_of_texts(folder: Path, texts: Sequence[str]) -> Iterator[Batch]:
 def measure_ranges(graph: onnx.ModelProto, names: Sequence[str], batches: Iterable[Batch]) -> Ranges:
     """Return the least and the largest value of each tensor of ``graph`` over the batches, padding left out.
 
-    Tensors are [texts, tokens, units]. Raises TextError where there is no batch.
+    Raises TextError where there is no batch.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for made in activations(graph, names, batches):
+        for name, values in made.items():
+            low, high = found.get(name, (np.inf, -np.inf))
+            found[name] = min(low, float(values.min())), max(high, float(values.max()))
+    if not found:
+        raise TextError("int8.ranges = 'calibrated': no texts to calibrate on")
+    return found
+
+
+def activations(
+    graph: onnx.ModelProto, names: Sequence[str], batches: Iterable[Batch]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield what each named tensor of ``graph`` holds in each batch, float32 [tokens, units], padding left out.
+
+    The tensors are [texts, tokens, units].
     """
     seen = onnx.ModelProto()
     seen.CopyFrom(graph)
@@ -41,16 +58,10 @@ def measure_ranges(graph: onnx.ModelProto, names: Sequence[str], batches: Iterab
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(seen.SerializeToString(), options, providers=[CPU])
     inputs = [value.name for value in session.get_inputs()]
-    found: dict[str, tuple[float, float]] = {}
     for batch in batches:
         real = batch["attention_mask"].astype(bool)
         made = session.run(list(names), {name: batch[name] for name in inputs})
-        for name, values in zip(names, made, strict=True):
-            low, high = found.get(name, (np.inf, -np.inf))
-            found[name] = min(low, float(values[real].min())), max(high, float(values[real].max()))
-    if not found:
-        raise TextError("int8.ranges = 'calibrated': no texts to calibrate on")
-    return found
+        yield {name: values[real] for name, values in zip(names, made, strict=True)}
 
 
 def dynamic_inputs(model: onnx.ModelProto) -> list[str]:

@@ -58,7 +58,7 @@ feeds = {{"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_l
 names = {{value.name for value in session.get_inputs()}}
 (vectors,) = session.run(["sentence_embedding"], {{k: v for k, v in feeds.items() if k in names}})
 ```
-
+{running}
 Another runtime or language: `python conformance/run.py` and `node conformance/run.mjs` hold it against the token ids
 and vectors of hard texts in `conformance/cases.json`.
 
@@ -90,7 +90,9 @@ class HandOut(Config):
         shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
         draft.figures["operators"] = made.figures["operators"]
         draft.figures["checks"] = own
-        draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}}
+        draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}} | made.figures.get("needs", {})
+        if "choice" in made.figures:
+            draft.figures["choice"] = made.figures["choice"]
         if self.precision == "int8":
             draft.figures["needs"]["fast_on"] = list(INT8_FEATURES)
         draft.figures["made_on"] = features()
@@ -138,9 +140,23 @@ class Publish(HandOut):
             ranges=": its int8 takes ranges from the whole batch" if dynamic_inputs(model) else "",
             dense=", Dense" if any(draft.folder.glob("*_Dense")) else "",
             inputs="`, `".join(value.name for value in graph.input),
+            running=_running(draft.figures),
             texts=", ".join(json.dumps(default_prompt(draft.folder) + text, ensure_ascii=False) for text in _EXAMPLES),
         )
         return f"{card}\n{_elsewhere(dim, len(graph.input))}"
+
+
+def _running(figures: Mapping[str, Any]) -> str:
+    """Say what was chosen for a CPU: the graph's form needs nothing, the way to run it is ``OnnxEncoder``'s to read."""
+    choice = figures.get("choice")
+    if choice is None:
+        return ""
+    settings = ", ".join(f"{name} {value}" for name, value in choice["running"].items())
+    options = json.dumps(figures["needs"]["session_options"])
+    return (
+        f"\nThis form of the graph was searched for {choice['cpu']}; any session keeps it. Fastest there with: "
+        f"{settings}; session options beside the defaults: {options}. `OnnxEncoder` reads both from `manifest.json`.\n"
+    )
 
 
 def _elsewhere(dim: int, inputs: int) -> str:

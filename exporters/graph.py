@@ -1,6 +1,7 @@
 """Graphs as files: read, written, and as ONNX Runtime runs them."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,4 +48,13 @@ def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvid
         except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
             raise ArtifactError(f"{graph}: cannot be loaded: {first_line(error)}") from error
         model = onnx.load(options.optimized_model_filepath, load_external_data=False)
-    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+    return dict(sorted(Counter(node.op_type for node in nodes(model.graph)).items()))
+
+
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the operators of a graph, those of its branches behind the If that they belong to."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes(attribute.g)

@@ -18,6 +18,7 @@ from compressor.output_vectors import Precision, Ranges, check_precision, quanti
 from compressor.strict_json import read_json, read_plain
 from compressor.untrusted import LONGEST
 from exporters.layout import GRAPH
+from exporters.running import Running
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
@@ -33,22 +34,33 @@ class OnnxEncoder:
     each, which beats one batch on many threads. A single batch uses all threads at once.
     """
 
-    def __init__(self, folder: Path | str, providers: Sequence[str] = (CPU,), threads: int | None = None) -> None:
-        """Open ``folder``; ProviderError if a provider is not there, ArtifactError if a file is not."""
+    def __init__(
+        self,
+        folder: Path | str,
+        providers: Sequence[str] = (CPU,),
+        threads: int | None = None,
+        running: Running | None = None,
+    ) -> None:
+        """Open ``folder``; ProviderError if a provider is not there, ArtifactError if a file is not.
+
+        ``running`` is what the artifact states for this CPU, unless given.
+        """
         self.folder = Path(folder)
         self.threads = threads or usable_cores()
+        self.running = running or Running.load(self.folder)
         self.providers = list(providers)
         require_providers(self.providers)
         self._tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
         self.prompt = default_prompt(self.folder)
-        self._side_by_side = self._open(threads=1 if self.providers == [CPU] else self.threads)
+        each = min(self.running.threads, self.threads) if self.providers == [CPU] else self.threads
+        self._side_by_side = self._open(each)
         self._alone = self._open(self.threads) if self.threads > 1 and self.providers == [CPU] else None
         self._inputs = [value.name for value in self._side_by_side.get_inputs()]
         outputs = {value.name: value.shape for value in self._side_by_side.get_outputs()}
         if "sentence_embedding" not in outputs:
             raise ArtifactError(f"{self.folder / GRAPH}: no output sentence_embedding")
         self.dim = int(outputs["sentence_embedding"][-1])
-        self._pool = ThreadPoolExecutor(self.threads) if self.providers == [CPU] else ThreadPoolExecutor(1)
+        self._pool = ThreadPoolExecutor(self.threads // each)
 
     def encode(self, texts: Sequence[str], batch_size: int = 32, precision: Precision = "float32") -> NDArray[Any]:
         """Return [len(texts), dim] in ``precision``, rows in the order of ``texts``; binary ones of dim / 8 bytes.
@@ -103,7 +115,7 @@ class OnnxEncoder:
 
     def _submit(self, tokens: Sequence[Sequence[int]], batch_size: int) -> Iterator[Job]:
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
-        for rows in length_sorted_batches(lengths, batch_size):
+        for rows in length_sorted_batches(lengths, batch_size, self.running.batch_tokens, self.running.equal_lengths):
             yield rows, self._pool.submit(self.run_ids, *self.pad([tokens[i] for i in rows]))
 
     def _collect(self, jobs: Sequence[Job]) -> Vectors:
@@ -138,15 +150,20 @@ class OnnxEncoder:
         return session.run(["sentence_embedding"], inputs)[0]
 
     def _open(self, threads: int) -> Any:
-        return open_session(self.folder, self.providers, threads)
+        return open_session(self.folder, self.providers, threads, self.running)
 
 
-def open_session(folder: Path, providers: Sequence[str], threads: int, profile: Path | None = None) -> Any:
+def open_session(
+    folder: Path, providers: Sequence[str], threads: int, running: Running | None = None, profile: Path | None = None
+) -> Any:
     """Open the graph of an artifact; ArtifactError if it cannot be, ProviderError where another would run it.
 
     ``profile``: where ONNX Runtime writes what every node takes; a session with it is slower.
     """
     options = onnxruntime.SessionOptions()
+    if running:
+        options.enable_cpu_mem_arena = running.arena
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(running.spinning)))
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     options.intra_op_num_threads = threads

@@ -1,0 +1,245 @@
+"""Other ways to write an encoder's layers, each computing the same: which is fastest, a CPU has to say."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from exporters.layout import EMBEDDING, INPUTS
+
+_DOMAIN = "com.microsoft"
+_HIDDEN = EMBEDDING[0]
+# What stands between the embeddings and last_hidden_state must treat every token alike, whatever their order.
+_ROW_WISE = {
+    "Add", "Attention", "BiasGelu", "Cast", "DynamicQuantizeLinear", "FastGelu", "Gelu", "LayerNormalization",
+    "MatMul", "MatMulInteger", "MatMulIntegerToFloat", "Mul", "QAttention", "QuantizeLinear", "Relu",
+    "SkipLayerNormalization",
+}  # fmt: skip
+_MASKED = -10_000.0  # what the fused operator adds to the scores of padding, too
+
+
+def gelu_after_bias(model: onnx.ModelProto) -> int:
+    """Leave the bias before a Gelu to the integer product in front of it, in place; return how many were.
+
+    The operator that adds a bias and takes the Gelu goes over its input twice; the product adds one for nothing.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    found = [node for node in model.graph.node if node.op_type == "BiasGelu"]
+    products = [(node, makers.get(node.input[0])) for node in found]
+    changed = 0
+    for node, product in products:
+        if product is None or product.op_type != "MatMulIntegerToFloat" or len(product.input) > 6:
+            continue
+        product.input.append(node.input[1])
+        _replace(model, node, [_fused("Gelu", [node.input[0]], [node.output[0]])])
+        changed += 1
+    return changed
+
+
+def tanh_gelu(model: onnx.ModelProto) -> int:
+    """Take Gelu by its tanh form, in place: near, not equal; return how many were."""
+    changed = 0
+    for node in model.graph.node:
+        if node.domain == _DOMAIN and node.op_type in ("BiasGelu", "Gelu"):
+            node.op_type = "FastGelu"
+            changed += 1
+    return changed
+
+
+def separate_products(model: onnx.ModelProto) -> int:
+    """Take query, key and value out of the fused attention as products of their own, in place; return how many were."""
+    changed = 0
+    for node in _attentions(model):
+        made, names = _projections(model, node)
+        kept = [a for a in node.attribute if a.name in ("num_heads", "scale", "mask_filter_value")]
+        attention = _fused("MultiHeadAttention", [*names, "", _mask(node)], [node.output[0]])
+        attention.attribute.extend(kept)
+        _replace(model, node, [*made, attention])
+        changed += 1
+    return changed
+
+
+def attention_by_products(model: onnx.ModelProto) -> int:
+    """Write attention as two products and a softmax, tokens before texts, in place; return how many were.
+
+    With tokens in front, heads are read where they lie: three of the four transpositions fall away. A batch without
+    padding passes over the mask. Nothing is changed where a layer mixes tokens in another way.
+    """
+    found = _attentions(model)
+    if not found or not _is_row_wise(model, found[0].input[0]):
+        return 0
+    entry = _first_float(model, found[0])
+    _put_tokens_first(model, entry)
+    for node in _attentions(model):
+        made, names = _projections(model, node)
+        _replace(model, node, [*made, *_attend(model, node, names)])
+    _state_mask(model)
+    return len(found)
+
+
+def _attentions(model: onnx.ModelProto) -> list[NodeProto]:
+    return [node for node in model.graph.node if node.op_type in ("Attention", "QAttention")]
+
+
+def _projections(model: onnx.ModelProto, node: NodeProto) -> tuple[list[NodeProto], list[str]]:
+    """Return the three products that a fused attention holds, bias included, and the names of what they give."""
+    made: list[NodeProto] = []
+    names = []
+    weights, bias = _values(model, node.input[1]), _values(model, node.input[2])
+    width = weights.shape[1] // 3
+    for index, part in enumerate(("query", "key", "value")):
+        name = f"{node.output[0]}.{part}"
+        own = slice(index * width, (index + 1) * width)
+        weight = _constant(model, f"{name}.weight", weights[:, own])
+        added = _constant(model, f"{name}.bias", bias[own])
+        if node.op_type == "QAttention":
+            scale, zero = (_columns(model, node.input[i], own, f"{name}.{i}") for i in (4, 7))
+            inputs = [node.input[0], weight, node.input[3], scale, node.input[6], zero, added]
+            made.append(_fused("MatMulIntegerToFloat", inputs, [name], name=name))
+        else:
+            made.append(helper.make_node("MatMul", [node.input[0], weight], [f"{name}.product"], name=name))
+            made.append(helper.make_node("Add", [f"{name}.product", added], [name], name=f"{name}.sum"))
+        names.append(name)
+    return made, names
+
+
+def _attend(model: onnx.ModelProto, node: NodeProto, names: Sequence[str]) -> Iterator[NodeProto]:
+    """Yield attention over query, key and value [tokens, texts, width]."""
+    to, heads = node.output[0], _attribute(node, "num_heads")
+    width = _values(model, f"{names[0]}.bias").size
+    split = _constant(model, f"attention.heads_{heads}_{width}", np.array([0, 0, heads, width // heads], np.int64))
+    joined = _constant(model, f"attention.width_{width}", np.array([0, 0, width], np.int64))
+    for name in names:
+        yield helper.make_node("Reshape", [name, split], [f"{name}.heads"], name=f"{name}.heads")
+    scale = _attribute(node, "scale") or (width // heads) ** -0.5
+    full, padded = (_branch(to, names, scale, masked) for masked in (False, True))
+    yield helper.make_node(
+        "If", ["attention.full"], [f"{to}.by_text"], f"{to}.if", then_branch=full, else_branch=padded
+    )
+    yield helper.make_node("Transpose", [f"{to}.by_text"], [f"{to}.heads"], perm=[2, 0, 1, 3], name=f"{to}.transpose")
+    yield helper.make_node("Reshape", [f"{to}.heads", joined], [to], name=f"{to}.join")
+
+
+def _branch(to: str, names: Sequence[str], scale: float, masked: bool) -> onnx.GraphProto:
+    query, key, value = (f"{name}.heads" for name in names)
+    name = f"{to}.{'padded' if masked else 'full'}"
+    whole = {"transBatchA": 1, "transBatchB": 1, "transB": 1, "alpha": scale}
+    nodes = [_fused("FusedMatMul", [query, key], [f"{name}.scores"], **whole)]
+    scores = f"{name}.scores"
+    if masked:
+        nodes.append(helper.make_node("Add", [scores, "attention.bias"], [f"{name}.masked"]))
+        scores = f"{name}.masked"
+    nodes.append(helper.make_node("Softmax", [scores], [f"{name}.shares"], axis=-1))
+    nodes.append(_fused("FusedMatMul", [f"{name}.shares", value], [f"{name}.values"], transBatchB=1))
+    output = helper.make_tensor_value_info(f"{name}.values", TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, name, [], [output])
+
+
+def _state_mask(model: onnx.ModelProto) -> None:
+    """Put what all layers read of the mask in front: whether it is needed, and what it adds to the scores."""
+    mask = INPUTS[1]
+    one = _constant(model, "attention.one", np.array(1, np.int64))
+    axes = _constant(model, "attention.axes", np.array([1, 2], np.int64))
+    float_one = _constant(model, "attention.float_one", np.array(1, np.float32))
+    low = _constant(model, "attention.low", np.array(-_MASKED, np.float32))
+    nodes = [
+        helper.make_node("ReduceMin", [mask], ["attention.least"], keepdims=0, name="attention.least"),
+        helper.make_node("Equal", ["attention.least", one], ["attention.full"], name="attention.full"),
+        helper.make_node("Unsqueeze", [mask, axes], ["attention.mask"], name="attention.mask"),
+        helper.make_node("Cast", ["attention.mask"], ["attention.kept"], to=TensorProto.FLOAT, name="attention.kept"),
+        helper.make_node("Sub", ["attention.kept", float_one], ["attention.gone"], name="attention.gone"),
+        helper.make_node("Mul", ["attention.gone", low], ["attention.bias"], name="attention.bias"),
+    ]
+    _insert(model, 0, nodes)
+
+
+def _put_tokens_first(model: onnx.ModelProto, entry: str) -> None:
+    """Turn [texts, tokens, units] to [tokens, texts, units] behind the embeddings, and back at the end."""
+    graph = model.graph
+    turned, last = f"{entry}.turned", f"{_HIDDEN}.turned"
+    made = next(i for i, node in enumerate(graph.node) if entry in node.output)
+    for node in graph.node:
+        node.input[:] = [turned if name == entry else name for name in node.input]
+    _insert(model, made + 1, [_turn(entry, turned)])
+    end = next(i for i, node in enumerate(graph.node) if _HIDDEN in node.output)
+    graph.node[end].output[:] = [last if name == _HIDDEN else name for name in graph.node[end].output]
+    _insert(model, end + 1, [_turn(last, _HIDDEN)])
+
+
+def _turn(source: str, to: str) -> NodeProto:
+    return helper.make_node("Transpose", [source], [to], perm=[1, 0, 2], name=to)
+
+
+def _is_row_wise(model: onnx.ModelProto, entry: str) -> bool:
+    """Whether all that leads from ``entry`` to last_hidden_state treats tokens alike, and nothing else reads it."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    start = makers[entry].input[0] if makers[entry].op_type.endswith("QuantizeLinear") else entry
+    inner, waiting = set(), [_HIDDEN]
+    while waiting:
+        name = waiting.pop()
+        if name == start or name not in makers or name in inner:
+            continue
+        inner.add(name)
+        if makers[name].op_type in ("Attention", "QAttention"):  # what it reads beside its values is the mask
+            waiting.append(makers[name].input[0])
+        else:
+            waiting += makers[name].input
+    own = {id(makers[name]): makers[name] for name in inner}
+    return _HIDDEN in inner and all(node.op_type in _ROW_WISE for node in own.values())
+
+
+def _first_float(model: onnx.ModelProto, node: NodeProto) -> str:
+    """Name the float tensor that an attention reads, itself or quantized."""
+    makers = {name: maker for maker in model.graph.node for name in maker.output}
+    before = makers[node.input[0]]
+    return str(before.input[0] if before.op_type.endswith("QuantizeLinear") else node.input[0])
+
+
+def _mask(node: NodeProto) -> str:
+    return str(node.input[5 if node.op_type == "QAttention" else 3])
+
+
+def _attribute(node: NodeProto, name: str) -> Any:
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
+
+
+def _values(model: onnx.ModelProto, name: str) -> NDArray[Any]:
+    return numpy_helper.to_array(next(tensor for tensor in model.graph.initializer if tensor.name == name))
+
+
+def _columns(model: onnx.ModelProto, name: str, own: slice, to: str) -> str:
+    """Return a scale or zero point for some columns: itself where there is one for all."""
+    values = _values(model, name)
+    return name if values.ndim == 0 else _constant(model, to, values[own])
+
+
+def _constant(model: onnx.ModelProto, name: str, values: NDArray[Any]) -> str:
+    if not any(tensor.name == name for tensor in model.graph.initializer):
+        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+    return name
+
+
+def _fused(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> NodeProto:
+    return helper.make_node(kind, inputs, outputs, domain=_DOMAIN, **attributes)
+
+
+def _replace(model: onnx.ModelProto, node: NodeProto, made: Sequence[NodeProto]) -> None:
+    position = next(i for i, other in enumerate(model.graph.node) if other is node or other == node)
+    del model.graph.node[position]
+    _insert(model, position, made)
+
+
+def _insert(model: onnx.ModelProto, position: int, made: Sequence[NodeProto]) -> None:
+    for offset, node in enumerate(made):
+        model.graph.node.insert(position + offset, node)
+
+
+def drop_unread(model: onnx.ModelProto) -> None:
+    """Take out constants that no operator reads any more, in place."""
+    read = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)

@@ -1,0 +1,286 @@
+"""The search keeps the fastest form inside the gate, says why, goes on where it stopped, and writes its choice down."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import sentences
+from graphs import draft
+from typer.testing import CliRunner
+
+import compressor.commands  # noqa: F401 - the commands join the app
+from compressor.artifact import Artifact, writing
+from compressor.cli import app
+from compressor.encoder import length_sorted_batches
+from compressor.errors import ArtifactError, GateError, RecipeError, TextError
+from compressor.machine import features
+from compressor.manifest import read_manifest
+from compressor.pipeline import Recipe, run
+from compressor.recipe import load
+from exporters import search as module
+from exporters.contest import Ratio, contest
+from exporters.forms import Form
+from exporters.graph import run_operators
+from exporters.inspection import inspect
+from exporters.layout import GRAPH
+from exporters.quantize import OnnxInt8
+from exporters.running import Running
+from exporters.search import Search
+from exporters.session import OnnxEncoder
+
+SAMPLE, HELDOUT = sentences(80, seed=1), sentences(100, seed=2)
+QUICK: dict[str, Any] = {"count": 64, "turns": 3, "cosine_min": 0.5, "neighbours_at_10": 0.5}
+
+
+def searched(fp32: Path, to: Path, kept: Path, **options: Any) -> dict[str, Any]:
+    """Search and return what ``search.json`` says."""
+    stage = Search(**QUICK | options)
+    with writing(to, "search", "key", stage.model_dump(mode="json")) as made:
+        stage.run(fp32, OnnxInt8(), SAMPLE, HELDOUT, kept, made)
+    result: dict[str, Any] = json.loads((to / "search.json").read_text("utf-8"))
+    return result
+
+
+def faster(monkeypatch: pytest.MonkeyPatch, speeds: dict[str, float]) -> list[str]:
+    """Give rivals whose name has a word in ``speeds`` that many times the base's speed; others a little less."""
+    asked = []
+
+    def timed(base: Any, rivals: dict[str, Any], turns: int) -> dict[str, Ratio]:
+        found = {}
+        for name in rivals:
+            asked.append(name)
+            speed = max((v for word, v in speeds.items() if word in name), default=0.9)
+            found[name] = Ratio(speed, speed - 0.005, speed + 0.005, turns)
+        return found
+
+    monkeypatch.setattr(module, "contest", timed)
+    return asked
+
+
+def test_it_runs_and_what_it_writes_is_an_artifact(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    fp32 = artifacts("wide") / "fp32"
+    result = searched(fp32, tmp_path / "made", tmp_path / "kept")
+    assert Artifact.open(tmp_path / "made").figures["operators"] == run_operators(tmp_path / "made" / GRAPH)
+    stages = [row["stage"] for row in result["trials"]]
+    assert stages[0] == "start"
+    assert set(stages) >= {
+        "smooth",
+        "ranges",
+        "attention",
+        "gelu",
+        "skip_normalization",
+        "batch_tokens",
+        "equal_lengths",
+    }
+    assert all(row["verdict"] for row in result["trials"])
+    batch_row = next(row for row in result["trials"] if row["name"].startswith("int8 batch"))
+    assert batch_row["verdict"].startswith("outside the gate: ")
+    page = (tmp_path / "made" / "search.md").read_text("utf-8")
+    assert all(row["name"] in page for row in result["trials"])
+    exact, own = (OnnxEncoder(folder).encode(HELDOUT) for folder in (fp32, tmp_path / "made"))
+    assert (exact * own).sum(axis=1).mean() > 0.98
+
+
+def test_the_fastest_inside_the_gate_is_kept(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = faster(monkeypatch, {"separate": 1.05, "products": 1.2, "= 256": 1.3, "int8 batch": 9.0, "choice": 1.5})
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    assert not any(name.startswith("int8 batch") for name in asked)  # however fast: its vectors depend on their batch
+    assert result["choice"]["form"]["attention"] == "products"
+    assert result["choice"]["running"]["batch_tokens"] == 256
+    assert result["choice"]["ratio"]["median"] == 1.5
+    assert run_operators(tmp_path / "made" / GRAPH)["If"] == 2
+    choice = read_manifest(tmp_path / "made")["figures"]["choice"]
+    assert choice == result["choice"]
+    assert choice["cpu_features"] == features()
+    assert choice["made_for"] == "this"
+
+
+def test_a_gain_within_its_spread_is_none(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {"products": 1.004, "tanh": 1.004})
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", loss=0.0)
+    assert result["choice"]["form"]["attention"] == "fused"
+    assert result["choice"]["running"] == Running().model_dump()
+
+
+def test_a_faster_form_that_loses_quality_is_refused(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def cut(model: Any) -> int:
+        """Put Relu in Gelu's place: faster, and another model."""
+        found = [node for node in model.graph.node if node.op_type == "Gelu"]
+        for node in found:
+            node.op_type, node.domain = "Relu", ""
+        return len(found)
+
+    faster(monkeypatch, {"tanh": 2.0})
+    monkeypatch.setattr("exporters.forms.tanh_gelu", cut)
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    assert result["choice"]["form"]["gelu"] == "alone"
+    row = next(row for row in result["trials"] if "gelu tanh" in row["name"])
+    assert row["ratio"] is None
+    assert row["verdict"].startswith("outside the gate: cosine_m")
+
+
+def test_forms_that_cannot_be_written_say_so(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {})
+    result = searched(artifacts("mpnet") / "fp32", tmp_path / "made", tmp_path / "kept", cosine_mean=0.5)
+    verdicts = {row["name"]: row["verdict"] for row in result["trials"] if row["stage"] == "attention"}
+    assert len(verdicts) == 2
+    assert all(v.startswith("cannot be written: attention = ") for v in verdicts.values())
+
+
+def test_a_stopped_search_goes_on(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {"products": 1.2})
+    fp32 = artifacts("wide") / "fp32"
+    written = module.Forms.write
+
+    def stop(self: Any, form: Form, path: Path) -> None:
+        if form.attention == "products":
+            raise KeyboardInterrupt
+        written(self, form, path)
+
+    monkeypatch.setattr(module.Forms, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        searched(fp32, tmp_path / "made", tmp_path / "kept")
+    assert not (tmp_path / "made").exists()
+    made = []
+
+    def count(self: Any, form: Form, path: Path) -> None:
+        made.append(form.attention)
+        written(self, form, path)
+
+    monkeypatch.setattr(module.Forms, "write", count)
+    again = searched(fp32, tmp_path / "made", tmp_path / "kept")
+    assert set(made) == {"products"}  # all before it was there already
+    fresh = searched(fp32, tmp_path / "fresh", tmp_path / "other")
+    assert again["trials"] == fresh["trials"]
+    assert (tmp_path / "made" / GRAPH).read_bytes() == (tmp_path / "fresh" / GRAPH).read_bytes()
+
+
+def test_any_cpu_gets_the_form_that_suits_most(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", cpu="any")
+    assert [row["stage"] for row in result["trials"]] == ["start"]
+    choice = result["choice"]
+    assert (choice["cpu"], choice["cpu_features"], choice["ratio"]) == ("any", [], None)
+    assert choice["form"] == Form().model_dump()
+    assert OnnxEncoder(tmp_path / "made").running == Running()
+    weights = [t for t in module.run_operators(tmp_path / "made" / GRAPH)]
+    assert "QAttention" in weights
+
+
+def test_the_encoder_runs_as_the_manifest_says_on_this_cpu_alone(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {"= 128": 1.3, "arena": 1.3, "equal_lengths": 1.1})
+    searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    encoder = OnnxEncoder(tmp_path / "made", threads=2)
+    assert encoder.running == Running(batch_tokens=128, arena=False, equal_lengths=True)
+    needs = read_manifest(tmp_path / "made")["figures"]["needs"]
+    assert needs == {"session_options": {"enable_cpu_mem_arena": False}}
+    own = encoder.encode(HELDOUT)
+    assert np.abs(own - OnnxEncoder(tmp_path / "made", running=Running()).encode(HELDOUT)).max() < 1e-5
+    monkeypatch.setattr("exporters.running.features", lambda: ["avx2"])
+    assert OnnxEncoder(tmp_path / "made").running == Running()
+
+
+def test_a_start_below_the_bars_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"search: cosine_mean = 0\.\d+, must be >= 1$"):
+        searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", cosine_mean=1.0)
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_cannot_be_searched_is_one_line(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    home = artifacts("wide")
+    with pytest.raises(ArtifactError, match=r"int8 already; forms are made from the fp32 graph$"):
+        Search().run(home / "int8", OnnxInt8(), SAMPLE, HELDOUT, tmp_path / "kept", draft(tmp_path / "a"))
+    with pytest.raises(TextError, match=r"^20 held-out texts are too few to search on; at least 32"):
+        Search().run(home / "fp32", OnnxInt8(), SAMPLE, HELDOUT[:20], tmp_path / "kept", draft(tmp_path / "b"))
+
+
+def test_the_command(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(800)), "utf-8")
+    line = f"optimise {artifacts('wide') / 'fp32'} --out {tmp_path / 'made'} --texts {tmp_path / 'texts.txt'}"
+    options = "--count 64 --turns 3 --cosine-min 0.5 --neighbours-at-10 0.5"
+    done = CliRunner().invoke(app, [*line.split(), *options.split()], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "Chosen for" in done.output
+    assert Artifact.open(tmp_path / "made").manifest["stage"] == "optimise"
+    assert not list(tmp_path.glob(".made-checkpoints-*"))
+
+
+def test_a_contest_times_in_turns() -> None:
+    order: list[str] = []
+
+    def run(name: str, seconds: float) -> Callable[[], float]:
+        return lambda: (order.append(name), seconds)[1]
+
+    found = contest(run("base", 1.0), {"fast": run("fast", 0.5), "slow": run("slow", 2.0)}, turns=5)
+    assert found["fast"] == Ratio(2.0, 2.0, 2.0, 5)
+    assert found["slow"] == Ratio(0.5, 0.5, 0.5, 2)  # surely slower: no need to know by how much
+    assert order[3:] == ["base", "fast", "slow"] * 2 + ["base", "fast"] * 3
+
+
+def test_batches_keep_their_bounds() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 500)
+    for most, equal in [(64, False), (64, True), (30, False), (None, True)]:
+        batches = length_sorted_batches(lengths, 16, most, equal)
+        assert sorted(np.concatenate(batches)) == list(range(500))
+        for rows in batches:
+            longest = int(lengths[rows].max())
+            assert len(rows) == 1 or most is None or len(rows) * longest <= most
+            assert len(rows) <= 16
+            assert not equal or len(set(lengths[rows])) == 1
+    assert length_sorted_batches(np.array([], np.int64), 16, 64, True) == []
+
+
+RECIPE = """
+[teacher]
+model = "{teacher}"
+[texts]
+source = "texts.txt"
+heldout = 80
+[search]
+count = 64
+turns = 3
+cosine_min = 0.5
+neighbours_at_10 = 0.5
+[bench]
+count = 64
+rounds = 1
+queries = 20
+batch_sizes = [8]
+lengths = [8]
+"""
+
+
+def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faster(monkeypatch, {"products": 1.2, "= 128": 1.2})
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(400)))
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
+    recipe = load(tmp_path / "tiny.toml", Recipe, [])
+    results = run(recipe, tmp_path, tmp_path / "runs", "compressor run tiny.toml")
+    assert all(check["passed"] for check in results["verify"])  # attention by products counts as fused
+    assert results["graphs"]["int8"]["If"] == 4
+    handed = tmp_path / "runs" / "tiny" / "artifacts" / "int8"
+    assert len(list(inspect(handed))) >= 3  # its operators are among those that are let in
+    figures = read_manifest(handed)["figures"]
+    assert figures["choice"]["form"]["attention"] == "products"
+    assert figures["needs"]["onnxruntime"]
+    assert OnnxEncoder(handed).running.batch_tokens == 128
+    card = (handed / "README.md").read_text("utf-8")
+    assert "searched for" in card
+    assert "batch_tokens 128" in card
+    with pytest.raises(RecipeError, match=r'^search\.precision = "fp32": in a recipe'):
+        run(load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"]), tmp_path, tmp_path / "other", "")
