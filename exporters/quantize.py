@@ -19,6 +19,7 @@ from exporters.calibrate import Batch, dynamic_inputs, fix_ranges, measure_range
 from exporters.graph import load, run_operators, save
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.onnx import TAIL
+from exporters.rewrite import gelu_after_bias
 
 _TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
 
@@ -48,6 +49,7 @@ class OnnxInt8(Config):
                 raise RecipeError("int8.ranges = 'calibrated': needs texts to calibrate on; must be batch here")
             if names := dynamic_inputs(model):  # a static student multiplies nothing
                 fix_ranges(model, measure_ranges(load(optimised / GRAPH), names, batches()))
+                gelu_after_bias(model)
         save(model, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
 
