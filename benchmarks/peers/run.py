@@ -27,7 +27,7 @@ from compressor.artifact import write_json
 from compressor.encoder import usable_cores
 from compressor.errors import PeerError, RecipeError, storage
 from compressor.machine import describe
-from compressor.progress import say
+from compressor.progress import say, track
 from compressor.teacher import Source
 from exporters.session import CPU
 
@@ -169,9 +169,12 @@ def _agreements(entries: Sequence[Entry], texts: Sequence[str], others: set[str]
 
 def _scores(entries: Sequence[Entry], files: Sequence[Sts]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for entry in _alive(entries):
-        with entry.turn():
-            found[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size) for sts in files}
+    alive = _alive(entries)
+    with track("quality", len(alive), "systems") as advance:
+        for entry in alive:
+            with entry.turn():
+                found[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size) for sts in files}
+            advance(1)
     return found
 
 
