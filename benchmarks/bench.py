@@ -76,8 +76,7 @@ class Bench(Config):
 
     def measure(self, systems: Sequence[System], texts: Sequence[str], source: str) -> dict[str, Any]:
         """Return the ``bench`` section of the results; ratios are to the first system."""
-        if len({system.name for system in systems}) < len(systems):
-            raise RecipeError(f"systems {', '.join(s.name for s in systems)}: each needs a name of its own")
+        check_names([system.name for system in systems])
         encoders = {system.name: system.open() for system in systems}
         twin = {f"{systems[-1].name}, again": systems[-1].open()}
         tokenizer = throughput.plain_tokenizer(Path(systems[-1].folder))  # all systems of a run share one vocabulary
@@ -193,6 +192,12 @@ def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> d
         same = told.get(_STAGE_OF[row["name"].removesuffix("-cuda")], {})
         rows.append(row | {"agreement": same.get("agreement", {}), "sts": same.get("sts", {})})
     return bench | {"systems": rows}
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse systems of one name; figures are told apart by it."""
+    if len(set(names)) < len(names):
+        raise RecipeError(f"systems {', '.join(names)}: each needs a name of its own")
 
 
 def token_figures(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:

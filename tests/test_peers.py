@@ -387,6 +387,16 @@ def test_peers_are_measured_on_the_cpu_alone(command: Any, tiny: Path) -> None: 
     assert (status, err) == (1, "error: --out: an option of --peers; without, the figures are printed\n")
 
 
+def test_two_artifacts_of_one_name_are_refused(command: Any, tiny: Path, tmp_path: Path) -> None:  # noqa: F811
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(sentences(300)))
+    given = ["--teacher", tiny, "--texts", texts, "--out", tmp_path / "made", "--peers", "pytorch-bf16"]
+    status, _, err = command("bench", tiny, tiny, *given)
+    assert status == 1
+    assert err.endswith(", pytorch-bf16: each needs a name of its own\n")
+    assert not (tmp_path / "made").exists()
+
+
 def test_the_page_says_what_beats_what() -> None:
     offline = {"batch_size": 32, "setting": {"streams": 2}, "texts_per_second": 400.0, "rounds": [400.0]}
     ratio = {"ratio": 4.0, "ratio_min": 3.9, "ratio_max": 4.1}
@@ -398,11 +408,13 @@ def test_the_page_says_what_beats_what() -> None:
          "versions": {"python": "3", "x": "1"}},
     ]  # fmt: skip
     texts = {"source": "en", "count": 2000, "tokens_mean": 14.0}
-    told = page.markdown({"bench": {"texts": texts, "rounds": 5, "systems": rows}, "command": "c"}, figures._source)
+    told = page.markdown(
+        {"bench": {"texts": texts, "rounds": 5, "threads": 2, "systems": rows}, "command": "c"}, figures._source
+    )
     assert "| 400 | 4.00× [3.90–4.10] |" in told
     assert "| peer | x 1 |" in told
-    assert "| batch 32, 2 streams |" in told
-    assert "- ours against peer, the fastest peer: 1.50× [1.40–1.60]" in told
+    assert "| batch 32, streams 2 |" in told
+    assert "- a against peer, the fastest peer: 1.50× [1.40–1.60]" in told
     assert "By length" not in told
 
 

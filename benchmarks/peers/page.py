@@ -27,6 +27,7 @@ def markdown(results: Row, source: Table) -> str:
         teacher=_escaped((results.get("teacher") or {}).get("name")),
         texts=results["bench"]["texts"],
         rounds=results["bench"]["rounds"],
+        threads=results["bench"]["threads"],
         count=count,
         fixed=fixed,
         systems=table(results),
@@ -45,15 +46,15 @@ def table(results: Row) -> str:
         return MISSING if value is None else measure.text(value)
 
     columns: dict[str, Table] = {
-        "system": lambda row: _escaped(row.get("label")),
+        "system": _named,
         "version": _version,
-        "size": lambda row: f"{megabytes(row.get('size_bytes'))} MB",
+        "size": lambda row: _with_unit(megabytes(row.get("size_bytes")), "MB"),
         measure.label: quality,
         "cosine to the teacher": lambda row: fixed(number(row, "agreement", "cosine_mean"), 4),
         "at its best": _setting,
         "texts/s": lambda row: count(number(row, "offline", "texts_per_second")),
         "speed vs teacher": _speed,
-        "p50 latency": lambda row: f"{digits(number(row, 'single_stream', 'latency_ms_p50'))} ms",
+        "p50 latency": lambda row: _with_unit(digits(number(row, "single_stream", "latency_ms_p50")), "ms"),
     }
     return rendered(columns, systems(results))
 
@@ -63,7 +64,7 @@ def lengths(results: Row) -> str:
     rows = [row for row in systems(results) if row.get("by_length")]
     if not rows:
         return ""
-    columns: dict[str, Table] = {"system": lambda row: _escaped(row.get("label"))}
+    columns: dict[str, Table] = {"system": _named}
     for place, measured in enumerate(rows[0]["by_length"]):
         columns[f"{measured['tokens']} tokens"] = _at(place)
     return rendered(columns, rows)
@@ -82,6 +83,15 @@ def print_peers(results: Row, console: Console) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
+def _named(row: Row) -> str:
+    """Name an artifact by its folder, another system by what it is."""
+    return _escaped(row.get("name") if row.get("kind") == "artifact" else row.get("label"))
+
+
+def _with_unit(figure: str, unit: str) -> str:
+    return figure if figure == MISSING else f"{figure} {unit}"
+
+
 def _version(row: Row) -> str:
     """Name the package that a system runs on, and its version; of ours all that count."""
     versions = dict(row.get("versions") or {})
@@ -96,7 +106,7 @@ def _setting(row: Row) -> str:
     offline = row.get("offline")
     if not offline:
         return MISSING
-    parts = [f"batch {offline['batch_size']}", *(f"{n} {name}" for name, n in offline["setting"].items())]
+    parts = [f"batch {offline['batch_size']}", *(f"{name} {n}" for name, n in offline["setting"].items())]
     return ", ".join(parts)
 
 
@@ -116,7 +126,7 @@ def _against_best(results: Row) -> list[str]:
         told: list[tuple[str, Any]] = [("", row.get("to_best_peer"))]
         told += [(f" at {one['tokens']} tokens", one.get("to_best_peer")) for one in row.get("by_length") or []]
         lines += [
-            f"{row['label']} against {labels[one['name']]}, the fastest peer{where}: {ratio_range(one)}"
+            f"{row['name']} against {labels[one['name']]}, the fastest peer{where}: {ratio_range(one)}"
             for where, one in told
             if one
         ]

@@ -13,7 +13,7 @@ from rich.markup import escape
 from tokenizers import Tokenizer
 
 from benchmarks import figures
-from benchmarks.bench import Bench, token_figures
+from benchmarks.bench import Bench, check_names, token_figures
 from benchmarks.peers import rounds
 from benchmarks.peers.catalogue import Peer, chosen
 from benchmarks.peers.entry import Entry, open_peer, open_system
@@ -64,6 +64,7 @@ class Beside:
 
     def run(self, to: Path, command: str, as_json: bool, console: Console) -> None:
         """Measure, write ``peers.json`` and ``peers.md`` into ``to``, and print the table, or all as JSON."""
+        check_names([*(system.name for system in self.systems), *(peer.name for peer in self.peers)])
         with storage(to):
             to.mkdir(parents=True, exist_ok=True)
         results = self.measure(command)

@@ -14,7 +14,7 @@ from sentence_transformers import (
 from . import Setting, Vectors
 from .batches import files_bytes
 
-PACKAGES = ("sentence-transformers", "transformers", "optimum-onnx", "onnxruntime", "torch")
+PACKAGES = ("sentence-transformers", "onnxruntime", "optimum-onnx", "transformers", "torch")
 _FILES = {"fp32": "model.onnx", "O3": "model_O3.onnx", "qint8_avx512_vnni": "model_qint8_avx512_vnni.onnx"}
 _CPU = "CPUExecutionProvider"
 
