@@ -1,23 +1,25 @@
 """How an artifact runs fastest on the CPU that it was tuned on: threads, batches, ONNX Runtime's own settings."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from compressor.artifact import read_manifest
-from compressor.errors import ArtifactError, RecipeError
+from compressor.errors import ArtifactError
 from compressor.machine import features
 from compressor.manifest import MANIFEST
-from compressor.recipe import Config
+
+_MOST = {"threads": 1024, "batch_tokens": 1 << 31}
 
 
-class Running(Config):
+@dataclass(frozen=True)  # no Config: who only encodes loads no pydantic
+class Running:
     """Settings of sessions and batches."""
 
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    threads: int = 1
     """Threads a session; as many sessions run side by side as the cores allow."""
-    batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    batch_tokens: int | None = None
     """Tokens of a batch, padding included, at most."""
     equal_lengths: bool = False
     """Only texts of one length share a batch, so that none is padded."""
@@ -39,8 +41,27 @@ class Running(Config):
             return cls()
         try:
             return cls.read(choice["running"]) if choice["cpu_features"] == features() else cls()
-        except (RecipeError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise ArtifactError(f"{folder / MANIFEST}: figures.choice: {error}") from error
+
+    @classmethod
+    def read(cls, stated: Mapping[str, Any]) -> "Running":
+        """Make it of what ``as_dict`` gave; ValueError, naming the setting, for anything else."""
+        usual = cls()
+        known = {field.name for field in fields(cls)}
+        for name, value in dict(stated).items():
+            if name not in known:
+                raise ValueError(f"running.{name}: no such setting; known are {', '.join(sorted(known))}")
+            if name == "batch_tokens" and value is None:
+                continue
+            if name in _MOST and not (type(value) is int and 1 <= value <= _MOST[name]):
+                raise ValueError(f"running.{name} = {value!a:.40}: must be a whole number from 1 to {_MOST[name]}")
+            if name not in _MOST and type(value) is not type(getattr(usual, name)):
+                raise ValueError(f"running.{name} = {value!a:.40}: must be true or false")
+        return cls(**stated)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
     def session_options(self) -> dict[str, Any]:
         """Return what differs from ONNX Runtime's defaults, as its session options name it."""

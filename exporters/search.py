@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -122,7 +122,7 @@ class _Trials:
         machine = describe()
         choice = {
             "form": form.model_dump(mode="json"),
-            "running": running.model_dump(mode="json"),
+            "running": running.as_dict(),
             "made_for": self.config.cpu,
             "cpu": machine["cpu"] if self.config.cpu == "this" else "any",
             "cpu_features": features() if self.config.cpu == "this" else [],
@@ -169,7 +169,7 @@ class _Trials:
         return best
 
     def _try_running(self, name: str, values: Sequence[Any], form: Form, best: Running) -> Running:
-        rivals = {f"{name} = {value}": best.model_copy(update={name: value}) for value in values}
+        rivals = {f"{name} = {value}": replace(best, **{name: value}) for value in values}
         ratios = self._timed(name, (form, best), {key: (form, rival) for key, rival in rivals.items()}, whole=True)
         faster = [key for key in rivals if ratios[key].low >= _LEAST_GAIN]
         chosen = max(faster, key=lambda key: ratios[key].median, default=None)

@@ -92,7 +92,7 @@ def commands(sealed: Path, tiny: Path, reader: Path, key: Path) -> dict[str, lis
     return packs | {
         "export": ["export", tiny],
         "export-reader": ["export-reader", reader / "torch", *shape],
-        "quantize": ["quantize", sealed / "fp32"],
+        "quantize": ["quantize", sealed / "fp32", "--ranges", "batch"],
         "sign": ["sign", sealed / "int8", "--key", key],
         "sbom": ["sbom", sealed / "int8"],
     }

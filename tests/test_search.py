@@ -1,6 +1,7 @@
 """The search keeps the fastest form inside the gate, says why, goes on where it stopped, and writes its choice down."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def test_a_gain_within_its_spread_is_none(
     faster(monkeypatch, {"products": 1.004, "tanh": 1.004})
     result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", loss=0.0)
     assert result["choice"]["form"]["attention"] == "fused"
-    assert result["choice"]["running"] == Running().model_dump()
+    assert result["choice"]["running"] == Running().as_dict()
 
 
 def test_a_faster_form_that_loses_quality_is_refused(
@@ -193,6 +194,26 @@ def test_the_encoder_runs_as_the_manifest_says_on_this_cpu_alone(
     assert np.abs(own - OnnxEncoder(tmp_path / "made", running=Running()).encode(HELDOUT)).max() < 1e-5
     monkeypatch.setattr("exporters.running.features", lambda: ["avx2"])
     assert OnnxEncoder(tmp_path / "made").running == Running()
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ({"threads": 0}, "running.threads = 0: must be a whole number from 1 to 1024"),
+        ({"threads": True}, "running.threads = True: must be a whole number from 1 to 1024"),
+        ({"batch_tokens": "64"}, "running.batch_tokens = '64': must be a whole number from 1 to 2147483648"),
+        ({"arena": 1}, "running.arena = 1: must be true or false"),
+        (
+            {"affinity": 1},
+            "running.affinity: no such setting; known are arena, batch_tokens, equal_lengths, spinning, threads",
+        ),
+    ],
+)
+def test_settings_that_are_none_are_refused(stated: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        Running.read(stated)
+    sound = Running(2, 128, True, False, False)
+    assert Running.read(sound.as_dict()) == sound
 
 
 def test_a_start_below_the_bars_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
