@@ -5,6 +5,7 @@ DATA ?= ../shared/data
 CURVE = --texts $(DATA)/corpus/en.txt.gz --sts $(DATA)/stsb/en-test.csv,$(DATA)/stsb/en-dev.csv
 BINP := .venv-packages/bin
 BIN4 := .venv-transformers4/bin
+BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
 .PHONY: demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
   clean
@@ -13,7 +14,7 @@ demo: .venv/.ready          ## the main job: teacher to verified int8 artifact, 
 	$(BIN)/compressor run recipes/quickstart.toml
 
 test: .venv/.ready          ## the tests, minutes
-	$(BIN)/python -m pytest -m "not slow and not consumers"
+	$(BIN)/python -m pytest -m "not slow and not consumers" $(BESIDE)
 
 test-slow: .venv/.ready     ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
@@ -22,7 +23,7 @@ test-consumers: .venv/.ready    ## other libraries and runtimes load real artifa
 	$(BIN)/python -m pytest -m consumers
 
 test-all: test .venv-transformers4/.ready    ## the tests on transformers 5 and on transformers 4.57
-	$(BIN4)/python -m pytest -m "not slow and not consumers"
+	$(BIN4)/python -m pytest -m "not slow and not consumers" $(BESIDE)
 
 test-packages: .venv-packages/.ready    ## the tests of views that need optional packages: mlflow, onnxruntime-extensions, tritonclient, LoadGen
 	$(BINP)/python -m pytest tests/test_pack.py tests/test_pack_servers.py tests/test_pack_packages.py \

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests take nothing from the hub
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: a core for each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
