@@ -57,8 +57,18 @@ first, last = max(
 answer = context[window.offsets[first][0] : window.offsets[last][1]]
 ```
 
-With transformers and optimum-onnx: `ORTModelForQuestionAnswering.from_pretrained(folder, file_name="onnx/model.onnx")`
-in a `pipeline("question-answering")`.
+With transformers 4 and optimum-onnx, in this folder:
+
+```python
+from optimum.onnxruntime import ORTModelForQuestionAnswering
+from transformers import AutoTokenizer, pipeline
+
+question, context = "Who wrote it?", "The letter was written by Ada in 1843."
+model = ORTModelForQuestionAnswering.from_pretrained(".", file_name="model.onnx", subfolder="onnx")
+ask = pipeline("question-answering", model=model, tokenizer=AutoTokenizer.from_pretrained("."))
+limits = {{"max_seq_len": {max_length}, "doc_stride": {stride}, "max_answer_len": {max_answer}}}
+answer = ask(question=question, context=context, **limits)["answer"]
+```
 
 Another runtime or language: `python conformance/run.py` and `node conformance/run.mjs` hold it against the token ids
 and logits of hard texts in `conformance/cases.json`.
