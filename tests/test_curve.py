@@ -130,7 +130,7 @@ def test_the_json_says_where_the_figures_come_from(made: tuple[Path, dict[str, A
     assert results["settings"]["truncate"] is True
     assert results["texts"]["fitted"] == 360
     assert results["texts"]["heldout"] == 40
-    assert results["command"].startswith("compressor ")
+    assert results["command"].split()[0] == "compressor"
     assert results["environment"]["versions"]["torch"]
 
 
