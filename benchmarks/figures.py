@@ -2,7 +2,6 @@
 ``python -m benchmarks.figures``."""
 
 import argparse
-import html
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from benchmarks import students
 from benchmarks.charts import Measure, Row, number, quality_against_speed, systems
+from benchmarks.markdown import escaped, source
 from benchmarks.report import MISSING, count, digits, megabytes, ratio_range, replace_text
 from compressor.errors import ArtifactError, CompressorError, TextError
 
@@ -29,7 +29,7 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
     readme = folder / README
     tables = {"figures": table(results[RESULTS]), "layers": students.brief(results["minilm-layers"])}
     wanted = {readme: _with_tables(readme, tables), folder / PICTURE: quality_against_speed(results[RESULTS])}
-    wanted |= {folder / path: text for path, text in students.pages(results, _source, table).items()}
+    wanted |= {folder / path: text for path, text in students.pages(results, source, table).items()}
     stale = [path for path, text in wanted.items() if text and not _holds(path, text)]
     if not check:
         for path in stale:
@@ -46,7 +46,7 @@ def table(results: dict[str, Any]) -> str:
         if system is systems(results)[-1]:
             cells[0] = f"**{cells[0]}**"
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", _source(results)])
+    return "\n".join([*lines, "", source(results)])
 
 
 def _columns(measure: Measure) -> dict[str, Callable[[Row], str]]:
@@ -57,31 +57,13 @@ def _columns(measure: Measure) -> dict[str, Callable[[Row], str]]:
         return MISSING if value is None else measure.text(value)
 
     return {
-        "model": lambda system: _escaped(system.get("label") or system.get("name")),
+        "model": lambda system: escaped(system.get("label") or system.get("name")),
         "size": lambda system: f"{megabytes(system.get('size_bytes'))} MB",
         measure.label: quality,
         "texts/s": lambda system: count(number(system, "offline", "texts_per_second")),
         "speed vs teacher": lambda system: ratio_range(system.get("offline")),
         "p50 latency": lambda system: f"{digits(number(system, 'single_stream', 'latency_ms_p50'))} ms",
     }
-
-
-def _source(results: Row) -> str:
-    environment = results.get("environment") or {}
-    versions = environment.get("versions") or {}
-    machine = [("cpu", "{}"), ("cores", "{} cores")]
-    parts = [
-        ", ".join(text.format(_escaped(environment[key])) for key, text in machine if environment.get(key)),
-        ", ".join(f"{name} {_escaped(versions[name])}" for name in ("torch", "onnxruntime") if versions.get(name)),
-        str(results.get("created") or "")[:10],
-    ]
-    command = " ".join(str(results.get("command") or "").replace("`", "'").split())
-    return "; ".join(part for part in [*parts, f"`{command}`" if command else ""] if part)
-
-
-def _escaped(value: Any) -> str:
-    """Keep a name from opening a tag or a cell of its own."""
-    return html.escape(" ".join(str(value or MISSING).split()), quote=False).replace("|", "\\|")
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -4,15 +4,15 @@ The results have the shape of a run's (``bench.systems``, the teacher first); a 
 ``kept``, ``precision``, ``share``, ``train_seconds``, ``gate`` and ``artifact``.
 """
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmarks.bench import Bench
 from benchmarks.charts import Measure, Row, number, systems
+from benchmarks.markdown import escaped, source
 from benchmarks.quality import Sts
-from benchmarks.report import MISSING, count, digits, duration, fixed, megabytes, ratio_range
+from benchmarks.report import count, digits, duration, fixed, megabytes, ratio_range
 from benchmarks.systems import System
 from compressor.agreement import Heldout
 from compressor.artifact import Draft, write_json
@@ -115,7 +115,7 @@ def measure_label(results: Row) -> str:
 
 def page(results: Row) -> str:
     """Write ``tradeoff.md``: the table, where it comes from, the picture beside it."""
-    return f"# {_escaped(results.get('name'))}: layers kept against quality and speed\n\n{table(results)}\n\n" + (
+    return f"# {escaped(results.get('name'))}: layers kept against quality and speed\n\n{table(results)}\n\n" + (
         "![Quality against speed, size as area](tradeoff.svg)\n"
     )
 
@@ -148,7 +148,7 @@ def _columns(results: Row) -> dict[str, Callable[[Row], str]]:
 
 def _named(row: Row) -> str:
     missed = row.get("gate") not in (None, PASSED)
-    return _escaped(row.get("label")) + (" †" if missed else "")
+    return escaped(row.get("label")) + (" †" if missed else "")
 
 
 def _score(file: str) -> Callable[[Row], str]:
@@ -168,26 +168,11 @@ def _latency(row: Row) -> str:
 def _misses(results: Row) -> list[str]:
     """Say which students the gate held back, and where they missed."""
     missed = [row for row in systems(results) if row.get("gate") not in (None, PASSED)]
-    lines = [f"† {_escaped(row.get('label'))}: not handed out, {_escaped(row['gate'])}." for row in missed]
+    lines = [f"† {escaped(row.get('label'))}: not handed out, {escaped(row['gate'])}." for row in missed]
     return [part for line in lines for part in (line, "")]
 
 
 def _source(results: Row) -> str:
-    environment = results.get("environment") or {}
-    versions = environment.get("versions") or {}
     texts = (results.get("bench") or {}).get("texts") or {}
-    parts = [
-        f"Speed on {count(texts.get('count'))} texts ({_escaped(texts.get('source'))})" if texts else "",
-        ", ".join(
-            str(environment[key]) + end for key, end in (("cpu", ""), ("cores", " cores")) if environment.get(key)
-        ),
-        ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime") if versions.get(name)),
-        str(results.get("created") or "")[:10],
-    ]
-    command = " ".join(str(results.get("command") or "").replace("`", "'").split())
-    return "; ".join([*(_escaped(part) for part in parts if part), *([f"`{command}`"] if command else [])])
-
-
-def _escaped(value: Any) -> str:
-    """Keep a name from opening a tag or a cell of its own."""
-    return html.escape(" ".join(str(value or MISSING).split()), quote=False).replace("|", "\\|")
+    on = f"Speed on {count(texts.get('count'))} texts ({escaped(texts.get('source'))})" if texts else ""
+    return "; ".join(part for part in (on, source(results)) if part)

@@ -43,6 +43,13 @@ ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with 
 TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
 
 
+def written(folder: Path) -> None:
+    """Say what a command has handed out."""
+    from compressor.artifact import size_bytes
+
+    out.print(f"{folder}: {size_bytes(folder) / 1e6:.1f} MB", soft_wrap=True)
+
+
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],

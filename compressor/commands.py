@@ -1,6 +1,7 @@
 """One command a stage, each with the options of its configuration."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +19,11 @@ from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.systems import Kind, System, kind_of
 from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
-from compressor.artifact import Artifact, Draft, is_artifact, sha256, size_bytes, writing
-from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_line, out
+from compressor.artifact import Artifact, Draft, is_artifact, sha256, writing
+from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_line, out, written
 from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
-from compressor.errors import ModelError, RecipeError
+from compressor.errors import RecipeError
 from compressor.measuring import headed
 from compressor.options import with_options
 from compressor.pca import Pca
@@ -30,11 +31,11 @@ from compressor.processes import rank
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config
 from compressor.sentence_model import open_model
-from compressor.stages import Keyed, Model, stage_key
+from compressor.stages import Keyed, Model, checkpoints_of, stage_key
 from compressor.teacher import DEFAULT, check_folder, content_key, find
 from compressor.vectors import heldout_of, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
-from exporters.layout import GRAPH
+from exporters.layout import require_graph
 from exporters.onnx import Export
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
@@ -58,7 +59,7 @@ def distil(
     source, corpus = find(teacher), read_corpus(texts, limit)
     distil.check(open_model(source.folder))
     key = stage_key("distil", distil, [source, corpus])
-    kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
+    kept = checkpoints_of(out_, key)
     with TemporaryDirectory() as aside:
         # Of several processes that train together, the first writes.
         to = Path(aside) / "distil" if rank() else out_
@@ -66,8 +67,8 @@ def distil(
             vectors = training_vectors(source, corpus)
             distil.run(source.folder, corpus.train, vectors, kept, draft, heldout_of(source, corpus))
     if not rank():
-        _remove(kept)
-        _written(out_)
+        shutil.rmtree(kept, ignore_errors=True)
+        written(out_)
 
 
 @app.command()
@@ -85,7 +86,7 @@ def pca(
     model, source, corpus = _model(student), find(teacher), read_corpus(texts, limit)
     with _writing(out_, "pca", pca, [model, source, corpus]) as draft:
         pca.run(student, corpus.train, heldout_of(source, corpus), draft)
-    _written(out_)
+    written(out_)
 
 
 @app.command()
@@ -134,7 +135,7 @@ def quantize(
         stage = TorchInt8()
         with _writing(out_, "quantize", stage, [_model(model)]) as draft:
             stage.run(model, draft)
-    _written(out_)
+    written(out_)
 
 
 @app.command()
@@ -146,7 +147,7 @@ def export(model: ModelArgument, out_: Out, *, export: Export, optimise: Optimis
         (plain := Path(aside) / "plain").mkdir()
         export.run(model, Draft(plain))
         optimise.run(plain, draft)
-    _written(out_)
+    written(out_)
 
 
 @app.command()
@@ -235,20 +236,8 @@ def _model(folder: Path) -> Model:
 
 
 def _graph(folder: Path) -> Model:
-    if not (folder / GRAPH).is_file():
-        raise ModelError(f"{folder}: no {GRAPH}; not an artifact with an ONNX graph")
-    return Model(folder, sha256(folder / GRAPH))
+    return Model(folder, sha256(require_graph(folder)))
 
 
 def _writing(to: Path, name: str, config: Config, inputs: list[Keyed]) -> Any:
     return writing(to, name, stage_key(name, config, inputs), config.model_dump(mode="json"))
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _written(folder: Path) -> None:
-    out.print(f"{folder}: {size_bytes(folder) / 1e6:.1f} MB", soft_wrap=True)

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.artifact import size_bytes
-from compressor.cli import ArtifactArgument, Out, app, out
+from compressor.cli import ArtifactArgument, Out, app, out, written
 from compressor.options import with_choice
 from exporters.pack import TARGETS, Target
 from exporters.pack import pack as write
@@ -21,7 +20,7 @@ Signature = Annotated[
 def pack(artifact: ArtifactArgument, out_: Out, *, target: Target) -> None:
     """Write a view of an artifact for one kind of consumer; its files are checked by their hashes first."""
     write(artifact, target, out_)
-    out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
+    written(out_)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from compressor.errors import ArtifactError
 from compressor.machine import describe
 from compressor.options import with_options
 from compressor.strict_json import read_json
-from exporters.layout import GRAPH
+from exporters.layout import GRAPH, require_graph
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 OutFile = Annotated[Path | None, typer.Option("--out", help="File to write the figures into, as JSON.")]
@@ -100,8 +100,7 @@ def _done(path: Path | None, key: str) -> list[Any]:
 
 def _texts(artifact: Path, texts: str | None, speed_texts: Path | None) -> tuple[str, list[str]]:
     """Return where the texts are from, and the texts; ArtifactError, before anything long, for what is no artifact."""
-    if not (artifact / GRAPH).is_file():
-        raise ArtifactError(f"{artifact}: no {GRAPH}; not an artifact with an ONNX graph")
+    require_graph(artifact)
     if speed_texts is not None:
         sts = Sts.read(speed_texts)
         return sts.name, sts.texts[:_MOST]

@@ -4,8 +4,8 @@ import inspect
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -89,11 +89,26 @@ class Workspace:
 
     def checkpoints(self, name: str, config: Config, inputs: Sequence[Keyed]) -> Path:
         """Return where a stage keeps what an interrupted run goes on from; other settings have another place."""
-        return self.folder / f".{name}-checkpoints-{stage_key(name, config, inputs)[:12]}"
+        return checkpoints_of(self.folder / name, stage_key(name, config, inputs))
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep a second run out of this folder while the body runs."""
         return _lock(self.folder)
+
+
+def checkpoints_of(to: Path, key: str) -> Path:
+    """Return where what is written to ``to`` under ``key`` keeps what an interrupted command goes on from."""
+    return to.parent / f".{to.name}-checkpoints-{key[:12]}"
+
+
+@contextmanager
+def resumable(to: Path, name: str, config: Config, inputs: Sequence[Keyed]) -> Iterator[tuple[Draft, Path]]:
+    """Give the draft of ``to`` and the folder of its checkpoints, which goes when the artifact is whole."""
+    key = stage_key(name, config, inputs)
+    kept = checkpoints_of(to, key)
+    with writing(to, name, key, config.model_dump(mode="json")) as draft:
+        yield draft, kept
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def stage_key(name: str, config: Config, inputs: Sequence[Keyed]) -> str:

@@ -3,12 +3,21 @@
 import shutil
 from pathlib import Path
 
+from compressor.errors import ArtifactError
+
 GRAPH = Path("onnx/model.onnx")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 EMBEDDING = ("last_hidden_state", "sentence_embedding")  # an encoder's outputs
 ANSWERING = ("start_logits", "end_logits")  # a reader's
 CASES = Path("conformance/cases.json")
 TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
+
+
+def require_graph(folder: Path) -> Path:
+    """Return the path of an artifact's graph; ArtifactError where it has none."""
+    if not (folder / GRAPH).is_file():
+        raise ArtifactError(f"{folder}: no {GRAPH}; not an artifact with an ONNX graph")
+    return folder / GRAPH
 
 
 def copy_consumer_files(source: Path, folder: Path) -> None:

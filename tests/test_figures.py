@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import figures, students
+from benchmarks.markdown import source
 from compressor.errors import ArtifactError, TextError
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def test_a_picture_is_stale_when_it_is_another(results: dict[str, Any], copied: 
 
 
 def test_the_page_holds_every_kind_of_student(results: dict[str, Any]) -> None:
-    page = students.pages(results, figures._source, figures.table)[students.PAGE]
+    page = students.pages(results, source, figures.table)[students.PAGE]
     layers = results["minilm-layers"]["bench"]["systems"]
     counts = {row["layers"] for row in layers}
     assert counts >= {0, 1, 2, 3, 6}

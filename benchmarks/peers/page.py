@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.charts import Measure, Row, number, systems
-from benchmarks.figures import _escaped
+from benchmarks.markdown import escaped
 from benchmarks.report import MISSING, count, digits, fixed, megabytes, print_table, ratio_range
 from benchmarks.students import Table, page, rendered
 
@@ -24,7 +24,7 @@ def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
 def markdown(results: Row, source: Table) -> str:
     """Write ``peers.md``: every system in one table, its speed by length in another, and where figures come from."""
     return page("peers.md.j2").render(
-        teacher=_escaped((results.get("teacher") or {}).get("name")),
+        teacher=escaped((results.get("teacher") or {}).get("name")),
         texts=results["bench"]["texts"],
         rounds=results["bench"]["rounds"],
         threads=results["bench"]["threads"],
@@ -85,7 +85,7 @@ def print_peers(results: Row, console: Console) -> None:
 
 def _named(row: Row) -> str:
     """Name an artifact by its folder, another system by what it is."""
-    return _escaped(row.get("name") if row.get("kind") == "artifact" else row.get("label"))
+    return escaped(row.get("name") if row.get("kind") == "artifact" else row.get("label"))
 
 
 def _with_unit(figure: str, unit: str) -> str:
@@ -99,7 +99,7 @@ def _version(row: Row) -> str:
     if row.get("kind") == "artifact":
         versions = {name: versions[name] for name in ("onnxruntime",) if name in versions}
     shown = [f"{name} {version}" for name, version in versions.items()][:2]
-    return _escaped(", ".join(shown)) if shown else MISSING
+    return escaped(", ".join(shown)) if shown else MISSING
 
 
 def _setting(row: Row) -> str:
@@ -111,7 +111,7 @@ def _setting(row: Row) -> str:
 
 
 def _speed(row: Row) -> str:
-    return f"does not run: {_escaped(row['reason'])}" if "reason" in row else ratio_range(row.get("offline"))
+    return f"does not run: {escaped(row['reason'])}" if "reason" in row else ratio_range(row.get("offline"))
 
 
 def _at(place: int) -> Callable[[Row], str]:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from tokenizers import Tokenizer
 
-from benchmarks import figures
 from benchmarks.bench import Bench, check_names, token_figures
+from benchmarks.markdown import source
 from benchmarks.peers import rounds
 from benchmarks.peers.catalogue import Peer, chosen
 from benchmarks.peers.entry import Entry, open_peer, open_system
@@ -69,7 +69,7 @@ class Beside:
             to.mkdir(parents=True, exist_ok=True)
         results = self.measure(command)
         write_json(to / "peers.json", results)
-        replace_text(to / "peers.md", markdown(results, figures._source))
+        replace_text(to / "peers.md", markdown(results, source))
         if as_json:
             print(json.dumps(results, indent=2))
             return

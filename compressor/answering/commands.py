@@ -1,7 +1,6 @@
 """The commands of question answering."""
 
 import json
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -16,12 +15,12 @@ from compressor.answering.reader import Reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions, read_squad
 from compressor.answering.teacher import ReaderTeacher
-from compressor.artifact import Draft, key_of, size_bytes, write_json, writing
-from compressor.cli import Changes, Out, Runs, app, command_line, out
+from compressor.artifact import Draft, key_of, write_json, writing
+from compressor.cli import Changes, Out, Runs, app, command_line, out, written
 from compressor.errors import storage
 from compressor.options import with_options
 from compressor.progress import say
-from compressor.stages import Key, Keyed, stage_key
+from compressor.stages import Key, Keyed, resumable, stage_key
 from compressor.teacher import DEFAULT
 from exporters.optimise import Optimise
 from exporters.reader_export import ReaderExport
@@ -44,12 +43,9 @@ def finetune(
     """Make a question-answering model of an encoder; of several settings, the best on held-out questions."""
     asked = _read(questions)
     folder = ReaderTeacher(model=model).find().folder
-    key = stage_key("finetune", finetune, [Key(base_key(folder)), asked])
-    kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
-    with writing(out_, "finetune", key, finetune.model_dump(mode="json")) as draft:
+    with resumable(out_, "finetune", finetune, [Key(base_key(folder)), asked]) as (draft, kept):
         finetune.run(folder, asked, kept, draft)
-    shutil.rmtree(kept, ignore_errors=True)
-    out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
+    written(out_)
 
 
 @app.command("distil-reader")
@@ -67,12 +63,9 @@ def distil_reader(
     """Make a smaller question-answering model that answers as its teacher does: by labels, logits and inner states."""
     asked = _read(questions)
     inputs = [Key(base_key(folder)) for folder in (teacher, student) if folder is not None]
-    key = stage_key("distil-reader", readerdistil, [*inputs, asked])
-    kept = out_.parent / f".{out_.name}-checkpoints-{key[:12]}"
-    with writing(out_, "distil-reader", key, readerdistil.model_dump(mode="json")) as draft:
+    with resumable(out_, "distil-reader", readerdistil, [*inputs, asked]) as (draft, kept):
         readerdistil.run(teacher, asked, kept, draft, student)
-    shutil.rmtree(kept, ignore_errors=True)
-    out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
+    written(out_)
 
 
 @app.command()
@@ -115,7 +108,7 @@ def export_reader(
         (plain := Path(aside) / "plain").mkdir()
         readerexport.run(reader, reading, Draft(plain))
         optimise.run(plain, draft)
-    out.print(f"{out_}: {size_bytes(out_) / 1e6:.1f} MB", soft_wrap=True)
+    written(out_)
 
 
 @app.command()

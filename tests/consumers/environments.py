@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.peers import environments as peers
+
 HERE = Path(__file__).parent
 PYTHON = ("sentence-transformers", "fastembed", "mlflow")
 _NODE = ("package.json", "package-lock.json")
@@ -26,7 +28,7 @@ def home() -> Path:
 
 def python(name: str) -> Path:
     """Return the interpreter of one of PYTHON, made first where it is not there; Unavailable if it cannot be."""
-    folder, pins = home() / name, HERE / f"requirements-{name}.txt"
+    folder, pins = home() / name, _pins(name)
     interpreter = folder / "bin" / "python"
     if not _is_ready(folder, pins):
         shutil.rmtree(folder, ignore_errors=True)
@@ -34,6 +36,11 @@ def python(name: str) -> Path:
         _run(name, str(interpreter), "-m", "pip", "install", "--quiet", "--requirement", str(pins))
         _note(folder, pins)
     return interpreter
+
+
+def _pins(name: str) -> Path:
+    own = HERE / f"requirements-{name}.txt"
+    return own if own.is_file() else peers.REQUIREMENTS / f"{name}.txt"
 
 
 def node() -> Path:

@@ -1,0 +1,26 @@
+"""Parts that the generated Markdown pages share."""
+
+import html
+from typing import Any
+
+from benchmarks.charts import Row
+from benchmarks.report import MISSING
+
+
+def source(results: Row) -> str:
+    """Say where figures come from: processor, versions, day and command."""
+    environment = results.get("environment") or {}
+    versions = environment.get("versions") or {}
+    machine = [("cpu", "{}"), ("cores", "{} cores")]
+    parts = [
+        ", ".join(text.format(escaped(environment[key])) for key, text in machine if environment.get(key)),
+        ", ".join(f"{name} {escaped(versions[name])}" for name in ("torch", "onnxruntime") if versions.get(name)),
+        str(results.get("created") or "")[:10],
+    ]
+    command = " ".join(str(results.get("command") or "").replace("`", "'").split())
+    return "; ".join(part for part in [*parts, f"`{command}`" if command else ""] if part)
+
+
+def escaped(value: Any) -> str:
+    """Keep a name from opening a tag or a cell of its own."""
+    return html.escape(" ".join(str(value or MISSING).split()), quote=False).replace("|", "\\|")

@@ -1,0 +1,80 @@
+"""Peers take turns: each at its best setting, one that fails is out, and the teacher's failure ends the run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from benchmarks.peers import rounds
+from benchmarks.peers.entry import Entry
+from compressor.errors import PeerError
+
+
+class Known:
+    """A worker whose speed in each setting is known; ``dies`` at a call."""
+
+    def __init__(self, calls: list[str], name: str, rates: dict[Any, float], dies: int = -1) -> None:
+        self.calls, self.name, self.rates, self.dies, self.setting = calls, name, rates, dies, None
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        if do == "use":
+            self.setting = request["setting"].get("streams")
+            return {}
+        return {"milliseconds": [2.0] * len(request["texts"])}
+
+    def seconds(self, texts: Sequence[str], batch_size: int) -> float:
+        self.dies -= 1
+        if self.dies == 0:
+            raise PeerError("died")
+        self.calls += [f"{self.name}{self.setting or ''}"] if len(texts) == 500 else []
+        return len(texts) / self.rates[self.setting, batch_size]
+
+    def cpu_seconds(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        self.calls.append(f"{self.name} closed")
+
+
+def known(calls: list[str], name: str, rates: dict[Any, float], kind: str = "peer", dies: int = -1) -> Entry:
+    settings = [{"streams": n} if n else {} for n in dict.fromkeys(streams for streams, _ in rates)]
+    worker: Any = Known(calls, name, rates, dies)
+    return Entry(name, name, kind, worker, {"settings": settings})
+
+
+MANY = [f"text {i}" for i in range(500)]
+
+
+def test_each_is_measured_at_its_best_setting_in_turns() -> None:
+    calls: list[str] = []
+    slow = known(calls, "t", {(None, 8): 100.0, (None, 32): 50.0}, "teacher")
+    fast = known(calls, "p", {(1, 8): 300.0, (1, 32): 200.0, (2, 8): 350.0, (2, 32): 400.0})
+    found = rounds.offline([slow, fast], MANY, (8, 32), 3)
+    assert calls == ["t", "p2", "p2", "t", "t", "p2"]  # balanced: each comes behind the other
+    assert (found["t"]["batch_size"], found["t"]["setting"]) == (8, {})
+    assert (found["p"]["batch_size"], found["p"]["setting"]) == (32, {"streams": 2})
+    assert found["p"]["by_batch_size"] == pytest.approx({"8": 350, "32": 400})
+    assert [found["p"][key] for key in ("ratio", "ratio_min", "ratio_max")] == pytest.approx([4, 4, 4])
+    assert rounds.single_stream([slow, fast], MANY, 30)["p"]["latency_ms_p50"] == 2
+    worker: Any = fast.worker
+    assert worker.setting == 1  # all cores for the one text
+
+
+@pytest.mark.parametrize("dies", [1, 3, 12])
+def test_a_peer_that_dies_on_the_way_is_out_and_the_others_go_on(dies: int) -> None:
+    calls: list[str] = []
+    entries = [
+        known(calls, "t", {(None, 8): 100.0}, "teacher"),
+        known(calls, "p", {(None, 8): 300.0}, dies=dies),
+        known(calls, "q", {(None, 8): 200.0}),
+    ]
+    found = rounds.offline(entries, MANY, (8,), 6)
+    assert list(found) == ["t", "q"]
+    assert [entry.reason for entry in entries] == [None, "died", None]
+    assert calls.count("q") == 6
+    assert calls.count("p closed") == 1
+
+
+def test_a_teacher_that_dies_ends_the_run() -> None:
+    with pytest.raises(PeerError, match=r"^t: died$"):
+        rounds.offline([known([], "t", {(None, 8): 100.0}, "teacher", dies=3)], MANY, (8,), 2)
