@@ -16,11 +16,14 @@ from exporters.clipping import clipped, least_error, percentile
 from exporters.graph import load, save
 from exporters.layout import GRAPH
 from exporters.optimise import Optimise
-from exporters.quantize import OnnxInt8
+from exporters.qdq import as_qdq
+from exporters.quantize import OnnxInt8, after_pooling
 from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, separate_products, tanh_gelu
-from exporters.smooth import smooth
+from exporters.roles import Kept, kept_nodes
+from exporters.smooth import Smooth, smooth
 
 _CLIPS = {"percentile": percentile, "least-error": least_error}
+_Key = tuple[bool, str, str]
 
 
 class Form(Config):
@@ -29,8 +32,14 @@ class Form(Config):
     precision: Literal["fp32", "int8"] = "int8"
     ranges: Literal["batch", "min-max", "percentile", "least-error"] = "min-max"
     """Where int8 activations get their scales from: each batch, or fixed by one of three rules from a sample."""
-    smooth: Literal["none", "values", "all"] = "none"
+    smooth: Smooth = "normalizations"
     """SmoothQuant: units of activations balanced against their weights; those of attention's values alone are free."""
+    kept: Kept = "none"
+    """Products that stay fp32: behind each Gelu, where activations are widest; both of a feed-forward; attention's."""
+    weights: Literal["channel", "tensor"] = "channel"
+    """What has a scale of its own: each column of a weight, or the weight as a whole."""
+    written: Literal["operators", "qdq"] = "operators"
+    """int8 products as ONNX Runtime's own operators, or as float products between DequantizeLinear (QDQ)."""
     gelu: Literal["with-bias", "alone", "tanh"] = "alone"
     """One operator with the bias; the bias in the product before it; or the tanh form, which is not equal."""
     attention: Literal["fused", "separate", "products"] = "fused"
@@ -39,13 +48,24 @@ class Form(Config):
     """Residual and normalization as one operator."""
 
     def __str__(self) -> str:
-        if self.precision == "fp32":
-            return f"fp32, attention {self.attention}, gelu {self.gelu}{self._skip()}"
-        smoothed = "" if self.smooth == "none" else f", smooth {self.smooth}"
-        return f"int8 {self.ranges}{smoothed}, attention {self.attention}, gelu {self.gelu}{self._skip()}"
+        told = ["fp32"] if self.precision == "fp32" else [f"int8 {self.ranges}", *self._int8()]
+        told += [f"attention {self.attention}", f"gelu {self.gelu}"]
+        return ", ".join([*told, "skip-normalization"] if self.skip_normalization else told)
 
-    def _skip(self) -> str:
-        return ", skip-normalization" if self.skip_normalization else ""
+    @property
+    def smooths(self) -> bool:
+        """Whether activations are balanced: where int8 has fixed ranges."""
+        return self.smooth != "none" and self.precision == "int8" and self.ranges != "batch"
+
+    def _int8(self) -> list[str]:
+        """Name what is not as it is by default."""
+        told = {
+            f"smooth {self.smooth}": self.smooths,
+            f"{self.kept} kept fp32": self.kept != "none",
+            "a scale a weight": self.weights == "tensor",
+            "QDQ": self.written == "qdq",
+        }
+        return [name for name, stated in told.items() if stated]
 
 
 @dataclass(frozen=True)
@@ -56,8 +76,8 @@ class Forms:
     int8: OnnxInt8
     batches: Callable[[], Iterable[Batch]]
     """Gives what ranges are measured on."""
-    _fused: dict[tuple[bool, str], onnx.ModelProto] = field(default_factory=dict)
-    _ranges: dict[tuple[bool, str, str], Ranges] = field(default_factory=dict)
+    _fused: dict[_Key, onnx.ModelProto] = field(default_factory=dict)
+    _ranges: dict[tuple[_Key, str], Ranges] = field(default_factory=dict)
 
     def write(self, form: Form, path: Path) -> None:
         """Write the graph in ``form`` to ``path``; ModelError where this graph cannot be written so."""
@@ -69,39 +89,48 @@ class Forms:
         rewrite = {"separate": separate_products, "products": attention_by_products}.get(form.attention)
         if rewrite and not rewrite(model):
             raise ModelError(f"attention = {form.attention}: this graph's layers cannot be written so")
+        if form.written == "qdq" and form.precision == "int8" and not as_qdq(model):
+            raise ModelError("written = qdq: no int8 product of fixed ranges in this graph")
         drop_unread(model)
         save(model, path)
 
     def _quantized(self, form: Form) -> onnx.ModelProto:
         fused = self._fp32(form)
-        with TemporaryDirectory() as folder:
-            onnx.save(fused, Path(folder) / "fp32.onnx")
-            model = self.int8.quantize(Path(folder) / "fp32.onnx")
+        kept = kept_nodes(fused, form.kept)
+        if form.kept != "none" and not kept:
+            raise ModelError(f"kept = {form.kept}: no such product in this graph")
+        model = self.int8.quantize(fused, kept, form.weights == "channel")
         if form.ranges != "batch" and (names := dynamic_inputs(model)):
             fix_ranges(model, self._measured(form, fused, names))
         return model
 
     def _measured(self, form: Form, fused: onnx.ModelProto, names: list[str]) -> Ranges:
-        key = form.skip_normalization, form.smooth, form.ranges
-        widest = (*key[:2], "min-max")
-        if widest not in self._ranges:
+        key, widest = (self._key(form), form.ranges), (self._key(form), "min-max")
+        if widest not in self._ranges or not set(names) <= set(self._ranges[widest]):
             self._ranges[widest] = measure_ranges(fused, names, self.batches())
-        if key not in self._ranges:
+        if key not in self._ranges or not set(names) <= set(self._ranges[key]):
             self._ranges[key] = clipped(fused, self._ranges[widest], self.batches(), _CLIPS[form.ranges])
         return self._ranges[key]
 
     def _fp32(self, form: Form) -> onnx.ModelProto:
-        key = form.skip_normalization, form.smooth
+        key = self._key(form)
         if key not in self._fused:
             with TemporaryDirectory() as folder:
                 to = Path(folder) / "fused"
                 to.mkdir()
                 Optimise(skip_normalization=form.skip_normalization).run(self.exported, Draft(to))
                 model = load(to / GRAPH)
-            if form.smooth != "none" and not smooth(model, self.batches(), form.smooth == "all"):
-                raise ModelError(f"smooth = {form.smooth}: nothing in this graph to balance")
+            if form.smooths:
+                left = [*after_pooling(model), *kept_nodes(model, form.kept)]
+                smooth(model, self.batches, form.smooth, left)
             self._fused[key] = model
         return self._fused[key]
+
+    @staticmethod
+    def _key(form: Form) -> _Key:
+        """Return what the fp32 graph of a form depends on."""
+        smoothed = (str(form.smooth), str(form.kept)) if form.smooths else ("none", "none")
+        return form.skip_normalization, *smoothed
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -69,9 +69,8 @@ def attention_by_products(model: onnx.ModelProto) -> int:
     padding passes over the mask. Nothing is changed where a layer mixes tokens in another way.
     """
     found = _attentions(model)
-    if not found or not _is_row_wise(model, found[0].input[0]):
+    if not found or not _is_row_wise(model, entry := _first_float(model, found[0])):
         return 0
-    entry = _first_float(model, found[0])
     _put_tokens_first(model, entry)
     for node in _attentions(model):
         made, names = _projections(model, node)
@@ -176,11 +175,10 @@ def _turn(source: str, to: str) -> NodeProto:
 def _is_row_wise(model: onnx.ModelProto, entry: str) -> bool:
     """Whether all that leads from ``entry`` to last_hidden_state treats tokens alike, and nothing else reads it."""
     makers = {name: node for node in model.graph.node for name in node.output}
-    start = makers[entry].input[0] if makers[entry].op_type.endswith("QuantizeLinear") else entry
     inner, waiting = set(), [_HIDDEN]
     while waiting:
         name = waiting.pop()
-        if name == start or name not in makers or name in inner:
+        if name == entry or name not in makers or name in inner:
             continue
         inner.add(name)
         if makers[name].op_type in ("Attention", "QAttention"):  # what it reads beside its values is the mask
@@ -192,10 +190,15 @@ def _is_row_wise(model: onnx.ModelProto, entry: str) -> bool:
 
 
 def _first_float(model: onnx.ModelProto, node: NodeProto) -> str:
-    """Name the float tensor that an attention reads, itself or quantized."""
+    """Name the float tensor that an attention reads: itself, quantized, or its units balanced before that."""
     makers = {name: maker for maker in model.graph.node for name in maker.output}
-    before = makers[node.input[0]]
-    return str(before.input[0] if before.op_type.endswith("QuantizeLinear") else node.input[0])
+    constants = {tensor.name for tensor in model.graph.initializer}
+    name = node.input[0]
+    if makers[name].op_type.endswith("QuantizeLinear"):
+        name = makers[name].input[0]
+    if makers[name].op_type == "Mul" and makers[name].input[1] in constants:
+        name = makers[name].input[0]
+    return str(name)
 
 
 def _mask(node: NodeProto) -> str:

@@ -23,19 +23,23 @@ from exporters.graph import run_operators
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.parity import invariance
 from exporters.quantize import OnnxInt8
+from exporters.roles import KEPT
 from exporters.running import Running
 from exporters.search_report import as_markdown
 from exporters.session import OnnxEncoder
 from exporters.verify import Check, Share, gate, is_int8
 
 _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("smooth", ("values", "all")),
+    ("smooth", ("none", "values", "all")),
     ("ranges", ("percentile", "least-error", "batch")),
+    ("weights", ("tensor",)),
+    ("kept", KEPT),
     ("attention", ("separate", "products")),
     ("gelu", ("with-bias", "tanh")),
     ("skip_normalization", (True,)),
+    ("written", ("qdq",)),
 )
-_INT8_ONLY = ("smooth", "ranges")
+_INT8_ONLY = ("smooth", "ranges", "weights", "kept", "written")
 _BATCH_TOKENS = (128, 256, 512, 1024)
 _LEAST_GAIN = 1.005
 _CLOSER = 2e-4  # more mean cosine, at the same speed, that makes another form the better one
@@ -108,10 +112,8 @@ class _Trials:
 
     def search(self) -> dict[str, Any]:
         """Return ``search.json``: every trial in its order, and the choice."""
-        start = form = first_form(self.config.precision)
+        start = form = self._start()
         first = self._figures(form)
-        gate([check.as_dict() for check in self._checks(form, first, first)])
-        self._note("start", str(form), first, None, "start")
         running, whole = Running(), None
         if self.config.cpu == "this":
             for name, values in _form_stages(self.config.precision):
@@ -132,24 +134,39 @@ class _Trials:
         return {"environment": machine, "config": self.config.model_dump(mode="json"), "trials": self.rows,
                 "start": str(start), "choice": choice}  # fmt: skip
 
+    def _start(self) -> Form:
+        """Return the first form inside the gate: with all products in int8 or, where these miss it, some kept fp32."""
+        first = first_form(self.config.precision)
+        kept = KEPT if self.config.precision == "int8" else ()
+        for form in (first, *(first.model_copy(update={"kept": products}) for products in kept)):
+            refused = self._refused("start", form, None)
+            if not refused:
+                self._note("start", str(form), self._figures(form), None, "start")
+                return form
+        figures = self._figures(first)
+        gate([check.as_dict() for check in self._checks(first, figures, figures)])
+        return first
+
+    def _refused(self, name: str, form: Form, first: Mapping[str, float] | None) -> bool:
+        """Put down why a form cannot be had, or is outside the gate, against the start's figures or alone."""
+        try:
+            figures = self._figures(form)
+        except ModelError as error:
+            self._note(name, str(form), {}, None, f"cannot be written: {error}")
+            return True
+        missed = [check for check in self._checks(form, figures, first or figures) if not check.passed]
+        if missed:
+            why = f"{missed[0].figure} = {missed[0].value:.5g}, must be {missed[0].direction} {missed[0].bar:g}"
+            self._note(name, str(form), figures, None, f"outside the gate: {why}")
+        return bool(missed)
+
     def _try_forms(self, name: str, values: Sequence[Any], best: Form, first: Mapping[str, float]) -> Form:
         """Try other values of one field; return the better form."""
         rivals: dict[str, Form] = {}
         for value in values:
             rival = _rival(best, name, value)
-            if rival == best:
-                continue
-            try:
-                figures = self._figures(rival)
-            except ModelError as error:
-                self._note(name, str(rival), {}, None, f"cannot be written: {error}")
-                continue
-            missed = [check for check in self._checks(rival, figures, first) if not check.passed]
-            if missed:
-                why = f"{missed[0].figure} = {missed[0].value:.5g}, must be {missed[0].direction} {missed[0].bar:g}"
-                self._note(name, str(rival), figures, None, f"outside the gate: {why}")
-                continue
-            rivals[str(rival)] = rival
+            if rival != best and not self._refused(name, rival, first):
+                rivals[str(rival)] = rival
         ratios = self._timed(name, (best, None), {key: (rival, None) for key, rival in rivals.items()})
         chosen = self._better(best, rivals, ratios)
         for key, rival in rivals.items():

@@ -1,79 +1,146 @@
-"""SmoothQuant (Xiao et al. 2022, arXiv:2211.10438): wide units of activations made narrow, their weights wider."""
+"""SmoothQuant (Xiao et al. 2022, arXiv:2211.10438): wide units of activations made narrow, their weights wider.
 
-from collections.abc import Iterable
+How far is chosen for each activation, by what its products lose in int8 on a sample.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.calibrate import Batch, activations
 
-_STRENGTH = 0.5
+Smooth = Literal["none", "values", "normalizations", "all"]
 Floats = NDArray[np.float32]
+_NORMALIZATIONS = {"LayerNormalization", "SkipLayerNormalization"}
+_ACTIVATIONS = {"BiasGelu", "FastGelu", "Gelu", "Relu"}
+_MADE_BY = {
+    "values": {"Attention"},
+    "normalizations": {"Attention"} | _NORMALIZATIONS,
+    "all": {"Attention"} | _NORMALIZATIONS | _ACTIVATIONS,
+}
+_STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7)  # beyond it, texts unlike the sample are cut at its widest values
+_WORTH = 0.95  # of the error without it: what costs an operator must give as much
+_TOKENS_A_BATCH = 64
 
 
-def smooth(model: onnx.ModelProto, batches: Iterable[Batch], normalizations: bool) -> int:
+@dataclass
+class _Activation:
+    """A tensor [texts, tokens, units] that goes into products, and what is known of it from a sample."""
+
+    name: str
+    maker: NodeProto
+    readers: list[NodeProto]
+    rows: list[Floats]
+    low: Floats | float = np.inf
+    high: Floats | float = -np.inf
+
+    def see(self, values: Floats) -> None:
+        """Take tokens of a batch, [tokens, units]."""
+        self.low, self.high = np.minimum(self.low, values.min(axis=0)), np.maximum(self.high, values.max(axis=0))
+        self.rows.append(values[:: -(-len(values) // _TOKENS_A_BATCH)])
+
+
+def smooth(
+    model: onnx.ModelProto, batches: Callable[[], Iterable[Batch]], what: Smooth, left: Collection[str] = ()
+) -> int:
     """Balance activations and weights unit by unit, in place; return how many activations were balanced.
 
-    What attention gives is balanced in the weights of its values, at no price. What a normalization gives goes to the
-    residual, too, so that its units are divided in an operator of their own: only where ``normalizations``.
+    ``values``: what attention gives, balanced in the weights of its values, at no price. ``normalizations``: these as
+    well; they go to the residual, too, so that their units are divided in an operator of their own. ``all``: behind
+    each Gelu, too, which is wider. Products named in ``left`` are left out.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    divided = [node for node in model.graph.node if node.op_type == "LayerNormalization" and normalizations]
-    normalized = {node.output[0] for node in divided}
-    values = {node.output[0]: node for node in model.graph.node if node.op_type == "Attention"}
-    readers = [
-        node
-        for node in model.graph.node
-        if node.op_type in ("Attention", "MatMul") and node.input[1] in weights
-        and (node.input[0] in normalized or node.input[0] in values)
-    ]  # fmt: skip
-    names = list(dict.fromkeys(node.input[0] for node in readers))
-    if not names:
+    found = list(_found(model, weights, _MADE_BY.get(what, set()), left))
+    if not found:
         return 0
-    widest: dict[str, Floats] = {}
-    for made in activations(model, names, batches):
-        for name, found in made.items():
-            most = np.abs(found).max(axis=0)
-            widest[name] = np.maximum(widest.get(name, most), most)
-    for node in readers:
-        name = node.input[0]
-        weight = _value(weights[node.input[1]])
-        scale = _balance(widest[name], weight)
-        _set(weights[node.input[1]], weight * scale[:, None])
-        if name in values:
-            _scale_values(weights, values[name], scale)
+    for made in activations(model, [one.name for one in found], batches()):
+        for one in found:
+            one.see(made[one.name])
+    balanced = 0
+    for one in found:
+        free = one.maker.op_type == "Attention"
+        scale = _best(one, [_value(weights[node.input[1]]) for node in one.readers], 1.0 if free else _WORTH)
+        if scale is None:
+            continue
+        for node in one.readers:
+            tensor = weights[node.input[1]]
+            _set(tensor, _value(tensor) * scale[:, None])
+        if free:
+            _scale_values(weights, one.maker, scale)
         else:
-            _divide(model, node, scale)
-    return len(names)
+            _divide(model, one, scale)
+        balanced += 1
+    return balanced
 
 
-def _balance(activation: Floats, weight: Floats) -> Floats:
+def _found(
+    model: onnx.ModelProto, weights: dict[str, TensorProto], kinds: set[str], left: Collection[str]
+) -> Iterator[_Activation]:
+    """Yield the activations made by operators of these kinds that go into products with weights, in their order."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        if node.op_type in ("Attention", "MatMul") and node.input[1] in weights and node.name not in left:
+            readers.setdefault(node.input[0], []).append(node)
+    for name, nodes in readers.items():
+        maker = makers.get(name)
+        if maker is not None and maker.op_type in kinds:
+            yield _Activation(name, maker, nodes, [])
+
+
+def _best(one: _Activation, weights: Sequence[Floats], worth: float) -> Floats | None:
+    """Return what to divide each unit by so that products lose least in int8; None where that is not worth it."""
+    rows, weight = np.concatenate(one.rows), np.concatenate(weights, axis=1)
+    exact = rows @ weight
+    flat = np.ones(len(weight), np.float32)
+    widest = np.maximum(np.abs(one.low), np.abs(one.high))
+    scales = [_balance(widest, weight, strength) for strength in _STRENGTHS]
+    errors = [_squared_error(one, rows, weight, exact, scale) for scale in (flat, *scales)]
+    best = int(np.argmin(errors[1:]))
+    return scales[best] if errors[1 + best] < worth * errors[0] else None
+
+
+def _balance(activation: Floats, weight: Floats, strength: float) -> Floats:
     """Return what each unit is divided by: above 1 where the activation is wider than its weights."""
     rows = np.maximum(np.abs(weight).max(axis=1), 1e-5)
-    scale = np.maximum(activation, 1e-5) ** _STRENGTH / rows ** (1 - _STRENGTH)
+    scale = np.maximum(activation, 1e-5) ** strength / rows ** (1 - strength)
     return np.asarray(scale / np.exp(np.log(scale).mean()), np.float32)
 
 
-def _scale_values(weights: dict[str, onnx.TensorProto], attention: onnx.NodeProto, scale: Floats) -> None:
+def _squared_error(one: _Activation, rows: Floats, weight: Floats, exact: Floats, scale: Floats) -> float:
+    """Return what int8 loses: activations with one scale and zero point over their range, weights a scale a column."""
+    low, high = min(float(np.min(one.low / scale)), 0.0), max(float(np.max(one.high / scale)), 0.0)
+    step = max(high - low, 1e-12) / 255
+    balanced = weight * scale[:, None]
+    steps = np.maximum(np.abs(balanced).max(axis=0), 1e-12) / 127
+    product = (np.rint(rows / (scale * step)) @ np.rint(balanced / steps)) * (step * steps)
+    return float(np.square(product - exact).sum(dtype=np.float64))
+
+
+def _scale_values(weights: dict[str, TensorProto], attention: NodeProto, scale: Floats) -> None:
     for name in attention.input[1:3]:
         both = _value(weights[name]).copy()
         both[..., -len(scale) :] /= scale
         _set(weights[name], both)
 
 
-def _divide(model: onnx.ModelProto, node: onnx.NodeProto, scale: Floats) -> None:
-    name, to = node.input[0], f"{node.output[0]}.balanced"
+def _divide(model: onnx.ModelProto, one: _Activation, scale: Floats) -> None:
+    to = f"{one.name}.balanced"
     model.graph.initializer.append(numpy_helper.from_array(1 / scale, f"{to}.scale"))
-    position = next(i for i, other in enumerate(model.graph.node) if other == node)
-    node.input[0] = to
-    model.graph.node.insert(position, helper.make_node("Mul", [name, f"{to}.scale"], [to], name=to))
+    position = next(i for i, other in enumerate(model.graph.node) if one.name in other.output)
+    for node in one.readers:
+        node.input[0] = to
+    model.graph.node.insert(position + 1, helper.make_node("Mul", [one.name, f"{to}.scale"], [to], name=to))
 
 
-def _value(tensor: onnx.TensorProto) -> Floats:
+def _value(tensor: TensorProto) -> Floats:
     return numpy_helper.to_array(tensor)
 
 
-def _set(tensor: onnx.TensorProto, values: Floats) -> None:
+def _set(tensor: TensorProto, values: Floats) -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(values, np.float32), tensor.name))

@@ -12,6 +12,7 @@ from graphs import batch
 from exporters.calibrate import batches_of_texts, dynamic_inputs, fix_ranges, measure_ranges
 from exporters.graph import load, run_operators, save
 from exporters.layout import GRAPH, copy_consumer_files
+from exporters.qdq import as_qdq
 from exporters.quantize import OnnxInt8
 from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, separate_products, tanh_gelu
 from exporters.session import OnnxEncoder
@@ -25,7 +26,7 @@ def calibrated(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPath
     """Return a folder with an int8 graph of fixed ranges."""
     fp32, to = artifacts("wide") / "fp32", tmp_path_factory.mktemp("calibrated") / "int8"
     copy_consumer_files(fp32, to)
-    model = OnnxInt8().quantize(fp32 / GRAPH)
+    model = OnnxInt8().quantize(load(fp32 / GRAPH))
     fix_ranges(model, measure_ranges(load(fp32 / GRAPH), dynamic_inputs(model), batches_of_texts(fp32, sentences(100))))
     save(model, to / GRAPH)
     return to
@@ -64,6 +65,17 @@ def test_attention_in_fp32_stays_the_same(
     found, worst = rewritten(artifacts(family) / "fp32", tmp_path / "made", rewrite)
     assert worst < 1e-5
     assert "Attention" not in found
+
+
+@pytest.mark.parametrize("rewrites", [(), (separate_products,), (attention_by_products,)])
+def test_the_qdq_form_is_fused_again_at_load(rewrites: tuple[Rewrite, ...], calibrated: Path, tmp_path: Path) -> None:
+    rewritten(calibrated, tmp_path / "operators", *rewrites)
+    run, worst = rewritten(tmp_path / "operators", tmp_path / "qdq", as_qdq)
+    assert worst < 1e-4
+    assert run["MatMulIntegerToFloat"] == run_operators(tmp_path / "operators" / GRAPH)["MatMulIntegerToFloat"]
+    written = [node.op_type for node in load(tmp_path / "qdq" / GRAPH).graph.node]
+    assert "MatMulIntegerToFloat" not in written
+    assert "DequantizeLinear" not in run
 
 
 @pytest.mark.parametrize("rewrite", [separate_products, attention_by_products])

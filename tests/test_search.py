@@ -70,9 +70,12 @@ def test_it_runs_and_what_it_writes_is_an_artifact(artifacts: Callable[..., Path
     assert set(stages) >= {
         "smooth",
         "ranges",
+        "weights",
+        "kept",
         "attention",
         "gelu",
         "skip_normalization",
+        "written",
         "batch_tokens",
         "equal_lengths",
     }
@@ -220,6 +223,23 @@ def test_a_start_below_the_bars_is_refused(artifacts: Callable[..., Path], tmp_p
     with pytest.raises(GateError, match=r"search: cosine_mean = 0\.\d+, must be >= 1$"):
         searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", cosine_mean=1.0)
     assert not (tmp_path / "made").exists()
+
+
+def test_products_stay_fp32_where_int8_would_miss_the_bars(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {})
+    figures = module._Trials._figures
+
+    def rough(self: Any, form: Form) -> dict[str, float]:
+        return figures(self, form) | ({"cosine_mean": 0.9} if form.kept == "none" else {})
+
+    monkeypatch.setattr(module._Trials, "_figures", rough)
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    starts = [row["verdict"] for row in result["trials"] if row["stage"] == "start"]
+    assert starts == ["outside the gate: cosine_mean = 0.9, must be >= 0.98", "start"]
+    assert result["choice"]["form"]["kept"] == "behind-gelu"
+    assert run_operators(tmp_path / "made" / GRAPH)["MatMul"] == 2
 
 
 def test_what_cannot_be_searched_is_one_line(artifacts: Callable[..., Path], tmp_path: Path) -> None:
