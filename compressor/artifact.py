@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,10 +108,26 @@ def claim(to: Path) -> None:
     """Refuse an output folder that has no name, or holds something that is not ours to replace."""
     if to.name in ("", ".."):
         raise ArtifactError(f"{to}: give the folder by its name")
-    if to.is_symlink() or (to.exists() and not to.is_dir()):
+    try:
+        mode = to.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISDIR(mode):
         raise ArtifactError(f"{to}: exists and is no folder")
-    if to.is_dir() and any(to.iterdir()) and not is_artifact(to):
+    if _is_foreign(to):
         raise ArtifactError(f"{to}: holds something else; give an empty or a new folder")
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether a folder holds something that is no artifact; one that another process replaces is looked at again."""
+    while True:
+        try:
+            seen = folder.stat().st_ino
+            foreign = any(folder.iterdir()) and not is_artifact(folder)
+            if not foreign or folder.stat().st_ino == seen:
+                return foreign
+        except FileNotFoundError:
+            return False
 
 
 def write_json(path: Path, value: Any) -> None:

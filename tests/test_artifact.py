@@ -387,3 +387,35 @@ def test_what_a_killed_process_had_put_aside_comes_back(tmp_path: Path) -> None:
     (tmp_path / ".made.old-999999999").mkdir()
     make(tmp_path / "made", "later")
     assert os.listdir(tmp_path) == ["made"]
+
+
+def test_a_folder_that_is_replaced_while_it_is_looked_at_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer puts the old folder aside between the look at what it holds and the look at its manifest."""
+    to = tmp_path / "made"
+    for key in ("old", "new"):
+        with writing(tmp_path / key, "stage", key):
+            pass
+    (tmp_path / "old").rename(to)
+    asked = []
+
+    def look(folder: Path) -> bool:
+        asked.append(folder)
+        if len(asked) == 1:
+            to.rename(tmp_path / "aside")
+            (tmp_path / "new").rename(to)
+            return False
+        return is_artifact(folder)
+
+    is_artifact = artifact.is_artifact
+    monkeypatch.setattr(artifact, "is_artifact", look)
+    artifact.claim(to)
+    assert len(asked) == 2
+
+    def vanish(folder: Path) -> bool:
+        to.rename(tmp_path / "gone")
+        return False
+
+    monkeypatch.setattr(artifact, "is_artifact", vanish)
+    artifact.claim(to)
