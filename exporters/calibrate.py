@@ -1,6 +1,6 @@
 """Fixed ranges for int8: what each activation spans on a sample, in place of what it spans in a batch."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from compressor.encoder import length_sorted_batches
 from compressor.errors import TextError
+from exporters.graph import constants, makers
 from exporters.session import CPU, OnnxEncoder
 
 Batch = Mapping[str, NDArray[np.int64]]
@@ -80,22 +81,21 @@ def fix_ranges(model: onnx.ModelProto, ranges: Ranges) -> None:
     for node in graph.node:
         for name in node.input:
             by_input.setdefault(name, []).append(node)
-    by_output = {name: node for node in graph.node for name in node.output}
-    constants = {tensor.name for tensor in graph.initializer}
+    made_by, stored = makers(model), constants(model).keys()
     made: list[NodeProto] = []
     gone: set[str] = set()
     for node in graph.node:
         if node.op_type == "DynamicQuantizeLinear":
             made.append(_quantize(graph, node, ranges[node.input[0]]))
         elif node.op_type == "MatMulInteger":
-            product, replaced = _product(node, by_input, by_output, constants)
+            product, replaced = _product(node, by_input, made_by, stored)
             gone.update(replaced)
             made.append(product)
         else:
             made.append(node)
     kept = [node for node in made if node.op_type == "MatMulIntegerToFloat" or node.output[0] not in gone]
     del graph.node[:]
-    graph.node.extend(_in_order(kept, {i.name for i in graph.input} | {t.name for t in graph.initializer}))
+    graph.node.extend(_in_order(kept, {i.name for i in graph.input} | constants(model).keys()))
 
 
 def _quantize(graph: Any, node: NodeProto, span: tuple[float, float]) -> NodeProto:
@@ -110,8 +110,8 @@ def _quantize(graph: Any, node: NodeProto, span: tuple[float, float]) -> NodePro
 def _product(
     node: NodeProto,
     by_input: Mapping[str, list[NodeProto]],
-    by_output: Mapping[str, NodeProto],
-    constants: set[str],
+    made_by: Mapping[str, NodeProto],
+    stored: Set[str],
 ) -> tuple[NodeProto, set[str]]:
     """Return the operator that stands for MatMulInteger, Cast, Mul and maybe Add, and the outputs of what it replaces.
 
@@ -119,13 +119,13 @@ def _product(
     """
     (cast,) = by_input[node.output[0]]
     (scaled,) = by_input[cast.output[0]]
-    scales = by_output[scaled.input[1]]
+    scales = made_by[scaled.input[1]]
     a, b, a_zero, b_zero = node.input
     inputs, output = [a, b, *scales.input, a_zero, b_zero], scaled.output[0]
     replaced = {cast.output[0], scaled.output[0], scales.output[0]}
     after = by_input.get(output, [])
-    if len(after) == 1 and after[0].op_type == "Add" and any(name in constants for name in after[0].input):
-        inputs.append(next(name for name in after[0].input if name in constants))
+    if len(after) == 1 and after[0].op_type == "Add" and any(name in stored for name in after[0].input):
+        inputs.append(next(name for name in after[0].input if name in stored))
         output = after[0].output[0]
         replaced.add(output)
     product = helper.make_node("MatMulIntegerToFloat", inputs, [output], name=node.name, domain="com.microsoft")

@@ -51,6 +51,16 @@ def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvid
     return dict(sorted(Counter(node.op_type for node in nodes(model.graph)).items()))
 
 
+def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Return each tensor's operator, by the tensor's name."""
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Return the stored tensors by their names."""
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield the operators of a graph, those of its branches behind the If that they belong to."""
     for node in graph.node:

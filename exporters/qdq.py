@@ -5,6 +5,8 @@ from typing import Any
 import onnx
 from onnx import NodeProto, helper
 
+from exporters.graph import constants
+
 
 def as_qdq(model: onnx.ModelProto) -> int:
     """Write each int8 product of fixed ranges as a float one of two DequantizeLinear, in place; return how many were.
@@ -12,17 +14,16 @@ def as_qdq(model: onnx.ModelProto) -> int:
     Scales and zero points are those of the product; a scale a column becomes DequantizeLinear's axis 1. The fused
     attention has no such form.
     """
-    scalars = {tensor.name for tensor in model.graph.initializer if not tensor.dims}
-    constants = {tensor.name for tensor in model.graph.initializer}
+    stored = constants(model)
     made: list[NodeProto] = []
     changed = 0
     for node in model.graph.node:
-        if node.op_type != "MatMulIntegerToFloat" or not constants.issuperset(node.input[1:]):
+        if node.op_type != "MatMulIntegerToFloat" or not stored.keys() >= set(node.input[1:]):
             made.append(node)
             continue
         values, weight, scale, weight_scale, zero, weight_zero = node.input[:6]
         bias, to = node.input[6:], node.output[0]
-        axis: dict[str, Any] = {} if weight_scale in scalars else {"axis": 1}
+        axis: dict[str, Any] = {"axis": 1} if stored[weight_scale].dims else {}
         made.append(
             helper.make_node(
                 "DequantizeLinear", [values, scale, zero], [f"{to}.values_dequantized"], f"{to}.values_dequantized"

@@ -16,7 +16,7 @@ from compressor.artifact import Draft
 from compressor.errors import RecipeError
 from compressor.recipe import Config
 from exporters.calibrate import Batch, dynamic_inputs, fix_ranges, measure_ranges
-from exporters.graph import load, run_operators, save
+from exporters.graph import constants, load, run_operators, save
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.onnx import TAIL
 from exporters.rewrite import gelu_after_bias
@@ -105,7 +105,7 @@ def quantize_tables(model: onnx.ModelProto) -> None:
     A row is dequantized where it is looked up: Gather int8, Cast, Mul by the gathered scale. One scale for
     the whole table, as other quantizers have it, loses most of the small rows.
     """
-    tables = {t.name: t for t in model.graph.initializer}
+    tables = constants(model)
     for node in list(model.graph.node):
         table = tables.get(node.input[0]) if node.op_type == "Gather" else None
         if table is None or table.data_type != TensorProto.FLOAT or len(table.dims) != 2:

@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from exporters.graph import constants, makers
 from exporters.layout import EMBEDDING, INPUTS
 
 _DOMAIN = "com.microsoft"
@@ -26,9 +27,9 @@ def gelu_after_bias(model: onnx.ModelProto) -> int:
 
     The operator that adds a bias and takes the Gelu goes over its input twice; the product adds one for nothing.
     """
-    makers = {name: node for node in model.graph.node for name in node.output}
+    made_by = makers(model)
     found = [node for node in model.graph.node if node.op_type == "BiasGelu"]
-    products = [(node, makers.get(node.input[0])) for node in found]
+    products = [(node, made_by.get(node.input[0])) for node in found]
     changed = 0
     for node, product in products:
         if product is None or product.op_type != "MatMulIntegerToFloat" or len(product.input) > 6:
@@ -174,30 +175,29 @@ def _turn(source: str, to: str) -> NodeProto:
 
 def _is_row_wise(model: onnx.ModelProto, entry: str) -> bool:
     """Whether all that leads from ``entry`` to last_hidden_state treats tokens alike, and nothing else reads it."""
-    makers = {name: node for node in model.graph.node for name in node.output}
+    made_by = makers(model)
     inner, waiting = set(), [_HIDDEN]
     while waiting:
         name = waiting.pop()
-        if name == entry or name not in makers or name in inner:
+        if name == entry or name not in made_by or name in inner:
             continue
         inner.add(name)
-        if makers[name].op_type in ("Attention", "QAttention"):  # what it reads beside its values is the mask
-            waiting.append(makers[name].input[0])
+        if made_by[name].op_type in ("Attention", "QAttention"):  # what it reads beside its values is the mask
+            waiting.append(made_by[name].input[0])
         else:
-            waiting += makers[name].input
-    own = {id(makers[name]): makers[name] for name in inner}
+            waiting += made_by[name].input
+    own = {id(made_by[name]): made_by[name] for name in inner}
     return _HIDDEN in inner and all(node.op_type in _ROW_WISE for node in own.values())
 
 
 def _first_float(model: onnx.ModelProto, node: NodeProto) -> str:
     """Name the float tensor that an attention reads: itself, quantized, or its units balanced before that."""
-    makers = {name: maker for maker in model.graph.node for name in maker.output}
-    constants = {tensor.name for tensor in model.graph.initializer}
+    made_by = makers(model)
     name = node.input[0]
-    if makers[name].op_type.endswith("QuantizeLinear"):
-        name = makers[name].input[0]
-    if makers[name].op_type == "Mul" and makers[name].input[1] in constants:
-        name = makers[name].input[0]
+    if made_by[name].op_type.endswith("QuantizeLinear"):
+        name = made_by[name].input[0]
+    if made_by[name].op_type == "Mul" and made_by[name].input[1] in constants(model):
+        name = made_by[name].input[0]
     return str(name)
 
 
@@ -210,7 +210,7 @@ def _attribute(node: NodeProto, name: str) -> Any:
 
 
 def _values(model: onnx.ModelProto, name: str) -> NDArray[Any]:
-    return numpy_helper.to_array(next(tensor for tensor in model.graph.initializer if tensor.name == name))
+    return numpy_helper.to_array(constants(model)[name])
 
 
 def _columns(model: onnx.ModelProto, name: str, own: slice, to: str) -> str:
@@ -220,7 +220,7 @@ def _columns(model: onnx.ModelProto, name: str, own: slice, to: str) -> str:
 
 
 def _constant(model: onnx.ModelProto, name: str, values: NDArray[Any]) -> str:
-    if not any(tensor.name == name for tensor in model.graph.initializer):
+    if name not in constants(model):
         model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
     return name
 

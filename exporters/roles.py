@@ -6,9 +6,11 @@ from typing import Literal
 import onnx
 from onnx import NodeProto
 
+from exporters.graph import constants, makers
+
 Kept = Literal["none", "behind-gelu", "attention", "feed-forward"]
 KEPT: tuple[Kept, ...] = ("behind-gelu", "attention", "feed-forward")
-_ACTIVATIONS = {"BiasGelu", "FastGelu", "Gelu", "Relu"}
+ACTIVATIONS = {"BiasGelu", "FastGelu", "Gelu", "Relu"}
 _ATTENTIONS = {"Attention", "MultiHeadAttention"}
 
 
@@ -20,27 +22,26 @@ def kept_nodes(model: onnx.ModelProto, kept: Kept) -> list[str]:
 def _chosen(model: onnx.ModelProto, kept: Kept) -> Iterator[NodeProto]:
     if kept == "none":
         return
-    makers = {name: node for node in model.graph.node for name in node.output}
-    weights = {tensor.name for tensor in model.graph.initializer}
+    made_by, weights = makers(model), constants(model).keys()
     for node in model.graph.node:
         if kept == "attention" and node.op_type in _ATTENTIONS:
             yield node
         if node.op_type != "MatMul" or not weights & set(node.input):
             continue
-        before = makers.get(node.input[0])
+        before = made_by.get(node.input[0])
         if before is None:
             continue
-        if before.op_type in (_ATTENTIONS if kept == "attention" else _ACTIVATIONS):
+        if before.op_type in (_ATTENTIONS if kept == "attention" else ACTIVATIONS):
             yield node
             if kept == "feed-forward":
-                yield from _products_before(makers, before)
+                yield from _products_before(made_by, before)
 
 
-def _products_before(makers: dict[str, NodeProto], node: NodeProto) -> Iterator[NodeProto]:
+def _products_before(made_by: dict[str, NodeProto], node: NodeProto) -> Iterator[NodeProto]:
     """Yield the product whose sum with a bias an activation takes."""
     for name in node.input:
-        before = makers.get(name)
+        before = made_by.get(name)
         if before is not None and before.op_type == "Add":
-            yield from _products_before(makers, before)
+            yield from _products_before(made_by, before)
         elif before is not None and before.op_type == "MatMul":
             yield before

@@ -30,7 +30,7 @@ from exporters.session import OnnxEncoder
 from exporters.verify import Check, Share, gate, is_int8
 
 _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("smooth", ("none", "values", "all")),
+    ("smooth", ("none", "values", "normalizations", "all")),
     ("ranges", ("percentile", "least-error", "batch")),
     ("weights", ("tensor",)),
     ("kept", KEPT),
@@ -136,11 +136,10 @@ class _Trials:
 
     def _start(self) -> Form:
         """Return the first form inside the gate: with all products in int8 or, where these miss it, some kept fp32."""
-        first = first_form(self.config.precision)
+        first = first_form(self.config.precision, self.forms.int8)
         kept = KEPT if self.config.precision == "int8" else ()
         for form in (first, *(first.model_copy(update={"kept": products}) for products in kept)):
-            refused = self._refused("start", form, None)
-            if not refused:
+            if not self._refused("start", form, None):
                 self._note("start", str(form), self._figures(form), None, "start")
                 return form
         figures = self._figures(first)
@@ -287,9 +286,9 @@ class _Trials:
         return found
 
 
-def first_form(precision: Literal["fp32", "int8"]) -> Form:
+def first_form(precision: Literal["fp32", "int8"], int8: OnnxInt8) -> Form:
     """Return what a search starts from, and what is written for a CPU that is not known."""
-    return Form() if precision == "int8" else Form(precision="fp32", gelu="with-bias")
+    return Form(smooth=int8.smooth) if precision == "int8" else Form(precision="fp32", gelu="with-bias")
 
 
 def _form_stages(precision: str) -> Iterator[tuple[str, tuple[Any, ...]]]:

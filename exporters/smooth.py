@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.calibrate import Batch, activations
+from exporters.graph import constants, makers
+from exporters.roles import ACTIVATIONS
 
 Smooth = Literal["none", "values", "normalizations", "all"]
 Floats = NDArray[np.float32]
 _NORMALIZATIONS = {"LayerNormalization", "SkipLayerNormalization"}
-_ACTIVATIONS = {"BiasGelu", "FastGelu", "Gelu", "Relu"}
 _MADE_BY = {
     "values": {"Attention"},
     "normalizations": {"Attention"} | _NORMALIZATIONS,
-    "all": {"Attention"} | _NORMALIZATIONS | _ACTIVATIONS,
+    "all": {"Attention"} | _NORMALIZATIONS | ACTIVATIONS,
 }
 _STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7)  # beyond it, texts unlike the sample are cut at its widest values
 _WORTH = 0.95  # of the error without it: what costs an operator must give as much
@@ -54,7 +55,7 @@ def smooth(
     well; they go to the residual, too, so that their units are divided in an operator of their own. ``all``: behind
     each Gelu, too, which is wider. Products named in ``left`` are left out.
     """
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights = constants(model)
     found = list(_found(model, weights, _MADE_BY.get(what, set()), left))
     if not found:
         return 0
@@ -82,13 +83,13 @@ def _found(
     model: onnx.ModelProto, weights: dict[str, TensorProto], kinds: set[str], left: Collection[str]
 ) -> Iterator[_Activation]:
     """Yield the activations made by operators of these kinds that go into products with weights, in their order."""
-    makers = {name: node for node in model.graph.node for name in node.output}
+    made_by = makers(model)
     readers: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         if node.op_type in ("Attention", "MatMul") and node.input[1] in weights and node.name not in left:
             readers.setdefault(node.input[0], []).append(node)
     for name, nodes in readers.items():
-        maker = makers.get(name)
+        maker = made_by.get(name)
         if maker is not None and maker.op_type in kinds:
             yield _Activation(name, maker, nodes, [])
 

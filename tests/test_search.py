@@ -325,3 +325,8 @@ def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypat
     assert "batch_tokens 128" in card
     with pytest.raises(RecipeError, match=r'^search\.precision = "fp32": in a recipe'):
         run(load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"]), tmp_path, tmp_path / "other", "")
+
+
+def test_it_starts_from_what_int8_asks_for() -> None:
+    assert module.first_form("int8", OnnxInt8(smooth="all")) == Form(smooth="all")
+    assert module.first_form("fp32", OnnxInt8()).precision == "fp32"
