@@ -13,7 +13,7 @@ from benchmarks.footprint import footprint
 from benchmarks.limit import Limit
 from benchmarks.quality import Sts
 from benchmarks.server import server
-from benchmarks.systems import Kind, System
+from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System
 from benchmarks.turns import against_itself
 from compressor.artifact import Draft, write_json
 from compressor.encoder import Encoder, usable_cores
@@ -21,7 +21,8 @@ from compressor.errors import ProviderError, RecipeError
 from compressor.progress import say
 from compressor.recipe import Config
 from compressor.stages import Model
-from exporters.session import CPU, CUDA, OnnxEncoder, require_providers
+from exporters.providers import CPU, CUDA, require_providers
+from exporters.session import OnnxEncoder
 
 
 class Bench(Config):
@@ -151,15 +152,24 @@ _STAGE_OF = {
     "teacher": "teacher",
     "student": "pca",
     "torch-int8": "quantize",
+    "teacher-fp16": "teacher",
     "onnx-fp32": "fp32",
+    "onnx-fp16": "fp16",
     "onnx-int8": "int8",
 }
+
+_ON_CUDA: tuple[tuple[str, str, Kind, str, str], ...] = (
+    ("teacher", "teacher, PyTorch fp32", "torch", "teacher", TORCH_CUDA),
+    ("teacher-fp16", "teacher, PyTorch fp16", "torch", "teacher", TORCH_CUDA_FP16),
+    ("onnx-fp32", "student, ONNX fp32", "onnx", "fp32", CUDA),
+    ("onnx-fp16", "student, ONNX fp16", "onnx", "fp16", CUDA),
+)
 
 
 def systems_of(steps: Mapping[str, Model], bench: "Bench") -> list[System]:
     """List what a run's benchmark compares, the teacher first.
 
-    On CUDA: the teacher and the fp32 graph. int8 there is slower than fp32, so it is not offered.
+    On CUDA: the teacher and the graphs in fp32 and fp16. int8 there is slower than fp32, so it is not offered.
     """
     student = "pca" if "pca" in steps else "distil"
     kinds: list[tuple[str, str, Kind, str]] = [
@@ -176,10 +186,11 @@ def systems_of(steps: Mapping[str, Model], bench: "Bench") -> list[System]:
         if stage in folders
     ]
     if CUDA in bench.providers:
-        systems.append(
-            System("teacher-cuda", "teacher, PyTorch fp32 on CUDA", "torch", folders["teacher"], "PyTorch CUDA")
-        )
-        systems.append(System("onnx-fp32-cuda", "student, ONNX fp32 on CUDA", "onnx", folders["fp32"], CUDA))
+        systems += [
+            System(f"{name}-cuda", f"{label} on CUDA", kind, folders[stage], provider)
+            for name, label, kind, stage, provider in _ON_CUDA
+            if stage in folders
+        ]
     return systems
 
 

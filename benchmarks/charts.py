@@ -18,7 +18,7 @@ COLOURS = {  # role: (light, dark)
     "accent": ("#1261c9", "#6fabff"),
 }
 _STS_NAMES = {"en-test": "STS benchmark test"}
-_STAGE_NAMES = {"pca": "PCA", "quantize": "PyTorch int8", "fp32": "ONNX fp32", "int8": "ONNX int8"}
+_STAGE_NAMES = {"pca": "PCA", "quantize": "PyTorch int8", "fp32": "ONNX fp32", "fp16": "ONNX fp16", "int8": "ONNX int8"}
 _WIDTH = 820
 
 

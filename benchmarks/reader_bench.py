@@ -15,8 +15,8 @@ from compressor.artifact import Draft, write_json
 from compressor.encoder import usable_cores
 from compressor.progress import say
 from compressor.recipe import Config
+from exporters.providers import CPU
 from exporters.readers import reader_kind
-from exporters.session import CPU
 
 _FOOTPRINT = 64  # questions of which peak memory is measured
 

@@ -70,6 +70,7 @@ def what(name: str, model: Model) -> str:
         "pca": "vectors as they are",
         "quantize": "PyTorch dynamic int8, one scale a channel",
         "fp32": "one ONNX graph, fused",
+        "fp16": "the same in fp16, for CUDA",
         "int8": "ONNX int8, one scale a channel; vocabulary one scale a row",
     }[name]
 

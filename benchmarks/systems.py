@@ -12,6 +12,7 @@ from exporters.layout import GRAPH, TORCH_INT8
 
 _TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
 _OTHER_FORMS = ("onnx", "openvino")
+TORCH_CUDA, TORCH_CUDA_FP16 = "PyTorch CUDA", "PyTorch CUDA fp16"
 Kind = Literal["torch", "torch-int8", "onnx"]
 
 
@@ -40,10 +41,11 @@ class System:
             from compressor.quantize import TorchInt8Encoder
 
             return TorchInt8Encoder.load(Path(self.folder))
-        from compressor.sentence_model import TorchEncoder
+        from compressor.sentence_model import Precision, TorchEncoder
 
-        device = "cuda" if self.provider == "PyTorch CUDA" else "cpu"
-        return TorchEncoder.load(Path(self.folder), device=device, max_length=self.max_length)
+        precision: Precision = "fp16" if self.provider == TORCH_CUDA_FP16 else "fp32"
+        device = "cuda" if self.provider in (TORCH_CUDA, TORCH_CUDA_FP16) else "cpu"
+        return TorchEncoder.load(Path(self.folder), precision, device, self.max_length)
 
     def imports(self) -> tuple[str, ...]:
         """Name the modules that it runs on, so that a load can be timed without them."""
@@ -61,6 +63,14 @@ class System:
             return size_bytes(folder)
         files = [p for p in folder.rglob("*") if p.is_file() and p.suffix in _TORCH_FILES and p.name != MANIFEST]
         return sum(p.stat().st_size for p in files if p.relative_to(folder).parts[0] not in _OTHER_FORMS)
+
+
+def multiplies_int8(folder: Path, kind: Kind) -> bool:
+    """Whether a system computes in int8, which has no place on CUDA: its products would go to the CPU and back."""
+    from exporters.graph import run_operators
+    from exporters.verify import is_int8
+
+    return kind == "torch-int8" or (kind == "onnx" and is_int8(run_operators(folder / GRAPH)))
 
 
 def kind_of(folder: Path) -> Kind:

@@ -16,11 +16,11 @@ import compressor.verifying  # noqa: F401
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.peers.run import Beside, chosen_peers
-from benchmarks.systems import Kind, System, kind_of
+from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, kind_of, multiplies_int8
 from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
 from compressor.artifact import Artifact, Draft, is_artifact, sha256, writing
-from compressor.cli import Limit, Out, TeacherOption, TextsOption, app, command_line, out, written
+from compressor.cli import ArtifactArgument, Limit, Out, TeacherOption, TextsOption, app, command_line, out, written
 from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
 from compressor.errors import RecipeError
@@ -35,12 +35,13 @@ from compressor.stages import Keyed, Model, checkpoints_of, stage_key
 from compressor.teacher import DEFAULT, check_folder, content_key, find
 from compressor.vectors import heldout_of, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
+from exporters.half import Half
 from exporters.layout import require_graph
 from exporters.onnx import Export
 from exporters.optimise import Optimise
+from exporters.providers import CPU, CUDA
 from exporters.quantize import OnnxInt8
 from exporters.reader import batches_of_questions
-from exporters.session import CPU, CUDA
 
 ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
 
@@ -151,6 +152,15 @@ def export(model: ModelArgument, out_: Out, *, export: Export, optimise: Optimis
 
 
 @app.command()
+@with_options(Half)
+def fp16(artifact: ArtifactArgument, out_: Out, *, half: Half) -> None:
+    """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
+    with _writing(out_, "fp16", half, [_graph(artifact)]) as draft:
+        half.run(artifact, draft)
+    written(out_)
+
+
+@app.command()
 @with_options(Bench)
 def bench(
     models: Annotated[list[Path], typer.Argument(help="Artifacts or models to measure.", metavar="MODEL...")],
@@ -199,11 +209,16 @@ def bench(
 
 
 def _systems(name: str, label: str, folder: Path, kind: Kind, bench: Bench) -> list[System]:
-    """Return a model's systems, one a provider; PyTorch int8 runs on the CPU alone."""
-    cpu, cuda = (CPU, CUDA) if kind == "onnx" else ("PyTorch CPU", "PyTorch CUDA")
+    """Return a model's systems, one a provider; on CUDA, PyTorch in fp32 and fp16, and no int8."""
+    cpu, cuda = (CPU, [CUDA]) if kind == "onnx" else ("PyTorch CPU", [TORCH_CUDA, TORCH_CUDA_FP16])
     systems = [System(name, label, kind, str(folder), cpu, bench.threads)]
-    if CUDA in bench.providers and kind != "torch-int8":
-        systems.append(System(f"{name}-cuda", f"{label}, CUDA", kind, str(folder), cuda, bench.threads))
+    if CUDA in bench.providers and not multiplies_int8(folder, kind):
+        names = [f"{name}-cuda", f"{name}-cuda-fp16"]
+        labels = [f"{label}, CUDA", f"{label} in fp16, CUDA"]
+        systems += [
+            System(one, told, kind, str(folder), provider, bench.threads)
+            for one, told, provider in zip(names, labels, cuda, strict=False)
+        ]
     return systems
 
 

@@ -35,6 +35,7 @@ from compressor.teacher import Source, Teacher
 from compressor.vectors import heldout_of, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
 from exporters.card import Publish
+from exporters.half import Half
 from exporters.onnx import Export
 from exporters.optimise import Optimise
 from exporters.quantize import OnnxInt8
@@ -43,8 +44,8 @@ from exporters.verify import Verify, gate
 
 
 class Recipe(Config):
-    """One recipe, one shipped model. The steps distil, multilingual, pca, quantize and search run only where their
-    section stands."""
+    """One recipe, one shipped model. The steps distil, multilingual, pca, quantize, fp16 and search run only where
+    their section stands."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the run's folder; by default the recipe file's."""
@@ -59,6 +60,7 @@ class Recipe(Config):
     export: Export = Export()
     ranges: OutputVectors = OutputVectors()
     optimise: Optimise = Optimise()
+    fp16: Half | None = None
     int8: OnnxInt8 = OnnxInt8()
     search: Search | None = None
     verify: Verify = Verify()
@@ -91,6 +93,7 @@ def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
             "pca": reduced if recipe.pca else None,
             "quantize": torch8,
             "fp32": flow.publish("fp32", fp32, ranges, checks),
+            "fp16": flow.half(fp32, ranges),
             "int8": flow.publish("int8", int8, ranges, checks),
         }
         results = flow.measure({name: made for name, made in steps.items() if made is not None})
@@ -235,6 +238,14 @@ class Flow(BaseFlow):
         kept = self.work.checkpoints("search", stage, inputs)
         return self.work.stage("search", stage, inputs, lambda to: stage.run(
             fp32.folder, int8, self.corpus.train, self.corpus.heldout, kept, to))  # fmt: skip
+
+    def half(self, fp32: Model, ranges: Model) -> Model | None:
+        """Make and hand out the fp16 form for CUDA, where the recipe asks for it."""
+        stage = self.recipe.fp16
+        if stage is None:
+            return None
+        made = self.work.stage("fp16", stage, [fp32], lambda to: stage.run(fp32.folder, to))
+        return self.publish("fp16", made, ranges, made.figures["checks"])
 
     def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
         """Return the first texts that the student was trained on."""

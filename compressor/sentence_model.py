@@ -13,7 +13,8 @@ from compressor.encoder import Vectors
 from compressor.errors import ModelError, ProviderError, first_line
 from compressor.teacher import check_folder
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEncoder:
@@ -34,7 +35,7 @@ class TorchEncoder:
         model = open_model(folder, device)
         if max_length is not None:
             limit_tokens(model, max_length)
-        return cls(model.bfloat16() if precision == "bf16" else model)
+        return cls(model.to(_DTYPES[precision]))
 
     @property
     def dim(self) -> int:

@@ -38,7 +38,7 @@ from compressor.progress import say
 from compressor.projection import Projection
 from compressor.stages import Key, Keyed, Model, Workspace
 from compressor.teacher import Source, layers_stated, read_config
-from exporters.session import CPU
+from exporters.providers import CPU
 
 
 def tradeoff(

@@ -13,7 +13,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from compressor.encoder import length_sorted_batches
 from compressor.errors import TextError
 from exporters.graph import constants, makers
-from exporters.session import CPU, OnnxEncoder
+from exporters.providers import CPU
+from exporters.session import OnnxEncoder
 
 Batch = Mapping[str, NDArray[np.int64]]
 """int64 [texts, tokens]: input_ids, attention_mask and, where the graph reads it, token_type_ids."""

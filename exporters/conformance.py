@@ -12,8 +12,15 @@ from tokenizers import Encoding, Tokenizer
 
 from compressor.errors import ArtifactError
 from exporters.layout import CASES, GRAPH
-from exporters.session import CPU, token_limit
+from exporters.providers import CPU
+from exporters.session import token_limit
 
+INT8_COSINE = 0.99
+"""Asked of int8. It turns a last bit of a float that falls on the edge of a step into a whole step, and that into
+others: kernels that add in another order, WebAssembly's say, come to a cosine of 0.997 on some texts (0.9999999 on half
+of them), as our own do with 3e-8 of noise."""
+FP16_COSINE = 0.999
+"""Asked of fp16: ten bits of each number, and devices add in orders of their own."""
 RUNNERS = Path(__file__).parent / "runners"
 _LONG = 10_000
 _MOST_TOKENS = 512  # of a case, however long the texts that a model takes: it is checked in a moment
@@ -40,20 +47,18 @@ TEXTS: dict[str, tuple[str, int]] = {
 _QUESTION = "What is in it?"
 
 
-def write_conformance(folder: Path, int8: bool) -> None:
+def write_conformance(folder: Path, cosine: float | None = None) -> None:
     """Write ``conformance/`` into a finished artifact folder: the cases and a runner in Python and in JavaScript.
 
-    Each text is computed alone by a session of default options, so the outputs do not depend on neighbours. Of fp32
-    outputs every number must be within 1e-4. int8 turns a last bit of a float that falls on the edge of a step into
-    a whole step, and that into others: kernels that add in another order, WebAssembly's say, come to a cosine of
-    0.997 on some texts (0.9999999 on half of them), as our own do with 3e-8 of noise; 0.99 is asked for.
+    Each text is computed alone by a session of default options, so the outputs do not depend on neighbours. Every
+    number must be within 1e-4, or each output's ``cosine`` be reached.
     """
     (folder / CASES).parent.mkdir()
     stated = {
         "graph": GRAPH.as_posix(),
         "truncation": _truncation(folder),
-        "tolerance": {"absolute": 1e-4} | ({"cosine": 0.99} if int8 else {}),
-        "cases": list(_cases(folder)),
+        "tolerance": {"absolute": 1e-4} | ({} if cosine is None else {"cosine": cosine}),
+        "cases": list(cases(folder)),
     }
     text = json.dumps(stated, separators=(",", ":"))
     (folder / CASES).write_text(text.replace('{"name"', '\n{"name"') + "\n", encoding="utf-8")
@@ -68,7 +73,8 @@ def _truncation(folder: Path) -> dict[str, Any]:
     return {"max_length": min(token_limit(folder), _MOST_TOKENS)}
 
 
-def _cases(folder: Path) -> Iterator[dict[str, Any]]:
+def cases(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield each text of the set with its token ids, what the graph in ``folder`` takes of them and what it gives."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     truncation = _truncation(folder)

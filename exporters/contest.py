@@ -10,7 +10,8 @@ import numpy as np
 
 from compressor.encoder import length_sorted_batches
 from exporters.calibrate import Batch
-from exporters.session import CPU, OnnxEncoder, open_session
+from exporters.providers import CPU, open_session
+from exporters.session import OnnxEncoder
 
 Pass = Callable[[], float]
 """Runs all texts once and returns the seconds that it took."""

@@ -9,6 +9,9 @@ GRAPH = Path("onnx/model.onnx")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 EMBEDDING = ("last_hidden_state", "sentence_embedding")  # an encoder's outputs
 ANSWERING = ("start_logits", "end_logits")  # a reader's
+INTEGER_PRODUCTS = (
+    "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QLinearMatMul",
+)  # fmt: skip
 CASES = Path("conformance/cases.json")
 TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
 

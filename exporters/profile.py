@@ -13,7 +13,7 @@ import numpy as np
 
 from compressor.errors import ArtifactError, first_line
 from exporters.layout import GRAPH
-from exporters.session import CPU, open_session
+from exporters.providers import CPU, open_session
 
 Shape = Sequence[int]
 _FLOAT_PRODUCTS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm", "MatMulNBits"}

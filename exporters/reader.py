@@ -15,7 +15,7 @@ from compressor.encoder import usable_cores
 from compressor.errors import ArtifactError
 from compressor.strict_json import read_json
 from exporters.layout import ANSWERING, GRAPH
-from exporters.session import CPU, open_session, require_providers
+from exporters.providers import CPU, open_session, require_providers
 
 
 def batches_of_questions(folder: Path, questions: Sequence[Question], count: int) -> Iterator[Features]:

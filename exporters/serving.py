@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from compressor.errors import BusyError, CompressorError, TextError
-from exporters.session import CPU, OnnxEncoder
+from exporters.providers import CPU
+from exporters.session import OnnxEncoder
 
 Row = NDArray[Any]  # float32 [dim]
 

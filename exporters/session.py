@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from compressor.encoder import Vectors, length_sorted_batches, usable_cores
-from compressor.errors import ArtifactError, ProviderError, TextError, first_line
+from compressor.errors import ArtifactError, TextError
 from compressor.output_vectors import Precision, Ranges, check_precision, quantized
 from compressor.strict_json import read_json, read_plain
 from compressor.untrusted import LONGEST
 from exporters.layout import GRAPH
+from exporters.providers import CPU, CUDA, open_session, require_providers, run_bound
 from exporters.running import Running
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
 _AHEAD = 4096  # texts tokenized at a time
 
 
@@ -147,51 +145,12 @@ class OnnxEncoder:
         inputs = {"input_ids": ids, "attention_mask": mask}
         if "token_type_ids" in self._inputs:
             inputs["token_type_ids"] = np.zeros_like(ids)
+        if CUDA in self.providers:
+            return run_bound(session, inputs, "sentence_embedding", "cuda")
         return session.run(["sentence_embedding"], inputs)[0]
 
     def _open(self, threads: int) -> Any:
         return open_session(self.folder, self.providers, threads, self.running)
-
-
-def open_session(
-    folder: Path, providers: Sequence[str], threads: int, running: Running | None = None, profile: Path | None = None
-) -> Any:
-    """Open the graph of an artifact; ArtifactError if it cannot be, ProviderError where another would run it.
-
-    ``profile``: where ONNX Runtime writes what every node takes; a session with it is slower.
-    """
-    options = onnxruntime.SessionOptions()
-    if running:
-        options.enable_cpu_mem_arena = running.arena
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(running.spinning)))
-    if profile is not None:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=list(providers))
-    except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
-        raise ArtifactError(f"{folder / GRAPH}: cannot be loaded: {first_line(error)}") from error
-    if session.get_providers()[0] != providers[0]:
-        got = session.get_providers()[0]
-        raise ProviderError(f"{providers[0]}: asked for, and ONNX Runtime fell back to {got}")
-    return session
-
-
-def require_providers(providers: Sequence[str]) -> None:
-    """Raise ProviderError, saying how to get it, for a provider that this ONNX Runtime does not have."""
-    if not providers:
-        raise ProviderError("no execution provider given; CPUExecutionProvider is always there")
-    available = onnxruntime.get_available_providers()
-    for provider in providers:
-        if provider not in available:
-            how = (
-                "pip uninstall onnxruntime && pip install onnxruntime-gpu, with an NVIDIA driver"
-                if provider == CUDA
-                else "install the build of ONNX Runtime that has it"
-            )
-            raise ProviderError(f"{provider}: not in this ONNX Runtime (has {', '.join(available)}); {how}")
 
 
 def default_prompt(folder: Path) -> str:

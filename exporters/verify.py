@@ -11,7 +11,7 @@ from pydantic import Field
 from compressor.artifact import Draft, write_json
 from compressor.errors import GateError, ModelError
 from compressor.recipe import Config
-from exporters.layout import GRAPH
+from exporters.layout import GRAPH, INTEGER_PRODUCTS
 
 if TYPE_CHECKING:
     from compressor.agreement import Heldout
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 # NumPy, PyTorch and the runtimes are imported where they measure: `compressor verify ARTIFACT` needs none of them.
 
 Share = Annotated[float, Field(ge=-1, le=1)]
-INTEGER_PRODUCTS = (
-    "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QLinearMatMul",
-)  # fmt: skip
 _UNCHANGED, _RANGES_A_BATCH = 0.99999, [0.98, 0.97]  # least cosines: padded, in a batch
 _ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
 _GELU = ("BiasGelu", "FastGelu", "Gelu")

@@ -15,8 +15,8 @@ from benchmarks.bench import Bench, systems_of, with_quality
 from benchmarks.systems import System
 from compressor.errors import CompressorError, ProviderError, RecipeError, TextError
 from compressor.stages import Model
-from exporters import session
-from exporters.session import CPU, CUDA
+from exporters import providers
+from exporters.providers import CPU, CUDA
 
 STEPS = ("teacher", "distil", "pca", "quantize", "fp32", "int8")
 
@@ -62,10 +62,10 @@ def test_what_cannot_be_measured_is_refused_at_once(
 
 def test_cuda_is_looked_for_in_both_libraries(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Bench(providers=(CPU, CUDA))
-    monkeypatch.setattr(session.onnxruntime, "get_available_providers", lambda: [CPU])
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CPU])
     with pytest.raises(ProviderError, match=r"^CUDAExecutionProvider: not in this ONNX Runtime .*onnxruntime-gpu"):
         asked.check(base)
-    monkeypatch.setattr(session.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ProviderError, match=r"^CUDAExecutionProvider: PyTorch sees no CUDA device for the teacher"):
         asked.check(base)
@@ -115,8 +115,11 @@ def test_cuda_adds_the_teacher_and_the_fp32_graph() -> None:
     assert found[:5] == ALL
     assert found[5:] == [
         ("teacher-cuda", "torch", "/runs/teacher", "PyTorch CUDA"),
+        ("teacher-fp16-cuda", "torch", "/runs/teacher", "PyTorch CUDA fp16"),
         ("onnx-fp32-cuda", "onnx", "/runs/fp32", CUDA),
     ]
+    found = names(systems_of(steps(*STEPS, "fp16"), Bench(providers=(CPU, CUDA))))
+    assert found[8:] == [("onnx-fp16-cuda", "onnx", "/runs/fp16", CUDA)]
 
 
 def quality(value: float) -> dict[str, Any]:

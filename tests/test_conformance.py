@@ -19,7 +19,7 @@ from compressor.errors import ArtifactError
 from compressor.inspect_cases import check_cases
 from compressor.inspect_graph import Refusal
 from exporters import conformance
-from exporters.conformance import RUNNERS, TEXTS, write_conformance
+from exporters.conformance import INT8_COSINE, RUNNERS, TEXTS, write_conformance
 from exporters.inspection import inspect
 from exporters.layout import CASES, GRAPH
 from exporters.runners.run import failures
@@ -31,7 +31,7 @@ def folder(request: pytest.FixtureRequest, artifacts: Callable[..., Path], tmp_p
     """Return an artifact with its conformance set."""
     made = tmp_path / "artifact"
     shutil.copytree(artifacts(dense=16) / request.param, made)
-    write_conformance(made, int8=request.param == "int8")
+    write_conformance(made, INT8_COSINE if request.param == "int8" else None)
     return made
 
 

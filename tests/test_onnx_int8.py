@@ -17,10 +17,9 @@ from compressor.artifact import sha256
 from compressor.errors import ArtifactError
 from compressor.machine import features
 from exporters.graph import run_operators
-from exporters.layout import GRAPH
+from exporters.layout import GRAPH, INTEGER_PRODUCTS
 from exporters.quantize import OnnxInt8
 from exporters.session import OnnxEncoder
-from exporters.verify import INTEGER_PRODUCTS
 
 TEXTS = sentences(64)
 TABLE = "word_embeddings.weight"

@@ -11,7 +11,7 @@ from packed import seal, view
 
 from compressor.errors import ArtifactError, RecipeError
 from exporters.layout import GRAPH
-from exporters.session import CPU, open_session
+from exporters.providers import CPU, open_session
 
 TYPES = {"tensor(int64)": "TYPE_INT64", "tensor(float)": "TYPE_FP32"}
 Field = descriptor_pb2.FieldDescriptorProto

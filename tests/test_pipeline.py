@@ -36,6 +36,7 @@ precision = "fp32"
 [pca]
 dim = 16
 [quantize]
+[fp16]
 [verify]
 teacher_cosine_mean = 0.3
 teacher_cosine_p1 = 0.0
@@ -82,18 +83,22 @@ def times(folder: Path) -> dict[str, int]:
 
 def test_every_stage_leaves_a_whole_folder(folder: Path) -> None:
     names = ["distil", "pca", "quantize", "export", "optimise", "int8", "verify", "ranges", "story", "bench"]
-    for name in [*names, "artifacts/fp32", "artifacts/int8"]:
+    for name in [*names, "fp16", "artifacts/fp32", "artifacts/fp16", "artifacts/int8"]:
         assert Artifact.open(folder / name).figures["seconds"] >= 0
     assert not [p.name for p in folder.rglob(".*") if p.name != ".lock"], "nothing half-written is left"
 
 
 def test_results_tell_what_each_stage_did(results: dict[str, Any]) -> None:
     story = {row["stage"]: row for row in results["story"]}
-    assert list(story) == ["teacher", "distil", "pca", "quantize", "fp32", "int8"]
-    assert [row["layers"] for row in story.values()] == [4, 3, 3, 3, 3, 3]
-    assert [row["dim"] for row in story.values()] == [32, 32, 16, 16, 16, 16]
+    assert list(story) == ["teacher", "distil", "pca", "quantize", "fp32", "fp16", "int8"]
+    assert [row["layers"] for row in story.values()] == [4, 3, 3, 3, 3, 3, 3]
+    assert [row["dim"] for row in story.values()] == [32, 32, 16, 16, 16, 16, 16]
     assert story["teacher"]["agreement"]["cosine_mean"] == pytest.approx(1, abs=1e-3)
     assert story["int8"]["size_bytes"] < story["fp32"]["size_bytes"]
+    assert story["fp16"]["size_bytes"] < 0.8 * story["fp32"]["size_bytes"]
+    assert story["fp16"]["agreement"]["cosine_mean"] == pytest.approx(
+        story["fp32"]["agreement"]["cosine_mean"], abs=1e-3
+    )
     assert story["fp32"]["sts"]["sts"] == pytest.approx(story["pca"]["sts"]["sts"], abs=1e-3)
     assert all(check["passed"] for check in results["verify"])
     assert results["graphs"]["int8"]["QAttention"] == 3
@@ -153,7 +158,7 @@ def test_a_changed_setting_makes_again_only_what_depends_on_it(
     after = times(folder)
     changed = {name for name in after if after[name] != before[name]}
     assert "ranges" in after
-    assert changed == {"int8", "verify", "artifacts/fp32", "artifacts/int8", "story", "bench"}
+    assert changed == {"int8", "verify", "artifacts/fp32", "artifacts/fp16", "artifacts/int8", "story", "bench"}
 
 
 def test_a_damaged_stage_is_made_again(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

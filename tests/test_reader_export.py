@@ -18,6 +18,7 @@ from compressor.answering.spans import measure
 from compressor.artifact import Draft
 from compressor.cli import app
 from compressor.errors import ArtifactError, ProviderError
+from exporters.half import Half
 from exporters.layout import GRAPH
 from exporters.reader import OnnxReader
 from exporters.reader_export import ReaderExport
@@ -51,6 +52,14 @@ def test_answers_are_pytorchs(home: Path) -> None:
     made = OnnxReader(home / "fp32").read(TEST)
     assert [one.spans[0].text for one in made] == [one.spans[0].text for one in wanted]
     assert isinstance(OnnxReader(home / "fp32"), Reader)
+
+
+def test_fp16_answers_as_well(home: Path, tmp_path: Path) -> None:
+    Half().run(home / "fp32", to := draft(tmp_path / "fp16"))
+    wanted, made = (OnnxReader(folder).read(TEST) for folder in (home / "fp32", to.folder))
+    same = [one.spans[0].text == other.spans[0].text for one, other in zip(wanted, made, strict=True)]
+    assert sum(same) >= 0.97 * len(same)
+    assert (to.folder / GRAPH).stat().st_size < 0.6 * (home / "fp32" / GRAPH).stat().st_size
 
 
 def test_int8_answers_nearly_as_well_and_leaves_the_head_alone(home: Path) -> None:

@@ -16,9 +16,10 @@ from conftest import sentences
 from compressor.encoder import Encoder
 from compressor.errors import ArtifactError, ProviderError, TextError
 from compressor.sentence_model import open_model
-from exporters import session
+from exporters import providers, session
 from exporters.layout import GRAPH
-from exporters.session import CPU, CUDA, OnnxEncoder
+from exporters.providers import CPU, CUDA
+from exporters.session import OnnxEncoder
 
 # Lengths of 2 to 64 tokens, so that a batch of like length never has neighbours in the order given.
 MIXED = [" ".join(sentences(8, seed=i))[: 4 + 7 * (i * 37 % 61)] for i in range(90)]
@@ -183,7 +184,7 @@ def test_padding_is_as_wide_as_the_longest(fp32: Path) -> None:
 
 
 def test_an_absent_provider_says_how_to_get_it(fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session.onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", CPU])
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", CPU])
     with pytest.raises(ProviderError) as caught:
         OnnxEncoder(fp32, providers=[CUDA])
     assert str(caught.value) == (
@@ -202,9 +203,9 @@ def test_an_unknown_provider_is_refused(fp32: Path) -> None:
 
 def test_a_silent_fall_back_is_refused(fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A GPU build without a driver lists CUDA, warns, and runs on the CPU.
-    monkeypatch.setattr(session.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
-    real = session.onnxruntime.InferenceSession
-    monkeypatch.setattr(session.onnxruntime, "InferenceSession", lambda *a, providers: real(*a, providers=[CPU]))
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    real = providers.onnxruntime.InferenceSession
+    monkeypatch.setattr(providers.onnxruntime, "InferenceSession", lambda *a, providers: real(*a, providers=[CPU]))
     message = r"^CUDAExecutionProvider: asked for, and ONNX Runtime fell back to CPUExecutionProvider$"
     with pytest.raises(ProviderError, match=message):
         OnnxEncoder(fp32, providers=[CUDA])

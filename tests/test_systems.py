@@ -17,7 +17,8 @@ from compressor.encoder import Encoder
 from compressor.errors import ModelError, ProviderError
 from compressor.quantize import TorchInt8, TorchInt8Encoder
 from compressor.sentence_model import TorchEncoder, open_model
-from exporters.session import CUDA, OnnxEncoder
+from exporters.providers import CUDA
+from exporters.session import OnnxEncoder
 
 TEXTS = sentences(20)
 

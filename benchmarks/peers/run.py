@@ -29,7 +29,7 @@ from compressor.errors import PeerError, RecipeError, storage
 from compressor.machine import describe
 from compressor.progress import say, track
 from compressor.teacher import Source
-from exporters.session import CPU
+from exporters.providers import CPU
 
 AGREEMENT_MIN = 0.9
 """Mean cosine with the teacher below which a peer of its weights is taken for wrongly set up, and not measured."""

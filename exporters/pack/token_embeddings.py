@@ -19,7 +19,8 @@ from exporters import contracts
 from exporters.conformance import TEXTS
 from exporters.layout import EMBEDDING, GRAPH
 from exporters.pack.target import Contents, Target, copy_files, renamed_states, write_text
-from exporters.session import CPU, OnnxEncoder, open_session
+from exporters.providers import CPU, open_session
+from exporters.session import OnnxEncoder
 
 DIFFERENCE_MAX = 1e-5
 _MODULES, _POOLING = "modules.json", "1_Pooling/config.json"

@@ -1,0 +1,86 @@
+"""fp16 for CUDA: half the bytes and the tensor cores' arithmetic, behind fp32 inputs and outputs."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from compressor.artifact import Draft
+from compressor.errors import ArtifactError
+from compressor.recipe import Config
+from exporters.conformance import FP16_COSINE, cases, write_conformance
+from exporters.graph import load, makers, run_operators, save
+from exporters.layout import CASES, copy_consumer_files, require_graph
+from exporters.quantize import after_pooling
+from exporters.verify import Check, Share, gate, is_int8
+
+
+class Half(Config):
+    """Convert an fp32 artifact's graph to fp16, for CUDA. Pooling and what follows it, or the logits, stay fp32."""
+
+    cosine_min: Share = FP16_COSINE
+    """Least cosine of an output with the fp32 graph's, on the hard texts of the conformance set."""
+
+    def run(self, fp32: Path, draft: Draft) -> None:
+        """Write the fp16 form of the artifact folder ``fp32`` into ``draft``; a conformance set becomes its own.
+
+        Inputs stay int64 and outputs float32, so that it is loaded as before. Checked on the CPU, where ONNX Runtime
+        computes in fp32 what is stored in fp16; GateError below the bar, ArtifactError for an int8 graph.
+        """
+        graph = require_graph(fp32)
+        if is_int8(run_operators(graph)):
+            raise ArtifactError(f"{graph}: int8; fp16 is made from the fp32 graph")
+        copy_consumer_files(fp32, draft.folder)
+        made = draft.folder / graph.relative_to(fp32)
+        save(half(load(graph)), made)
+        draft.figures["operators"] = run_operators(made)
+        if (draft.folder / CASES).is_file():  # the fp32 graph's
+            shutil.rmtree(draft.folder / CASES.parent)
+            write_conformance(draft.folder, FP16_COSINE)
+        check = Check("fp16", "parity with fp32", "cosine_min", _least_cosine(fp32, draft.folder), self.cosine_min)
+        draft.figures["checks"] = [check.as_dict()]
+        gate(draft.figures["checks"])
+
+
+def half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph in fp16 with fp32 outputs: ONNX Runtime's own conversion, what follows the transformer left out.
+
+    A mean over hundreds of tokens and the length of a vector want more than fp16's ten bits.
+    """
+    made: onnx.ModelProto = convert_float_to_float16(
+        model, keep_io_types=True, disable_shape_infer=True, node_block_list=after_pooling(model)
+    )
+    _drop_round_trips(made)
+    return made
+
+
+def _drop_round_trips(model: onnx.ModelProto) -> None:
+    """Take out, in place, the casts of an fp32 output to fp16 and back that the conversion leaves."""
+    made_by = makers(model)
+    for back in [node for node in model.graph.node if node.op_type == "Cast" and node.output[0] in _outputs(model)]:
+        there = made_by[back.input[0]]
+        if there.op_type != "Cast" or (source := there.input[0]) not in made_by:
+            continue
+        for node in model.graph.node:
+            node.input[:] = [back.output[0] if name == source else name for name in node.input]
+            node.output[:] = [back.output[0] if name == source else name for name in node.output]
+        model.graph.node.remove(back)
+        if not any(there.output[0] in node.input for node in model.graph.node):
+            model.graph.node.remove(there)
+
+
+def _outputs(model: onnx.ModelProto) -> set[str]:
+    return {output.name for output in model.graph.output}
+
+
+def _least_cosine(fp32: Path, fp16: Path) -> float:
+    pairs = zip(cases(fp32), cases(fp16), strict=True)
+    return min(
+        _cosine(exact["outputs"][name], near["outputs"][name]) for exact, near in pairs for name in exact["outputs"]
+    )
+
+
+def _cosine(one: list[float], other: list[float]) -> float:
+    return float(np.dot(one, other) / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
