@@ -196,7 +196,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
 
 def test_steps_without_a_section_are_left_out(home: Path, tiny: Path, results: dict[str, Any]) -> None:
     text = RECIPE.format(teacher=tiny.as_posix())
-    kept = [part for part in text.split("\n[") if not part.startswith(("distil", "pca", "quantize"))]
+    kept = [part for part in text.split("\n[") if not part.startswith(("distil", "pca", "quantize", "fp16"))]
     (home / "plain.toml").write_text("\n[".join(kept))
     recipe = load(home / "plain.toml", Recipe, ["bench.rounds=1", "verify.teacher_cosine_mean=0.99"])
     made = run(recipe, home, home / "runs", "compressor run plain.toml")
@@ -218,8 +218,8 @@ def test_a_static_student_goes_all_the_way(home: Path, tiny: Path, monkeypatch: 
     monkeypatch.setattr("exporters.quantize._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
     made = go_small(home, tiny, "static", "distil.layers=0")
     story = {row["stage"]: row for row in made["story"]}
-    assert list(story) == ["teacher", "distil", "fp32", "int8"]
-    assert [row["dim"] for row in story.values()] == [32] * 4
+    assert list(story) == ["teacher", "distil", "fp32", "fp16", "int8"]
+    assert [row["dim"] for row in story.values()] == [32] * 5
     assert story["distil"]["what"].startswith("one vector a token; ")
     assert story["distil"]["layers"] == 0
     assert 0.3 < story["int8"]["agreement"]["cosine_mean"] < 1
@@ -232,7 +232,7 @@ def test_a_static_student_goes_all_the_way(home: Path, tiny: Path, monkeypatch: 
 def test_a_student_of_shorter_vectors_needs_no_pca(home: Path, tiny: Path) -> None:
     made = go_small(home, tiny, "short", "distil.dim=8")
     story = {row["stage"]: row for row in made["story"]}
-    assert [row["dim"] for row in story.values()] == [32, 8, 8, 8]
+    assert [row["dim"] for row in story.values()] == [32, 8, 8, 8, 8]
     for name in ("distil", "fp32", "int8"):
         # Lifted back into the teacher's space, as after a pca.
         assert 0.5 < story[name]["agreement"]["cosine_mean"] < 1, name
