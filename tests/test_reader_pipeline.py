@@ -239,14 +239,15 @@ def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path)
     rows = json.loads((folder / "ablation.json").read_text())["rows"]
     found = {(row["group"], row["name"]): (row["f1"], row["exact"]) for row in rows}
     groups = [row["group"] for row in rows]
-    assert groups == [""] + ["ingredients"] * 5 + ["temperature"] * 4 + ["weight"] * 4
+    assert groups == [""] + ["ingredients"] * 5 + ["temperature"] * 4 + ["weight"] * 4 + ["twice the epochs"] * 3
     assert found["ingredients", "labels alone"] == found["weight", "0"]
     assert found["ingredients", "+ prediction layer"] == found["weight", "0.75"] == found["temperature", "2"]
     made = [json.loads(path.read_text())["config"] for path in (folder / "variants").glob("*/manifest.json")]
     asked = {(one["weight"], one["temperature"]) for one in made if one["prediction"]}
     assert asked == {(0, 2), (0.5, 2), (0.75, 2), (1, 2), (0.75, 1), (0.75, 5), (0.75, 10)}
-    # weights 0, 0.5, 0.75, 1; temperatures 1, 5, 10; a fitted start; states on the questions with a last step
-    assert len(made) == 4 + 3 + 1 + 2
+    assert {(one["weight"], one["temperature"]) for one in made if one["epochs"] == 1} == {(0, 2), (0.75, 2), (0.75, 5)}
+    # weights 0, 0.5, 0.75, 1; temperatures 1, 5, 10; a fitted start; states on the questions with a last step; longer
+    assert len(made) == 4 + 3 + 1 + 2 + 3
     assert {path.name for path in folder.glob("distil-*")} == {"distil-1", "distil-2"}  # the recipe's own are shared
     assert done.stdout.count("\n| ") == 1 + len(rows) - 1
     assert (folder / "ablation.md").read_text().strip() in done.stdout

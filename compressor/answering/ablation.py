@@ -17,6 +17,7 @@ from compressor.progress import say
 from compressor.stages import Workspace
 
 TEMPERATURES, WEIGHTS = (1.0, 2.0, 5.0, 10.0), (0.0, 0.5, 0.75, 1.0)
+_HIGH = 5.0  # a temperature at which a teacher that knows the answers by heart still says what else it thought of
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Variant:
 
 
 def variants(steps: Sequence[Step]) -> list[Variant]:
-    """Return the students to compare: labels alone, then one ingredient more at a time, temperatures, weights.
+    """Return the students to compare: labels alone, then one ingredient more at a time, temperatures, weights, epochs.
 
-    Those of temperatures and weights start from copied layers, as the student of labels alone does. The recipe's last
-    step is the prediction layer, its last step of states alone the intermediate distillation.
+    Those of temperatures, weights and twice the epochs start from copied layers, as the student of labels alone does.
+    The recipe's last step is the prediction layer, its last step of states alone the intermediate distillation.
     """
     last = steps[-1]
     if not last.prediction:
@@ -58,6 +59,12 @@ def variants(steps: Sequence[Step]) -> list[Variant]:
         for value in TEMPERATURES
     ]
     made += [Variant("weight", f"{value:g}", (answers.model_copy(update={"weight": value}),)) for value in WEIGHTS]
+    longer = answers.model_copy(update={"epochs": 2 * answers.epochs})
+    made.append(Variant("twice the epochs", "labels alone", (longer.model_copy(update={"weight": 0.0}),)))
+    made += [
+        Variant("twice the epochs", f"temperature {value:g}", (longer.model_copy(update={"temperature": value}),))
+        for value in sorted({answers.temperature, _HIGH})
+    ]
     return made
 
 
