@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from exporters.graph import constants, makers
-from exporters.layout import EMBEDDING, INPUTS
+from exporters.layout import EMBEDDING, HEAD, INPUTS
 
 _DOMAIN = "com.microsoft"
-_HIDDEN = EMBEDDING[0]
-# What stands between the embeddings and last_hidden_state must treat every token alike, whatever their order.
+# What stands between the embeddings and the last state must treat every token alike, whatever their order.
 _ROW_WISE = {
     "Add", "Attention", "BiasGelu", "Cast", "DynamicQuantizeLinear", "FastGelu", "Gelu", "LayerNormalization",
     "MatMul", "MatMulInteger", "MatMulIntegerToFloat", "Mul", "QAttention", "QuantizeLinear", "Relu",
@@ -69,10 +68,10 @@ def attention_by_products(model: onnx.ModelProto) -> int:
     With tokens in front, heads are read where they lie: three of the four transpositions fall away. A batch without
     padding passes over the mask. Nothing is changed where a layer mixes tokens in another way.
     """
-    found = _attentions(model)
-    if not found or not _is_row_wise(model, entry := _first_float(model, found[0])):
+    found, last = _attentions(model), _last_state(model)
+    if not found or last is None or not _is_row_wise(model, entry := _first_float(model, found[0]), last):
         return 0
-    _put_tokens_first(model, entry)
+    _put_tokens_first(model, entry, last)
     for node in _attentions(model):
         made, names = _projections(model, node)
         _replace(model, node, [*made, *_attend(model, node, names)])
@@ -156,27 +155,34 @@ def _state_mask(model: onnx.ModelProto) -> None:
     _insert(model, 0, nodes)
 
 
-def _put_tokens_first(model: onnx.ModelProto, entry: str) -> None:
-    """Turn [texts, tokens, units] to [tokens, texts, units] behind the embeddings, and back at the end."""
+def _last_state(model: onnx.ModelProto) -> str | None:
+    """Name what the last layer gives: an output of an encoder, what a reader makes logits of."""
+    if any(output.name == EMBEDDING[0] for output in model.graph.output):
+        return EMBEDDING[0]
+    return next((node.input[0] for node in model.graph.node if HEAD in node.name and node.op_type == "MatMul"), None)
+
+
+def _put_tokens_first(model: onnx.ModelProto, entry: str, last: str) -> None:
+    """Turn [texts, tokens, units] to [tokens, texts, units] behind the embeddings, and back behind ``last``."""
     graph = model.graph
-    turned, last = f"{entry}.turned", f"{_HIDDEN}.turned"
+    turned, made_last = f"{entry}.turned", f"{last}.turned"
     made = next(i for i, node in enumerate(graph.node) if entry in node.output)
     for node in graph.node:
         node.input[:] = [turned if name == entry else name for name in node.input]
     _insert(model, made + 1, [_turn(entry, turned)])
-    end = next(i for i, node in enumerate(graph.node) if _HIDDEN in node.output)
-    graph.node[end].output[:] = [last if name == _HIDDEN else name for name in graph.node[end].output]
-    _insert(model, end + 1, [_turn(last, _HIDDEN)])
+    end = next(i for i, node in enumerate(graph.node) if last in node.output)
+    graph.node[end].output[:] = [made_last if name == last else name for name in graph.node[end].output]
+    _insert(model, end + 1, [_turn(made_last, last)])
 
 
 def _turn(source: str, to: str) -> NodeProto:
     return helper.make_node("Transpose", [source], [to], perm=[1, 0, 2], name=to)
 
 
-def _is_row_wise(model: onnx.ModelProto, entry: str) -> bool:
-    """Whether all that leads from ``entry`` to last_hidden_state treats tokens alike, and nothing else reads it."""
+def _is_row_wise(model: onnx.ModelProto, entry: str, last: str) -> bool:
+    """Whether all that leads from ``entry`` to ``last`` treats tokens alike, and nothing else reads it."""
     made_by = makers(model)
-    inner, waiting = set(), [_HIDDEN]
+    inner, waiting = set(), [last]
     while waiting:
         name = waiting.pop()
         if name == entry or name not in made_by or name in inner:
@@ -187,7 +193,7 @@ def _is_row_wise(model: onnx.ModelProto, entry: str) -> bool:
         else:
             waiting += made_by[name].input
     own = {id(made_by[name]): made_by[name] for name in inner}
-    return _HIDDEN in inner and all(node.op_type in _ROW_WISE for node in own.values())
+    return last in inner and all(node.op_type in _ROW_WISE for node in own.values())
 
 
 def _first_float(model: onnx.ModelProto, node: NodeProto) -> str:

@@ -34,7 +34,7 @@ _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("ranges", ("percentile", "least-error", "batch")),
     ("weights", ("tensor",)),
     ("kept", KEPT),
-    ("attention", ("separate", "products")),
+    ("attention", ("fused", "separate", "products")),
     ("gelu", ("with-bias", "tanh")),
     ("skip_normalization", (True,)),
     ("written", ("qdq",)),
@@ -288,7 +288,11 @@ class _Trials:
 
 def first_form(precision: Literal["fp32", "int8"], int8: OnnxInt8) -> Form:
     """Return what a search starts from, and what is written for a CPU that is not known."""
-    return Form(smooth=int8.smooth) if precision == "int8" else Form(precision="fp32", gelu="with-bias")
+    return (
+        Form(smooth=int8.smooth, attention=int8.attention)
+        if precision == "int8"
+        else Form(precision="fp32", gelu="with-bias")
+    )
 
 
 def _form_stages(precision: str) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -18,9 +18,11 @@ from compressor.answering.spans import measure
 from compressor.artifact import Draft
 from compressor.cli import app
 from compressor.errors import ArtifactError, ProviderError
+from exporters.graph import run_operators
 from exporters.half import Half
 from exporters.layout import GRAPH
-from exporters.reader import OnnxReader
+from exporters.quantize import OnnxInt8
+from exporters.reader import OnnxReader, batches_of_questions
 from exporters.reader_export import ReaderExport
 
 TEST = questions(80, seed=1)
@@ -52,6 +54,22 @@ def test_answers_are_pytorchs(home: Path) -> None:
     made = OnnxReader(home / "fp32").read(TEST)
     assert [one.spans[0].text for one in made] == [one.spans[0].text for one in wanted]
     assert isinstance(OnnxReader(home / "fp32"), Reader)
+
+
+def test_attention_by_products_answers_the_same(home: Path, tmp_path: Path) -> None:
+    for attention in ("fused", "products"):
+        int8 = OnnxInt8(attention=attention)
+        int8.run(home / "fp32", draft(tmp_path / attention), lambda: batches_of_questions(home / "fp32", TEST, 64))
+    fused, products = (OnnxReader(tmp_path / name, threads=2) for name in ("fused", "products"))
+    windows = fused.cutter.cut(TEST)
+    for batch_size in (1, 16):  # with padding and without
+        for side, wanted in zip(products.logits(windows, batch_size), fused.logits(windows, batch_size), strict=True):
+            for one, other in zip(side, wanted, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-4)
+    found = run_operators(tmp_path / "products" / GRAPH)
+    assert "QAttention" not in found
+    assert found["If"] == 4
+    assert found["MatMulIntegerToFloat"] == 4 * 6
 
 
 def test_fp16_answers_as_well(home: Path, tmp_path: Path) -> None:

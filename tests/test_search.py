@@ -329,4 +329,5 @@ def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypat
 
 def test_it_starts_from_what_int8_asks_for() -> None:
     assert module.first_form("int8", OnnxInt8(smooth="all")) == Form(smooth="all")
+    assert module.first_form("int8", OnnxInt8(attention="products")) == Form(attention="products")
     assert module.first_form("fp32", OnnxInt8()).precision == "fp32"
