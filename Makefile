@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 CURVE = --texts $(DATA)/corpus/en.txt.gz --sts $(DATA)/stsb/en-test.csv,$(DATA)/stsb/en-dev.csv
+SPOKEN = $(DATA)/stsb/en-test.csv
 BINP := .venv-packages/bin
 BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
 .PHONY: demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
-  clean
+  figures-peers clean
 
 demo: .venv/.ready          ## the main job: teacher to verified int8 artifact, with its report
 	$(BIN)/compressor run recipes/quickstart.toml
@@ -62,6 +63,18 @@ figures-answers: .venv/.ready     ## make and measure the reader and its ablatio
 	cp runs/minilm-qa/results.json docs/figures/minilm-qa.json
 	$(BIN)/compressor ablation recipes/minilm-qa.toml
 	cp runs/minilm-qa/ablation.json docs/figures/minilm-qa-ablation.json
+	$(BIN)/python -m benchmarks.figures
+
+figures-peers: .venv/.ready       ## measure the fastest forms of docs/students.md's layers beside the peers, and what bounds them (an hour)
+	for layers in 6 3 2 1; do $(BIN)/compressor optimise runs/minilm-layers-tradeoff/$$layers-layers/artifacts/fp32 \
+	  --out runs/fastest/$$layers-layers --texts $(DATA)/corpus/en.txt.gz || exit 1; done
+	$(BIN)/compressor bench runs/fastest/6-layers runs/fastest/3-layers runs/fastest/2-layers runs/fastest/1-layers \
+	  --texts $(DATA)/corpus/en.txt.gz --sts $(SPOKEN) --speed-texts $(SPOKEN) --batch-sizes 8,16,32,64,128 \
+	  --lengths 16,64,128,256 --peers all --out runs/peers
+	cp runs/peers/peers.json docs/figures/peers.json
+	cp runs/fastest/6-layers/search.json docs/figures/search-6-layers.json
+	for layers in 6 3; do $(BIN)/compressor profile runs/fastest/$$layers-layers --speed-texts $(SPOKEN) \
+	  --out docs/figures/limit-$$layers-layers.json || exit 1; done
 	$(BIN)/python -m benchmarks.figures
 
 clean:                      ## remove what the commands above made

@@ -21,6 +21,7 @@ def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
         teacher=run["teacher"]["name"],
         questions=run["questions"],
         count=count,
+        heldout=plain(100 * run["recipe"]["finetune"]["heldout"]),
         tries=_tries(run),
         systems=table(run, source),
         story=_story(run),

@@ -1,4 +1,4 @@
-"""Keep the README's tables, the pictures and the page of students true to the committed results:
+"""Keep the README's tables, the pictures and the pages true to the committed results:
 ``python -m benchmarks.figures``."""
 
 import argparse
@@ -8,28 +8,36 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import students
+from benchmarks import answers, limits, students
 from benchmarks.charts import Measure, Row, number, quality_against_speed, systems
 from benchmarks.markdown import escaped, source
+from benchmarks.peers import page as peers
 from benchmarks.report import MISSING, count, digits, megabytes, ratio_range, replace_text
 from compressor.errors import ArtifactError, CompressorError, TextError
 
 FIGURES = Path("docs/figures")
 RESULTS = "minilm-l3-d256-int8"
+NAMES = (RESULTS, *students.NAMES, *answers.NAMES, peers.NAME, *limits.NAMES)
 README = Path("README.md")
 PICTURE = Path("docs/quality-against-speed.svg")
 
 
 def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
-    """Bring the README's tables, the page of students and all pictures in ``folder`` up to date.
+    """Bring the README's tables, the pages and all pictures in ``folder`` up to date.
 
-    ``results`` by name: RESULTS and ``students.NAMES``. Returns what was stale; ``check`` writes nothing. Raises
+    ``results`` by name: ``NAMES``. Returns what was stale; ``check`` writes nothing. Raises
     TextError for a README without the markers of a table.
     """
     readme = folder / README
-    tables = {"figures": table(results[RESULTS]), "layers": students.brief(results["minilm-layers"])}
+    tables = {
+        "figures": table(results[RESULTS]),
+        "layers": students.brief(results["minilm-layers"]),
+        "answers": answers.table(results[answers.RESULTS], source),
+    }
     wanted = {readme: _with_tables(readme, tables), folder / PICTURE: quality_against_speed(results[RESULTS])}
     wanted |= {folder / path: text for path, text in students.pages(results, source, table).items()}
+    for one in (answers, peers, limits):
+        wanted |= {folder / path: text for path, text in one.pages(results, source).items()}
     stale = [path for path, text in wanted.items() if text and not _holds(path, text)]
     if not check:
         for path in stale:
@@ -101,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything is stale")
     check = parser.parse_args(arguments).check
     try:
-        results = {name: _read(FIGURES / f"{name}.json") for name in (RESULTS, *students.NAMES)}
+        results = {name: _read(FIGURES / f"{name}.json") for name in NAMES}
         stale = update(results, Path(), check)
     except CompressorError as error:
         print(error, file=sys.stderr)

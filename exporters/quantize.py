@@ -44,7 +44,7 @@ class OnnxInt8(Config):
 
     attention: Literal["fused", "products"] = "fused"
     """Each layer's attention as one operator, or as plain products with tokens in front: the same vectors, faster on
-    most CPUs, the more so the longer the texts."""
+    some CPUs and slower on others."""
 
     def run(self, optimised: Path, draft: Draft, batches: Callable[[], Iterable[Batch]] | None = None) -> None:
         """Write the int8 form of an optimised fp32 folder into ``draft``.

@@ -11,9 +11,13 @@ _COLUMNS = ("field", "tried", "times the best so far", "cosine mean", "cosine mi
 
 def as_markdown(result: Mapping[str, Any]) -> str:
     """Return the page of a search."""
-    lines = ["# Search", "", *summary(result), "", f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in result["trials"]]
-    return "\n".join(lines) + "\n"
+    return "\n".join(["# Search", "", *summary(result), "", trials(result)]) + "\n"
+
+
+def trials(result: Mapping[str, Any]) -> str:
+    """Return what was tried as a Markdown table."""
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(_cells(row))} |" for row in result["trials"])])
 
 
 def print_search(result: Mapping[str, Any], out: Console) -> None:

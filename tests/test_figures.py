@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 
-from benchmarks import figures, students
+from benchmarks import answers, figures, limits, students
 from benchmarks.markdown import source
+from benchmarks.peers import page as peers
 from compressor.errors import ArtifactError, TextError
 
 ROOT = Path(__file__).parents[1]
+PAGES = (students.PAGE, students.LAYERS, students.VECTORS, answers.PAGE, answers.PICTURE, peers.PAGE,
+         limits.PAGE)  # fmt: skip
 
 
 @pytest.fixture
 def results() -> dict[str, Any]:
     """Return the committed results by name."""
-    names = (figures.RESULTS, *students.NAMES)
-    return {name: json.loads((ROOT / figures.FIGURES / f"{name}.json").read_text("utf-8")) for name in names}
+    return {name: json.loads((ROOT / figures.FIGURES / f"{name}.json").read_text("utf-8")) for name in figures.NAMES}
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_what_is_committed_is_up_to_date(results: dict[str, Any]) -> None:
 
 
 def test_pages_and_pictures_are_written_once(results: dict[str, Any], copied: Path) -> None:
-    written = [copied / path for path in (figures.PICTURE, students.PAGE, students.LAYERS, students.VECTORS)]
+    written = [copied / path for path in (figures.PICTURE, *PAGES)]
     assert figures.update(results, copied, check=True) == written
     assert not any(path.exists() for path in written)
     assert figures.update(results, copied, check=False) == written
@@ -79,6 +81,36 @@ def test_the_page_holds_every_kind_of_student(results: dict[str, Any]) -> None:
         assert f"{100 * ways['source_to_translation']:.1f} % / {100 * ways['translation_to_source']:.1f} %" in page
 
 
+def test_the_page_of_readers_holds_every_system_step_and_variant(results: dict[str, Any]) -> None:
+    page = answers.pages(results, source)[answers.PAGE]
+    run, variants = results[answers.RESULTS], results[answers.ABLATION]["rows"]
+    for row in (*run["bench"]["systems"], *run["story"]):
+        assert f"| {row['answers']['f1']:.2f} | {row['answers']['exact']:.2f} |" in page
+    for row in variants:
+        assert f"| {row['group']} | {row['name']} | {row['f1']:.2f} | {row['exact']:.2f} |" in page
+    for one in run["teacher"]["tries"]:
+        assert f"| {one['f1']:.2f} | {one['exact']:.2f} |" in page
+    assert {row["group"] for row in variants} == {"", "ingredients", "temperature", "weight", "twice the epochs"}
+
+
+def test_the_page_of_peers_has_each_of_them(results: dict[str, Any]) -> None:
+    page = peers.pages(results, source)[peers.PAGE]
+    rows = results[peers.NAME]["bench"]["systems"]
+    assert len(rows) > 10
+    for row in rows:
+        assert f"{row['offline']['ratio']:.2f}×" in page if "offline" in row else row["reason"][:40] in page
+
+
+def test_the_page_of_limits_has_each_length_figure_and_count(results: dict[str, Any]) -> None:
+    page = limits.pages(results, source)[limits.PAGE]
+    for name in limits.LIMITS:
+        for row in results[name]["limit"]["by_length"]:
+            assert f"{100 * row['of_peak']['int8']:.1f}\N{NO-BREAK SPACE}%" in page
+            assert f"{row['texts_per_second']:,.0f}" in page
+    for trial in results[limits.SEARCH]["trials"]:
+        assert f"| {trial['name']} |" in page
+
+
 def test_the_short_table_has_the_int8_rows(results: dict[str, Any]) -> None:
     lines = students.brief(results["minilm-layers"]).splitlines()
     assert len(lines) == 2 + 1 + len({row["layers"] for row in results["minilm-layers"]["bench"]["systems"]})
@@ -96,7 +128,7 @@ def test_the_command_exits_with_one_line_when_stale(
 ) -> None:
     monkeypatch.chdir(copied)
     assert figures.main(["--check"]) == 1
-    assert capsys.readouterr().err.endswith("docs/vector-sizes.svg: stale; run python -m benchmarks.figures\n")
+    assert capsys.readouterr().err.endswith("docs/limits.md: stale; run python -m benchmarks.figures\n")
     assert figures.main([]) == 0
     assert figures.main(["--check"]) == 0
     (copied / "docs/figures/minilm-light.json").unlink()

@@ -122,7 +122,8 @@ class Cutter:
 
 def _window(number: int, encoded: Encoding) -> Window:
     inside = [i for i, sequence in enumerate(encoded.sequence_ids) if sequence == 1]
-    offsets = np.array([encoded.offsets[i] for i in inside], np.int32).reshape(-1, 2)
+    places = encoded.offsets  # made anew each time that it is asked for
+    offsets = np.array([places[i] for i in inside], np.int32).reshape(-1, 2)
     first = inside[0] if inside else len(encoded.ids)
     return Window(number, np.array(encoded.ids, np.int64), np.array(encoded.type_ids, np.int64), first, offsets)
 

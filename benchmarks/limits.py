@@ -1,0 +1,60 @@
+"""The page of what bounds an artifact, from the results that are committed: peaks, operators, what was tried."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.charts import Row
+from benchmarks.limit_table import longest
+from benchmarks.report import count, percent
+from benchmarks.students import Table, page, rendered
+from exporters.search_report import summary, trials
+
+PAGE = Path("docs/limits.md")
+LIMITS = ("limit-6-layers", "limit-3-layers")
+SEARCH = "search-6-layers"
+NAMES = (*LIMITS, SEARCH)
+
+
+def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
+    """Write the page from the ``results`` by name (``NAMES``); ``source`` says where figures come from."""
+    text = page("limits.md.j2").render(
+        limits=[
+            {"title": name.removeprefix("limit-").replace("-", " "), "peaks": _peaks(row["limit"]),
+             "table": limit(row["limit"]), "threads": row["limit"]["threads"], "source": source(row)}
+            for name, row in ((name, results[name]) for name in LIMITS)
+        ],
+        chosen=summary(results[SEARCH]),
+        trials=trials(results[SEARCH]),
+        search_source=source(results[SEARCH]),
+    )  # fmt: skip
+    return {PAGE: text}
+
+
+def limit(found: Row) -> str:
+    """Render a column a length: rates, shares of the peaks, and where the time goes."""
+    lengths = found["by_length"]
+    lines: list[tuple[str, list[str]]] = [
+        ("texts/s", [count(row["texts_per_second"]) for row in lengths]),
+        ("billions of operations/s", [count(row["gops"]) for row in lengths]),
+    ]
+    for name in lengths[0]["of_peak"]:
+        lines.append((f"of the {name} peak", [percent(row["of_peak"][name]) for row in lengths]))
+    for name in longest(found):
+        lines.append((f"time in {name}", [percent(_share(row, name)) for row in lengths]))
+    columns: dict[str, Callable[[tuple[str, list[str]]], str]] = {"tokens": lambda line: line[0]}
+    for place, row in enumerate(lengths):
+        columns[str(row["tokens"])] = _at(place)
+    return rendered(columns, lines)
+
+
+def _peaks(found: Row) -> str:
+    return ", ".join(f"{name.partition('_')[0]} {count(peak)}" for name, peak in found["peaks"].items())
+
+
+def _at(place: int) -> Callable[[tuple[str, list[str]]], str]:
+    return lambda line: line[1][place]
+
+
+def _share(row: Mapping[str, Any], operator: str) -> float:
+    return next((float(one["share"]) for one in row["operators"] if one["operator"] == operator), 0.0)
