@@ -17,8 +17,8 @@ from compressor.tasks import task_of
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SECTIONS = (
-    "name, task, teacher, texts, distil, multilingual, pca, quantize, export, ranges, optimise, int8, search, verify,"
-    " bench"
+    "name, task, teacher, texts, distil, multilingual, pca, quantize, export, ranges, optimise, fp16, int8, search, "
+    "verify, bench"
 )
 DISTIL = ", ".join(Distil.model_fields)
 
