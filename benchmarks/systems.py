@@ -65,14 +65,6 @@ class System:
         return sum(p.stat().st_size for p in files if p.relative_to(folder).parts[0] not in _OTHER_FORMS)
 
 
-def multiplies_int8(folder: Path, kind: Kind) -> bool:
-    """Whether a system computes in int8, which has no place on CUDA: its products would go to the CPU and back."""
-    from exporters.graph import run_operators
-    from exporters.verify import is_int8
-
-    return kind == "torch-int8" or (kind == "onnx" and is_int8(run_operators(folder / GRAPH)))
-
-
 def kind_of(folder: Path) -> Kind:
     """Tell what a folder holds; ModelError if nothing that can be run."""
     from compressor.teacher import transformer_folder  # here, to stay out of what `footprint` measures

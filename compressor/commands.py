@@ -16,7 +16,7 @@ import compressor.verifying  # noqa: F401
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.peers.run import Beside, chosen_peers
-from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, kind_of, multiplies_int8
+from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, kind_of
 from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
 from compressor.artifact import Artifact, Draft, is_artifact, sha256, writing
@@ -35,8 +35,9 @@ from compressor.stages import Keyed, Model, checkpoints_of, stage_key
 from compressor.teacher import DEFAULT, check_folder, content_key, find
 from compressor.vectors import heldout_of, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
+from exporters.graph import multiplies_int8
 from exporters.half import Half
-from exporters.layout import require_graph
+from exporters.layout import GRAPH, require_graph
 from exporters.onnx import Export
 from exporters.optimise import Optimise
 from exporters.providers import CPU, CUDA
@@ -210,16 +211,13 @@ def bench(
 
 def _systems(name: str, label: str, folder: Path, kind: Kind, bench: Bench) -> list[System]:
     """Return a model's systems, one a provider; on CUDA, PyTorch in fp32 and fp16, and no int8."""
-    cpu, cuda = (CPU, [CUDA]) if kind == "onnx" else ("PyTorch CPU", [TORCH_CUDA, TORCH_CUDA_FP16])
-    systems = [System(name, label, kind, str(folder), cpu, bench.threads)]
-    if CUDA in bench.providers and not multiplies_int8(folder, kind):
-        names = [f"{name}-cuda", f"{name}-cuda-fp16"]
-        labels = [f"{label}, CUDA", f"{label} in fp16, CUDA"]
-        systems += [
-            System(one, told, kind, str(folder), provider, bench.threads)
-            for one, told, provider in zip(names, labels, cuda, strict=False)
-        ]
-    return systems
+    asked = [(name, label, CPU if kind == "onnx" else "PyTorch CPU")]
+    if CUDA in bench.providers and kind == "torch":
+        asked.append((f"{name}-cuda", f"{label}, CUDA", TORCH_CUDA))
+        asked.append((f"{name}-fp16-cuda", f"{label} in fp16, CUDA", TORCH_CUDA_FP16))
+    if CUDA in bench.providers and kind == "onnx" and not multiplies_int8(folder / GRAPH):
+        asked.append((f"{name}-cuda", f"{label}, CUDA", CUDA))
+    return [System(one, told, kind, str(folder), provider, bench.threads) for one, told, provider in asked]
 
 
 def _sample(

@@ -53,13 +53,13 @@ def _measured(
 ) -> list[dict[str, Any]]:
     from compressor.corpus import read_corpus
     from compressor.vectors import heldout_of
-    from exporters.graph import run_operators
+    from exporters.graph import multiplies_int8
     from exporters.layout import GRAPH
-    from exporters.verify import int8_share, is_int8
+    from exporters.verify import int8_share
 
     source, corpus = find(teacher), read_corpus(texts, limit)
     graph = artifact / GRAPH
-    name = "int8" if is_int8(run_operators(graph)) or int8_share(graph) >= 0.5 else "fp32"
+    name = "int8" if multiplies_int8(graph) or int8_share(graph) >= 0.5 else "fp32"
     return [check.as_dict() for check in verify.examine(name, artifact, student, heldout_of(source, corpus))]
 
 

@@ -10,6 +10,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 
 from compressor.errors import ArtifactError, first_line
+from exporters.layout import INTEGER_PRODUCTS
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -59,6 +60,11 @@ def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     """Return the stored tensors by their names."""
     return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def multiplies_int8(graph: Path) -> bool:
+    """Whether ONNX Runtime, as it runs the graph, multiplies integers; ArtifactError if it cannot be loaded."""
+    return not run_operators(graph).keys().isdisjoint(INTEGER_PRODUCTS)
 
 
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

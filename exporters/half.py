@@ -11,10 +11,10 @@ from compressor.artifact import Draft
 from compressor.errors import ArtifactError
 from compressor.recipe import Config
 from exporters.conformance import FP16_COSINE, cases, write_conformance
-from exporters.graph import load, makers, run_operators, save
+from exporters.graph import load, makers, multiplies_int8, run_operators, save
 from exporters.layout import CASES, copy_consumer_files, require_graph
 from exporters.onnx import TAIL
-from exporters.verify import Check, Share, gate, is_int8
+from exporters.verify import Check, Share, gate
 
 
 class Half(Config):
@@ -30,7 +30,7 @@ class Half(Config):
         computes in fp32 what is stored in fp16; GateError below the bar, ArtifactError for an int8 graph.
         """
         graph = require_graph(fp32)
-        if is_int8(run_operators(graph)):
+        if multiplies_int8(graph):
             raise ArtifactError(f"{graph}: int8; fp16 is made from the fp32 graph")
         copy_consumer_files(fp32, draft.folder)
         made = draft.folder / graph.relative_to(fp32)

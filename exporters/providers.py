@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from compressor.errors import ArtifactError, ProviderError, first_line
-from exporters.layout import GRAPH, INTEGER_PRODUCTS
+from exporters.layout import GRAPH
 from exporters.running import Running
 
 CPU = "CPUExecutionProvider"
@@ -58,9 +58,9 @@ def open_session(
 
 
 def _refuse_int8(graph: Path) -> None:
-    from exporters.graph import load, nodes  # here: who encodes on a CPU loads no onnx
+    from exporters.graph import multiplies_int8  # here: who encodes on a CPU loads no onnx
 
-    if any(node.op_type in INTEGER_PRODUCTS for node in nodes(load(graph).graph)):
+    if multiplies_int8(graph):
         raise ProviderError(
             f"{CUDA}: {graph} multiplies int8, for which ONNX Runtime has no CUDA kernels: each product would go "
             "to the CPU and back; give the fp32 artifact, or fp16 of it (compressor fp16)"

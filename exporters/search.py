@@ -19,7 +19,7 @@ from compressor.recipe import Config
 from exporters.calibrate import batches_of_texts
 from exporters.contest import Pass, Ratio, contest, encoder_pass, graph_pass
 from exporters.forms import Form, Forms
-from exporters.graph import run_operators
+from exporters.graph import multiplies_int8, run_operators
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.parity import invariance
 from exporters.quantize import OnnxInt8
@@ -27,7 +27,7 @@ from exporters.roles import KEPT
 from exporters.running import Running
 from exporters.search_report import as_markdown
 from exporters.session import OnnxEncoder
-from exporters.verify import Check, Share, gate, is_int8
+from exporters.verify import Check, Share, gate
 
 _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("smooth", ("none", "values", "normalizations", "all")),
@@ -79,7 +79,7 @@ class Search(Config):
         Ranges are measured on ``sample``, quality and speed on ``heldout``. Figures are put down in ``kept`` one by
         one, so that a search that was stopped goes on. GateError where even the first form misses its bars.
         """
-        if is_int8(run_operators(fp32 / GRAPH)):
+        if multiplies_int8(fp32 / GRAPH):
             raise ArtifactError(f"{fp32 / GRAPH}: int8 already; forms are made from the fp32 graph")
         if len(heldout) < _LEAST_TEXTS:
             raise TextError(

@@ -182,11 +182,6 @@ def gate(checks: Sequence[Mapping[str, Any]]) -> None:
             raise GateError(f"verify {check['artifact']}: {what}, must be {check['direction']} {check['bar']:g}")
 
 
-def is_int8(operators: Mapping[str, int]) -> bool:
-    """Whether a graph's operators, as run, multiply integers."""
-    return _count(operators, INTEGER_PRODUCTS) > 0
-
-
 def int8_share(graph: Path) -> float:
     """Return the share of a graph's stored numbers that are int8: all of a static model's but scales and Dense."""
     from onnx import TensorProto

@@ -12,6 +12,8 @@ from conftest import sentences
 from graphs import draft
 from onnx import TensorProto
 
+from benchmarks.bench import Bench
+from compressor.commands import _systems
 from compressor.errors import ArtifactError, GateError, ProviderError
 from exporters import providers, session
 from exporters.conformance import FP16_COSINE, INT8_COSINE, cases, write_conformance
@@ -112,3 +114,15 @@ def test_on_cuda_every_batch_is_run_on_the_device(
     np.testing.assert_allclose(vectors, OnnxEncoder(folder).encode(texts), atol=1e-6)
     assert sum(count for count, *_ in asked) == 70
     assert {tuple(rest) for _, *rest in asked} == {("sentence_embedding", "cuda")}
+
+
+def test_bench_measures_on_cuda_what_runs_there(artifacts: Callable[..., Path], tiny: Path) -> None:
+    on_both = Bench(providers=(CPU, CUDA))
+    for folder, kind, names in (
+        (tiny, "torch", ["one", "one-cuda", "one-fp16-cuda"]),
+        (tiny, "torch-int8", ["one"]),
+        (artifacts() / "fp32", "onnx", ["one", "one-cuda"]),
+        (artifacts() / "int8", "onnx", ["one"]),
+    ):
+        assert [system.name for system in _systems("one", "label", folder, kind, on_both)] == names
+        assert [system.name for system in _systems("one", "label", folder, kind, Bench())] == ["one"]
