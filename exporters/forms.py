@@ -18,7 +18,14 @@ from exporters.layout import GRAPH
 from exporters.optimise import Optimise
 from exporters.qdq import as_qdq
 from exporters.quantize import OnnxInt8, after_pooling
-from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, separate_products, tanh_gelu
+from exporters.rewrite import (
+    attention_by_products,
+    drop_unread,
+    gelu_after_bias,
+    relu_by_range,
+    separate_products,
+    tanh_gelu,
+)
 from exporters.roles import Kept, kept_nodes
 from exporters.smooth import Smooth, smooth
 
@@ -86,6 +93,7 @@ class Forms:
             gelu_after_bias(model)
         if form.gelu == "tanh" and not tanh_gelu(model):
             raise ModelError("gelu = tanh: no Gelu in this graph")
+        relu_by_range(model)
         rewrite = {"separate": separate_products, "products": attention_by_products}.get(form.attention)
         if rewrite and not rewrite(model):
             raise ModelError(f"attention = {form.attention}: this graph's layers cannot be written so")

@@ -19,7 +19,7 @@ from exporters.calibrate import Batch, dynamic_inputs, fix_ranges, measure_range
 from exporters.graph import constants, load, run_operators, save
 from exporters.layout import GRAPH, HEAD, copy_consumer_files
 from exporters.onnx import TAIL
-from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias
+from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range
 from exporters.smooth import Smooth, smooth
 
 _TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
@@ -39,8 +39,8 @@ class OnnxInt8(Config):
     """Texts, or questions, that calibrated ranges are measured on, at most."""
     smooth: Smooth = "normalizations"
     """SmoothQuant, with calibrated ranges: units of activations balanced against their weights. ``values``: what
-    attention gives, which costs nothing; ``normalizations``: what these give, too, which halves what int8 loses for a
-    hundredth of the speed; ``all``: behind each Gelu, too, for three hundredths."""
+    attention and ReLU give, which costs nothing; ``normalizations``: what these give, too, which halves what int8
+    loses for a hundredth of the speed; ``all``: behind each Gelu, too, for three hundredths."""
 
     attention: Literal["fused", "products"] = "fused"
     """Each layer's attention as one operator, or as plain products with tokens in front: the same vectors, faster on
@@ -63,6 +63,7 @@ class OnnxInt8(Config):
             if names := dynamic_inputs(model):  # a static student multiplies nothing
                 fix_ranges(model, measure_ranges(exact, names, batches()))
                 gelu_after_bias(model)
+                relu_by_range(model)
         if self.attention == "products" and not attention_by_products(model):
             raise ModelError("int8.attention = products: this graph's layers cannot be written so; must be fused")
         drop_unread(model)

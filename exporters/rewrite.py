@@ -1,5 +1,6 @@
 """Other ways to write an encoder's layers, each computing the same: which is fastest, a CPU has to say."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -36,6 +37,23 @@ def gelu_after_bias(model: onnx.ModelProto) -> int:
         product.input.append(node.input[1])
         _replace(model, node, [_fused("Gelu", [node.input[0]], [node.output[0]])])
         changed += 1
+    return changed
+
+
+def relu_by_range(model: onnx.ModelProto) -> int:
+    """Leave a ReLU to the int8 range behind it, which starts at zero and cuts what is below; return how many were."""
+    made_by, stored = makers(model), constants(model)
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    changed = 0
+    for node in list(model.graph.node):
+        relu = made_by.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
+        if relu is None or relu.op_type != "Relu" or readers[relu.output[0]] > 1:
+            continue
+        zero = stored.get(node.input[2])
+        if zero is not None and not numpy_helper.to_array(zero).any():
+            node.input[0] = relu.input[0]
+            model.graph.node.remove(relu)
+            changed += 1
     return changed
 
 

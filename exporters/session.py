@@ -19,6 +19,7 @@ from compressor.untrusted import LONGEST
 from exporters.layout import GRAPH
 from exporters.providers import CPU, CUDA, open_session, require_providers, run_bound
 from exporters.running import Running
+from exporters.words import WordTokenizer
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
@@ -48,7 +49,8 @@ class OnnxEncoder:
         self.running = running or Running.load(self.folder)
         self.providers = list(providers)
         require_providers(self.providers)
-        self._tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
+        tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
+        self._tokenizer = WordTokenizer(tokenizer, self.max_length)
         self.prompt = default_prompt(self.folder)
         each = min(self.running.threads, self.threads) if self.providers == [CPU] else self.threads
         self._side_by_side = self._open(each)
@@ -125,7 +127,7 @@ class OnnxEncoder:
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, behind ``prompt``, cut at ``max_length``, without padding."""
         prompted = [self.prompt + text for text in texts] if self.prompt else list(texts)
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompted)]
+        return self._tokenizer.encode(prompted)
 
     def pad(self, tokens: Sequence[Sequence[int]], extra: int = 0) -> tuple[Ids, Ids]:
         """Return ids and mask, int64 [len(tokens), longest + extra]."""

@@ -19,10 +19,11 @@ from exporters.roles import ACTIVATIONS
 Smooth = Literal["none", "values", "normalizations", "all"]
 Floats = NDArray[np.float32]
 _NORMALIZATIONS = {"LayerNormalization", "SkipLayerNormalization"}
+_FREE = {"Attention", "Relu"}  # their units are scaled by weights before them: ReLU(s x) = s ReLU(x) for s > 0
 _MADE_BY = {
-    "values": {"Attention"},
-    "normalizations": {"Attention"} | _NORMALIZATIONS,
-    "all": {"Attention"} | _NORMALIZATIONS | ACTIVATIONS,
+    "values": _FREE,
+    "normalizations": _FREE | _NORMALIZATIONS,
+    "all": _FREE | _NORMALIZATIONS | ACTIVATIONS,
 }
 _STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7)  # beyond it, texts unlike the sample are cut at its widest values
 _WORTH = 0.95  # of the error without it: what costs an operator must give as much
@@ -51,9 +52,9 @@ def smooth(
 ) -> int:
     """Balance activations and weights unit by unit, in place; return how many activations were balanced.
 
-    ``values``: what attention gives, balanced in the weights of its values, at no price. ``normalizations``: these as
-    well; they go to the residual, too, so that their units are divided in an operator of their own. ``all``: behind
-    each Gelu, too, which is wider. Products named in ``left`` are left out.
+    ``values``: what attention and ReLU give, balanced in the weights before these, at no price. ``normalizations``:
+    theirs as well; they go to the residual, too, so that their units are divided in an operator of their own. ``all``:
+    behind each Gelu, too, which is wider. Products named in ``left`` are left out.
     """
     weights = constants(model)
     found = list(_found(model, weights, _MADE_BY.get(what, set()), left))
@@ -64,15 +65,15 @@ def smooth(
             one.see(made[one.name])
     balanced = 0
     for one in found:
-        free = one.maker.op_type == "Attention"
-        scale = _best(one, [_value(weights[node.input[1]]) for node in one.readers], 1.0 if free else _WORTH)
+        before = _scalable(model, weights, one.maker)
+        scale = _best(one, [_value(weights[node.input[1]]) for node in one.readers], 1.0 if before else _WORTH)
         if scale is None:
             continue
         for node in one.readers:
             tensor = weights[node.input[1]]
             _set(tensor, _value(tensor) * scale[:, None])
-        if free:
-            _scale_values(weights, one.maker, scale)
+        if before:
+            _scale_units(weights, before, scale)
         else:
             _divide(model, one, scale)
         balanced += 1
@@ -90,7 +91,9 @@ def _found(
             readers.setdefault(node.input[0], []).append(node)
     for name, nodes in readers.items():
         maker = made_by.get(name)
-        if maker is not None and maker.op_type in kinds:
+        if maker is None or maker.op_type not in kinds:
+            continue
+        if maker.op_type not in _FREE or _scalable(model, weights, maker):
             yield _Activation(name, maker, nodes, [])
 
 
@@ -123,11 +126,27 @@ def _squared_error(one: _Activation, rows: Floats, weight: Floats, exact: Floats
     return float(np.square(product - exact).sum(dtype=np.float64))
 
 
-def _scale_values(weights: dict[str, TensorProto], attention: NodeProto, scale: Floats) -> None:
-    for name in attention.input[1:3]:
-        both = _value(weights[name]).copy()
-        both[..., -len(scale) :] /= scale
-        _set(weights[name], both)
+def _scalable(model: onnx.ModelProto, weights: dict[str, TensorProto], maker: NodeProto) -> list[str]:
+    """Name the weight and the bias whose last columns make the units of an attention's values, or of a ReLU."""
+    if maker.op_type == "Attention":
+        return list(maker.input[1:3])
+    if maker.op_type != "Relu":
+        return []
+    made_by = makers(model)
+    added = made_by.get(maker.input[0])
+    if added is None or added.op_type != "Add":
+        return []
+    bias = [name for name in added.input if name in weights]
+    product = next((made_by[name] for name in added.input if name in made_by), None)
+    alone = product is not None and product.op_type == "MatMul" and product.input[1] in weights
+    return [product.input[1], *bias] if alone and product and bias else []
+
+
+def _scale_units(weights: dict[str, TensorProto], names: Sequence[str], scale: Floats) -> None:
+    for name in names:
+        values = _value(weights[name]).copy()
+        values[..., -len(scale) :] /= scale
+        _set(weights[name], values)
 
 
 def _divide(model: onnx.ModelProto, one: _Activation, scale: Floats) -> None:

@@ -8,13 +8,21 @@ import onnx
 import pytest
 from conftest import sentences
 from graphs import batch
+from onnx import numpy_helper
 
 from exporters.calibrate import batches_of_texts, dynamic_inputs, fix_ranges, measure_ranges
 from exporters.graph import load, run_operators, save
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.qdq import as_qdq
 from exporters.quantize import OnnxInt8
-from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, separate_products, tanh_gelu
+from exporters.rewrite import (
+    attention_by_products,
+    drop_unread,
+    gelu_after_bias,
+    relu_by_range,
+    separate_products,
+    tanh_gelu,
+)
 from exporters.session import OnnxEncoder
 
 Rewrite = Callable[[onnx.ModelProto], int]
@@ -65,6 +73,27 @@ def test_attention_in_fp32_stays_the_same(
     found, worst = rewritten(artifacts(family) / "fp32", tmp_path / "made", rewrite)
     assert worst < 1e-5
     assert "Attention" not in found
+
+
+def test_relu_is_left_to_the_range_behind_it(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    fp32 = artifacts("relu") / "fp32"
+    copy_consumer_files(fp32, tmp_path / "int8")
+    model = OnnxInt8().quantize(load(fp32 / GRAPH))
+    names = dynamic_inputs(model)
+    assert relu_by_range(model) == 0  # ranges a batch say nothing of what is below zero
+    fix_ranges(model, measure_ranges(load(fp32 / GRAPH), names, batches_of_texts(fp32, sentences(100))))
+    save(model, tmp_path / "int8" / GRAPH)
+    found, worst = rewritten(tmp_path / "int8", tmp_path / "made", relu_by_range)
+    assert worst == 0.0  # what is cut by the range is what ReLU cuts
+    assert run_operators(tmp_path / "int8" / GRAPH).get("MatMulIntegerToFloat") == found["MatMulIntegerToFloat"]
+    assert "Relu" not in [node.op_type for node in load(tmp_path / "made" / GRAPH).graph.node]
+    assert "Relu" not in [node.op_type for node in load(artifacts("relu") / "int8" / GRAPH).graph.node]
+    shifted = load(tmp_path / "int8" / GRAPH)
+    zeros = {node.input[2] for node in shifted.graph.node if node.op_type == "QuantizeLinear"}
+    for tensor in shifted.graph.initializer:
+        if tensor.name in zeros:
+            tensor.CopyFrom(numpy_helper.from_array(np.array(3, np.uint8), tensor.name))
+    assert relu_by_range(shifted) == 0  # a range that reaches below zero cuts nothing
 
 
 @pytest.mark.parametrize("rewrites", [(), (separate_products,), (attention_by_products,)])

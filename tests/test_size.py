@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from trained import HELDOUT, TEXTS, vectors
 
 from compressor.agreement import cosines
+from compressor.distil.activation import take_relu
 from compressor.distil.embedding import Distil
 from compressor.distil.student import keep_layers
-from compressor.errors import RecipeError
+from compressor.errors import ModelError, RecipeError
 from compressor.pca import pair_correlation
 from compressor.sentence_model import TorchEncoder, is_static, open_model, transformer_of
 
@@ -53,6 +55,33 @@ def test_a_pruned_student_keeps_its_zeros(tiny: Path) -> None:
     heads = layer.attention.self.query.weight.detach().reshape(4, 8, 32).abs().sum((1, 2))
     assert int((heads == 0).sum()) == 2
     assert layer.intermediate.dense.out_features == 32
+
+
+@pytest.mark.parametrize("start", ["fitted", "copied"])
+def test_a_student_with_relu(start: Any, tiny: Path, tmp_path: Path) -> None:
+    student = made(tiny, layers=4, start=start, activation="relu")
+    assert transformer_of(student).config.hidden_act == "relu"
+    inner: list[torch.Tensor] = []
+    for layer in transformer_of(student).encoder.layer:
+        layer.output.dense.register_forward_pre_hook(lambda module, inputs: inner.append(inputs[0]))
+    before = TorchEncoder(student).encode(HELDOUT)
+    assert all(float(x.min()) == 0.0 for x in inner)
+    student.save_pretrained(str(tmp_path), create_model_card=False)
+    np.testing.assert_array_equal(TorchEncoder.load(tmp_path).encode(HELDOUT), before)
+    assert transformer_of(open_model(tiny)).config.hidden_act == "gelu"
+
+
+def test_the_fit_makes_up_for_relu(tiny: Path) -> None:
+    fitted, copied = (made(tiny, layers=4, start=start, activation="relu") for start in ("fitted", "copied"))
+    assert 1 - agreement(tiny, fitted) < 0.5 * (1 - agreement(tiny, copied))
+
+
+def test_a_layer_without_an_activation_is_refused(tiny: Path) -> None:
+    transformer = transformer_of(open_model(tiny))
+    for layer in transformer.encoder.layer:
+        layer.intermediate.intermediate_act_fn = torch.nn.Identity()
+    with pytest.raises(ModelError, match="bert: its layers hold no activation to put a ReLU in the place of"):
+        take_relu(transformer)
 
 
 def test_a_smaller_vocabulary(tiny: Path) -> None:

@@ -11,7 +11,7 @@ from graphs import draft, quantize, sqnr_db
 from onnx import helper, numpy_helper
 
 from exporters.calibrate import batches_of_texts
-from exporters.graph import load, run_operators, save
+from exporters.graph import constants, load, makers, run_operators, save
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.quantize import OnnxInt8, after_pooling
 from exporters.roles import Kept, kept_nodes
@@ -63,6 +63,33 @@ def test_vectors_stay_the_same(what: Smooth, uneven: Path, tmp_path: Path) -> No
 def test_other_families_stay_the_same(family: str, artifacts: Callable[..., Path], tmp_path: Path) -> None:
     _, worst = smoothed(artifacts(family) / "fp32", tmp_path / "made", "all")
     assert worst < 1e-5
+
+
+def test_relus_are_balanced_for_nothing(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    """ReLU(s x) = s ReLU(x): the weights before it take the scales."""
+    fp32 = tmp_path / "uneven"
+    copy_consumer_files(artifacts("relu") / "fp32", fp32)
+    model = load(artifacts("relu") / "fp32" / GRAPH)
+    ups = [node for node in model.graph.node if node.op_type == "Relu"]
+    weights, made_by = constants(model), makers(model)
+    for relu in ups:
+        added = made_by[relu.input[0]]
+        product = next(made_by[name] for name in added.input if name in made_by)
+        for name in (product.input[1], *(name for name in added.input if name in weights)):
+            wider = numpy_helper.to_array(weights[name]).copy()
+            wider[..., ::16] *= 30
+            weights[name].CopyFrom(numpy_helper.from_array(wider, name))
+    save(model, fp32 / GRAPH)
+    count, worst = smoothed(fp32, tmp_path / "made", "values")
+    assert count >= len(ups) == 2
+    assert worst < 2e-5
+    assert run_operators(tmp_path / "made" / GRAPH) == run_operators(fp32 / GRAPH)
+    exact = OnnxEncoder(fp32, threads=1).encode(TEXTS)
+    none, values = (
+        sqnr_db(exact, OnnxEncoder(quantize(fp32, draft(tmp_path / what), smooth=what), threads=1).encode(TEXTS))
+        for what in ("none", "values")
+    )
+    assert values > none + 2
 
 
 def test_int8_comes_closer(uneven: Path, tmp_path: Path) -> None:

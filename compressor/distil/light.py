@@ -11,6 +11,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
 
+from compressor.distil.activation import take_relu
 from compressor.distil.importance import importance
 from compressor.distil.narrow import fit_encoder
 from compressor.distil.prune import state_feed_forward
@@ -37,12 +38,14 @@ def shrink(
     heads: int | None = None,
     feed_forward: int | None = None,
     vocabulary: int | None = None,
+    relu: bool = False,
 ) -> SentenceTransformer:
     """Return a student of the given size whose vectors, in the teacher's space, are near the teacher's untrained.
 
     Its weights are fitted to the teacher on a sample of ``texts`` (see ``fit_encoder``); a Dense layer behind the
     pooling brings the vectors back to the teacher's length. None: the teacher's width and vocabulary, heads of the
-    teacher's size, a feed-forward in proportion to the width. All of the teacher's size gives the teacher's vectors.
+    teacher's size, a feed-forward in proportion to the width. All of the teacher's size gives the teacher's vectors,
+    unless ``relu`` puts a ReLU in the place of each feed-forward's activation, which the fit makes up for in part.
     Raises RecipeError for a size that cannot be, ModelError for a family whose width cannot be changed.
     """
     transformer = transformer_of(teacher)
@@ -55,6 +58,8 @@ def shrink(
     heads = _heads(parts, width, heads)
     feed_forward = max(1, most * width // hidden) if feed_forward is None else feed_forward
     student = _empty(teacher, len(layers), width, heads, _within("feed_forward", feed_forward, most))
+    if relu:
+        take_relu(transformer_of(student))
     costs, batches = importance(teacher, texts), sample_batches(teacher, texts)
     basis = fit_encoder(transformer, transformer_of(student), layers, costs, batches)
     if vocabulary is not None:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 from sentence_transformers import SentenceTransformer
 
+from compressor.distil.activation import take_relu
 from compressor.distil.light import open_student, shrink, with_projection
 from compressor.distil.prune import freeze_pruned, prune
 from compressor.distil.search import search_layers
@@ -40,6 +41,9 @@ class Size(Config):
     """Attention heads a layer, the most important ones. None: the teacher's, or in proportion to the width."""
     feed_forward: Annotated[int, Field(ge=1)] | None = None
     """Neurons of a layer's feed-forward, the most important. None: the teacher's, or in proportion to the width."""
+    activation: Literal["teacher", "relu"] = "teacher"
+    """What stands between the two products of a feed-forward. ``relu``: none that int8 has to compute, since a range
+    that starts at zero cuts what is below; a student learns to do with it, and a sixth of the time falls away."""
     vocabulary: Annotated[int, Field(ge=1)] | None = None
     """Tokens kept, those that the texts use most. None: all."""
     model: str | None = None
@@ -57,8 +61,8 @@ class Size(Config):
         if self.dim is not None and self.dim > embedding_dimension(teacher):
             most = embedding_dimension(teacher)
             raise RecipeError(f"distil.dim = {self.dim}: must be at most {most}, the length of the teacher's vectors")
-        for name in ("width", "heads", "feed_forward", "vocabulary"):
-            if getattr(self, name) is not None and (self.layers == 0 or self.model):
+        for name in ("width", "heads", "feed_forward", "vocabulary", "activation"):
+            if getattr(self, name) not in (None, "teacher") and (self.layers == 0 or self.model):
                 other = f"model = {self.model}" if self.model else "layers = 0"
                 raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {other}; leave it out")
 
@@ -85,8 +89,11 @@ class Size(Config):
             return static_student(teacher, texts, vectors=vectors)
         if self.width is not None or self._fits(teacher, kept):
             wide = {"width": self.width, "heads": self.heads, "feed_forward": self.feed_forward}
-            return shrink(teacher, texts, layers=kept, vocabulary=self.vocabulary, **wide)
+            relu = self.activation == "relu"
+            return shrink(teacher, texts, layers=kept, vocabulary=self.vocabulary, relu=relu, **wide)
         student = keep_layers(teacher, kept)
+        if self.activation == "relu":
+            take_relu(transformer_of(student))
         if self.heads is not None or self.feed_forward is not None:
             student = prune(student, texts, heads=self.heads, feed_forward=self.feed_forward)
             freeze_pruned(student)
