@@ -5,13 +5,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from compressor.artifact import Artifact, Draft, is_artifact, key_of, read_manifest, writing
+from compressor.artifact import Artifact, Draft, is_artifact, key_of, read_manifest, write_json, writing
 from compressor.errors import ArtifactError, storage
 from compressor.progress import say
 from compressor.recipe import Config
@@ -74,10 +74,10 @@ class Workspace:
                 say(f"[dim]{name}: unchanged[/]")
                 return Model(to, key, artifact.figures)
         say(f"[bold]{name}[/]{': ' + title if title else ''}")
-        start = time.monotonic()
-        with writing(to, name, key, config.model_dump(mode="json")) as draft:
+        used = _Used(checkpoints_of(to, key))
+        with used, writing(to, name, key, config.model_dump(mode="json")) as draft:
             make(draft)
-            draft.figures["seconds"] = time.monotonic() - start
+            draft.figures["seconds"] = used.seconds()
         for kept in to.parent.glob(f".{to.name}-checkpoints-*"):
             shutil.rmtree(kept, ignore_errors=True)
         return Model(to, key, dict(read_manifest(to)["figures"]))
@@ -116,6 +116,27 @@ def stage_key(name: str, config: Config, inputs: Sequence[Keyed]) -> str:
     own = [kind for kind in type(config).__mro__ if issubclass(kind, Config) and kind is not Config]
     sources = [Path(inspect.getfile(kind)).read_text(encoding="utf-8") for kind in own]
     return key_of(name, config.model_dump(mode="json"), [i.key for i in inputs], version("compressor"), *sources)
+
+
+class _Used(AbstractContextManager[None]):
+    """The time that a stage takes, that of stopped runs included whose checkpoints it goes on from."""
+
+    def __init__(self, checkpoints: Path) -> None:
+        self.path = checkpoints / "seconds.json"
+
+    def __enter__(self) -> None:
+        before = 0.0
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            before = float(json.loads(self.path.read_text(encoding="utf-8"))["seconds"])
+        self.started = time.monotonic() - before
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.path.parent.is_dir():
+            with suppress(OSError):
+                write_json(self.path, {"seconds": self.seconds()})
 
 
 class _lock(AbstractContextManager[None]):

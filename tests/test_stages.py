@@ -1,6 +1,7 @@
 """A stage is made once, and again only when something it depends on has changed."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,22 @@ def test_checkpoints_go_once_the_stage_is_made(stage: Stage) -> None:
     stage.run()
     assert not any(folder.exists() for folder in folders)
     assert other.is_dir()
+
+
+def test_the_time_of_a_stopped_run_counts(stage: Stage) -> None:
+    kept = stage.work.checkpoints("halve", Halve(), [Key("input")])
+
+    def stop(draft: Draft) -> None:
+        kept.mkdir(exist_ok=True)
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            stage.work.stage("halve", Halve(), [Key("input")], stop)
+    assert 0.4 <= stage.run().figures["seconds"] < 5
+    assert stage.run(Halve(by=3)).figures["seconds"] < 0.4
+    assert not kept.exists()
 
 
 def test_a_second_run_is_kept_out(tmp_path: Path) -> None:
