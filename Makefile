@@ -65,12 +65,14 @@ figures-answers: .venv/.ready     ## make and measure the reader and its ablatio
 	cp runs/minilm-qa/ablation.json docs/figures/minilm-qa-ablation.json
 	$(BIN)/python -m benchmarks.figures
 
-figures-peers: .venv/.ready       ## measure the fastest forms of docs/students.md's layers beside the peers, and what bounds them (an hour)
-	for layers in 6 3 2 1; do $(BIN)/compressor optimise runs/minilm-layers-tradeoff/$$layers-layers/artifacts/fp32 \
+figures-peers: .venv/.ready       ## measure the fastest forms of 6, 3, 2 and 1 layers beside the peers (two hours)
+	$(BIN)/compressor tradeoff recipes/minilm-relu.toml --layers 6,3,2,1 --precision both
+	cp runs/minilm-relu-tradeoff/tradeoff.json docs/figures/minilm-relu.json
+	for layers in 6 3 2 1; do $(BIN)/compressor optimise runs/minilm-relu-tradeoff/$$layers-layers/artifacts/fp32 \
 	  --out runs/fastest/$$layers-layers --texts $(DATA)/corpus/en.txt.gz || exit 1; done
 	$(BIN)/compressor bench runs/fastest/6-layers runs/fastest/3-layers runs/fastest/2-layers runs/fastest/1-layers \
 	  --texts $(DATA)/corpus/en.txt.gz --sts $(SPOKEN) --speed-texts $(SPOKEN) --batch-sizes 8,16,32,64,128 \
-	  --lengths 16,64,128,256 --peers all --out runs/peers
+	  --lengths 128 --peers all --out runs/peers
 	cp runs/peers/peers.json docs/figures/peers.json
 	cp runs/fastest/6-layers/search.json docs/figures/search-6-layers.json
 	for layers in 6 3; do $(BIN)/compressor profile runs/fastest/$$layers-layers --speed-texts $(SPOKEN) \
