@@ -26,7 +26,7 @@ class ReaderBench(Config):
 
     count: Annotated[int, Field(ge=16)] = 500
     """Questions in one pass of the Offline scenario, at most; drawn at random from those to be judged by."""
-    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (4, 16, 64)
+    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 4, 16, 64)
     """Windows in a batch tried for each system; its best is measured."""
     rounds: Annotated[int, Field(ge=1)] = 5
     """Rounds of the Offline scenario; in each, the systems take turns."""

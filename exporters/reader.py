@@ -16,6 +16,7 @@ from compressor.errors import ArtifactError
 from compressor.strict_json import read_json
 from exporters.layout import ANSWERING, GRAPH
 from exporters.providers import CPU, open_session, require_providers
+from exporters.running import Running
 
 
 def batches_of_questions(folder: Path, questions: Sequence[Question], count: int) -> Iterator[Features]:
@@ -58,6 +59,7 @@ class OnnxReader(WindowReader):
         on_cpu = list(providers) == [CPU]
         self._side_by_side = open_session(self.folder, providers, 1 if on_cpu else self.threads)
         self._alone = open_session(self.folder, providers, self.threads) if on_cpu and self.threads > 1 else None
+        self._most_tokens = Running().batch_tokens if on_cpu else None
         self._inputs = [value.name for value in self._side_by_side.get_inputs()]
         if not {value.name for value in self._side_by_side.get_outputs()} >= set(ANSWERING):
             raise ArtifactError(f"{self.folder / GRAPH}: no outputs start_logits and end_logits; not a reader")
@@ -68,11 +70,29 @@ class OnnxReader(WindowReader):
         return self._run(self._side_by_side, features)
 
     def run_all(self, batches: Iterable[Features]) -> Iterable[tuple[Logits, Logits]]:
-        """Return what ``run`` gives for each batch, in their order; a single batch uses all threads at once."""
-        some = list(batches)
-        session = self._alone if self._alone is not None and len(some) == 1 else self._side_by_side
-        return self._pool.map(lambda features: self._run(session, features), some)
+        """Return what ``run`` gives for each batch, in their order.
+
+        On a CPU a batch is cut so that a layer's states stay in the cache of a core; a single part uses all threads.
+        """
+        some = [list(_parts(features, self._most_tokens)) for features in batches]
+        parts = [part for own in some for part in own]
+        session = self._alone if self._alone is not None and len(parts) == 1 else self._side_by_side
+        made = iter(self._pool.map(lambda features: self._run(session, features), parts))
+        return (_joined([next(made) for _ in own]) for own in some)
 
     def _run(self, session: Any, features: Features) -> tuple[Logits, Logits]:
         start, end = session.run(list(ANSWERING), {name: features[name] for name in self._inputs})
         return start, end
+
+
+def _parts(features: Features, most_tokens: int | None) -> Iterator[Features]:
+    """Cut a batch into batches of at most so many tokens, but one window at least."""
+    windows, tokens = features["input_ids"].shape
+    rows = windows if most_tokens is None else max(1, most_tokens // max(1, tokens))
+    for start in range(0, windows, rows):
+        yield {name: values[start : start + rows] for name, values in features.items()}
+
+
+def _joined(made: Sequence[tuple[Logits, Logits]]) -> tuple[Logits, Logits]:
+    starts, ends = zip(*made, strict=True)
+    return np.concatenate(starts), np.concatenate(ends)

@@ -19,8 +19,9 @@ class Running:
 
     threads: int = 1
     """Threads a session; as many sessions run side by side as the cores allow."""
-    batch_tokens: int | None = None
-    """Tokens of a batch, padding included, at most."""
+    batch_tokens: int | None = 256
+    """Tokens of a batch on a CPU, padding included, at most: few enough for a layer's states to stay in the cache of a
+    core. None: as many as its texts have."""
     equal_lengths: bool = False
     """Only texts of one length share a batch, so that none is padded."""
     arena: bool = True

@@ -40,7 +40,7 @@ _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("written", ("qdq",)),
 )
 _INT8_ONLY = ("smooth", "ranges", "weights", "kept", "written")
-_BATCH_TOKENS = (128, 256, 512, 1024)
+_BATCH_TOKENS = (64, 128, 256, 512, 1024)
 _LEAST_GAIN = 1.005
 _CLOSER = 2e-4  # more mean cosine, at the same speed, that makes another form the better one
 _NEIGHBOURS = 512  # texts that are compared in quality, at most
@@ -185,7 +185,8 @@ class _Trials:
         return best
 
     def _try_running(self, name: str, values: Sequence[Any], form: Form, best: Running) -> Running:
-        rivals = {f"{name} = {value}": replace(best, **{name: value}) for value in values}
+        others = [value for value in values if value != getattr(best, name)]
+        rivals = {f"{name} = {value}": replace(best, **{name: value}) for value in others}
         ratios = self._timed(name, (form, best), {key: (form, rival) for key, rival in rivals.items()}, whole=True)
         faster = [key for key in rivals if ratios[key].low >= _LEAST_GAIN]
         chosen = max(faster, key=lambda key: ratios[key].median, default=None)
@@ -260,7 +261,7 @@ class _Trials:
         if not whole:
             return graph_pass(self._folder(form), self._texts)
         encoder = OnnxEncoder(self._folder(form), running=running)
-        return encoder_pass(encoder, self._texts, 32 if encoder.running.batch_tokens is None else _LARGEST_BATCH)
+        return encoder_pass(encoder, self._texts, _LARGEST_BATCH)
 
     def _folder(self, form: Form) -> Path:
         """Return a folder with the graph in ``form``, written once."""

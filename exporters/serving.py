@@ -13,6 +13,7 @@ from exporters.providers import CPU
 from exporters.session import OnnxEncoder
 
 Row = NDArray[Any]  # float32 [dim]
+_MOST_TOKENS = 8192
 
 
 class _Waiting(NamedTuple):
@@ -38,14 +39,19 @@ class Batcher:
     """
 
     def __init__(
-        self, encoder: OnnxEncoder, batch_size: int = 32, most_tokens: int = 8192, most_waiting: int = 10_000
+        self,
+        encoder: OnnxEncoder,
+        batch_size: int = 32,
+        most_tokens: int | None = None,
+        most_waiting: int = 10_000,
     ) -> None:
         """Start ``encoder.threads`` workers, one on a GPU; each computes a batch on one thread of its own.
 
-        ``most_tokens``: a batch ends before its rows times its longest text exceed it; one text alone may.
+        ``most_tokens``: a batch ends before its rows times its longest text exceed it; one text alone may. By default
+        as the encoder cuts batches, and 8192 where it does not.
         """
         self._encoder, self._batch_size = encoder, batch_size
-        self._most_tokens, self._most_waiting = most_tokens, most_waiting
+        self._most_tokens, self._most_waiting = most_tokens or encoder.batch_tokens or _MOST_TOKENS, most_waiting
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False

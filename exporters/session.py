@@ -23,7 +23,7 @@ from exporters.words import WordTokenizer
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
-_AHEAD = 4096  # texts tokenized at a time
+_FIRST, _AHEAD = 256, 4096  # texts tokenized at a time: few at first, so that sessions have work early
 
 
 class OnnxEncoder:
@@ -49,6 +49,7 @@ class OnnxEncoder:
         self.running = running or Running.load(self.folder)
         self.providers = list(providers)
         require_providers(self.providers)
+        self.batch_tokens = self.running.batch_tokens if self.providers == [CPU] else None
         tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
         self._tokenizer = WordTokenizer(tokenizer, self.max_length)
         self.prompt = default_prompt(self.folder)
@@ -89,8 +90,12 @@ class OnnxEncoder:
     def _vectors(self, texts: Sequence[str], batch_size: int) -> Vectors:
         vectors = np.zeros((len(texts), self.dim), np.float32)
         if len(texts) <= batch_size:
-            if len(texts):
-                vectors[:] = self._run(self._alone or self._side_by_side, *self.pad(self.tokenize(texts)))
+            tokens = self.tokenize(texts)
+            cut = self._cut(tokens, batch_size)
+            if len(cut) == 1:
+                vectors[:] = self._run(self._alone or self._side_by_side, *self.pad(tokens))
+            elif cut:
+                vectors[:] = self._collect(list(self._submit(tokens, cut)))
             return vectors
         done = 0
         for block in self._blocks(texts, batch_size):
@@ -101,10 +106,12 @@ class OnnxEncoder:
     def _blocks(self, texts: Iterable[str], batch_size: int) -> Iterator[Vectors]:
         """Yield vectors piece by piece: one computes while the next is tokenized and put behind it."""
         running: deque[list[Job]] = deque()
-        source = iter(texts)
+        source, size = iter(texts), _FIRST
         try:
-            while piece := list(islice(source, _AHEAD)):
-                running.append(list(self._submit(self.tokenize(piece), batch_size)))
+            while piece := list(islice(source, min(size, _AHEAD))):
+                size *= 2
+                tokens = self.tokenize(piece)
+                running.append(list(self._submit(tokens, self._cut(tokens, batch_size))))
                 if len(running) > 1:
                     yield self._collect(running.popleft())
             while running:
@@ -113,9 +120,13 @@ class OnnxEncoder:
             for _, job in chain.from_iterable(running):  # nobody waits for them any more
                 job.cancel()
 
-    def _submit(self, tokens: Sequence[Sequence[int]], batch_size: int) -> Iterator[Job]:
+    def _cut(self, tokens: Sequence[Sequence[int]], batch_size: int) -> list[NDArray[np.intp]]:
+        """Return the numbers of the texts of each batch."""
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
-        for rows in length_sorted_batches(lengths, batch_size, self.running.batch_tokens, self.running.equal_lengths):
+        return length_sorted_batches(lengths, batch_size, self.batch_tokens, self.running.equal_lengths)
+
+    def _submit(self, tokens: Sequence[Sequence[int]], cut: Sequence[NDArray[np.intp]]) -> Iterator[Job]:
+        for rows in cut:
             yield rows, self._pool.submit(self.run_ids, *self.pad([tokens[i] for i in rows]))
 
     def _collect(self, jobs: Sequence[Job]) -> Vectors:

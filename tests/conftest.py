@@ -16,6 +16,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from benchmarks.footprint import footprint
 from compressor.teacher import Source, find
 
 pytest_plugins = ["graphs", "packed", "measured"]  # tiny models' artifacts, hand-outs of them, a run's results
@@ -135,9 +136,33 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def _one_footprint_a_kind() -> Callable[..., dict[str, Any]]:
+    """Return ``footprint`` with one process a kind of system, in place of one a system."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def once(system: Any, texts: Any, *options: Any) -> dict[str, Any]:
+        kind = (type(system).__name__, system.kind, system.provider)
+        if kind not in found:
+            found[kind] = footprint(system, texts, *options)
+        return dict(found[kind])
+
+    return once
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep computed vectors out of the user's cache, and keep the turns of a benchmark short."""
+def _own_cache(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    _one_footprint_a_kind: Callable[..., dict[str, Any]],
+) -> None:
+    """Keep computed vectors out of the user's cache, and a benchmark short: its turns, and its fresh processes.
+
+    What a module's own fixture runs, before any test, starts every process.
+    """
+    monkeypatch.setattr("benchmarks.bench.footprint", _one_footprint_a_kind)
+    monkeypatch.setattr("benchmarks.reader_bench.footprint", _one_footprint_a_kind)
     monkeypatch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
     monkeypatch.setattr("benchmarks.throughput.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("exporters.contest._LEAST_SECONDS", 0.0)
     monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

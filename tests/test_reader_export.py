@@ -56,6 +56,21 @@ def test_answers_are_pytorchs(home: Path) -> None:
     assert isinstance(OnnxReader(home / "fp32"), Reader)
 
 
+def test_a_batch_is_cut_to_what_a_core_keeps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    real = OnnxReader._run
+
+    def watched(reader: OnnxReader, session: Any, features: dict[str, Any]) -> Any:
+        shapes.append(features["input_ids"].shape)
+        return real(reader, session, features)
+
+    monkeypatch.setattr(OnnxReader, "_run", watched)
+    one, many = (OnnxReader(home / "fp32", threads=2).read(TEST, size) for size in (1, 64))
+    assert 128 < max(rows * tokens for rows, tokens in shapes) <= 256
+    assert [p.text() for p in many] == [p.text() for p in one]
+    assert [p.spans[0].score for p in many] == pytest.approx([p.spans[0].score for p in one], abs=1e-3)
+
+
 def test_attention_by_products_answers_the_same(home: Path, tmp_path: Path) -> None:
     for attention in ("fused", "products"):
         int8 = OnnxInt8(attention=attention)

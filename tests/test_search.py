@@ -22,7 +22,7 @@ from compressor.manifest import read_manifest
 from compressor.pipeline import Recipe, run
 from compressor.recipe import load
 from exporters import search as module
-from exporters.contest import Ratio, contest
+from exporters.contest import Ratio, contest, encoder_pass
 from exporters.forms import Form
 from exporters.graph import run_operators
 from exporters.inspection import inspect
@@ -91,17 +91,32 @@ def test_it_runs_and_what_it_writes_is_an_artifact(artifacts: Callable[..., Path
 def test_the_fastest_inside_the_gate_is_kept(
     artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = faster(monkeypatch, {"separate": 1.05, "products": 1.2, "= 256": 1.3, "int8 batch": 9.0, "choice": 1.5})
+    asked = faster(monkeypatch, {"separate": 1.05, "products": 1.2, "= 512": 1.3, "int8 batch": 9.0, "choice": 1.5})
     result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
     assert not any(name.startswith("int8 batch") for name in asked)  # however fast: its vectors depend on their batch
     assert result["choice"]["form"]["attention"] == "products"
-    assert result["choice"]["running"]["batch_tokens"] == 256
+    assert result["choice"]["running"]["batch_tokens"] == 512
     assert result["choice"]["ratio"]["median"] == 1.5
     assert run_operators(tmp_path / "made" / GRAPH)["If"] == 2
     choice = read_manifest(tmp_path / "made")["figures"]["choice"]
     assert choice == result["choice"]
     assert choice["cpu_features"] == features()
     assert choice["made_for"] == "this"
+
+
+def test_a_pass_lasts_long_enough_to_be_told_from_its_start(
+    artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.contest._LEAST_SECONDS", 0.2)
+    encoder, counts = OnnxEncoder(artifacts() / "fp32", threads=1), []
+    encode = encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda texts, size: (counts.append(len(texts)), encode(texts, size)))
+    run = encoder_pass(encoder, HELDOUT, 32)
+    first, second = run(), run()
+    assert counts[0] == len(HELDOUT) < counts[1]
+    assert counts[1] % len(HELDOUT) == 0
+    assert second < 0.2 < 3 * second * counts[1] / len(HELDOUT)  # of the texts as they were given
+    assert first < 0.2
 
 
 def test_a_gain_within_its_spread_is_none(

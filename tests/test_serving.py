@@ -93,6 +93,15 @@ def test_batches_are_in_the_order_of_arrival(watched: Watched) -> None:
     assert done == list(range(20))
 
 
+def test_batches_are_cut_as_the_encoder_cuts_them(watched: Watched) -> None:
+    with Batcher(watched) as batcher:
+        held(batcher, watched)
+        waiting = [batcher.submit(" ".join(["cat"] * 30)) for _ in range(20)]
+        watched.may.set()
+        wait(waiting, 60)
+    assert watched.batches[1:] == [(8, 32), (8, 32), (4, 32)]
+
+
 def test_a_batch_keeps_to_the_token_budget(watched: Watched) -> None:
     long, short = " ".join(["cat"] * 60), "cat"  # 62 and 3 tokens
     with Batcher(watched, most_tokens=130) as batcher:
@@ -125,7 +134,7 @@ def test_an_error_reaches_its_own_text_alone(fp32: Path, tmp_path: Path) -> None
     folder = Path(shutil.copytree(fp32, tmp_path / "artifact"))
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": 200})
     encoder = Watched(folder)
-    with Batcher(encoder) as batcher:
+    with Batcher(encoder, most_tokens=1000) as batcher:
         held(batcher, encoder)
         waiting = [batcher.submit(text) for text in ["the cat", " ".join(["dog"] * 100), "a bird"]]
         encoder.may.set()

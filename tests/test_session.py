@@ -19,6 +19,7 @@ from compressor.sentence_model import open_model
 from exporters import providers, session
 from exporters.layout import GRAPH
 from exporters.providers import CPU, CUDA
+from exporters.running import Running
 from exporters.session import OnnxEncoder
 
 # Lengths of 2 to 64 tokens, so that a batch of like length never has neighbours in the order given.
@@ -75,6 +76,27 @@ def test_threads_and_batch_sizes_agree(fp32: Path) -> None:
     for size in (2, 32, 90, 1000):
         assert np.abs(one.encode(MIXED, size) - expected).max() < 1e-5
         assert np.abs(two.encode(MIXED, size) - expected).max() < 1e-5
+
+
+def test_a_batch_has_no_more_tokens_than_a_core_keeps(fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(["cat"] * (3 + i % 50)) for i in range(150)]
+    shapes: list[tuple[int, ...]] = []
+    real = OnnxEncoder.run_ids
+
+    def watched(encoder: OnnxEncoder, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        shapes.append(ids.shape)
+        return real(encoder, ids, mask)
+
+    monkeypatch.setattr(OnnxEncoder, "run_ids", watched)
+    wanted = OnnxEncoder(fp32, threads=1, running=Running(batch_tokens=None)).encode(texts, 150)
+    assert shapes == []  # one batch, on all threads
+    encoder = OnnxEncoder(fp32, threads=2)
+    for size in (150, 32):  # as many rows as there are texts, and fewer
+        shapes.clear()
+        np.testing.assert_allclose(encoder.encode(texts, size), wanted, atol=1e-5)
+        assert sum(rows for rows, _ in shapes) == 150
+        assert 128 < max(rows * tokens for rows, tokens in shapes) <= 256
+        assert max(rows for rows, _ in shapes) <= size
 
 
 def test_texts_are_read_ahead_in_pieces(fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
