@@ -170,7 +170,7 @@ def test_an_early_stop_keeps_the_best(tiny: Path, tmp_path: Path, monkeypatch: p
         Agreement, "__call__", lambda *a, **b: (found := judge(*a, **b), seen.append(found["agreement"]))[0]
     )
     made = Trained(tmp_path).run(
-        tiny, layers=(0, 1, 2), epochs=10.0, learning_rate=1.0, warmup_steps=95, checkpoint_steps=2, patience=3
+        tiny, layers=(0, 1, 2), epochs=10.0, learning_rate=0.1, warmup_steps=95, checkpoint_steps=2, patience=3
     )
     assert made.draft.figures["steps"] < 190
     assert len(seen) >= 4
