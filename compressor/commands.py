@@ -45,6 +45,9 @@ from exporters.quantize import OnnxInt8
 from exporters.reader import batches_of_questions
 
 ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
+NamedArgument = Annotated[
+    str, typer.Argument(help="A sentence-transformers folder or a name on the hub.", metavar="MODEL")
+]
 
 
 @app.command()
@@ -94,7 +97,7 @@ def pca(
 @app.command()
 @with_options(Curve)
 def curve(
-    model: Annotated[str, typer.Argument(help="A sentence-transformers folder or a name on the hub.")],
+    model: NamedArgument,
     out_: Out,
     texts: TextsOption = None,
     limit: Limit = None,
@@ -142,12 +145,12 @@ def quantize(
 
 @app.command()
 @with_options(Export, Optimise)
-def export(model: ModelArgument, out_: Out, *, export: Export, optimise: Optimise) -> None:
+def export(model: NamedArgument, out_: Out, *, export: Export, optimise: Optimise) -> None:
     """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
-    source = _model(model)
+    source = find(model)
     with _writing(out_, "optimise", optimise, [source]) as draft, TemporaryDirectory() as aside:
         (plain := Path(aside) / "plain").mkdir()
-        export.run(model, Draft(plain))
+        export.run(source.folder, Draft(plain))
         optimise.run(plain, draft)
     written(out_)
 

@@ -27,7 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 OutFile = Annotated[Path | None, typer.Option("--out", help="File to write the figures into, as JSON.")]
 Sentences = Annotated[
     Path | None,
-    typer.Option("--speed-texts", help="An STS file whose sentences are the texts, instead of --texts."),
+    typer.Option("--speed-texts", help="An STS file whose sentences are timed, instead of --texts."),
 ]
 _MOST = 10_000  # texts that are read
 

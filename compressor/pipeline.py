@@ -234,10 +234,11 @@ class Flow(BaseFlow):
         stage, int8 = self.recipe.search, self.recipe.int8
         if stage is None:
             return None
-        inputs: list[Keyed] = [fp32, self.corpus, Key(key_of(int8.model_dump(mode="json"), features()))]
+        timed = self.recipe.bench.pick_texts(self.base, self.corpus.heldout)[1]
+        inputs: list[Keyed] = [fp32, self.corpus, Key(key_of(int8.model_dump(mode="json"), features(), timed))]
         kept = self.work.checkpoints("search", stage, inputs)
         return self.work.stage("search", stage, inputs, lambda to: stage.run(
-            fp32.folder, int8, self.corpus.train, self.corpus.heldout, kept, to))  # fmt: skip
+            fp32.folder, int8, self.corpus.train, self.corpus.heldout, kept, to, timed))  # fmt: skip
 
     def half(self, fp32: Model, ranges: Model) -> Model | None:
         """Make and hand out the fp16 form for CUDA, where the recipe asks for it."""

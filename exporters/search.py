@@ -72,12 +72,20 @@ class Search(Config):
     """Turns in which each form is timed against the best so far."""
 
     def run(
-        self, fp32: Path, int8: OnnxInt8, sample: Sequence[str], heldout: Sequence[str], kept: Path, draft: Draft
+        self,
+        fp32: Path,
+        int8: OnnxInt8,
+        sample: Sequence[str],
+        heldout: Sequence[str],
+        kept: Path,
+        draft: Draft,
+        speed_texts: Sequence[str] = (),
     ) -> None:
         """Write the chosen form of the fp32 graph in ``fp32`` into ``draft``, with ``search.json`` and ``search.md``.
 
-        Ranges are measured on ``sample``, quality and speed on ``heldout``. Figures are put down in ``kept`` one by
-        one, so that a search that was stopped goes on. GateError where even the first form misses its bars.
+        Ranges are measured on ``sample``, quality on ``heldout``, speed on ``speed_texts`` or, without any, on
+        ``heldout``. Figures are put down in ``kept`` one by one, so that a search that was stopped goes on. GateError
+        where even the first form misses its bars.
         """
         if multiplies_int8(fp32 / GRAPH):
             raise ArtifactError(f"{fp32 / GRAPH}: int8 already; forms are made from the fp32 graph")
@@ -88,7 +96,7 @@ class Search(Config):
         if self.cpu == "any":
             int8 = int8.model_copy(update={"reduce_range": True})
         forms = Forms(fp32, int8, lambda: batches_of_texts(fp32, sample[: int8.sample]))
-        trials = _Trials(self, forms, list(heldout), kept)
+        trials = _Trials(self, forms, list(heldout), list(speed_texts or heldout)[: self.count], kept)
         result = trials.search()
         form, running = Form.read(result["choice"]["form"]), Running.read(result["choice"]["running"])
         copy_consumer_files(fp32, draft.folder)
@@ -107,6 +115,7 @@ class _Trials:
     config: Search
     forms: Forms
     heldout: list[str]
+    speed_texts: list[str]
     kept: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -213,10 +222,6 @@ class _Trials:
         return [Check(str(form), "search", name, found[name], bar) for name, bar in bars.items()]
 
     @cached_property
-    def _texts(self) -> list[str]:
-        return self.heldout[: self.config.count]
-
-    @cached_property
     def _exact(self) -> Vectors:
         return OnnxEncoder(self.forms.exported).encode(self.heldout[:_NEIGHBOURS])
 
@@ -259,9 +264,9 @@ class _Trials:
 
     def _pass(self, form: Form, running: Running | None, whole: bool) -> Pass:
         if not whole:
-            return graph_pass(self._folder(form), self._texts)
+            return graph_pass(self._folder(form), self.speed_texts)
         encoder = OnnxEncoder(self._folder(form), running=running)
-        return encoder_pass(encoder, self._texts, _LARGEST_BATCH)
+        return encoder_pass(encoder, self.speed_texts, _LARGEST_BATCH)
 
     def _folder(self, form: Form) -> Path:
         """Return a folder with the graph in ``form``, written once."""

@@ -265,15 +265,29 @@ def test_what_cannot_be_searched_is_one_line(artifacts: Callable[..., Path], tmp
         Search().run(home / "fp32", OnnxInt8(), SAMPLE, HELDOUT[:20], tmp_path / "kept", draft(tmp_path / "b"))
 
 
-def test_the_command(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+def spoken(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[list[str]]]:
+    """Write an STS file; return its sentences, and a list of the texts that each graph is timed on."""
+    pairs = [(f"{text} again", text) for text in sentences(40, seed=3)]
+    path.write_text("".join(f"{one},{other},{at % 5}\n" for at, (one, other) in enumerate(pairs)), "utf-8")
+    timed: list[list[str]] = []
+    graph_pass = module.graph_pass
+    monkeypatch.setattr(module, "graph_pass", lambda folder, texts: (timed.append(texts), graph_pass(folder, texts))[1])
+    return [pair[side] for side in (0, 1) for pair in pairs], timed
+
+
+def test_the_command(artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(sentences(800)), "utf-8")
+    said, timed = spoken(tmp_path / "sts.csv", monkeypatch)
     line = f"optimise {artifacts('wide') / 'fp32'} --out {tmp_path / 'made'} --texts {tmp_path / 'texts.txt'}"
+    line += f" --speed-texts {tmp_path / 'sts.csv'}"
     options = "--count 64 --turns 3 --cosine-min 0.5 --neighbours-at-10 0.5"
     done = CliRunner().invoke(app, [*line.split(), *options.split()], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "Chosen for" in done.output
     assert Artifact.open(tmp_path / "made").manifest["stage"] == "optimise"
     assert not list(tmp_path.glob(".made-checkpoints-*"))
+    assert timed
+    assert all(sorted(texts) == sorted(said[:64]) for texts in timed)
 
 
 def test_a_contest_times_in_turns() -> None:
@@ -313,6 +327,7 @@ turns = 3
 cosine_min = 0.5
 neighbours_at_10 = 0.5
 [bench]
+speed_texts = "sts.csv"
 count = 64
 rounds = 1
 queries = 20
@@ -324,11 +339,14 @@ lengths = [8]
 def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     faster(monkeypatch, {"products": 1.2, "= 128": 1.2})
     (tmp_path / "texts.txt").write_text("\n".join(sentences(400)))
+    said, timed = spoken(tmp_path / "sts.csv", monkeypatch)
     (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
     recipe = load(tmp_path / "tiny.toml", Recipe, [])
     results = run(recipe, tmp_path, tmp_path / "runs", "compressor run tiny.toml")
     assert all(check["passed"] for check in results["verify"])  # attention by products counts as fused
     assert results["graphs"]["int8"]["If"] == 4
+    assert timed
+    assert all(sorted(texts) == sorted(said[:64]) for texts in timed)
     handed = tmp_path / "runs" / "tiny" / "artifacts" / "int8"
     assert len(list(inspect(handed))) >= 3  # its operators are among those that are let in
     figures = read_manifest(handed)["figures"]
