@@ -138,6 +138,14 @@ def write_json(path: Path, value: Any) -> None:
         os.replace(temporary, path)
 
 
+def noted_seconds(path: Path) -> float:
+    """Return the ``seconds`` noted in a JSON file, 0 where there are none."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0.0
+
+
 def key_of(*parts: Any) -> str:
     """Hash any JSON-able parts into one hex key."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

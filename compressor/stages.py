@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from compressor.artifact import Artifact, Draft, is_artifact, key_of, read_manifest, write_json, writing
+from compressor.artifact import Artifact, Draft, is_artifact, key_of, noted_seconds, read_manifest, write_json, writing
 from compressor.errors import ArtifactError, storage
 from compressor.progress import say
 from compressor.recipe import Config
@@ -125,10 +125,7 @@ class _Used(AbstractContextManager[None]):
         self.path = checkpoints / "seconds.json"
 
     def __enter__(self) -> None:
-        before = 0.0
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            before = float(json.loads(self.path.read_text(encoding="utf-8"))["seconds"])
-        self.started = time.monotonic() - before
+        self.started = time.monotonic() - noted_seconds(self.path)
 
     def seconds(self) -> float:
         return time.monotonic() - self.started

@@ -4,7 +4,7 @@ How far is chosen for each activation, by what its products lose in int8 on a sa
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -37,7 +37,8 @@ class _Activation:
     name: str
     maker: NodeProto
     readers: list[NodeProto]
-    rows: list[Floats]
+    free: list[str]  # the weight and bias before it that take its scale at no price
+    rows: list[Floats] = field(default_factory=list)
     low: Floats | float = np.inf
     high: Floats | float = -np.inf
 
@@ -65,15 +66,14 @@ def smooth(
             one.see(made[one.name])
     balanced = 0
     for one in found:
-        before = _scalable(model, weights, one.maker)
-        scale = _best(one, [_value(weights[node.input[1]]) for node in one.readers], 1.0 if before else _WORTH)
+        scale = _best(one, [_value(weights[node.input[1]]) for node in one.readers], 1.0 if one.free else _WORTH)
         if scale is None:
             continue
         for node in one.readers:
             tensor = weights[node.input[1]]
             _set(tensor, _value(tensor) * scale[:, None])
-        if before:
-            _scale_units(weights, before, scale)
+        if one.free:
+            _scale_units(weights, one.free, scale)
         else:
             _divide(model, one, scale)
         balanced += 1
@@ -93,8 +93,9 @@ def _found(
         maker = made_by.get(name)
         if maker is None or maker.op_type not in kinds:
             continue
-        if maker.op_type not in _FREE or _scalable(model, weights, maker):
-            yield _Activation(name, maker, nodes, [])
+        free = _scalable(model, weights, maker)
+        if free or maker.op_type not in _FREE:
+            yield _Activation(name, maker, nodes, free)
 
 
 def _best(one: _Activation, weights: Sequence[Floats], worth: float) -> Floats | None:

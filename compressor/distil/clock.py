@@ -1,10 +1,9 @@
 """The time of a training that is to end at a given time."""
 
-import json
 import time
 from pathlib import Path
 
-from compressor.artifact import write_json
+from compressor.artifact import noted_seconds, write_json
 
 _SPARE = 0.98
 """Of a time budget is trained in; the rest is for what is no step."""
@@ -19,13 +18,10 @@ class Clock:
 
     def start(self) -> None:
         """Begin to count, from the time that was used up to the last checkpoint."""
-        used = 0.0
+        self.started = time.monotonic()
         if self.budget is not None:
-            try:
-                used = float(json.loads(self.path.read_text(encoding="utf-8"))["seconds"])
-            except (OSError, ValueError, LookupError, TypeError):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.started = time.monotonic() - used
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.started -= noted_seconds(self.path)
 
     def save(self) -> None:
         """Note the time used beside the checkpoint that was just written."""
