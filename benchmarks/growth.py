@@ -51,8 +51,8 @@ class Growth(Config):
     ) -> dict[str, Any]:
         """Return throughput and peak memory of each count.
 
-        Goes on after the runs ``done``, and gives ``keep`` all runs so far after each. Peak memory is the whole
-        process's resident set, interpreter and libraries included.
+        Goes on after the runs ``done``, and gives ``keep`` all runs so far after each. A run is timed after a pass over
+        the distinct texts. Peak memory is the whole process's resident set, interpreter and libraries included.
         """
         base, runs = list(texts[:_BASE]), list(done)
         for count in self.order()[len(runs) :]:
@@ -137,7 +137,7 @@ def _stream(request: Mapping[str, Any]) -> Run:
     """Stream the texts; vectors are dropped as they come."""
     texts, count = request["texts"], request["count"]
     encoder = OnnxEncoder(request["folder"], threads=request["threads"])
-    encoder.encode(texts[:256], request["batch_size"])  # warm-up
+    encoder.encode(texts, request["batch_size"])  # warm-up: its words are known then, to a small run as to a large one
     start, rows = time.perf_counter(), 0
     with track(f"{count:,} texts", count) as advance:
         for block in encoder.stream(repeated(texts, count), request["batch_size"]):

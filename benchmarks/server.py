@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Semaphore
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,26 +90,29 @@ def arrivals(batcher: Batcher, texts: Sequence[str], rate: float, seed: int) -> 
     random = np.random.default_rng(seed)
     count = max(QUERIES, round(rate * SECONDS))
     due, drawn = np.cumsum(random.exponential(1 / rate, count)), random.integers(0, len(texts), count)
-    done, back = np.full(count, np.inf), Semaphore(0)
-    sent: list[Future[Row]] = []
-    start = time.perf_counter()
+    # Which text, when, and its error. Futures are not kept: Python's collector would walk them all, in the texts' time.
+    back: list[tuple[int, float, BaseException | None]] = []
+    sent, start = 0, time.perf_counter()
 
-    def receive(at: int, _: object) -> None:
-        done[at] = time.perf_counter() - start
-        back.release()
+    def receive(at: int, vector: Future[Row]) -> None:
+        back.append((at, time.perf_counter() - start, vector.exception()))
 
     for at, (when, which) in enumerate(zip(due.tolist(), drawn.tolist(), strict=True)):
         early = when - (time.perf_counter() - start)
         if early > 0:
             time.sleep(early)
         try:
-            sent.append(batcher.submit(texts[which]))
+            vector = batcher.submit(texts[which])
         except BusyError:
             break
-        sent[-1].add_done_callback(partial(receive, at))
-    for _ in sent:
-        back.acquire()
-    for one in sent:
-        one.result()  # an error is no latency
+        vector.add_done_callback(partial(receive, at))
+        sent += 1
+    while len(back) < sent:
+        time.sleep(1e-3)
+    done = np.full(count, np.inf)
+    for at, seconds, error in back:
+        if error is not None:
+            raise error  # which is no latency
+        done[at] = seconds
     p50, p99 = np.percentile(1000 * (done - due), [50, 99], method="higher")  # of numbers that may be infinite
     return Latency(count, float(p50), float(p99))
