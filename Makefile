@@ -9,7 +9,7 @@ BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
 .PHONY: demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
-  figures-peers clean
+  figures-peers figures-limits clean
 
 demo: .venv/.ready          ## the main job: teacher to verified int8 artifact, with its report
 	$(BIN)/compressor run recipes/quickstart.toml
@@ -41,7 +41,7 @@ docs: .venv/.ready          ## write the generated pages
 	$(BIN)/python -m compressor.reference
 	$(BIN)/python -m benchmarks.figures
 
-figures: .venv/.ready       ## measure the README's model again (needs its data; half an hour on two cores)
+figures: .venv/.ready       ## measure the README's model again (needs its data; half an hour)
 	$(BIN)/compressor run recipes/minilm-l3-d256-int8.toml
 	cp runs/minilm-l3-d256-int8/results.json docs/figures/minilm-l3-d256-int8.json
 	$(BIN)/python -m benchmarks.figures
@@ -65,18 +65,28 @@ figures-answers: .venv/.ready     ## make and measure the reader and its ablatio
 	cp runs/minilm-qa/ablation.json docs/figures/minilm-qa-ablation.json
 	$(BIN)/python -m benchmarks.figures
 
-figures-peers: .venv/.ready       ## measure the fastest forms of 6, 3, 2 and 1 layers beside the peers (two hours)
-	$(BIN)/compressor tradeoff recipes/minilm-relu.toml --layers 6,3,2,1 --precision both
-	cp runs/minilm-relu-tradeoff/tradeoff.json docs/figures/minilm-relu.json
-	for layers in 6 3 2 1; do $(BIN)/compressor optimise runs/minilm-relu-tradeoff/$$layers-layers/artifacts/fp32 \
-	  --out runs/fastest/$$layers-layers --texts $(DATA)/corpus/en.txt.gz || exit 1; done
+figures-peers: .venv/.ready       ## make the fastest forms of 6, 3, 2 and 1 layers, measure them beside the peers (two hours)
+	$(BIN)/compressor tradeoff recipes/minilm-fastest.toml --layers 3,2,1 --precision both
+	cp runs/minilm-fastest-tradeoff/tradeoff.json docs/figures/minilm-fastest.json
+	$(BIN)/compressor run recipes/minilm-l3-d256-int8.toml
+	$(BIN)/compressor export sentence-transformers/all-MiniLM-L6-v2 --out runs/exported/6-layers
+	$(BIN)/compressor export runs/minilm-l3-d256-int8/distil --out runs/exported/3-layers
+	for layers in 2 1; do $(BIN)/compressor export runs/minilm-fastest-tradeoff/$$layers-layers/distil \
+	  --out runs/exported/$$layers-layers || exit 1; done
+	for layers in 6 3 2 1; do $(BIN)/compressor optimise runs/exported/$$layers-layers --out runs/fastest/$$layers-layers \
+	  --texts $(DATA)/corpus/en.txt.gz --speed-texts $(SPOKEN) || exit 1; done
 	$(BIN)/compressor bench runs/fastest/6-layers runs/fastest/3-layers runs/fastest/2-layers runs/fastest/1-layers \
 	  --texts $(DATA)/corpus/en.txt.gz --sts $(SPOKEN) --speed-texts $(SPOKEN) --batch-sizes 8,16,32,64,128 \
 	  --lengths 128 --peers all --out runs/peers
 	cp runs/peers/peers.json docs/figures/peers.json
 	cp runs/fastest/6-layers/search.json docs/figures/search-6-layers.json
+	$(MAKE) figures-limits
+
+figures-limits: .venv/.ready .venv-packages/.ready    ## measure what bounds them, growth, and LoadGen (a quarter of an hour)
 	for layers in 6 3; do $(BIN)/compressor profile runs/fastest/$$layers-layers --speed-texts $(SPOKEN) \
 	  --out docs/figures/limit-$$layers-layers.json || exit 1; done
+	$(BIN)/compressor growth runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --out docs/figures/growth.json
+	$(BINP)/compressor loadgen runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --out docs/figures/loadgen.json
 	$(BIN)/python -m benchmarks.figures
 
 clean:                      ## remove what the commands above made

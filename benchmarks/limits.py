@@ -6,14 +6,20 @@ from typing import Any
 
 from benchmarks.charts import Row
 from benchmarks.limit_table import longest
-from benchmarks.report import count, percent
+from benchmarks.report import count, megabytes, percent
 from benchmarks.students import Table, page, rendered
 from exporters.search_report import summary, trials
 
 PAGE = Path("docs/limits.md")
 LIMITS = ("limit-6-layers", "limit-3-layers")
-SEARCH = "search-6-layers"
-NAMES = (*LIMITS, SEARCH)
+SEARCH, GROWTH, LOADGEN = "search-6-layers", "growth", "loadgen"
+NAMES = (*LIMITS, SEARCH, GROWTH, LOADGEN)
+_FIGURES = {
+    ("offline", "texts_per_second"): ("Offline", "texts/s"),
+    ("single_stream", "latency_ms_p50"): ("SingleStream, half of all queries within", "ms"),
+    ("single_stream", "latency_ms_p90"): ("SingleStream, nine tenths within", "ms"),
+    ("server", "rate"): ("Server, highest rate", "texts/s"),
+}
 
 
 def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
@@ -27,6 +33,12 @@ def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
         chosen=summary(results[SEARCH]),
         trials=trials(results[SEARCH]),
         search_source=source(results[SEARCH]),
+        growth=growth(results[GROWTH]["growth"]),
+        grown=results[GROWTH]["growth"],
+        growth_source=source(results[GROWTH]),
+        loadgen=loadgen(results[LOADGEN]["loadgen"]),
+        bound=results[LOADGEN]["loadgen"]["server_p99_ms"],
+        loadgen_source=source(results[LOADGEN]),
     )  # fmt: skip
     return {PAGE: text}
 
@@ -46,6 +58,33 @@ def limit(found: Row) -> str:
     for place, row in enumerate(lengths):
         columns[str(row["tokens"])] = _at(place)
     return rendered(columns, lines)
+
+
+def growth(found: Row) -> str:
+    """Render a row a number of texts: speed and memory."""
+    return rendered(
+        {
+            "texts": lambda row: f"{row['count']:,}",
+            "texts/s": lambda row: count(row["texts_per_second"]),
+            "peak memory": lambda row: f"{megabytes(row['peak_memory_bytes'])} MB",
+            "runs": lambda row: str(row["runs"]),
+        },
+        found["rows"],
+    )
+
+
+def loadgen(found: Row) -> str:
+    """Render a row a figure: this harness's and LoadGen's."""
+    rows = [(*_FIGURES[scenario, name], row) for scenario, name in _FIGURES if (row := found[scenario][name])]
+    return rendered(
+        {
+            "figure": lambda one: one[0],
+            "this harness": lambda one: f"{one[2]['ours']:,.4g} {one[1]}",
+            "LoadGen": lambda one: f"{one[2]['loadgen']:,.4g} {one[1]}",
+            "ratio": lambda one: f"{one[2]['ratio']:.3f} [{one[2]['low']:.3f}\N{EN DASH}{one[2]['high']:.3f}]",
+        },
+        rows,
+    )
 
 
 def _peaks(found: Row) -> str:

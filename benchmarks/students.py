@@ -11,7 +11,7 @@ from benchmarks.charts import Measure, Row, number
 from benchmarks.report import count, fixed, megabytes, ratio_range
 
 PAGE, LAYERS, VECTORS = Path("docs/students.md"), Path("docs/layers.svg"), Path("docs/vector-sizes.svg")
-NAMES = ("minilm-layers", "minilm-relu", "minilm-l1", "minilm-light", "minilm-l3-matryoshka", "minilm-german",
+NAMES = ("minilm-layers", "minilm-fastest", "minilm-l1", "minilm-light", "minilm-l3-matryoshka", "minilm-german",
          "minilm-vectors", "minilm-l3-matryoshka-vectors")  # fmt: skip
 _REDUCTIONS = {"pca": "principal components", "similarities": "similarities kept", "none": "as they are",
                "truncation": "first dimensions"}  # fmt: skip
@@ -28,7 +28,7 @@ def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Pat
     text = page("students.md.j2").render(
         teacher=layers["teacher"]["name"],
         layers=tradeoff.table(layers),
-        relu=tradeoff.table(results["minilm-relu"]),
+        fastest=tradeoff.table(results["minilm-fastest"]),
         single=systems(results["minilm-l1"]),
         single_made=_made(results["minilm-l1"]),
         light=systems(results["minilm-light"]),

