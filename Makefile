@@ -86,7 +86,7 @@ figures-limits: .venv/.ready .venv-packages/.ready    ## measure what bounds the
 	for layers in 6 3; do $(BIN)/compressor profile runs/fastest/$$layers-layers --speed-texts $(SPOKEN) \
 	  --out docs/figures/limit-$$layers-layers.json || exit 1; done
 	$(BIN)/compressor growth runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --out docs/figures/growth.json
-	$(BINP)/compressor loadgen runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --out docs/figures/loadgen.json
+	$(BINP)/compressor loadgen runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --rounds 12 --out docs/figures/loadgen.json
 	$(BIN)/python -m benchmarks.figures
 
 clean:                      ## remove what the commands above made
