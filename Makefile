@@ -41,7 +41,7 @@ docs: .venv/.ready          ## write the generated pages
 	$(BIN)/python -m compressor.reference
 	$(BIN)/python -m benchmarks.figures
 
-figures: .venv/.ready       ## measure the README's model again (needs its data; half an hour)
+figures: .venv/.ready       ## measure the README's model again (needs its data; half an hour on two cores)
 	$(BIN)/compressor run recipes/minilm-l3-d256-int8.toml
 	cp runs/minilm-l3-d256-int8/results.json docs/figures/minilm-l3-d256-int8.json
 	$(BIN)/python -m benchmarks.figures
@@ -65,10 +65,9 @@ figures-answers: .venv/.ready     ## make and measure the reader and its ablatio
 	cp runs/minilm-qa/ablation.json docs/figures/minilm-qa-ablation.json
 	$(BIN)/python -m benchmarks.figures
 
-figures-peers: .venv/.ready       ## make the fastest forms of 6, 3, 2 and 1 layers, measure them beside the peers (two hours)
+figures-peers: figures            ## make the fastest forms of 6, 3, 2 and 1 layers, measure them beside the peers (two hours)
 	$(BIN)/compressor tradeoff recipes/minilm-fastest.toml --layers 3,2,1 --precision both
 	cp runs/minilm-fastest-tradeoff/tradeoff.json docs/figures/minilm-fastest.json
-	$(BIN)/compressor run recipes/minilm-l3-d256-int8.toml
 	$(BIN)/compressor export sentence-transformers/all-MiniLM-L6-v2 --out runs/exported/6-layers
 	$(BIN)/compressor export runs/minilm-l3-d256-int8/distil --out runs/exported/3-layers
 	for layers in 2 1; do $(BIN)/compressor export runs/minilm-fastest-tradeoff/$$layers-layers/distil \

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.charts import Row
 from benchmarks.limit_table import longest
+from benchmarks.loadgen import UNITS
 from benchmarks.report import count, megabytes, percent
 from benchmarks.students import Table, page, rendered
 from exporters.search_report import summary, trials
@@ -15,10 +16,10 @@ LIMITS = ("limit-6-layers", "limit-3-layers")
 SEARCH, GROWTH, LOADGEN = "search-6-layers", "growth", "loadgen"
 NAMES = (*LIMITS, SEARCH, GROWTH, LOADGEN)
 _FIGURES = {
-    ("offline", "texts_per_second"): ("Offline", "texts/s"),
-    ("single_stream", "latency_ms_p50"): ("SingleStream, half of all queries within", "ms"),
-    ("single_stream", "latency_ms_p90"): ("SingleStream, nine tenths within", "ms"),
-    ("server", "rate"): ("Server, highest rate", "texts/s"),
+    ("offline", "texts_per_second"): "Offline",
+    ("single_stream", "latency_ms_p50"): "SingleStream, half of all queries within",
+    ("single_stream", "latency_ms_p90"): "SingleStream, nine tenths within",
+    ("server", "rate"): "Server, highest rate",
 }
 
 
@@ -75,7 +76,7 @@ def growth(found: Row) -> str:
 
 def loadgen(found: Row) -> str:
     """Render a row a figure: this harness's and LoadGen's."""
-    rows = [(*_FIGURES[scenario, name], row) for scenario, name in _FIGURES if (row := found[scenario][name])]
+    rows = [(label, UNITS[name], found[scenario][name]) for (scenario, name), label in _FIGURES.items()]
     return rendered(
         {
             "figure": lambda one: one[0],

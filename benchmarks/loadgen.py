@@ -31,7 +31,7 @@ Samples = Sequence[Any]  # LoadGen's: an id, and the index of a text
 Figures = Mapping[str, float]
 TOLERANCE = 0.05
 _SEED = 1
-_UNITS = {"texts_per_second": "texts/s", "latency_ms_p50": "ms", "latency_ms_p90": "ms", "rate": "texts/s"}
+UNITS = {"texts_per_second": "texts/s", "latency_ms_p50": "ms", "latency_ms_p90": "ms", "rate": "texts/s"}
 
 
 class Loadgen(Config):
@@ -224,7 +224,7 @@ def print_loadgen(found: Mapping[str, Any], console: Console) -> None:
         table.add_column(column, justify="right")
     for scenario in ("offline", "single_stream", "server"):
         for name, row in (found.get(scenario) or {}).items():
-            values = [f"{row[who]:,.4g} {_UNITS[name]}" for who in ("ours", "loadgen")]
+            values = [f"{row[who]:,.4g} {UNITS[name]}" for who in ("ours", "loadgen")]
             spread = f"{row['ratio']:.3f} [{row['low']:.3f}..{row['high']:.3f}]"
             table.add_row(f"{scenario} {name}", *values, spread, "yes" if row["agrees"] else "no")
     console.print(table)
