@@ -119,7 +119,7 @@ def test_more_bytes_keep_more(made: tuple[Path, dict[str, Any]]) -> None:
         assert kept[0] < kept[1]
     for dim in (8, 20):
         kept = [point(made[1], dim, precision)["neighbours_at_10"] for precision in ("binary", "int8", "float32")]
-        assert kept[0] + 0.1 < kept[1] <= kept[2] + 0.02
+        assert kept[0] + 0.05 < kept[1] <= kept[2] + 0.02
 
 
 def test_the_json_says_where_the_figures_come_from(made: tuple[Path, dict[str, Any]], tiny: Path) -> None:
@@ -128,7 +128,7 @@ def test_the_json_says_where_the_figures_come_from(made: tuple[Path, dict[str, A
     assert results["model"] == {"name": str(tiny), "weights_sha256": find(str(tiny)).weights_sha256, "dim": 32}
     assert results["settings"]["dims"] == [20, 8]
     assert results["settings"]["truncate"] is True
-    assert results["texts"]["fitted"] == 360
+    assert results["texts"]["fitted"] == 320
     assert results["texts"]["heldout"] == 40
     assert results["command"].split()[0] == "compressor"
     assert results["environment"]["versions"]["torch"]
@@ -158,10 +158,13 @@ def test_every_text_is_encoded_once(tiny: Path, files: tuple[Path, Path]) -> Non
             return super().encode(texts, batch_size)
 
     sts = Sts.read(files[1])
-    judge = Judge.of(Counting(TorchEncoder.load(tiny).model), sentences(30), sentences(20, seed=9), [sts])
-    assert seen == [*sentences(30), *sentences(20, seed=9), *sts.texts]
+    judge = Judge.of(
+        Counting(TorchEncoder.load(tiny).model), sentences(30), sentences(25, seed=8), sentences(20, seed=9), [sts]
+    )
+    assert seen == [*sentences(30), *sentences(25, seed=8), *sentences(20, seed=9), *sts.texts]
     assert {name: len(vectors) for name, vectors in judge.vectors.items()} == {
         "sample": 30,
+        "dev": 25,
         "heldout": 20,
         f"sts {sts.key}": 160,
     }
