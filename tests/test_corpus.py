@@ -89,6 +89,7 @@ def test_texts_alike_but_for_case_and_punctuation_are_one(tmp_path: Path, weight
     corpus = Texts(source=source).load(tmp_path)
     assert corpus.dropped["duplicate"] == 3000
     assert sorted(every(corpus)) == sorted([*NUMBERED, "Other text."])  # what several sources have is the first's
+    write(tmp_path / "one.txt", [*NUMBERED, *(f"Text {i} of its own." for i in range(300))])
     mixed = Texts(source=source[::-1], weights=weights, limit=500, heldout=50).load(tmp_path)
     assert len({mixing.folded(text.encode()) for text in every(mixed)}) == len(every(mixed))
 

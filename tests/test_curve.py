@@ -33,7 +33,7 @@ from compressor.teacher import find
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a file of texts and an STS file of random scores."""
     folder = tmp_path_factory.mktemp("files")
-    (folder / "texts.txt").write_text("\n".join(sentences(400)))
+    (folder / "texts.txt").write_text("\n".join(sentences(1000)))
     random, pairs = np.random.default_rng(0), sentences(160, seed=5)
     with (folder / "pairs.csv").open("w", newline="") as file:
         rows = zip(pairs[:80], pairs[80:], random.uniform(0, 5, 80).round(2), strict=True)
@@ -119,7 +119,7 @@ def test_more_bytes_keep_more(made: tuple[Path, dict[str, Any]]) -> None:
         assert kept[0] < kept[1]
     for dim in (8, 20):
         kept = [point(made[1], dim, precision)["neighbours_at_10"] for precision in ("binary", "int8", "float32")]
-        assert kept[0] + 0.05 < kept[1] <= kept[2] + 0.02
+        assert kept[0] + 0.1 < kept[1] <= kept[2] + 0.02
 
 
 def test_the_json_says_where_the_figures_come_from(made: tuple[Path, dict[str, Any]], tiny: Path) -> None:
@@ -128,8 +128,8 @@ def test_the_json_says_where_the_figures_come_from(made: tuple[Path, dict[str, A
     assert results["model"] == {"name": str(tiny), "weights_sha256": find(str(tiny)).weights_sha256, "dim": 32}
     assert results["settings"]["dims"] == [20, 8]
     assert results["settings"]["truncate"] is True
-    assert results["texts"]["fitted"] == 320
-    assert results["texts"]["heldout"] == 40
+    assert results["texts"]["fitted"] == 800
+    assert results["texts"]["heldout"] == 100
     assert results["command"].split()[0] == "compressor"
     assert results["environment"]["versions"]["torch"]
 

@@ -362,8 +362,8 @@ def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypat
     assert "batch_tokens 128" in card
     with pytest.raises(RecipeError, match=r'^search\.precision = "fp32": in a recipe'):
         run(load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"]), tmp_path, tmp_path / "other", "")
+    same = ["search.speed_texts=sts.csv", "bench.count=200"]
     with pytest.raises(RecipeError, match=r"^search\.speed_texts = sts\.csv: 0 texts that are not bench\.speed_texts'"):
-        same = ["search.speed_texts=sts.csv", "bench.count=200"]
         run(load(tmp_path / "tiny.toml", Recipe, same), tmp_path, tmp_path / "other", "")
 
 
