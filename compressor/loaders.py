@@ -113,7 +113,8 @@ def check_names(path: Path, said: Mapping[str, Any]) -> None:
         _refuse(path, said, "configuration_files", "the file that is read would be another one")
         if said.get("transformers_weights") not in (None, _WEIGHTS):
             _refuse(path, said, "transformers_weights", f"weights are read from {_WEIGHTS}")
-        if "in_features" in said and said.get("activation_function", "torch.nn.Tanh") not in _ACTIVATIONS:
+        activation = said.get("activation_function")
+        if "in_features" in said and not (isinstance(activation, str) and activation in _ACTIVATIONS):  # of a Dense
             _refuse(path, said, "activation_function", "none of PyTorch's activations; code is never run")
     for name in said if path.name == "tokenizer_config.json" else ():
         if name.endswith(_READ) and name not in _NOT_READ:
@@ -153,7 +154,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _check_class(path: Path, said: Mapping[str, Any]) -> None:
     kind = said.get("tokenizer_class")
-    if kind is not None and kind not in _TOKENIZERS:
+    if kind is not None and not (isinstance(kind, str) and kind in _TOKENIZERS):
         _refuse(path, said, "tokenizer_class", "none of transformers' fast tokenizers; code is never run")
     _refuse(path, said, "processor_class", "a processor of images or sounds; only models of text are read")
 

@@ -33,6 +33,7 @@ _TEXT_TASKS = (
 )
 _TEXT_TYPES = ("bros", "dpr", "embedding_gemma2_text")  # models of text that transformers lists for none of the tasks
 STATIC = "StaticEmbedding"  # sentence-transformers' module of one vector a token
+_TABLES = {"embedding.weight", "embeddings"}  # as sentence-transformers and as model2vec name it
 _UNWANTED = ["onnx/*", "openvino/*", "*.msgpack", "*.h5", "*.bin", "*.ot"]
 
 
@@ -150,6 +151,8 @@ def check_folder(folder: Path) -> None:
     if config["model_type"] != "static":
         _refuse_decoder(folder, config)
     header = read_headers(weights_files(folder))
+    if is_static_folder(folder) and not header.keys() & _TABLES:
+        raise ModelError(f"{folder}: weights are missing: {' or '.join(sorted(_TABLES))}")
     stated, held = layers_stated(config), layers_in(header)
     if stated and held and stated != held:
         raise ModelError(f"{folder}: config.json says {stated} layers, the weights hold {held}")
