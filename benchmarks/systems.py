@@ -10,6 +10,7 @@ from compressor.encoder import Encoder
 from compressor.errors import ModelError
 from exporters.layout import GRAPH, TORCH_INT8
 
+_TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
 _OTHER_FORMS = ("onnx", "openvino")
 TORCH_CUDA, TORCH_CUDA_FP16 = "PyTorch CUDA", "PyTorch CUDA fp16"
@@ -72,7 +73,7 @@ def kind_of(folder: Path) -> Kind:
     if (folder / TORCH_INT8).is_file():
         return "torch-int8"
     modules = (folder / "modules.json").is_file()
-    if modules and (transformer_folder(folder) / "model.safetensors").is_file():
+    if modules and any((transformer_folder(folder) / name).is_file() for name in _TORCH_WEIGHTS):
         return "torch"  # whatever other forms of it lie there, as in folders of the hub
     if (folder / GRAPH).is_file():
         return "onnx"

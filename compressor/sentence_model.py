@@ -10,8 +10,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from compressor.encoder import Vectors
-from compressor.errors import ModelError, ProviderError, first_line
-from compressor.teacher import check_folder
+from compressor.errors import ModelError, ProviderError, one_line
+from compressor.loading import check_finite, whole_weights
+from compressor.teacher import check_folder, module_folders
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,15 +63,21 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
     if attention:
         arguments["attn_implementation"] = attention
     try:
-        model = SentenceTransformer(
-            str(folder),
-            device=device,
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs=arguments,
-        )
+        with whole_weights(folder):
+            model = SentenceTransformer(
+                str(folder),
+                device=device,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs=arguments,
+            )
+    except ModelError:
+        raise
     except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
-        raise ModelError(f"{folder}: cannot be loaded: {first_line(error)}") from error
+        raise ModelError(f"{folder}: cannot be loaded: {one_line(error)}") from error
+    for path, module in zip(module_folders(folder), model, strict=True):
+        if getattr(module, "auto_model", None) is None:  # a transformer's were checked as they were read
+            check_finite(path, module.named_parameters())
     return model.eval()
 
 
