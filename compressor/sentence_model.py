@@ -81,7 +81,8 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
 def _check_opened(folder: Path, model: SentenceTransformer) -> None:
     """Refuse settings that the opened model does not keep, and tokens or a length that it has no vectors for."""
     if is_static(model):
-        check_tokens(folder, model[0].embedding.num_embeddings, model.tokenizer)
+        table: Any = model[0].embedding
+        check_tokens(folder, table.num_embeddings, model.tokenizer)
     elif (transformer := getattr(model[0], "auto_model", None)) is not None:
         check_transformer_settings(transformer_folder(folder), model.tokenizer, transformer)
         check_tables(folder, transformer, model.tokenizer, token_limit(model))

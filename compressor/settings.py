@@ -19,6 +19,11 @@ NO_MATTER = "no matter"
 """It changes no vector."""
 Rule = str | tuple[Any, ...]  # or the values that are taken, beside what says nothing: null, false, nothing in it
 
+
+def _all(rule: Rule, keys: str) -> dict[str, Rule]:
+    return dict.fromkeys(keys.split(), rule)
+
+
 _TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 _POOLED = ("sentence_embedding",)
 
@@ -70,38 +75,39 @@ USAGE: dict[str, Rule] = {
 }
 ENTRY: dict[str, Rule] = {"idx": KEPT, "name": KEPT, "path": KEPT, "type": KEPT, "kwargs": ()}
 TOKENIZER: dict[str, Rule] = {
-    **dict.fromkeys(
+    **_all(
+        KEPT,
         """
         tokenizer_class model_max_length truncation_side padding_side model_input_names added_tokens_decoder
         additional_special_tokens extra_special_tokens do_lower_case strip_accents tokenize_chinese_chars
         add_prefix_space trim_offsets add_bos_token add_eos_token normalization split_by_punct remove_space keep_accents
         do_basic_tokenize never_split legacy vocab_type sp_model_kwargs unk_id use_default_system_prompt
         spaces_between_special_tokens extra_ids errors prepend_scheme add_dummy_prefix_space lowercase
-        """.split(),
-        KEPT,  # in tokenizer.json, whose ids are compared with the tokenizer's
+        """,  # in tokenizer.json, whose ids are compared with the tokenizer's
     ),
-    **dict.fromkeys(
+    **_all(
+        NO_MATTER,
         """
         name_or_path special_tokens_map_file tokenizer_file vocab_file merges_file backend is_local from_slow use_fast
         local_files_only processor_class auto_map clean_up_tokenization_spaces max_length stride truncation_strategy
         pad_to_multiple_of pad_token_type_id padding truncation verbose tokenizer_type source_lang tgt_lang
         model_specific_special_tokens language_codes return_tensors cls_token_box sep_token_box pad_token_box
         pad_token_label only_label_first_subword wordpieces_prefix
-        """.split(),
-        NO_MATTER,
+        """,
     ),
     "split_special_tokens": (),
     "chat_template": (),  # sentence-transformers then puts texts through it
 }
 CONFIG: dict[str, Rule] = {
-    **dict.fromkeys(
+    **_all(
+        KEPT,
         """
         model_type architectures rope_theta rope_scaling rope_parameters local_rope_theta global_rope_theta
         global_attn_every_n_layers layer_types sliding_window_pattern
-        """.split(),
-        KEPT,  # by the traced forward
+        """,  # by the traced forward
     ),
-    **dict.fromkeys(
+    **_all(
+        NO_MATTER,
         """
         _name_or_path name_or_path transformers_version torch_dtype dtype auto_map attn_implementation
         _attn_implementation _attn_implementation_autoset gradient_checkpointing use_cache num_labels id2label label2id
@@ -117,8 +123,7 @@ CONFIG: dict[str, Rule] = {
         deterministic_flash_attn n_positions model_max_length max_length min_length do_sample early_stopping num_beams
         temperature top_k top_p repetition_penalty length_penalty no_repeat_ngram_size use_memory_efficient_attention
         unpad_inputs gap_size num_memory_blocks net_structure_type emb_pooler sentence_transformers sinusoidal_pos_embds
-        """.split(),
-        NO_MATTER,
+        """,
     ),
     "position_embedding_type": ("absolute",),
     "quantization_config": (),
@@ -155,7 +160,8 @@ def check_transformer_settings(folder: Path, tokenizer: Any, transformer: Any) -
 
     What the tokenizer's class takes, and what the model's own code reads, is kept besides the table.
     """
-    taken = {name for kind in type(tokenizer).__mro__ for name in inspect.signature(kind.__init__).parameters}
+    kinds: tuple[Any, ...] = type(tokenizer).__mro__
+    taken = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
     known = {name: KEPT for name in taken} | TOKENIZER
     stated = _read(folder / "tokenizer_config.json")
     known |= {key: KEPT for key in stated if key.endswith(("_token", "_token_id")) or key.startswith("_")}
@@ -184,14 +190,14 @@ def check_stated(path: Path, stated: Mapping[str, Any], table: Mapping[str, Rule
             continue
         if rule is None:
             raise ModelError(
-                f"{path}: {key} = {value!a:.80}: not known here, so it cannot be kept; take it out if it changes nothing"
+                f"{path}: {key} = {value!a:.80}: not known, so it cannot be kept; take it out if it changes nothing"
             )
         allowed = " or ".join(f"{one!a}" for one in rule) or "left out"
         raise ModelError(f"{path}: {key} = {value!a:.80}: cannot be kept; it must be {allowed}")
 
 
 def _says_nothing(value: Any) -> bool:
-    """Tell whether a value is none, false, or empty, as an object of empty ones is; false within an object says much."""
+    """Tell whether a value is none, false or empty, as an object of empty objects is."""
     if isinstance(value, dict):
         return all(isinstance(one, dict) and _says_nothing(one) for one in value.values())
     return value is None or value is False or value in ("", [])

@@ -18,7 +18,7 @@ from compressor.teacher import STATIC
 from exporters.calibrate import dynamic_inputs
 from exporters.conformance import FP16_COSINE, INT8_COSINE, write_conformance
 from exporters.layout import GRAPH, INPUTS
-from exporters.session import default_prompt
+from exporters.prompts import default_prompt
 from exporters.words import cutting_side
 
 _CARD = """---

@@ -17,7 +17,7 @@ from compressor.output_vectors import Precision, Ranges, check_precision, quanti
 from compressor.strict_json import read_json, read_plain
 from compressor.untrusted import LONGEST
 from exporters.layout import GRAPH
-from exporters.prompts import DOCUMENT, QUERY, Prompts, default_prompt
+from exporters.prompts import DOCUMENT, QUERY, Prompts
 from exporters.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
 from exporters.running import Running
 from exporters.words import WordTokenizer, cutting_side
@@ -165,7 +165,7 @@ class OnnxEncoder:
         return vectors
 
     def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[list[int]]:
-        """Return the token ids of each text, behind the default prompt or ``prompt``, cut at ``max_length``, unpadded."""
+        """Return the token ids of each text, behind ``prompt`` or the default one, cut at ``max_length``, unpadded."""
         prompt = self.prompt if prompt is None else prompt
         prompted = [prompt + text for text in texts] if prompt else list(texts)
         return self._tokenizer.encode(prompted)

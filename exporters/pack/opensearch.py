@@ -12,7 +12,7 @@ from compressor.artifact import Artifact, Draft, sha256
 from compressor.errors import ArtifactError
 from exporters.layout import EMBEDDING
 from exporters.pack.target import Contents, Target, check_name, renamed_states, write_text
-from exporters.session import default_prompt
+from exporters.prompts import default_prompt
 from exporters.words import cutting_side
 
 REGISTER = "register.json"
