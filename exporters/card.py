@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import onnx
+from tokenizers import Tokenizer
 
 from compressor.artifact import Draft
 from compressor.machine import INT8_FEATURES, features
@@ -17,7 +18,8 @@ from compressor.teacher import STATIC
 from exporters.calibrate import dynamic_inputs
 from exporters.conformance import FP16_COSINE, INT8_COSINE, write_conformance
 from exporters.layout import GRAPH, INPUTS
-from exporters.session import default_prompt
+from exporters.prompts import default_prompt
+from exporters.words import cutting_side
 
 _CARD = """---
 library_name: onnxruntime
@@ -48,7 +50,7 @@ import numpy as np, onnxruntime
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
-tokenizer.enable_truncation({max_length})
+tokenizer.enable_truncation({max_length}{side})
 tokenizer.enable_padding(pad_id={pad})
 session = onnxruntime.InferenceSession("onnx/model.onnx")
 encoded = tokenizer.encode_batch([{texts}])
@@ -126,6 +128,7 @@ class Publish(HandOut):
 
     def _card(self, draft: Draft, checks: Sequence[Mapping[str, Any]]) -> str:
         model = onnx.load(draft.folder / GRAPH)
+        side = cutting_side(Tokenizer.from_file(str(draft.folder / "tokenizer.json")))
         graph = model.graph
         hidden, dim = (o.type.tensor_type.shape.dim[-1].dim_value for o in graph.output)
         config = json.loads((draft.folder / "config.json").read_text())
@@ -136,6 +139,7 @@ class Publish(HandOut):
             dim=dim,
             hidden=hidden,
             max_length=length,
+            side="" if side == "right" else f', direction="{side}"',
             pad=config.get("pad_token_id") or 0,
             first="one vector a token" if static else "transformer",
             ranges=": its int8 takes ranges from the whole batch" if dynamic_inputs(model) else "",

@@ -14,6 +14,7 @@ from compressor.errors import ArtifactError
 from exporters.layout import CASES, GRAPH
 from exporters.providers import CPU
 from exporters.session import token_limit
+from exporters.words import cutting_side
 
 INT8_COSINE = 0.99
 """Asked of int8. It turns a last bit of a float that falls on the edge of a step into a whole step, and that into
@@ -70,7 +71,8 @@ def _truncation(folder: Path) -> dict[str, Any]:
     if (folder / "reading.json").is_file():
         reading = json.loads((folder / "reading.json").read_text(encoding="utf-8"))
         return {"max_length": reading["max_length"], "stride": reading["stride"], "strategy": "only_second"}
-    return {"max_length": min(token_limit(folder), _MOST_TOKENS)}
+    side = cutting_side(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    return {"max_length": min(token_limit(folder), _MOST_TOKENS)} | ({} if side == "right" else {"direction": side})
 
 
 def cases(folder: Path) -> Iterator[dict[str, Any]]:

@@ -13,9 +13,11 @@ env.localModelPath = dirname(folder);
 const tokenizer = await AutoTokenizer.from_pretrained(basename(folder));
 const session = await ort.InferenceSession.create(`${folder}/${stated.graph}`);
 const bar = stated.tolerance;
-const most = stated.truncation.max_length;
-// transformers.js cuts the closing token off with what is too long; here it stays.
-const cut = (row) => (row.length > most ? [...row.slice(0, most - 1), row.at(-1)] : row);
+const { max_length: most, direction } = stated.truncation;
+// transformers.js cuts the closing token off with what is too long; here it stays, as the opening one does on the left.
+const left = (row) => [row[0], ...row.slice(row.length - most + 1)];
+const right = (row) => [...row.slice(0, most - 1), row.at(-1)];
+const cut = (row) => (row.length > most ? (direction === "left" ? left(row) : right(row)) : row);
 let failures = 0;
 const fail = (line) => { failures += 1; console.log(line); };
 for (const { name, texts, ids, inputs, outputs } of stated.cases) {
