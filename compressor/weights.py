@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from compressor.errors import ModelError
+from compressor.errors import ModelError, unreadable
 from compressor.strict_json import parse_json
 
 _HEADER_LIMIT_BYTES = 100_000_000  # the format's own bound
@@ -33,7 +33,9 @@ def read_header(path: Path) -> dict[str, Any]:
         end = _end(path, header)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; weights must be safetensors") from error
-    except (OSError, struct.error, ValueError, LookupError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise ModelError(unreadable(path, error)) from error
+    except (struct.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not a safetensors file") from error
     if size != 8 + length + end:
         fault = "truncated" if size < 8 + length + end else "too long"
