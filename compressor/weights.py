@@ -33,9 +33,9 @@ def read_header(path: Path) -> dict[str, Any]:
         end = _end(path, header)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; weights must be safetensors") from error
-    except OSError as error:
+    except PermissionError as error:
         raise ModelError(unreadable(path, error)) from error
-    except (struct.error, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, struct.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not a safetensors file") from error
     if size != 8 + length + end:
         fault = "truncated" if size < 8 + length + end else "too long"

@@ -68,7 +68,7 @@ def closed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(builtins, "open", opened)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "onnx/model.onnx", "config.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "onnx/model.onnx", "modules.json"])
 def test_an_artifact_that_may_not_be_read(
     name: str, artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +82,7 @@ def test_an_artifact_that_may_not_be_read(
 
 def test_weights_settings_and_graphs_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("model.safetensors", "config.json", "model.onnx", RANGES, PROJECTION):
-        (tmp_path / name).write_bytes(b"x" * 100)
+        (tmp_path / name).write_bytes(b"\xff" * 100)
     reads: list[tuple[str, type[Exception], Callable[[], Any]]] = [
         ("model.safetensors", ModelError, lambda: read_header(tmp_path / "model.safetensors")),
         ("config.json", ModelError, lambda: check_json(tmp_path / "config.json")),
