@@ -12,7 +12,9 @@ from compressor.artifact import Artifact, writing
 from compressor.errors import ArtifactError
 from exporters.allowed import _VIEWS, check_names, has_conformance
 from exporters.conformance import write_conformance
+from exporters.hard import TEXTS
 from exporters.inspection import inspect
+from exporters.layout import CASES
 from exporters.pack import TARGETS
 
 STRANGE = [
@@ -97,6 +99,19 @@ def test_a_stage_without_a_set_states_that(artifact: Path, tmp_path: Path) -> No
     *_, settings, _, last = inspect(folder)
     assert settings.found.endswith(" read; no code, no pickles")
     assert (last.checked, last.found[:27]) == (False, "no conformance/cases.json i")
+
+
+def test_a_reader_states_both_of_its_logits(reader: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(reader / "fp32", tmp_path / "reader"))
+    write_conformance(folder)
+    reseal(folder)
+    *_, last = inspect(folder)
+    assert last.found == f"{len(TEXTS)} texts give the stated tokens and outputs"
+    stated = json.loads((folder / CASES).read_text())
+    del stated["cases"][0]["outputs"]["end_logits"]
+    (folder / CASES).write_text(json.dumps(stated))
+    reseal(folder)
+    assert refusal(folder).endswith(f"{CASES}: a sentence: must state the outputs end_logits, start_logits")
 
 
 def test_every_view_has_its_names() -> None:
