@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from compressor.errors import ModelError, first_line
+from compressor.errors import ModelError, first_line, unreadable
 from compressor.loaders import SENTENCE_CONFIGS, check_modules, check_names
 from compressor.strict_json import read_json, read_plain
 from compressor.weights import INDEX, WEIGHTS, read_header
@@ -24,6 +24,7 @@ SETTINGS = (
 )
 """The files of a model's folder that libraries read settings from."""
 _FUNCTION = {"data", "env", "loader_module", "python_version"}
+_ENVIRONMENTS = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
 _MOST_MLMODEL_BYTES = 1 << 16
 
 
@@ -57,7 +58,9 @@ def check_json(path: Path, architectures: Container[str] = ()) -> Any:
     """
     try:
         said = read_json(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelError(unreadable(path, error)) from error
+    except ValueError as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
     if path.name == "modules.json":
         check_modules(path, said)
@@ -83,6 +86,7 @@ def check_mlmodel(path: Path) -> None:
         function, onnx = flavors["python_function"], flavors["onnx"]
         known = flavors.keys() == {"onnx", "python_function"} and function.keys() <= _FUNCTION and not onnx["code"]
         known = known and (function["loader_module"], function["data"]) == ("mlflow.onnx", onnx["data"])
+        known = known and function.get("env", {}).items() <= _ENVIRONMENTS.items()
         known = known and onnx["data"] == "model.onnx" and not onnx["onnx_session_options"]
     except Exception as error:  # yaml's own kinds
         raise ModelError(f"{path}: not readable as an MLflow model: {first_line(error)}") from error

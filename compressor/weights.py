@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from compressor.errors import ModelError
+from compressor.errors import ModelError, unreadable
 from compressor.strict_json import parse_json, read_json
 
 WEIGHTS = "model.safetensors"
@@ -37,6 +37,8 @@ def read_header(path: Path) -> dict[str, Any]:
         end = _end(path, header)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; weights must be safetensors") from error
+    except PermissionError as error:
+        raise ModelError(unreadable(path, error)) from error
     except (OSError, struct.error, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not a safetensors file") from error
     if size != 8 + length + end:

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 from tokenizers import Tokenizer
@@ -16,7 +16,8 @@ from compressor.recipe import Config
 from compressor.stages import Model
 from compressor.teacher import STATIC
 from exporters.calibrate import dynamic_inputs
-from exporters.conformance import FP16_COSINE, INT8_COSINE, write_conformance
+from exporters.conformance import write_conformance
+from exporters.hard import Precision
 from exporters.layout import GRAPH, INPUTS
 from exporters.prompts import default_prompt
 from exporters.words import cutting_side
@@ -69,7 +70,6 @@ int8, one range for all dimensions, so that dot product and cosine of the codes 
 none.
 """
 CONSUMERS = Path(__file__).with_name("consumers.md")
-_COSINES = {"fp32": None, "fp16": FP16_COSINE, "int8": INT8_COSINE}
 _EXAMPLES = ("A sentence.", "Another one.")
 
 
@@ -84,7 +84,7 @@ class HandOut(Config):
     """SHA-256 of the teacher's weights."""
     teacher_license: str | None = None
     """The hub's name of the teacher's licence, which goes on with the artifact; none where its card states none."""
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     """Which of the run's artifacts it is."""
 
     def copy_in(self, made: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> list[Mapping[str, Any]]:
@@ -99,7 +99,7 @@ class HandOut(Config):
         if self.precision == "int8":
             draft.figures["needs"]["fast_on"] = list(INT8_FEATURES)
         draft.figures["made_on"] = features()
-        write_conformance(draft.folder, _COSINES[self.precision])
+        write_conformance(draft.folder, self.precision)
         return own
 
     def head(self, checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:

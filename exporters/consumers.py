@@ -88,6 +88,7 @@ def _write_module(module: Any, folder: Path) -> None:
 def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
     """Save the tokenizer with one finite length, and the two files transformers 5 dropped."""
     tokenizer.model_max_length = max_length
+    tokenizer.chat_template = None  # an encoder has no use for it, and a template is code
     tokenizer.save_pretrained(str(folder))
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     # A length that some earlier call had left there: fastembed cuts at the smaller one.
