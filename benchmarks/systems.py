@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from compressor.artifact import MANIFEST, size_bytes
 from compressor.encoder import Encoder
@@ -27,6 +27,7 @@ class System:
     folder: str
     provider: str = "CPUExecutionProvider"
     threads: int | None = None
+    """By default what its library takes, which differs: a benchmark gives all systems the same."""
     max_length: int | None = None
 
     def open(self) -> Encoder:
@@ -37,7 +38,8 @@ class System:
             return OnnxEncoder(self.folder, [self.provider], self.threads)
         import torch
 
-        torch.set_num_threads(self.threads or torch.get_num_threads())
+        if self.threads:
+            torch.set_num_threads(self.threads)
         if self.kind == "torch-int8":
             from compressor.quantize import TorchInt8Encoder
 
@@ -64,6 +66,16 @@ class System:
             return size_bytes(folder)
         files = [p for p in folder.rglob("*") if p.is_file() and p.suffix in _TORCH_FILES and p.name != MANIFEST]
         return sum(p.stat().st_size for p in files if p.relative_to(folder).parts[0] not in _OTHER_FORMS)
+
+
+def threads_of(encoder: Any) -> int:
+    """Return the threads that an open encoder or reader computes on, as its library has them."""
+    own = getattr(encoder, "threads", None)
+    if own is not None:
+        return int(own)
+    import torch
+
+    return torch.get_num_threads()
 
 
 def kind_of(folder: Path) -> Kind:
