@@ -194,8 +194,9 @@ class ReaderFlow(BaseFlow):
         step, asked = self.read_as(step), self._asked(step)
         inputs: list[Keyed] = [self.teacher, asked, *self._tune, *([before] if before else [])]
         kept = self.work.checkpoints(name, step, inputs)
+        own = before.folder if before else None
         return self.work.stage(name, step, inputs, lambda to: step.run(
-            self.teacher.folder, asked, kept, to, before and before.folder, self.sets.tune), step.title)  # fmt: skip
+            self.teacher.folder, asked, kept, to, own, self.sets.tune), step.title)  # fmt: skip
 
     @property
     def _tune(self) -> list[Keyed]:

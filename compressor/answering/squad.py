@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from compressor import encodings
+from compressor.encodings import encoding_fault
 from compressor.errors import TextError
 
 _VERSION = re.compile(r"[12](\.\d+)*")
@@ -148,8 +148,8 @@ def read_squad(path: Path) -> Questions:
 def _parsed(path: Path) -> Any:
     try:
         content = path.read_bytes()
-        if reason := encodings.fault(content[:64]):
-            raise TextError(f"{path}: the file {reason}")
+        if reason := encoding_fault(content[:64]):
+            raise TextError(f"{path}: {reason}")
         return json.loads(content.decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise TextError(f"{path}: no such file of questions") from error
