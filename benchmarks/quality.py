@@ -1,6 +1,5 @@
 """Quality: Spearman's correlation with human similarity scores (STS)."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from compressor.agreement import cosines
 from compressor.artifact import key_of
 from compressor.encoder import Encoder
 from compressor.errors import TextError
+from compressor.tables import csv_rows, delimiter_of
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,14 @@ class Sts:
 
     @classmethod
     def read(cls, path: Path) -> "Sts":
-        """Read ``sentence1,sentence2,score`` rows, with or without that header; TextError names a bad row."""
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = [row for row in csv.reader(file) if row]
-        except FileNotFoundError as error:
-            raise TextError(f"{path}: no such STS file") from error
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise TextError(f"{path}: not readable as UTF-8 CSV: {error}") from error
-        if rows and [cell.strip().lower() for cell in rows[0]] == ["sentence1", "sentence2", "score"]:
+        """Read rows of ``sentence1,sentence2,score``, with tabs between in a .tsv file, with or without that header.
+
+        TextError names the line of what is no such row.
+        """
+        rows = [(line, row) for line, row in csv_rows(path, delimiter_of(path)) if row]
+        if rows and [cell.strip().lower() for cell in rows[0][1]] == ["sentence1", "sentence2", "score"]:
             rows = rows[1:]
-        pairs = [_pair(path, number, row) for number, row in enumerate(rows, start=1)]
+        pairs = [_pair(path, line, row) for line, row in rows]
         if len(pairs) < 2:
             raise TextError(f"{path}: {len(pairs)} pairs; at least 2 are needed")
         first, second, scores = zip(*pairs, strict=True)
@@ -57,12 +54,12 @@ class Sts:
         return 100 * float(spearmanr(cosines(vectors[:half], vectors[half:]), np.array(self.scores))[0])
 
 
-def _pair(path: Path, number: int, row: list[str]) -> tuple[str, str, float]:
+def _pair(path: Path, line: int, row: list[str]) -> tuple[str, str, float]:
     try:
         first, second, score = row
         value = float(score)
     except ValueError as error:
-        raise TextError(f"{path}: row {number}: expected sentence1,sentence2,score, got {row!r:.80}") from error
+        raise TextError(f"{path}: line {line}: expected sentence1,sentence2,score, got {row!r:.80}") from error
     if not np.isfinite(value):
-        raise TextError(f"{path}: row {number}: score {score} is not a finite number")
+        raise TextError(f"{path}: line {line}: score {score} is not a finite number")
     return first, second, value

@@ -14,8 +14,9 @@ from compressor.artifact import key_of
 from compressor.cache import cache_folder
 from compressor.errors import TextError
 from compressor.progress import say
-from compressor.reading import Reading, dataset_reading, docstring_reading, file_reading, is_file
+from compressor.reading import TABLE_SUFFIXES, Reading, docstring_reading, file_reading, is_file, kind_of
 from compressor.recipe import Config
+from compressor.tables import dataset_reading, table_reading
 from compressor.textstore import TextStore, kept_store
 
 HELDOUT_SHARE = 0.1
@@ -40,6 +41,8 @@ class Corpus:
     but for case and punctuation), and with weights as ``surplus`` of a source after another was used up."""
     per_source: dict[str, int] = field(default_factory=dict)
     """Texts taken of each source, where there are several."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """The column read of each source that has any."""
 
     @property
     def key(self) -> str:
@@ -59,20 +62,23 @@ class Corpus:
             "fingerprint": self.fingerprint,
             "dropped": self.dropped,
         }
-        return facts | ({"per_source": self.per_source} if self.per_source else {})
+        more = {"per_source": self.per_source, "columns": self.columns}
+        return facts | {name: value for name, value in more.items() if value}
 
 
 class Texts(Config):
     """Where texts come from, and how many of them."""
 
     source: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """A text file (plain or .gz, UTF-8, one text a line), a data set (``name`` or ``name:config``), a list of
-    these, or none: English sentences from the docstrings of installed packages."""
+    """A text file (plain or .gz, UTF-8, one text a line), a table (.csv, .tsv, .jsonl, .json of lines, each plain or
+    .gz, or .parquet), a data set (``name`` or ``name:config``), a list of these, or none: English sentences from the
+    docstrings of installed packages."""
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """The share of the texts drawn from each source, one number a source; they are taken in that proportion until
     one source is used up. None: every text of every source."""
     column: str | None = None
-    """The text column of a data set; none takes the first."""
+    """The text column of a table or data set; none takes the only one, or the only one named ``text``, ``sentence``,
+    ``content``, ``passage`` or the like."""
     split: str = "train"
     """The split of a data set, in the notation of ``datasets`` (``train[:1%]``)."""
     limit: int | None = Field(default=None, ge=1)
@@ -111,15 +117,24 @@ class Texts(Config):
         names = [self.source] if isinstance(self.source, str) else list(self.source or [])
         paths = {name: base / os.path.expanduser(name) for name in names}
         files = {name for name, path in paths.items() if is_file(name, path)}
-        if self.column is not None and files == set(names):
-            raise TextError(f"{', '.join(names) or 'docstrings'}: column = {self.column}: only data sets have columns")
+        tables = {name for name in names if name not in files or kind_of(paths[name]) in TABLE_SUFFIXES}
+        if self.column is not None and not tables:
+            named = ", ".join(names) or "docstrings"
+            raise TextError(f"{named}: column = {self.column}: only tables and data sets have columns")
         if not names:
             # twice the limit, so that there is a choice
             return [docstring_reading(self.limit and max(2 * self.limit, MIN_TEXTS))]
-        return [
-            file_reading(name, paths[name]) if name in files else dataset_reading(name, self.split, self.column)
-            for name in names
-        ]
+        readings = []
+        for name in names:
+            if name not in files:
+                readings.append(dataset_reading(name, self.split, self.column))
+            elif name in tables:
+                readings.append(table_reading(name, paths[name], self.column))
+            else:
+                readings.append(file_reading(name, paths[name]))
+            if readings[-1].column is not None:
+                say(f"texts: {name}: column {readings[-1].column}")
+        return readings
 
     def _folder(self, readings: Sequence[Reading]) -> Path:
         """Return the store's folder, named by all that its texts depend on."""
@@ -145,7 +160,8 @@ class Texts(Config):
         fingerprint = key_of(store.fingerprint, count, heldout)
         dropped = dict(store.meta["dropped"])
         train, dev, measured = store.first(trained), store[parts[1]], store[parts[2]]
-        return Corpus(train, dev, measured, name, fingerprint, dropped, per_source)
+        columns = {one.name: one.column for one in readings if one.column is not None}
+        return Corpus(train, dev, measured, name, fingerprint, dropped, per_source, columns)
 
 
 def _check_enough(name: str, count: int) -> None:

@@ -1,6 +1,5 @@
 """Parallel texts: sentences and their translations, from pairs of files or from columns of one."""
 
-import csv
 import hashlib
 import json
 import os
@@ -14,8 +13,9 @@ from pydantic import Field
 
 from compressor.errors import TextError
 from compressor.mixing import clean, folded
-from compressor.reading import lines
+from compressor.reading import PACKED_SUFFIXES, TABLE_SUFFIXES, kind_of, lines
 from compressor.recipe import Config
+from compressor.tables import csv_rows, delimiter_of
 
 MIN_PAIRS = 20
 Pair = tuple[str, str]
@@ -109,9 +109,14 @@ class Parallel(Config):
         return ParallelTexts.of(list(kept), dropped)
 
     def _read(self, paths: list[Path]) -> Iterator[Pair]:
+        tables = [path for path in paths if kind_of(path) == ".csv"]
+        for path in paths:
+            other = kind_of(path) in TABLE_SUFFIXES | PACKED_SUFFIXES and kind_of(path) != ".tsv"
+            if other and (len(paths) == 1 or len(tables) < len(paths)):
+                raise TextError(f"{path}: give lines, two .csv files, or one .tsv file with both texts on a line")
         if len(paths) == 1:
             yield from _columns(paths[0])
-        elif all(".csv" in path.suffixes for path in paths):
+        elif tables:
             for left, right in _side_by_side(paths, lambda path: _cells(path, self.columns)):
                 yield from zip(left, right, strict=True)
         else:
@@ -148,11 +153,7 @@ def _side_by_side(paths: list[Path], read: Callable[[Path], Iterator[T]]) -> Ite
 
 def _cells(path: Path, columns: Sequence[int]) -> Iterator[list[str]]:
     """Yield the given columns of each row."""
-    rows = csv.reader(lines(path), strict=True)
-    try:
-        for row in rows:
-            if row and len(row) <= max(columns):
-                raise TextError(f"{path}: line {rows.line_num} has {len(row)} columns; column {max(columns)} is wanted")
-            yield [row[column] for column in columns] if row else [""] * len(columns)
-    except csv.Error as error:
-        raise TextError(f"{path}: line {rows.line_num} is not readable as CSV ({error})") from error
+    for line, row in csv_rows(path, delimiter_of(path)):
+        if row and len(row) <= max(columns):
+            raise TextError(f"{path}: line {line} has {len(row)} columns; column {max(columns)} is wanted")
+        yield [row[column] for column in columns] if row else [""] * len(columns)

@@ -12,8 +12,8 @@ from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbe
 from compressor.encoder import Vectors
 from compressor.errors import ModelError, ProviderError, one_line
 from compressor.loading import check_finite, whole_weights
+from compressor.positions import check_tables, check_tokens
 from compressor.settings import check_module_settings, check_transformer_settings
-from compressor.tables import check_tables, check_tokens
 from compressor.teacher import check_folder, module_folders, transformer_folder
 
 Precision = Literal["fp32", "bf16", "fp16"]

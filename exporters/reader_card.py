@@ -55,7 +55,7 @@ first, last = max(
     ((i, j) for i in inside for j in inside if i <= j < i + {max_answer}), key=lambda p: start[0, p[0]] + end[0, p[1]]
 )
 answer = context[window.offsets[first][0] : window.offsets[last][1]]
-```
+{silence}```
 
 With transformers 4 and optimum-onnx, in this folder:
 
@@ -75,6 +75,10 @@ and logits of hard texts in `conformance/cases.json`.
 """
 _SILENCE = "\nNo answer is given where the first token's logits sum to more than {:.4g} above the best span's."
 
+_SILENT = """if start[0, 0] + end[0, 0] - start[0, first] - end[0, last] > {:.9g}:
+    answer = ""
+"""
+
 
 class PublishReader(HandOut):
     """Hand out a reader's artifact that passed the gate."""
@@ -89,6 +93,7 @@ class PublishReader(HandOut):
             max_length=reading.max_length,
             stride=reading.stride,
             max_answer=reading.max_answer,
+            silence="" if silent is None else _SILENT.format(silent),
             threshold="" if silent is None else _SILENCE.format(silent),
             inputs="`, `".join(value.name for value in graph.input),
         )

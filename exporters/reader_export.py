@@ -11,8 +11,8 @@ from compressor.answering.base import tokenizer_of
 from compressor.answering.model import open_reader, position_limit
 from compressor.answering.reader import Reading, write_reading
 from compressor.artifact import Draft
+from compressor.positions import check_tokens
 from compressor.recipe import Config
-from compressor.tables import check_tokens
 from exporters.consumers import write_config, write_tokenizer
 from exporters.layout import ANSWERING, GRAPH
 from exporters.onnx import AXES, check_and_save, example_inputs, trace

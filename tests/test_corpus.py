@@ -1,6 +1,7 @@
 """Texts are cleaned, counted and split the same way every time; what cannot be read is refused."""
 
 import gzip
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from compressor import mixing, reading
 from compressor.cache import cache_folder
 from compressor.corpus import MIN_TEXTS, Corpus, Texts
 from compressor.errors import RecipeError, TextError
+from compressor.tables import text_column
 from compressor.textstore import TextStore
 
 
@@ -267,7 +269,8 @@ def damaged(data: bytes) -> bytes:
     [
         ("latin.txt", "gut\nschön\n".encode("latin-1"), "{path}: line 2, byte 4 (0xf6) is not UTF-8"),
         ("binary.txt", b"abc\n\0\1\n", "{path}: line 2 holds a NUL byte; this is a binary file"),
-        ("wide.txt", "Hello.\n".encode("utf-16"), "{path}: line 1 holds a NUL byte; this is a binary file"),
+        ("wide.txt", "Hello.\n".encode("utf-16"), "{path}: UTF-16, not UTF-8; save it as that"),
+        ("packed.txt", gzip.compress(b"a"), "{path}: a gzip file, whatever its name says"),
         ("long.txt", b"a" * 2**21, "{path}: line 1 is longer than 1048576 bytes; one text a line"),
         ("empty.txt", b"", "{path}: empty, holds no text"),
         ("blank.txt", b"\n \n\t\n", "{path}: empty, holds no text"),
@@ -276,9 +279,9 @@ def damaged(data: bytes) -> bytes:
         ("cut.txt.gz", cut_off(b"Some text.\n" * 99), "{path}: the gzip file is cut off"),
         ("plain.txt.gz", b"Some text.\n", "{path}: not a sound gzip file (Not a gzipped file (b'So'))"),
         (
-            "pairs.csv",
-            b"a,b,3.0\n",
-            "{path}: a .csv file is no text file; give one text a line, plain or .gz",
+            "texts.zip",
+            b"PK",
+            "{path}: a .zip file is no text file; give one text a line, plain or .gz",
         ),
     ],
 )
@@ -312,8 +315,8 @@ def test_too_small_a_limit_is_named(tmp_path: Path) -> None:
 def test_a_column_belongs_to_a_data_set(tmp_path: Path) -> None:
     write(tmp_path / "texts.txt", NUMBERED)
     message = fault(Texts(source="texts.txt", column="a"), tmp_path)
-    assert message == "texts.txt: column = a: only data sets have columns"
-    assert fault(Texts(column="a")) == "docstrings: column = a: only data sets have columns"
+    assert message == "texts.txt: column = a: only tables and data sets have columns"
+    assert fault(Texts(column="a")) == "docstrings: column = a: only tables and data sets have columns"
 
 
 @pytest.mark.parametrize(("field", "value", "least"), [("limit", 0, 1), ("heldout", 19, 20)])
@@ -343,14 +346,90 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
-def test_data_sets_give_their_first_text_column_or_the_named_one(asked: list[tuple[Any, ...]]) -> None:
-    first = Texts(source="org/name", split="dev").load()
+def test_data_sets_give_the_named_text_column(asked: list[tuple[Any, ...]]) -> None:
+    first = Texts(source="org/name", split="dev", column="anchor").load()
     named = Texts(source="org/name:pair", column="answer").load()
     assert asked == [("org/name", None, "dev"), ("org/name", "pair", "train")]
     assert first.dropped == {"empty": 1, "wordless": 0, "duplicate": 0}
     assert (len(first.train), len(first.heldout)) == (800, 100)
     assert first.train[0].startswith("Sentence number")
     assert named.train[0].startswith(("SENTENCE NUMBER", "ONE MORE"))
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["id", "text"], "text"),
+        (["url", "Sentence", "label"], "Sentence"),
+        (["doc_id", "anything"], "anything"),
+        (["title", "passage"], "passage"),
+        (["id"], None),
+        (["question", "answer"], None),
+        (["text", "content"], None),
+    ],
+)
+def test_the_column_of_texts_is_known_or_asked_for(names: list[str], wanted: str | None) -> None:
+    if wanted:
+        assert text_column("x", names, None, names) == wanted
+        return
+    with pytest.raises(TextError, match="no text column|several columns hold texts: .*; name the one to read as"):
+        text_column("x", names, None, names)
+
+
+def rows() -> list[dict[str, Any]]:
+    return [{"id": f"row-{i}", "text": text, "year": 1990 + i % 9} for i, text in enumerate(NUMBERED)]
+
+
+def as_csv(delimiter: str) -> bytes:
+    table = [rows()[0].keys(), *(row.values() for row in rows())]
+    return "\n".join(
+        delimiter.join(map(str, row)) for row in [rows()[0].keys(), *(r.values() for r in rows())]
+    ).encode()
+
+
+def as_json() -> bytes:
+    return "\n".join(map(json.dumps, rows())).encode()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    ("suffix", "content"), [(".csv", as_csv(",")), (".tsv", as_csv("\t")), (".jsonl", as_json()), (".json", as_json())]
+)
+def test_tables_are_read(tmp_path: Path, suffix: str, content: bytes, packed: bool, mark: bytes) -> None:
+    path = tmp_path / f"texts{suffix}{'.gz' if packed else ''}"
+    path.write_bytes(gzip.compress(mark + content) if packed else mark + content)
+    corpus = Texts(source=path.name).load(tmp_path)
+    assert sorted([*corpus.train, *corpus.heldout]) == sorted(NUMBERED)
+    assert corpus.facts()["columns"] == {path.name: "text"}
+    named = Texts(source=path.name, column="id").load(tmp_path)
+    assert named.train[0].startswith("row-")
+
+
+def test_parquet_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    datasets.Dataset.from_list(rows()).to_parquet(str(tmp_path / "texts.parquet"))
+    corpus = Texts(source="texts.parquet").load(tmp_path)
+    assert sorted([*corpus.train, *corpus.heldout]) == sorted(NUMBERED)
+    assert corpus.columns == {"texts.parquet": "text"}
+    (tmp_path / "false.parquet").write_bytes(b"id,text")
+    assert "false.parquet: not readable as Parquet: " in fault(Texts(source="false.parquet"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.jsonl", b'{"text": "a"}\nb\n', "line 2 is no JSON (Expecting value: line 1 column 1 (char 0))"),
+        ("t.json", b'[{"text": "a"}]\n', "line 1 is no object; one object a line is read"),
+        ("t.csv", b"id,text\n1,a\n2\n", "line 3 has 1 columns, the first line 2"),
+        ("t.csv", b"a,a\n1,2\n", "its first line names a column twice: a, a"),
+        ("t.csv", b'id,text\n1,"a\n2,b\n3,c"\n4,d\n', "line 2: a quoted field reaches to line 4 and holds rows"),
+        ("t.csv", gzip.compress(b"id,text\n"), "a gzip file, whatever its name says"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert f"{tmp_path / name}: {message}" in fault(Texts(source=name), tmp_path)
 
 
 def test_a_data_set_and_a_file_may_be_mixed(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:

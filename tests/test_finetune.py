@@ -16,7 +16,7 @@ import compressor.commands  # noqa: F401 - the commands join the app
 from compressor.answering.attention import WideAttention, keep_attention
 from compressor.answering.finetune import Finetune
 from compressor.answering.model import TorchReader, check_reader, open_reader
-from compressor.answering.reader import Reader, Reading
+from compressor.answering.reader import Reader, Reading, read_reading
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions
 from compressor.artifact import Artifact, Draft
@@ -123,6 +123,28 @@ def test_silence_is_learnt_where_there_is_no_answer(tiny: Path, tmp_path: Path) 
     made = tuned(tiny, tmp_path, questions(400, unanswerable=True))
     asked = questions(80, seed=1, unanswerable=True)
     assert f1(made.folder, asked, threshold=0.0) > f1(made.folder, asked) + 15
+
+
+def test_readers_of_questions_without_an_answer_know_when_to_be_silent(tiny: Path, tmp_path: Path) -> None:
+    asked, test = questions(400, unanswerable=True), questions(80, seed=1, unanswerable=True)
+    made = tuned(tiny, tmp_path, asked, learning_rate=(1e-6, 3e-3), epochs=(5.0,))
+    own = TorchReader.load(made.folder)
+    chosen = own.reading.no_answer_threshold
+    assert chosen is not None
+    assert made.figures["no_answer_threshold"] == chosen
+    kept, tune = asked.split(0.1, 0, "threshold")
+    assert made.figures["windows"] == len(kept)
+    assert made.figures["chosen_on"]["total"] == len(tune)
+    assert all({"HasAns_f1", "NoAns_f1"} <= one.keys() for one in made.figures["tries"])
+    found = measure(test, own.read(test), "2.0")
+    assert found["NoAns_f1"] > 20
+    assert found["f1"] > f1(made.folder, test) + 5
+
+
+def test_a_threshold_that_is_stated_is_not_chosen(tiny: Path, tmp_path: Path) -> None:
+    made = tuned(tiny, tmp_path, questions(40, unanswerable=True), epochs=(0.1,), no_answer_threshold=1.5)
+    assert read_reading(made.folder).no_answer_threshold == 1.5
+    assert made.figures["windows"] == 40
 
 
 def test_the_weights_are_averaged_over_the_last_steps(
@@ -242,5 +264,5 @@ def test_attention_in_bf16_training_runs_in_fp32(family: str, monkeypatch: pytes
 
 
 def test_too_few_contexts_to_choose_by(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(TextError, match="^1 contexts are too few to hold 0.1 of them out"):
+    with pytest.raises(TextError, match=r"^heldout = 0\.1: 1 context is too few to hold some out for the settings$"):
         tuned(tiny, tmp_path, TRAIN[:1], epochs=(1.0, 2.0))

@@ -60,12 +60,12 @@ def test_rows_are_read(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ROWS + "x,y\n", "row 3: expected sentence1,sentence2,score, got ['x', 'y']"),
-        (ROWS + "x,y,z,1\n", "row 3: expected sentence1,sentence2,score, got ['x', 'y', 'z', '1']"),
-        ("a,b,1\nx,y,much\n" + ROWS, "row 2: expected sentence1,sentence2,score, got ['x', 'y', 'much']"),
-        ("sentence1,sentence2,score\na,b,\n", "row 1: expected sentence1,sentence2,score, got ['a', 'b', '']"),
-        (ROWS + "x,y,nan\n", "row 3: score nan is not a finite number"),
-        (ROWS + "x,y,inf\n", "row 3: score inf is not a finite number"),
+        (ROWS + "x,y\n", "line 3: expected sentence1,sentence2,score, got ['x', 'y']"),
+        (ROWS + "x,y,z,1\n", "line 3: expected sentence1,sentence2,score, got ['x', 'y', 'z', '1']"),
+        ("a,b,1\nx,y,much\n" + ROWS, "line 2: expected sentence1,sentence2,score, got ['x', 'y', 'much']"),
+        ("sentence1,sentence2,score\na,b,\n", "line 2: expected sentence1,sentence2,score, got ['a', 'b', '']"),
+        (ROWS + "x,y,nan\n", "line 3: score nan is not a finite number"),
+        (ROWS + "x,y,inf\n", "line 3: score inf is not a finite number"),
         ("", "0 pairs; at least 2 are needed"),
         ("sentence1,sentence2,score\n", "0 pairs; at least 2 are needed"),
         ("a,b,1\n", "1 pairs; at least 2 are needed"),
@@ -86,12 +86,56 @@ def test_a_long_bad_row_is_cut(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(TextError, match=r"nowhere\.csv: no such STS file$"):
+    with pytest.raises(TextError, match=r"nowhere\.csv: no such file$"):
         Sts.read(tmp_path / "nowhere.csv")
-    with pytest.raises(TextError, match=r"some-test\.csv: not readable as UTF-8 CSV: 'utf-8' codec can't decode"):
+    with pytest.raises(TextError, match=r"some-test\.csv: line 1, byte 4 \(0xe9\) is not UTF-8$"):
         Sts.read(write(tmp_path, "café,thé,1\n".encode("latin-1")))
-    with pytest.raises(TextError, match=r"not readable as UTF-8 CSV: "):
+    with pytest.raises(TextError, match=r": a folder, not a text file$"):
         Sts.read(tmp_path)
+
+
+def swallowed(**changed: str) -> str:
+    """Return a hundred rows, those of the given lines changed."""
+    return "\n".join(changed.get(f"line{i}", f"sentence {i} a,sentence {i} b,{i % 5}") for i in range(1, 101)) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            swallowed(line11='"open a,b,1', line61='x,"open b,2'),
+            "line 11 is not readable as CSV (its quoted field goes",
+        ),
+        (swallowed(line11='"open a,b,1', line61='x,y",2'), "line 11: expected sentence1,sentence2,score"),
+        (swallowed(line11='"open a,b,1', line61='x",y,2'), "line 11: a quoted field reaches to line 61 and holds rows"),
+        (swallowed(line11='"open a,b,1', line12='x",y,2'), "line 11: a quoted field reaches to line 12 and holds rows"),
+        (swallowed(line11='x,"open b,1', line61='y,z",2'), "line 11: a quoted field reaches to line 61 and holds rows"),
+        (swallowed(line11='"open a,b,1'), "line 11 is not readable as CSV (its quoted field goes on to line 100"),
+        (swallowed(line11='"a" b,c,1'), "line 11 is not readable as CSV (',' expected after '\"')"),
+        (swallowed(line11="a\0,b,1"), "line 11 holds a NUL byte"),
+        ("a,b,1\r\n" * 3 + "c\rd,e,2\r\n", "line 4 is not readable as CSV (new-line character seen in unquoted field"),
+        ("a,b,1\nc,d,2\n".encode("utf-16"), "UTF-16, not UTF-8"),  # type: ignore[list-item]
+        ("a,b,1\nc,d,2\n".encode("utf-16-be"), "UTF-16, not UTF-8"),  # type: ignore[list-item]
+    ],
+)
+def test_no_row_is_lost_in_silence(text: str | bytes, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(TextError) as caught:
+        Sts.read(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_fields_of_several_lines_and_quotes_inside(tmp_path: Path) -> None:
+    rows = '"a cat,\nwhich ""sits""","one, two\nthree",1\nhe said "so",a 5" disk,2\n'
+    sts = Sts.read(write(tmp_path, rows))
+    assert sts.first == ['a cat,\nwhich "sits"', 'he said "so"']
+    assert sts.second == ["one, two\nthree", 'a 5" disk']
+
+
+def test_tabs_between(tmp_path: Path) -> None:
+    path = tmp_path / "some.tsv"
+    path.write_text('sentence1\tsentence2\tscore\na, "b\tc\t1\nd\te\t2\n', "utf-8")
+    assert Sts.read(path).first == ['a, "b', "d"]
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,29 @@ def test_what_is_judged_by_is_not_learnt(tmp_path: Path) -> None:
     assert not set(parted.train.contexts) & set(parted.test.contexts)
 
 
+def test_questions_without_an_answer_need_no_test_file(tmp_path: Path) -> None:
+    write_squad(tmp_path / "train.json", questions(200, unanswerable=True))
+    sets = QuestionSets(train="train.json").load(tmp_path)
+    assert sets.tune is not None
+    assert sets.tune.silent
+    assert sets.test.silent
+    assert len(sets.train) + len(sets.test) + len(sets.tune) == 200
+    parts = [set(part.contexts) for part in (sets.train, sets.test, sets.tune)]
+    assert len(set.union(*parts)) == sum(map(len, parts))
+
+
+def test_a_file_without_a_version_takes_that_of_the_other(tmp_path: Path) -> None:
+    write_squad(tmp_path / "train.json", questions(60, unanswerable=True))
+    content = questions(20, seed=1).as_squad()
+    del content["version"]
+    (tmp_path / "test.json").write_text(json.dumps(content), "utf-8")
+    sets = QuestionSets(train="train.json", test="test.json").load(tmp_path)
+    assert (sets.train.version, sets.test.version) == ("2.0", "2.0")
+    write_squad(tmp_path / "test.json", questions(20, seed=1))
+    with pytest.raises(TextError, match=r"train\.json is version 2\.0, test\.json 1\.1$"):
+        QuestionSets(train="train.json", test="test.json").load(tmp_path)
+
+
 def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path) -> None:
     small = TRAINED | {"epochs": 0.5}
     states = small | {"prediction": 0.0, "hidden": 1.0, "on": "augmented", "layers": 2}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import SHARED
 
-from compressor.answering.squad import Answer, Questions, read_squad
+from compressor.answering.squad import Answer, Question, Questions, read_squad
 from compressor.errors import TextError
 
 CONTEXT = "Die Ergänzungsschule is a 🏫 in Köln."
@@ -70,7 +70,12 @@ def test_questions_without_an_answer(tmp_path: Path, version: str) -> None:
         ({"answers": [{"text": "Die", "answer_start": True}]}, "an answer is no text with an answer_start"),
         ({"answers": ["Die"]}, "an answer is no text with an answer_start"),
         ({"answers": "Die"}, "its answers are no list"),
-        ({"answers": []}, "it has no answer"),
+        ({"answers": []}, "it has no answer, which version 1.1 must have; 2.0 has such questions"),
+        (
+            {"answers": [], "is_impossible": True},
+            "it has no answer, which version 1.1 must have; 2.0 has such questions",
+        ),
+        ({"is_impossible": "false"}, 'is_impossible = "false": must be true or false'),
         ({"is_impossible": True}, "it is_impossible and has an answer"),
         ({"question": " \n"}, "it is empty"),
         ({"question": None}, "it is empty"),
@@ -144,13 +149,105 @@ def test_written_and_read_again_they_are_the_same(tmp_path: Path) -> None:
 def test_a_split_parts_contexts_and_stays(tmp_path: Path) -> None:
     many = [read_squad(written(tmp_path / "q.json", entry(f"{i}"), context=f"{CONTEXT} {i // 3}")) for i in range(300)]
     questions = Questions([made[0] for made in many])
-    train, judged = questions.split(0.2)
+    train, judged = questions.split(0.2, 0, "test")
     assert len(train) + len(judged) == 300
     assert 0.1 < len(judged) / 300 < 0.3
     assert not set(train.contexts) & set(judged.contexts)
-    again = Questions(questions.questions[:150]).split(0.2)[1]
+    again = Questions(questions.questions[:150]).split(0.2, 0, "test")[1]
     assert [one.id for one in again] == [one.id for one in judged if int(one.id) < 150]
-    assert [one.id for one in questions.split(0.2, seed=1)[1]] != [one.id for one in judged]
+    assert [one.id for one in questions.split(0.2, 1, "test")[1]] != [one.id for one in judged]
+
+
+def many(contexts: int, unanswered: int = 0) -> Questions:
+    """Return two questions a context, of which every so manieth context's second has no answer."""
+    return Questions(
+        [
+            Question(
+                f"{i}-{j}", "What?", f"{i} is a", () if unanswered and j and i % unanswered == 0 else (Answer("a", 5),)
+            )
+            for i in range(contexts)
+            for j in range(2)
+        ],
+        "2.0" if unanswered else "1.1",
+    )
+
+
+def test_a_part_is_parted_again_by_the_same_share() -> None:
+    train, test = many(2000).split(0.1, 0, "test")
+    rest, tune = train.split(0.1, 0, "threshold")
+    assert 0.07 < len(tune) / len(train) < 0.13
+    for other in ("settings", "threshold"):
+        assert 0.07 < len(rest.split(0.1, 0, "settings")[1]) / len(rest) < 0.13, other
+    assert not set(tune.contexts) & set(test.contexts)
+
+
+@pytest.mark.parametrize("contexts", [3, 7, 12])
+def test_few_contexts_are_parted_too(contexts: int) -> None:
+    for seed in range(20):
+        train, held = many(contexts, unanswered=2).split(0.1, seed, "test")
+        assert train
+        assert held.silent
+    with pytest.raises(TextError, match=r"^heldout = 0\.1: 1 context is too few to hold some out for the test$"):
+        many(1).split(0.1, 0, "test")
+
+
+def test_a_copy_stays_with_its_original() -> None:
+    plain = many(200)
+    copies = [Question(f"{one.id}~{n}", one.text, f"{one.context} {n}") for one in plain for n in (1, 2)]
+    again = [Question(f"{one.id}~1", one.text, f"{one.context}!") for one in copies]
+    train, held = Questions([*plain, *copies, *again]).split(0.2, 0, "test")
+    assert held
+    assert not {one.id.split("~")[0] for one in train} & {one.id.split("~")[0] for one in held}
+
+
+def test_without_a_version_the_questions_decide(tmp_path: Path) -> None:
+    def made(*entries: Any) -> Questions:
+        path = written(tmp_path / "q.json", *entries)
+        content = json.loads(path.read_text("utf-8"))
+        del content["version"]
+        path.write_text(json.dumps(content), "utf-8")
+        return read_squad(path)
+
+    assert made(entry(), entry("q2", is_impossible=False)).version == "1.1"
+    for none in ({"answers": [], "is_impossible": True}, {"answers": []}):
+        both = made(entry(), entry("q2", **none))
+        assert (both.version, both.silent) == ("2.0", True)
+    with pytest.raises(TextError, match="has no answer, and is not is_impossible$"):
+        made(entry(answers=[], is_impossible=False))
+
+
+@pytest.mark.parametrize(
+    ("stated", "read"),
+    [(2, "2.0"), ("v2", "2.0"), ("2", "2.0"), (2.0, "2.0"), ("V2.0", "2.0"), (1, "1.1"), (1.1, "1.1"), ("v1.1", "1.1")],
+)
+def test_versions_as_people_write_them(tmp_path: Path, stated: Any, read: str) -> None:
+    assert read_squad(written(tmp_path / "q.json", entry(), version=stated)).version == read
+
+
+@pytest.mark.parametrize("stated", [True, "two", "20", "3.0", "", [2]])
+def test_other_versions_are_refused(tmp_path: Path, stated: Any) -> None:
+    assert fault(written(tmp_path / "q.json", entry(), version=stated)).startswith(f'version = "{stated}": no SQuAD')
+
+
+def test_ids_that_are_numbers_and_a_byte_order_mark(tmp_path: Path) -> None:
+    path = written(tmp_path / "q.json", entry(7), entry("8"))  # type: ignore[arg-type]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [one.id for one in read_squad(path)] == ["7", "8"]
+    assert fault(written(path, entry(7), entry("7"))) == 'question "7": its id comes twice'  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_another_encoding_is_called_by_its_name(tmp_path: Path, encoding: str) -> None:
+    path = written(tmp_path / "q.json", entry())
+    path.write_bytes(path.read_text("utf-8").encode(encoding))
+    assert fault(path) == f"{'UTF-32' if '32' in encoding else 'UTF-16'}, not UTF-8; save it as that"
+
+
+def test_all_wrong_questions_are_counted(tmp_path: Path) -> None:
+    wrong = [entry(f"q{i}", answers=[{"text": "Die", "answer_start": 1}]) for i in range(3)]
+    assert fault(written(tmp_path / "q.json", entry("fine"), *wrong)) == (
+        'question "q0": answer "Die" does not stand at 1, where "ie " stands; 3 of 4 questions are wrong'
+    )
 
 
 @pytest.mark.skipif(not (SHARED / "qa").is_dir(), reason="no shared data beside the project")

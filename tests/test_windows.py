@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import WORDS, sentences, tokenizer
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from compressor.answering.squad import Answer, Question
 from compressor.answering.windows import Cutter, Cutting, Window, batches, labels, padded
@@ -66,6 +66,39 @@ def test_a_question_too_long_is_named() -> None:
     long = Question("q7", " ".join(WORDS[:9]), "a dog")
     with pytest.raises(TextError, match=r'^question "q7": 9 tokens; at most 8 are read \(reading.max_question\)$'):
         cutter().cut([ask(), long])
+
+
+def bytes_tokenizer(trimmed_twice: bool) -> Tokenizer:
+    """Return a byte-level tokenizer as RoBERTa's; ``trimmed_twice`` with a space that its offsets do not know of."""
+    tokens = Tokenizer(models.BPE())
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokens.train_from_iterator([LONG], trainer)
+    tokens.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), True, not trimmed_twice)
+    return tokens
+
+
+def test_answers_are_what_their_tokens_read(capsys: pytest.CaptureFixture[str]) -> None:
+    contexts = [f"{text} Zoë." for text in sentences(40)]
+    asked = [ask("the cat ?", text, text.split()[0], "Zoë", text) for text in contexts]
+    cutting = Cutting(max_length=64, stride=6, max_question=20)
+    Cutter(bytes_tokenizer(False), cutting).check(asked)
+    assert "inside a token" not in capsys.readouterr().err
+    with pytest.raises(TextError) as caught:
+        Cutter(bytes_tokenizer(True), cutting).check(asked)
+    assert str(caught.value) == (
+        '80 of 120 answers (66.7%) are not what their tokens read (question "q1"): the tokenizer\'s offsets are wrong; '
+        "at most 1% may be"
+    )
+    Cutter(bytes_tokenizer(True), cutting).check([ask("the cat ?", text, "Zoë") for text in contexts])
+
+
+def test_answers_that_end_inside_a_word_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    cutter().check([ask("the cat ?", "a house runs", "hou", "runs")])
+    assert "1 of 2 answers (50.0%) begin or end inside a token" in capsys.readouterr().err
 
 
 def test_windows_without_room_are_refused() -> None:

@@ -11,7 +11,7 @@ from compressor.answering.augment import Augment, candidates_of
 from compressor.answering.base import base_key
 from compressor.answering.distil import ReaderDistil
 from compressor.answering.finetune import Finetune
-from compressor.answering.reader import Reading
+from compressor.answering.reader import Reading, WindowReader
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions, read_squad
 from compressor.answering.teacher import ReaderTeacher
@@ -81,8 +81,12 @@ def evaluate(
     asked = _read(questions)
     reading = stated_reading(reader, reading)
     opened = open_reader_of(reader, reading)
+    if isinstance(opened, WindowReader):
+        opened.cutter.check(asked)
+    if asked.silent and reading.no_answer_threshold is None:
+        say("questions: some have no answer, and the reader, without a no_answer_threshold, answers every one")
     made = opened.read(asked)
-    figures = measure(asked, made, asked.version, reading.no_answer_threshold)
+    figures = measure(asked, made, asked.version)
     if as_json:
         print(json.dumps(figures, indent=2))
         return

@@ -12,7 +12,8 @@ from pydantic import Field
 from compressor.answering.base import base_key, tokenizer_of
 from compressor.answering.lessons import WindowLessons
 from compressor.answering.model import TorchReader, open_reader, position_limit
-from compressor.answering.reader import Reading, write_reading
+from compressor.answering.reader import Reading
+from compressor.answering.silence import hold_out, write_chosen
 from compressor.answering.spans import Logits
 from compressor.answering.squad import Questions
 from compressor.answering.start import Start, make_student
@@ -57,6 +58,9 @@ class ReaderDistil(ReaderTraining, PredictionLayer, Reading):
     match_layers: Literal["uniform", "last"] | Layers = "uniform"
     """Which of the teacher's layers each of the student's is held against: spread evenly up to the last, the last
     ones, or a list of one a student's layer."""
+    heldout: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the contexts that is kept out of training to choose no_answer_threshold on, where some of their
+    questions have no answer."""
 
     def check(self, depth: int) -> None:
         """Raise RecipeError for layers that a teacher of ``depth`` layers cannot give, or losses that teach nothing."""
@@ -94,25 +98,34 @@ class ReaderDistil(ReaderTraining, PredictionLayer, Reading):
         return self.match_layers
 
     def run(
-        self, teacher: Path, questions: Questions, checkpoints: Path, draft: Draft, student: Path | None = None
+        self,
+        teacher: Path,
+        questions: Questions,
+        checkpoints: Path,
+        draft: Draft,
+        student: Path | None = None,
+        tune: Questions | None = None,
     ) -> None:
         """Write the student into ``draft``, a Hugging Face folder; go on from ``checkpoints``.
 
         It is made of the teacher's layers, or goes on from ``student``, a reader of an earlier step. Raises ModelError
-        for a student whose tokenizer is another than the teacher's.
+        for a student whose tokenizer is another than the teacher's. Where some questions have no answer,
+        ``no_answer_threshold`` is chosen on ``tune``, by default a part of ``questions`` that is not trained on.
         """
         model, tokenizer = open_reader(teacher), tokenizer_of(teacher)
         depth = len(find_layers(model)[2])
         if student is None:
             self.check(depth)
         cutter = Cutter(tokenizer.backend_tokenizer, self, position_limit(model))
-        windows = cutter.cut(questions)
+        cutter.check([*questions, *(tune or [])])
+        train, tune = hold_out(self, questions, self.heldout, self.seed, tune)
+        windows = cutter.cut(train)
         if student is None:
             made = make_student(model, self.kept(depth), self.start, windows, self.seed)
         else:
             made = _opened(student, tokenizer.get_vocab())
         wanted = teacher_logits(TorchReader(model, cutter, self), teacher, windows) if self._asks_teacher else None
-        lessons = WindowLessons(windows, labels(windows, questions), wanted)
+        lessons = WindowLessons(windows, labels(windows, train), wanted)
         matched = self.matched(depth, len(find_layers(made)[2]))
         matching = Matching(model, made, matched, matched, set(self.states)) if self.states else None
         loss = ReaderLoss(self, self.prediction, matching, self.states)
@@ -120,7 +133,7 @@ class ReaderDistil(ReaderTraining, PredictionLayer, Reading):
         draft.figures.update(layers=list(self.kept(depth)) if student is None else None, matched=list(matched))
         made.save_pretrained(str(draft.folder), safe_serialization=True)
         tokenizer.save_pretrained(str(draft.folder))
-        write_reading(self, draft.folder)
+        draft.figures.update(write_chosen(self, TorchReader(made, cutter, self), tune, draft.folder))
 
     @property
     def _asks_teacher(self) -> bool:

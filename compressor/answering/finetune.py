@@ -11,9 +11,10 @@ from pydantic import Field
 from compressor.answering.base import open_base, tokenizer_of
 from compressor.answering.lessons import WindowLessons
 from compressor.answering.model import TorchReader, position_limit
-from compressor.answering.reader import Reading, write_reading
-from compressor.answering.spans import measure
-from compressor.answering.squad import Questions
+from compressor.answering.reader import Reading
+from compressor.answering.silence import described, hold_out, write_chosen
+from compressor.answering.spans import best_threshold, measure
+from compressor.answering.squad import SETTINGS, Questions
 from compressor.answering.training import ReaderLoss, ReaderTraining
 from compressor.answering.windows import Cutter, labels
 from compressor.artifact import Draft, write_json
@@ -33,45 +34,55 @@ class Finetune(ReaderTraining, Reading):
     epochs: tuple[Rate, ...] = (3.0,)
     """Passes over the questions; several are tried."""
     heldout: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the contexts, with their questions, that settings are judged on; the best is trained on all again."""
+    """Share of the contexts, with their questions, that settings are judged on; the best is trained on all again.
+    Where some questions have no answer, as many are kept out of training, to choose no_answer_threshold on."""
 
-    def run(self, encoder: Path, questions: Questions, checkpoints: Path, draft: Draft) -> None:
+    def run(
+        self, encoder: Path, questions: Questions, checkpoints: Path, draft: Draft, tune: Questions | None = None
+    ) -> None:
         """Write the reader into ``draft``: a Hugging Face folder with its tokenizer, in safetensors.
 
         ``encoder`` is a sentence-transformers folder, or a question-answering model to train on. With several
         settings each is trained on a part of the questions and judged on the rest, whose figures are noted as
-        ``tries``; goes on from ``checkpoints``.
+        ``tries``; goes on from ``checkpoints``. Where some questions have no answer, ``no_answer_threshold`` is
+        chosen on ``tune``, by default a part of ``questions`` that is not trained on, and stands in ``reading.json``.
         """
         settings = [(rate, epochs) for rate in self.learning_rate for epochs in self.epochs]
         if not settings:
             raise RecipeError("finetune.learning_rate, finetune.epochs: give at least one of each")
-        tries = list(self._tries(encoder, questions, settings, checkpoints)) if len(settings) > 1 else []
+        Cutter(tokenizer_of(encoder).backend_tokenizer, self).check([*questions, *(tune or [])])
+        train, tune = hold_out(self, questions, self.heldout, self.seed, tune)
+        if not any(one.answers for one in train):
+            raise TextError("no question with an answer to learn from")
+        tries = list(self._tries(encoder, train, tune, settings, checkpoints)) if len(settings) > 1 else []
         best = max(tries, key=lambda one: one["f1"], default=None)
         rate, epochs = (best["learning_rate"], best["epochs"]) if best else settings[0]
-        reader, figures = self._trained(encoder, questions, rate, epochs, checkpoints / "all")
+        reader, figures = self._trained(encoder, train, rate, epochs, checkpoints / "all")
         reader.model.save_pretrained(str(draft.folder), safe_serialization=True)
         tokenizer_of(encoder).save_pretrained(str(draft.folder))
-        write_reading(self, draft.folder)
+        figures |= write_chosen(self, reader, tune, draft.folder)
         draft.figures.update(figures | {"learning_rate": rate, "epochs": epochs, "tries": tries})
 
     def _tries(
-        self, encoder: Path, questions: Questions, settings: Sequence[tuple[float, float]], checkpoints: Path
+        self,
+        encoder: Path,
+        questions: Questions,
+        tune: Questions | None,
+        settings: Sequence[tuple[float, float]],
+        checkpoints: Path,
     ) -> Iterator[dict[str, float]]:
-        train, judged = questions.split(self.heldout, self.seed)
-        if not train or not judged:
-            few = f"{len(questions.contexts)} contexts"
-            raise TextError(
-                f"{few} are too few to hold {self.heldout:g} of them out; state one learning rate and epochs"
-            )
+        train, judged = questions.split(self.heldout, self.seed, SETTINGS)
         for rate, epochs in settings:
             tried = checkpoints / f"{rate:g}-{epochs:g}.json"
             if not tried.is_file():
                 reader, _ = self._trained(encoder, train, rate, epochs, checkpoints / f"{rate:g}-{epochs:g}")
-                figures = measure(judged, reader.read(judged), judged.version, self.no_answer_threshold)
+                silence = best_threshold(tune, reader.read(tune)) if tune else None
+                figures = measure(judged, reader.read(judged), judged.version, silence)
                 checkpoints.mkdir(parents=True, exist_ok=True)
-                write_json(tried, {"learning_rate": rate, "epochs": epochs} | {n: figures[n] for n in ("f1", "exact")})
+                kept = {name: value for name, value in figures.items() if not name.endswith("total")}
+                write_json(tried, {"learning_rate": rate, "epochs": epochs} | kept)
             one: dict[str, float] = json.loads(tried.read_text(encoding="utf-8"))
-            say(f"  learning rate {rate:g}, {epochs:g} epochs: F1 {one['f1']:.2f}, EM {one['exact']:.2f}")
+            say(f"  learning rate {rate:g}, {epochs:g} epochs: {described(one)}")
             yield one
 
     def _trained(

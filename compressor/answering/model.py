@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForQuestionAnswering
 
-from compressor.answering.reader import Reading, WindowReader
+from compressor.answering.reader import READING, Reading, WindowReader, read_reading
 from compressor.answering.spans import Logits
 from compressor.answering.windows import Cutter
 from compressor.errors import ModelError, one_line
@@ -31,8 +31,9 @@ class TorchReader(WindowReader):
 
     @classmethod
     def load(cls, folder: Path, reading: Reading | None = None) -> "TorchReader":
-        """Open a checked folder in fp32."""
-        reading, model = reading or Reading(), open_reader(folder)
+        """Open a checked folder in fp32; it reads as it was made to where that is not given."""
+        model = open_reader(folder)
+        reading = reading or (read_reading(folder) if (folder / READING).is_file() else Reading())
         return cls(model, Cutter.open(folder, reading, position_limit(model)), reading)
 
     def run(self, features: dict[str, NDArray[np.int64]]) -> tuple[Logits, Logits]:

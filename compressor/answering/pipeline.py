@@ -129,11 +129,16 @@ class ReaderFlow(BaseFlow):
         if not self.recipe.distil:
             raise RecipeError("distil: no step; give at least one")
         check_steps(self.recipe.distil, depth_of(self.source.folder))
-        cutter = Cutter(tokenizer_of(self.source.folder).backend_tokenizer, self.recipe.reading)
-        for asked in (self.sets.train, self.sets.test):
-            cutter.check(asked)
+        self._check_questions()
         if any(step.on == "texts" for step in self.recipe.distil):
             self.plain  # noqa: B018 - read for its errors
+
+    def _check_questions(self) -> None:
+        """Hold the questions against every way in which they will be read."""
+        tokenizer, sets = tokenizer_of(self.source.folder).backend_tokenizer, self.sets
+        readings = [self.recipe.reading, *map(self.read_as, (self.recipe.finetune or Finetune(), *self.recipe.distil))]
+        for reading in {key_of(one.max_length, one.stride, one.max_question): one for one in readings}.values():
+            Cutter(tokenizer, reading).check([*sets.train, *sets.test, *(sets.tune or [])])
 
     def announce(self) -> None:
         """Say what goes in."""
@@ -161,10 +166,10 @@ class ReaderFlow(BaseFlow):
         if stage is None and not is_encoder(self.source.folder):
             return self.source
         stage = self.read_as(stage or Finetune())
-        inputs: list[Keyed] = [self.source, self.sets.train]
+        inputs: list[Keyed] = [self.source, self.sets.train, *self._tune]
         kept = self.work.checkpoints("teacher", stage, inputs)
         return self.work.stage("teacher", stage, inputs, lambda to: stage.run(
-            self.source.folder, self.sets.train, kept, to))  # fmt: skip
+            self.source.folder, self.sets.train, kept, to, self.sets.tune))  # fmt: skip
 
     def distil(self) -> dict[str, Told]:
         """Take the student through its steps; return the student of each, with what was taught."""
@@ -187,10 +192,15 @@ class ReaderFlow(BaseFlow):
     def step(self, name: str, step: Step, before: Model | None) -> Model:
         """Take the student one step on from ``before``, the first one from the teacher's layers."""
         step, asked = self.read_as(step), self._asked(step)
-        inputs: list[Keyed] = [self.teacher, asked, *([before] if before else [])]
+        inputs: list[Keyed] = [self.teacher, asked, *self._tune, *([before] if before else [])]
         kept = self.work.checkpoints(name, step, inputs)
+        own = before.folder if before else None
         return self.work.stage(name, step, inputs, lambda to: step.run(
-            self.teacher.folder, asked, kept, to, before.folder if before else None), step.title)  # fmt: skip
+            self.teacher.folder, asked, kept, to, own, self.sets.tune), step.title)  # fmt: skip
+
+    @property
+    def _tune(self) -> list[Keyed]:
+        return [self.sets.tune] if self.sets.tune else []
 
     def _asked(self, step: Step) -> Questions:
         if step.on == "augmented":

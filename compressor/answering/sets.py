@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from compressor.answering.squad import Questions, read_squad
+from compressor.answering.squad import TEST, THRESHOLD, Questions, read_squad
 from compressor.errors import TextError
 from compressor.progress import say
 from compressor.recipe import Config
@@ -47,30 +47,35 @@ class QuestionSets(Config):
         train = read_squad(base / self.train)
         source = f"{self.train}; {self.test}"
         if self.test is None:
-            train, test = self._parted(train)
+            train, test = self._parted(train, TEST)
             source = f"{self.train}, {self.heldout:g} of its contexts held out"
         else:
-            test = read_squad(base / self.test)
-            train = self._without(train, test)
+            train, test = self._without(train, read_squad(base / self.test))
         aside = None
-        if tune and any(not one.answers for one in train):
-            train, aside = self._parted(train)
+        if tune and train.silent:
+            train, aside = self._parted(train, THRESHOLD)
+        if not any(one.answers for one in train):
+            raise TextError(f"questions: {self.train}: no question with an answer is left to learn from")
         return Sets(train, test, aside, source)
 
-    def _parted(self, questions: Questions) -> tuple[Questions, Questions]:
-        train, aside = questions.split(self.heldout, self.seed)
-        if not train or not aside:
-            raise TextError(f"questions.heldout = {self.heldout:g}: leaves one side without a question")
-        return train, aside
+    def _parted(self, questions: Questions, purpose: str) -> tuple[Questions, Questions]:
+        try:
+            return questions.split(self.heldout, self.seed, purpose)
+        except TextError as error:
+            raise TextError(f"questions.{error}") from error
 
-    def _without(self, train: Questions, test: Questions) -> Questions:
+    def _without(self, train: Questions, test: Questions) -> tuple[Questions, Questions]:
         """Leave out what stands in the test, too: it would be judged by what it has learnt."""
         if test.version[:1] != train.version[:1]:
-            raise TextError(f"questions: {self.train} is version {train.version}, {self.test} {test.version}")
+            # A file that states none may be of either version where all its questions have an answer.
+            version = max(train.version, test.version)
+            if any(one.stated and one.version < version for one in (train, test)):
+                raise TextError(f"questions: {self.train} is version {train.version}, {self.test} {test.version}")
+            train, test = Questions(train.questions, version), Questions(test.questions, version)
         known = set(test.contexts)
         kept = [one for one in train if one.context not in known]
         if not kept:
             raise TextError(f"questions: all contexts of {self.train} stand in {self.test}; nothing is left to learn")
         if len(kept) < len(train):
             say(f"[yellow]questions[/]: {len(train) - len(kept):,} left out: their contexts stand in {self.test}")
-        return Questions(kept, train.version)
+        return Questions(kept, train.version, train.stated), test

@@ -44,6 +44,8 @@ class Prediction:
 
     spans: tuple[Span, ...]
     null_score: float
+    threshold: float | None = None
+    """The reader's own ``no_answer_threshold``."""
 
     @property
     def margin(self) -> float:
@@ -51,7 +53,8 @@ class Prediction:
         return self.null_score - self.spans[0].score if self.spans else float("inf")
 
     def text(self, threshold: float | None = None) -> str:
-        """Return the best span's text, "" for no answer."""
+        """Return the best span's text, "" for no answer: by ``threshold``, or where that is None by its own."""
+        threshold = self.threshold if threshold is None else threshold
         if not self.spans or (threshold is not None and self.margin > threshold):
             return ""
         return self.spans[0].text
@@ -79,7 +82,7 @@ def best_spans(
             place = (int(window.offsets[first, 0]), int(window.offsets[last, 1]))
             own[place] = max(own.get(place, -np.inf), score)
     return [
-        _prediction(one.context, spans, float(null), choosing.n_best)
+        _prediction(one.context, spans, float(null), choosing)
         for one, spans, null in zip(questions, found, nulls, strict=True)
     ]
 
@@ -101,9 +104,9 @@ def _top(start: Logits, end: Logits, choosing: Choosing) -> list[tuple[int, int,
     return [(int(i), int(i + more), float(scores[more, i])) for more, i in zip(lengths, firsts, strict=True)]
 
 
-def _prediction(context: str, spans: Mapping[tuple[int, int], float], null: float, most: int) -> Prediction:
+def _prediction(context: str, spans: Mapping[tuple[int, int], float], null: float, choosing: Choosing) -> Prediction:
     # Of equal scores the earlier and shorter span: the order does not depend on the windows'.
-    ranked = sorted(spans.items(), key=lambda item: (-item[1], item[0]))[:most]
+    ranked = sorted(spans.items(), key=lambda item: (-item[1], item[0]))[: choosing.n_best]
     scores = np.array([score for _, score in ranked])
     shares = np.exp(scores - scores.max()) if len(scores) else scores
     shares = shares / shares.sum() if len(scores) else shares
@@ -111,13 +114,13 @@ def _prediction(context: str, spans: Mapping[tuple[int, int], float], null: floa
         Span(context[start:end], start, end, score, float(share))
         for ((start, end), score), share in zip(ranked, shares, strict=True)
     ]
-    return Prediction(tuple(made), null)
+    return Prediction(tuple(made), null, choosing.no_answer_threshold)
 
 
 def measure(
     questions: Sequence[Question], predictions: Sequence[Prediction], version: str, threshold: float | None = None
 ) -> dict[str, float]:
-    """Return SQuAD's figures of the predictions (see ``evaluate``)."""
+    """Return SQuAD's figures of the predictions (see ``evaluate``), by ``threshold`` or by the reader's own."""
     texts = {one.id: made.text(threshold) for one, made in zip(questions, predictions, strict=True)}
     return evaluate(questions, texts, version)
 
@@ -130,7 +133,7 @@ def best_threshold(questions: Sequence[Question], predictions: Sequence[Predicti
     gains = []
     for one, made in zip(questions, predictions, strict=True):
         right = truths(one, "2.0")
-        answered = max(f1(made.text(), truth) for truth in right)
+        answered = max(f1(made.text(float("inf")), truth) for truth in right)
         silent = max(f1("", truth) for truth in right)
         gains.append((made.margin, answered - silent))
     # From the lowest margin up: a question is answered where its margin is at most the threshold.

@@ -2,12 +2,20 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+from compressor.encodings import encoding_fault
 from compressor.errors import TextError
+
+_VERSION = re.compile(r"[12](\.\d+)*")
+_COPY = re.compile(r"~\d+~*$")  # what augment puts behind the id of a copy
+
+TEST, THRESHOLD, SETTINGS = "test", "threshold", "settings"
+"""What questions are held out for; each has a hash of its own."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +37,13 @@ class Question:
 
 
 class Questions(Sequence[Question]):
-    """Questions in their order, ids distinct. ``version`` is the format's: 2.0 has questions without an answer."""
+    """Questions in their order, ids distinct. ``version`` is the format's: 2.0 has questions without an answer.
 
-    def __init__(self, questions: Sequence[Question], version: str = "1.1") -> None:
-        self.questions, self.version = tuple(questions), version
+    ``stated``: whether it was stated, or follows from the questions.
+    """
+
+    def __init__(self, questions: Sequence[Question], version: str = "1.1", stated: bool = True) -> None:
+        self.questions, self.version, self.stated = tuple(questions), version, stated
 
     @property
     def key(self) -> str:
@@ -44,21 +55,43 @@ class Questions(Sequence[Question]):
         return digest.hexdigest()
 
     @property
+    def silent(self) -> bool:
+        """Tell whether some have an answer and some have none, so that a reader must choose between the two."""
+        return len({bool(one.answers) for one in self.questions}) == 2
+
+    @property
     def contexts(self) -> list[str]:
         """Return the distinct contexts, in the order in which they come."""
         return list(dict.fromkeys(one.context for one in self.questions))
 
-    def split(self, heldout: float, seed: int = 0) -> tuple["Questions", "Questions"]:
-        """Part into those to train on and about the share ``heldout`` to judge by; no context stands on both sides.
+    def split(self, heldout: float, seed: int, purpose: str) -> tuple["Questions", "Questions"]:
+        """Part into those to train on and about the share ``heldout`` for ``purpose``; no context is on both sides.
 
-        The hash of the context decides, so that questions added later do not reshuffle the others.
+        The hash of ``purpose`` and context decides, so that questions added later do not reshuffle the others, and
+        a part that is parted again for another purpose loses the same share again. A copy that ``augment`` made
+        stays with its original. Where there are questions with and without an answer, some of each are held out.
+        Raises TextError where a side would be left without a question.
         """
-        limit = int(heldout * (1 << 64))
-        ranks = [hashlib.blake2b(f"{seed} {one.context}".encode(), digest_size=8).digest() for one in self.questions]
-        aside = [int.from_bytes(rank, "big") < limit for rank in ranks]
-        parts = ([one for one, out in zip(self.questions, aside, strict=True) if out is side] for side in (False, True))
-        train, judged = (Questions(part, self.version) for part in parts)
-        return train, judged
+        groups = _groups(self.questions)
+        ranks = {group: _rank(f"{purpose} {seed} {group}") for group in groups.values()}
+        order = sorted(ranks, key=lambda group: ranks[group])
+        kinds: dict[str, set[bool]] = {}
+        for one in self.questions:
+            kinds.setdefault(groups[one.context], set()).add(bool(one.answers))
+        least, missing = 0, set[bool]().union(*kinds.values())
+        while missing:
+            missing -= kinds[order[least]]
+            least += 1
+        count = max(least, sum(rank < heldout * (1 << 64) for rank in ranks.values()))
+        if count >= len(order):
+            count = least  # as few as there may be
+        if not 0 < count < len(order):
+            few = "1 context is" if len(order) == 1 else f"{len(order)} contexts are"
+            raise TextError(f"heldout = {heldout:g}: {few} too few to hold some out for the {purpose}")
+        aside = set(order[:count])
+        parts = ([one for one in self.questions if (groups[one.context] in aside) is side] for side in (False, True))
+        train, held = (Questions(part, self.version, self.stated) for part in parts)
+        return train, held
 
     def as_squad(self) -> dict[str, Any]:
         """Return what a SQuAD file of the questions holds; those of one context stand together."""
@@ -79,32 +112,45 @@ class Questions(Sequence[Question]):
     def __getitem__(self, index: slice) -> "Questions": ...
     def __getitem__(self, index: int | slice) -> "Question | Questions":
         if isinstance(index, slice):
-            return Questions(self.questions[index], self.version)
+            return Questions(self.questions[index], self.version, self.stated)
         return self.questions[index]
 
 
 def read_squad(path: Path) -> Questions:
-    """Read a SQuAD file, version 1.1 or 2.0.
+    """Read a SQuAD file, version 1.1 or 2.0; one that states no version is 2.0 where a question has no answer.
 
-    Raises TextError, with the id of the question, for an empty question or context, an answer that does not stand
-    where it says, an id that comes twice, a question of version 1.1 without an answer and one of 2.0 that is
-    ``is_impossible`` and has one; and for a file that cannot be read or is built otherwise.
+    Raises TextError, with the id of the first question and how many there are, for an empty question or context, an
+    answer that does not stand where it says, an id that comes twice, a question of version 1.1 without an answer and
+    one of 2.0 that is ``is_impossible`` and has one; and for a file that cannot be read or is built otherwise.
     """
-    stated = _parsed(path)
-    version = _version(path, stated)
+    content = _parsed(path)
+    version = _version(path, content)
     questions: dict[str, Question] = {}
-    for one in _entries(path, stated, version):
-        if one.id in questions:
-            raise TextError(f'{path}: question "{one.id}": its id comes twice')
-        questions[one.id] = one
+    faults: list[str] = []
+    entries = list(_entries(path, content))
+    for entry, context in entries:
+        try:
+            one = _question(entry, context, version)
+            if one.id in questions:
+                raise TextError(f'question "{one.id}": its id comes twice')
+            questions[one.id] = one
+        except TextError as error:
+            faults.append(str(error))
+    if faults:
+        count = f"; {len(faults):,} of {len(entries):,} questions are wrong" if len(faults) > 1 else ""
+        raise TextError(f"{path}: {faults[0]}{count}")
     if not questions:
         raise TextError(f"{path}: no questions")
-    return Questions(list(questions.values()), version)
+    found = "1.1" if all(one.answers for one in questions.values()) else "2.0"
+    return Questions(list(questions.values()), version or found, version is not None)
 
 
 def _parsed(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if reason := encoding_fault(content[:64]):
+            raise TextError(f"{path}: {reason}")
+        return json.loads(content.decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise TextError(f"{path}: no such file of questions") from error
     except OSError as error:
@@ -113,20 +159,23 @@ def _parsed(path: Path) -> Any:
         raise TextError(f"{path}: not readable as JSON: {error}") from error
 
 
-def _version(path: Path, stated: Any) -> str:
-    version = str(stated.get("version", "1.1")) if isinstance(stated, dict) else ""
-    number = version.removeprefix("v")
-    if not number.startswith(("1.", "2.")):
+def _version(path: Path, content: Any) -> str | None:
+    """Return the version that the file states, as 1.1 or 2.0 are written, or None."""
+    version = content.get("version") if isinstance(content, dict) else ""
+    if version is None:
+        return None
+    number = str(version).strip().lower().removeprefix("v")
+    if isinstance(version, bool) or not _VERSION.fullmatch(number):
         raise TextError(f'{path}: version = "{version}": no SQuAD file; versions 1.1 and 2.0 are read')
-    return number
+    return number if "." in number else {"1": "1.1", "2": "2.0"}[number]
 
 
-def _entries(path: Path, stated: Any, version: str) -> Iterator[Question]:
-    for number, article in enumerate(_list(path, stated, "data", "the file"), start=1):
+def _entries(path: Path, content: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what stands for each question, and its context."""
+    for number, article in enumerate(_list(path, content, "data", "the file"), start=1):
         for paragraph in _list(path, article, "paragraphs", f"data {number}"):
-            entries = _list(path, paragraph, "qas", f"a paragraph of data {number}")
-            for entry in entries:
-                yield _question(path, entry, paragraph.get("context"), version)
+            for entry in _list(path, paragraph, "qas", f"a paragraph of data {number}"):
+                yield entry, paragraph.get("context")
 
 
 def _list(path: Path, holder: Any, name: str, where: str) -> list[Any]:
@@ -136,29 +185,25 @@ def _list(path: Path, holder: Any, name: str, where: str) -> list[Any]:
     return found
 
 
-def _question(path: Path, entry: Any, context: Any, version: str) -> Question:
-    name = entry.get("id") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not name:
-        raise TextError(f"{path}: a question has no id")
+def _question(entry: Any, context: Any, version: str | None) -> Question:
+    """Check and return one question; TextError, with its id, for a wrong one."""
+    name = _id(entry)
 
     def refused(reason: str) -> TextError:
-        return TextError(f'{path}: question "{name}": {reason}')
+        return TextError(f'question "{name}": {reason}')
 
     text = entry.get("question")
     if not isinstance(context, str) or not context.strip():
         raise refused("its context is empty")
     if not isinstance(text, str) or not text.strip():
         raise refused("it is empty")
+    if not _is_text(name, text, context):
+        raise refused("half of a surrogate pair is no character")
     given = entry.get("answers", [])
     if not isinstance(given, list):
         raise refused("its answers are no list")
-    impossible = bool(entry.get("is_impossible", False))
-    if impossible and given:
-        raise refused("it is_impossible and has an answer")
-    if not impossible and not given:
-        raise refused("it has no answer" + ("" if version.startswith("1.") else ", and is not is_impossible"))
-    if not _is_text(name, text, context):
-        raise refused("half of a surrogate pair is no character")
+    if reason := _contradiction(entry.get("is_impossible"), bool(given), version):
+        raise refused(reason)
     answers = []
     for answer in given:
         words, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
@@ -169,6 +214,43 @@ def _question(path: Path, entry: Any, context: Any, version: str) -> Question:
             raise refused(f"answer {_quoted(words)} does not stand at {start}, where {_quoted(stands)} stands")
         answers.append(Answer(words, start))
     return Question(name, text, context, tuple(dict.fromkeys(answers)))
+
+
+def _id(entry: Any) -> str:
+    name = entry.get("id") if isinstance(entry, dict) else None
+    if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+        raise TextError("a question has no id, a text or a whole number")
+    return str(name)
+
+
+def _contradiction(stated: Any, answered: bool, version: str | None) -> str | None:
+    """Say what is wrong between a question's ``is_impossible``, its answers and the file's version."""
+    if stated not in (None, False, True):
+        return f"is_impossible = {json.dumps(stated)}: must be true or false"
+    if stated and answered:
+        return "it is_impossible and has an answer"
+    if answered:
+        return None
+    if version is not None and version.startswith("1."):
+        return f"it has no answer, which version {version} must have; 2.0 has such questions"
+    # Without a version, a question that does not say so is taken by its answers.
+    return None if stated or (stated is None and version is None) else "it has no answer, and is not is_impossible"
+
+
+def _groups(questions: Sequence[Question]) -> dict[str, str]:
+    """Return for each context the original that it is a copy of, by the ids that ``augment`` gives, or itself."""
+    known = {one.id: one.context for one in questions}
+    groups: dict[str, str] = {}
+    for one in questions:
+        name = one.id
+        while (origin := _COPY.sub("", name)) != name and origin in known:
+            name = origin
+        groups.setdefault(one.context, known[name])
+    return groups
+
+
+def _rank(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def _is_text(*parts: str) -> bool:

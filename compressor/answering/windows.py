@@ -1,20 +1,28 @@
 """Question and context as windows of tokens that a model can read, each token's place in the context kept."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Encoding, Tokenizer
 
-from compressor.answering.squad import Question
+from compressor.answering.scores import normalize
+from compressor.answering.squad import Answer, Question
 from compressor.errors import ModelError, TextError
+from compressor.progress import say
 from compressor.recipe import Config
 
 Ids = NDArray[np.int64]
+Read = Literal["exactly", "cut", "otherwise"]
+_READS: tuple[Read, ...] = get_args(Read)
+_OTHERWISE = 0.01  # of the answers may be read otherwise than they stand; a sound tokenizer has none
+_BLOCK = 512  # questions tokenized at a time
+_WORD_START, _WORD_END = re.compile(r"\S+\Z"), re.compile(r"\S+")
 
 
 class Cutting(Config):
@@ -101,7 +109,32 @@ class Cutter:
             raise ModelError(f"{path}: no readable tokenizer of the tokenizers library") from error
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Raise TextError, with its id, for a question that is too long."""
+        """Raise TextError for a question that is too long, with its id, and for answers that the tokens do not give.
+
+        An answer that begins or ends inside a token is read with the rest of it, which cannot be parted; how many
+        these are is said. Where more than a few are read otherwise, the tokenizer's places of tokens are wrong.
+        """
+        self._check_lengths(questions)
+        answered = [one for one in questions if one.answers]
+        counts = dict.fromkeys(_READS, 0)
+        example = ""
+        for start in range(0, len(answered), _BLOCK):
+            some = answered[start : start + _BLOCK]
+            encoded = self._plain.encode_batch([(one.text.strip(), one.context) for one in some])
+            for one, whole in zip(some, (_window(0, part) for part in encoded), strict=True):
+                for answer in one.answers:
+                    counts[read := _reads(whole, one.context, answer)] += 1
+                    example = example or (f' (question "{one.id}")' if read == "otherwise" else "")
+        share, total = counts["otherwise"], sum(counts.values())
+        if share > _OTHERWISE * total:
+            raise TextError(
+                f"{share:,} of {total:,} answers ({share / total:.1%}) are not what their tokens read{example}: the "
+                f"tokenizer's offsets are wrong; at most {_OTHERWISE:.0%} may be"
+            )
+        if inexact := share + counts["cut"]:
+            say(f"  {inexact:,} of {total:,} answers ({inexact / total:.1%}) begin or end inside a token")
+
+    def _check_lengths(self, questions: Sequence[Question]) -> None:
         asked = [one.text.strip() for one in questions]
         for one, encoded in zip(questions, self._plain.encode_batch(asked, add_special_tokens=False), strict=True):
             if len(encoded.ids) > self.cutting.max_question:
@@ -112,12 +145,28 @@ class Cutter:
 
     def cut(self, questions: Sequence[Question]) -> list[Window]:
         """Return the windows of all questions in their order, at least one each; TextError for a question too long."""
-        self.check(questions)
+        self._check_lengths(questions)
         pairs = [(one.text.strip(), one.context) for one in questions]
         windows = []
         for number, encoded in enumerate(self.tokenizer.encode_batch(pairs)):
             windows += [_window(number, part) for part in (encoded, *encoded.overflowing)]
         return windows
+
+
+def _reads(window: Window, context: str, answer: Answer) -> Read:
+    """Tell how the tokens of a whole context give an answer: exactly, but for what the metric evens out, or not."""
+    start, end = answer.start, answer.start + len(answer.text)
+    first, last = (token - window.first for token in window.place(start, end))
+    if first < 0:
+        return "otherwise"
+    begin, stop = int(window.offsets[first, 0]), int(window.offsets[last, 1])
+    text = context[begin:stop]
+    if normalize(text) == normalize(answer.text):
+        return "exactly"
+    begin, stop = begin + len(text) - len(text.lstrip()), stop - len(text) + len(text.rstrip())
+    words = _WORD_START.search(context[:start]), _WORD_END.match(context, end)
+    around = (words[0].start() if words[0] else start), (words[1].end() if words[1] else end)
+    return "cut" if around[0] <= begin <= start and end <= stop <= around[1] else "otherwise"
 
 
 def _window(number: int, encoded: Encoding) -> Window:
