@@ -77,7 +77,7 @@ def by_modules(encoder: OnnxEncoder, texts: Sequence[str]) -> Vectors:
     modules = list(_modules(encoder.folder))
     inputs, vectors = [value.name for value in session.get_inputs()], []
     for tokens in encoder.tokenize(texts):
-        ids, mask = encoder.pad([tokens], 1)
+        ids, mask = encoder.pad([tokens])
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         with computing(encoder.folder, ids):
             [hidden] = session.run([EMBEDDING[0]], {name: feeds[name] for name in inputs})
