@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from conftest import tokenizer
 from families import random_encoder, random_transformer
+from graphs import draft
 from tokenizers import AddedToken, Tokenizer
 
+from compressor import tables
 from compressor.errors import ArtifactError, ModelError
 from compressor.sentence_model import open_model
 from compressor.tables import positions
+from exporters.onnx import Export
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 
@@ -56,6 +59,14 @@ def test_positions_behind_the_paddings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model" / "sentence_bert_config.json").write_text('{"max_seq_length": 40}')
     with pytest.raises(ModelError, match="max_seq_length = 40: the model has positions for 39 tokens"):
         open_model(tmp_path / "model")
+
+
+def test_what_the_tables_do_not_show_is_run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "positions", lambda _: None)
+    model = Path(shutil.copytree(tiny, tmp_path / "model"))
+    (model / "sentence_bert_config.json").write_text('{"max_seq_length": 100}')
+    with pytest.raises(ModelError, match="max_seq_length = 100: a text of so many tokens cannot be computed: "):
+        Export().run(model, draft(tmp_path / "plain"))
 
 
 def test_tokens_without_a_vector_are_refused(tiny: Path, tmp_path: Path) -> None:
