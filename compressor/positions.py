@@ -1,5 +1,6 @@
 """What a model's tables hold, against what its tokenizer gives: a vector for every token, positions for every text."""
 
+import contextlib
 from typing import Any
 
 import torch
@@ -72,8 +73,8 @@ def _looked_up(transformer: Any, tables: list[torch.nn.Embedding], token: int, l
     hooks = [table.register_forward_pre_hook(note(number)) for number, table in enumerate(tables)]
     ids = torch.full((1, length), token, device=transformer.device)
     try:
-        with torch.inference_mode():
-            transformer(input_ids=ids, attention_mask=torch.ones_like(ids))
+        with torch.inference_mode(), contextlib.suppress(IndexError, RuntimeError):  # the table ends even before
+            transformer(input_ids=ids)
     finally:
         for hook in hooks:
             hook.remove()

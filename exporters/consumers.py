@@ -17,10 +17,10 @@ _LEGACY = {
     Dense: "sentence_transformers.models.Dense",
     Normalize: "sentence_transformers.models.Normalize",
 }
-_POOLING_KEYS = {
+_POOLING_KEYS = {  # in the order in which loaders put several side by side
     "cls": "pooling_mode_cls_token",
-    "mean": "pooling_mode_mean_tokens",
     "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
     "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
@@ -77,6 +77,8 @@ def _write_module(module: Any, folder: Path) -> None:
         modes = (module.pooling_mode,) if isinstance(module.pooling_mode, str) else module.pooling_mode
         settings: dict[str, Any] = {"word_embedding_dimension": module.embedding_dimension}
         settings |= {key: mode in modes for mode, key in _POOLING_KEYS.items()}
+        if tuple(modes) != tuple(mode for mode in _POOLING_KEYS if mode in modes):
+            settings["pooling_mode"] = list(modes)  # another order, which only newer loaders know
         _write(folder / "config.json", settings | {"include_prompt": module.include_prompt})
     elif isinstance(module, Dense):
         module.save(str(folder))

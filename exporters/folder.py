@@ -12,7 +12,7 @@ import torch
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
 
 from compressor.encoder import Vectors
-from compressor.errors import ModelError
+from compressor.errors import ModelError, first_line
 from compressor.sentence_model import default_prompt
 from compressor.strict_json import read_json
 from exporters.layout import EMBEDDING
@@ -42,7 +42,13 @@ def check_folder(model: Path, encoder: Any, folder: Path) -> None:
     for text in other_tokens(exported, encoder):
         raise ModelError(f"{model}: the tokenizer.json of its tokenizer gives other tokens for {text!a:.60}")
     texts = computable(exported)
-    wanted, got = encoder.encode(texts), exported.encode(texts)
+    try:
+        wanted, got = encoder.encode(texts), exported.encode(texts)
+    except Exception as error:  # PyTorch and ONNX Runtime raise their own kinds
+        limit = f"max_seq_length = {exported.max_length}"
+        raise ModelError(
+            f"{model}: {limit}: a text of so many tokens cannot be computed: {first_line(error)}"
+        ) from error
     sides = f"truncation_side = {encoder.tokenizer.truncation_side}, padding_side = {encoder.tokenizer.padding_side}"
     for what, made in (("the graph", got), ("pooling and Dense files", by_modules(exported, texts))):
         off = float(np.abs(wanted - made).max()) / max(1.0, float(np.abs(wanted).max()))
@@ -77,7 +83,7 @@ def by_modules(encoder: OnnxEncoder, texts: Sequence[str]) -> Vectors:
     modules = list(_modules(encoder.folder))
     inputs, vectors = [value.name for value in session.get_inputs()], []
     for tokens in encoder.tokenize(texts):
-        ids, mask = encoder.pad([tokens], 1)
+        ids, mask = encoder.pad([tokens])
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         with computing(encoder.folder, ids):
             [hidden] = session.run([EMBEDDING[0]], {name: feeds[name] for name in inputs})

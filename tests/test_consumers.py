@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
-from compressor.errors import ModelError
+from compressor.errors import ModelError, TextError
 from compressor.sentence_model import open_model
 from exporters.onnx import Export
 from exporters.session import OnnxEncoder
@@ -186,9 +186,25 @@ def test_an_unknown_module_is_refused_by_name(tiny: Path, tmp_path: Path) -> Non
     assert str(caught.value) == f"{model}: module Dropout cannot be exported; known: Pooling, Dense, Normalize"
 
 
-def test_pooling_that_leaves_a_default_prompt_out_is_refused(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("default", ["ask", None])
+def test_pooling_that_leaves_prompts_out_is_refused(default: str | None, tiny: Path, tmp_path: Path) -> None:
     pooling = Pooling(32, pooling_mode="mean", include_prompt=False)
-    prompts = {"prompts": {"ask": "two dogs: "}, "default_prompt_name": "ask"}
+    prompts = {"prompts": {"ask": "two dogs: "}, "default_prompt_name": default}
     model = with_modules(tiny, tmp_path / "model", pooling, **prompts)
-    with pytest.raises(ModelError, match="its pooling leaves the default prompt out"):
+    with pytest.raises(ModelError, match=r"its pooling leaves prompts out \(ask\), which a graph of ids cannot$"):
         Export().run(model, draft(tmp_path / "plain"))
+
+
+def test_without_prompts_pooling_may_leave_them_out(tiny: Path, tmp_path: Path) -> None:
+    model = with_modules(tiny, tmp_path / "model", Pooling(32, include_prompt=False))
+    Export().run(model, draft(tmp_path / "plain"))
+    encoder = OnnxEncoder(tmp_path / "plain")
+    assert np.abs(encoder.encode(["the cat"]) - open_model(model).encode(["the cat"])).max() < 1e-5
+    with pytest.raises(TextError, match="^prompt = 'two dogs: ': the model's pooling leaves prompts out"):
+        encoder.encode(["the cat"], prompt="two dogs: ")
+
+
+def test_several_poolings_keep_their_order(tiny: Path, tmp_path: Path) -> None:
+    model = with_modules(tiny, tmp_path / "model", Pooling(32, pooling_mode=("mean", "cls")))
+    Export().run(model, draft(tmp_path / "plain"))
+    assert Pooling.load(str(tmp_path / "plain" / "1_Pooling")).pooling_mode == ("mean", "cls")

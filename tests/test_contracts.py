@@ -95,6 +95,11 @@ def prompt(folder: Path) -> None:
     change(folder, "config_sentence_transformers.json", prompts={"ask": "two dogs: "}, default_prompt_name="ask")
 
 
+def cut_on_the_left(folder: Path) -> None:
+    cut = json.loads((folder / "tokenizer.json").read_text())["truncation"]
+    change(folder, "tokenizer.json", truncation=cut | {"direction": "Left"})
+
+
 def pool(folder: Path, key: str) -> None:
     change(folder, POOLING, **{"pooling_mode_mean_tokens": False, key: True})
 
@@ -172,6 +177,7 @@ BROKEN: list[tuple[str, Callable[[Path], Any], str]] = [
         "1_Pooling/config.json: pooling_mode_lasttoken; this consumer pools by itself, by mean or CLS",
     ),
     ("pools_by_itself", add_dense, "modules.json: a Dense after the pooling; this consumer pools last_hidden_state"),
+    ("cuts_on_the_right", cut_on_the_left, "tokenizer.json: cuts texts on the left; this consumer cuts them on the"),
     ("no_default_prompt", prompt, "config_sentence_transformers.json: default prompt ask; this consumer puts none"),
 ]
 

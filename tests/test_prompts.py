@@ -1,5 +1,7 @@
 """A teacher's prompts stay with every student, and its default one is before the texts that the student learns from."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,11 @@ from compressor.distil.lessons import Collate, Lessons, Part
 from compressor.distil.light import shrink, with_projection
 from compressor.distil.static import static_student
 from compressor.distil.vocabulary import trim_vocabulary
+from compressor.errors import TextError
 from compressor.pca import Pca
 from compressor.sentence_model import TorchEncoder, open_model
+from exporters.serving import Batcher
+from exporters.session import OnnxEncoder
 
 PROMPTS = {"query": "two red houses : ", "plain": ""}
 
@@ -89,3 +94,44 @@ def test_a_student_is_fitted_with_the_prompt(asking: Path) -> None:
     student = shrink(teacher, TEXTS, layers=(0, 1, 2, 3))
     near = cosines(TorchEncoder(teacher).encode(TEXTS[:50]), TorchEncoder(student).encode(TEXTS[:50]))
     assert near.min() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default"),
+    [
+        ({"query": "two red houses : ", "document": "a cat "}, None),
+        ({"query": "two red houses : ", "passage": "a cat "}, "passage"),
+        ({"corpus": "a cat "}, "corpus"),
+        ({}, None),
+    ],
+)
+def test_artifacts_put_them_as_sentence_transformers_does(
+    prompts: dict[str, str], default: str | None, artifacts: Callable[..., Path], tiny: Path, tmp_path: Path
+) -> None:
+    model = open_model(tiny)
+    model.prompts.update(prompts)
+    model.default_prompt_name = default
+    folder = Path(shutil.copytree(artifacts() / "fp32", tmp_path / "artifact"))
+    (folder / "manifest.json").unlink(missing_ok=True)
+    usage = {"prompts": prompts, "default_prompt_name": default}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(usage))
+    encoder, texts = OnnxEncoder(folder, threads=1), ["the cat sleeps", "a big dog ."]
+
+    def same(got: Any, wanted: Any) -> None:
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+    same(encoder.encode(texts), model.encode(texts))
+    same(encoder.encode_query(texts), model.encode_query(texts))
+    same(encoder.encode_document(texts), model.encode_document(texts))
+    same(encoder.encode_query(texts, prompt="old "), model.encode_query(texts, prompt="old "))
+    same(encoder.encode(texts, prompt=""), model.encode(texts, prompt=""))
+    for name in prompts:
+        wanted = model.encode(texts, prompt_name=name)
+        same(encoder.encode(texts, prompt_name=name), wanted)
+        same(np.concatenate(list(encoder.stream(texts, prompt_name=name))), wanted)
+        with Batcher(encoder) as batcher:
+            same(batcher.submit(texts[0], prompt_name=name).result(10), wanted[0])
+    with pytest.raises(TextError, match=r"^prompt_name = 'nothing': must be 'query' or 'document'"):
+        encoder.encode(texts, prompt_name="nothing")
+    with pytest.raises(TextError, match="^prompt: int was given where a text belongs$"):
+        encoder.encode(texts, prompt=3)  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ def test_both_artifacts_are_written_down(home: Path, tiny: Path, heldout: Heldou
     made = draft(tmp_path / "checks")
     LENIENT.run(home / "fp32", home / "int8", tiny, heldout, made)
     checks = json.loads((made.folder / "checks.json").read_text())
-    assert [sum(c["artifact"] == name for c in checks) for name in ("fp32", "int8")] == [10, 11]
+    assert [sum(c["artifact"] == name for c in checks) for name in ("fp32", "int8")] == [12, 13]
     assert all(c["passed"] for c in checks)
     gate(checks)
 

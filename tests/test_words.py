@@ -107,3 +107,11 @@ def test_words_do_not_gather_without_end(minilm: Source, monkeypatch: pytest.Mon
     assert max(map(len, words._known)) <= 100
     assert isinstance(words._known, _Known)
     assert sys.getsizeof(words._known) < 1 << 16
+
+
+@pytest.mark.parametrize("length", [2, 3, 9, 64])
+def test_texts_are_cut_on_the_left_as_the_tokenizer_cuts_them(tiny: Path, length: int) -> None:
+    tokenizer = Tokenizer.from_file(str(tiny / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(length, direction="left")
+    same(WordTokenizer(tokenizer, length), tokenizer, ["the cat sleeps . a big dog runs fast " * n for n in (1, 2, 9)])
