@@ -14,8 +14,8 @@ from tokenizers import AddedToken, Tokenizer
 
 from compressor import positions as tables
 from compressor.errors import ArtifactError, ModelError
-from compressor.sentence_model import open_model
 from compressor.positions import positions
+from compressor.sentence_model import open_model
 from exporters.onnx import Export
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
