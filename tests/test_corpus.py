@@ -381,9 +381,8 @@ def rows() -> list[dict[str, Any]]:
 
 
 def as_csv(delimiter: str) -> bytes:
-    return "\n".join(
-        delimiter.join(map(str, row)) for row in [rows()[0].keys(), *(r.values() for r in rows())]
-    ).encode()
+    table = [rows()[0].keys(), *(row.values() for row in rows())]
+    return "\n".join(delimiter.join(map(str, row)) for row in table).encode()
 
 
 def as_json() -> bytes:

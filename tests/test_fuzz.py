@@ -163,8 +163,8 @@ def test_squad_files(tmp_path: Path, content: bytes) -> None:
     found = read(read_squad, written(tmp_path / "squad.json", content))
     if found:
         assert len(found.key) == 64
-        train, judged = found.split(0.5)
-        assert len(train) + len(judged) == len(found)
+        parts = read(lambda: found.split(0.5, 0, "test"))
+        assert not parts or sum(map(len, parts)) == len(found)
         json.dumps(found.as_squad()).encode()
 
 

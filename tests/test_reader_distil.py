@@ -54,6 +54,16 @@ def made(teacher: Path, home: Path, student: Path | None = None, **fields: Any) 
     return draft
 
 
+def test_a_student_chooses_its_own_threshold(teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "student").mkdir()
+    draft, asked = Draft(tmp_path / "student"), questions(100, unanswerable=True)
+    ReaderDistil(**FIELDS | {"epochs": 0.2}).run(teacher, asked, tmp_path / "checkpoints", draft)
+    kept, tune = asked.split(0.1, 0, "threshold")
+    assert draft.figures["windows"] == len(kept)
+    assert draft.figures["chosen_on"]["total"] == len(tune)
+    assert TorchReader.load(draft.folder).reading.no_answer_threshold == draft.figures["no_answer_threshold"]
+
+
 def f1(folder: Path) -> float:
     return measure(TEST, TorchReader.load(folder, READING).read(TEST), "1.1")["f1"]
 
