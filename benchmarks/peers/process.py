@@ -132,7 +132,6 @@ def _environment(threads: int, own: bool) -> Mapping[str, str]:
         kept
         | counts
         | {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"}
-        | {"CI": "true"}  # openvino-telemetry then reports nothing
         | ({"PYTHONPATH": ours} if own else {})
     )
 
