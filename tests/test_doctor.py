@@ -172,7 +172,7 @@ def test_versions_with_known_holes(versions: dict[str, str | None], topic: str, 
 
 def test_versions_at_their_floor_are_fine() -> None:
     at_floor = examine(describe(versions={"onnx": "1.21.0", "onnxruntime": "1.24.0rc1"}))
-    assert at_floor == examine(describe())
+    assert at_floor == [advice for advice in examine(describe()) if advice.topic != "telemetry"]
 
 
 @pytest.mark.parametrize(
