@@ -23,7 +23,7 @@ def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dic
     """
     kind = f"{type(system).__module__}:{type(system).__qualname__}"
     request = json.dumps({"texts": list(texts), "batch_size": batch_size, "kind": kind, "system": system.as_json()})
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.footprint"]
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.footprint"]
     done = subprocess.run(
         command, input=request, capture_output=True, text=True, check=False, env=as_users(system.threads)
     )

@@ -124,7 +124,7 @@ def _megabytes(run: Run) -> str:
 
 def _in_a_process(folder: Path, texts: Sequence[str], count: int, batch_size: int, threads: int | None) -> Run:
     request = {"folder": str(folder), "texts": texts, "count": count, "batch_size": batch_size, "threads": threads}
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.growth"]
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.growth"]
     done = subprocess.run(
         command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False, env=as_users(threads)
     )

@@ -1,0 +1,23 @@
+"""Compress transformer encoders for ONNX Runtime.
+
+Whatever is imported of this project is imported after this: what its libraries would report to their makers is off.
+"""
+
+import os
+import sys
+
+REPORTS_OFF = {
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime 1.29 or later: an identifier, a queue and host names, at its import
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""Variables that switch off what libraries report; what the user has set of them stays."""
+
+for _name, _value in REPORTS_OFF.items():
+    os.environ[_name] = os.environ.get(_name) or _value
+
+# ``python -m compressor.cli`` puts the user's folder first, and a file of a library's name there would be imported in
+# its place. Where the project itself was found in it, it stays.
+_by_name = sys.argv[:1] == ["-m"] and any(word.removeprefix("-m") == "compressor.cli" for word in sys.orig_argv)
+if _by_name and not sys.flags.safe_path and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(__file__)):
+    del sys.path[0]

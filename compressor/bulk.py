@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
 
-from compressor.encoder import Vectors
+from compressor.encoder import Vectors, check_texts
 from compressor.sentence_model import Precision, default_prompt, embedding_dimension, open_model
 
 WINDOW_TEXTS = 16_384
@@ -58,6 +58,7 @@ class BulkEncoder:
         """Return float32 [len(texts), dim], the vectors that sentence-transformers' ``encode`` gives."""
         vectors = np.zeros((len(texts), self.dim), np.float32)
         for start, window in _windows(texts):
+            check_texts(window, start)
             order = np.argsort([len(text) for text in window], kind="stable")
             for rows, features in self._batches(window, order):
                 vectors[start + rows] = self._run(features)

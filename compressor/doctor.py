@@ -1,6 +1,7 @@
 """What to choose on this machine and what to leave, and why."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,9 @@ Machine = dict[str, Any]
 FLOORS = {"onnx": (1, 21), "onnxruntime": (1, 24)}
 """Oldest versions without known holes (onnx: CVE-2026-27489, -34446, -34447)."""
 
+REPORTS_FROM = (1, 29)
+"""ONNX Runtime's first version whose wheels report to their maker by default."""
+
 MIN_MEMORY_BYTES = 4 << 30
 
 _COLOURS = {"use": "green", "avoid": "red", "missing": "yellow", "note": "cyan"}
@@ -36,7 +40,7 @@ class Advice:
 
 def examine(machine: Machine) -> list[Advice]:
     """Judge precisions, providers, threads, memory and versions from the description of a machine."""
-    rules = (_int8, _bf16, _fp16, _cuda, _runtimes, _threads, _memory, _floors, _optimum)
+    rules = (_int8, _bf16, _fp16, _cuda, _runtimes, _threads, _memory, _floors, _optimum, _reports)
     return [advice for rule in rules for advice in rule(machine)]
 
 
@@ -154,6 +158,23 @@ def _optimum(machine: Machine) -> Iterator[Advice]:
     installed = machine["versions"].get("optimum-onnx")
     why = f"needs transformers below 4.58 and cannot stand beside {version}; give it an environment of its own"
     yield Advice("optimum-onnx", "avoid" if installed else "note", why)
+
+
+def _reports(machine: Machine) -> Iterator[Advice]:
+    versions = machine["versions"]
+    installed = versions.get("onnxruntime") or versions.get("onnxruntime-gpu")
+    if installed is None or _numbers(installed) < REPORTS_FROM:
+        return
+    value = os.environ.get("ORT_DISABLE_TELEMETRY")
+    if value in ("1", "true"):
+        why = (
+            f"off in all that this project runs (ORT_DISABLE_TELEMETRY={value}); set it in programs of your own, where "
+            f"onnxruntime {installed} otherwise reports to its maker from its import on"
+        )
+        yield Advice("telemetry", "note", why)
+    else:
+        why = f"on: onnxruntime {installed} takes ORT_DISABLE_TELEMETRY={value} for leave to report; set it to 1"
+        yield Advice("telemetry", "avoid", why)
 
 
 def _is_arm(machine: Machine) -> bool:

@@ -1,11 +1,14 @@
 """The seam: texts in, vectors out. Teacher, student, PyTorch int8 and ONNX session are all an Encoder."""
 
+import operator
 import os
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from compressor.errors import RecipeError, TextError
 
 Vectors = NDArray[np.float32]
 
@@ -27,6 +30,53 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Return float32 [len(texts), dim], rows in the order of ``texts``."""
         ...
+
+
+def check_whole(name: str, value: Any) -> int:
+    """Return an option that counts something; RecipeError, naming it, for what is no whole number from 1."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise RecipeError(f"{name} = {value!a:.40}: must be a whole number from 1")
+    return number
+
+
+def listed(texts: Iterable[str], name: str = "texts") -> Sequence[str]:
+    """Return texts as a sequence, from whatever has them in an order; TextError for a single text and what has none."""
+    each = ordered(texts, name, "a list of texts belongs")
+    return texts if isinstance(texts, Sequence) else list(each)
+
+
+def ordered(texts: Iterable[str], name: str = "texts", wanted: str = "many belong") -> Iterator[str]:
+    """Return an iterator of ``texts``; TextError for a single text and for what has none, or none in an order."""
+    if isinstance(texts, str):
+        raise TextError(f"{name}: one text was given where {wanted}")
+    try:
+        if isinstance(texts, bytes | bytearray | Mapping | set | frozenset):
+            raise TypeError
+        return iter(texts)
+    except TypeError as error:
+        raise TextError(f"{name}: {type(texts).__name__} was given where {wanted}") from error
+
+
+def check_texts(texts: Sequence[str], first: int = 0, name: str = "text") -> None:
+    """Raise TextError, naming its row, for what is no text: another type, or half a character (a lone surrogate).
+
+    ``first`` is the row of ``texts[0]``.
+    """
+    try:
+        "".join(texts).encode()
+    except (TypeError, UnicodeEncodeError) as error:  # which one it was is asked only where one was
+        row, text = next((row, text) for row, text in enumerate(texts, start=first) if not _is_text(text))
+        if not isinstance(text, str):
+            raise TextError(f"{name} {row}: {type(text).__name__} was given where a text belongs") from error
+        raise TextError(f"{name} {row}: holds half a character (a lone surrogate), which has no UTF-8") from error
+
+
+def _is_text(text: Any) -> bool:
+    return isinstance(text, str) and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def length_sorted_batches(

@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from compressor.artifact import MANIFEST, Draft
-from compressor.encoder import Vectors, length_sorted_batches
+from compressor.encoder import Vectors, check_texts, check_whole, length_sorted_batches, listed
 from compressor.errors import ModelError, first_line
 from compressor.loading import check_finite
 from compressor.recipe import Config
@@ -173,7 +173,9 @@ class TorchInt8Encoder:
         return cls(tokenizer, modules, **settings)
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
-        """Return float32 [len(texts), dim], rows in the order of ``texts``."""
+        """Return float32 [len(texts), dim], rows in the order of ``texts``; TextError for what is no text."""
+        texts, batch_size = listed(texts), check_whole("batch_size", batch_size)
+        check_texts(texts)
         vectors = np.zeros((len(texts), self.dim), np.float32)
         lengths = np.array([len(text) for text in texts], dtype=np.int64)
         with torch.inference_mode():

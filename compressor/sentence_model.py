@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbedding
 
-from compressor.encoder import Vectors
+from compressor.encoder import Vectors, check_texts, check_whole, listed
 from compressor.errors import ModelError, ProviderError, one_line
 from compressor.loading import check_finite, whole_weights
 from compressor.positions import check_tables, check_tokens
@@ -49,10 +49,12 @@ class TorchEncoder:
         return token_limit(self.model) or 512
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
-        """Return float32 [len(texts), dim] by sentence-transformers' own ``encode``."""
-        if not len(texts):
+        """Return float32 [len(texts), dim] by sentence-transformers' own ``encode``; TextError for what is no text."""
+        texts, batch_size = list(listed(texts)), check_whole("batch_size", batch_size)
+        check_texts(texts)
+        if not texts:
             return np.zeros((0, self.dim), np.float32)
-        vectors = self.model.encode(list(texts), batch_size=batch_size, show_progress_bar=False)
+        vectors = self.model.encode(texts, batch_size=batch_size, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 
 

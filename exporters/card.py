@@ -47,6 +47,9 @@ text's vector alone with the same text's in a batch{ranges}.
 
 ## Use
 ```python
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it reports to its maker unless told not to
 import numpy as np, onnxruntime
 from tokenizers import Tokenizer
 

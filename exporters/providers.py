@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from compressor.errors import ArtifactError, CompressorError, ProviderError, first_line
+from exporters.forking import watched
 from exporters.layout import GRAPH
 from exporters.running import Running
 
@@ -64,7 +65,7 @@ def open_session(
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=list(providers))
+        session = watched(onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=list(providers)))
     except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
         raise ArtifactError(f"{folder / GRAPH}: cannot be loaded: {first_line(error)}") from error
     if session.get_providers()[0] != providers[0]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from compressor.answering.reader import Features, Reading, WindowReader, read_re
 from compressor.answering.spans import Logits
 from compressor.answering.squad import Question
 from compressor.answering.windows import Cutter, batches, padded
-from compressor.encoder import usable_cores
+from compressor.encoder import check_whole, usable_cores
 from compressor.errors import ArtifactError
 from compressor.strict_json import read_json
+from exporters.forking import PerProcess
 from exporters.layout import ANSWERING, GRAPH
 from exporters.providers import CPU, computing, open_session, require_providers
 from exporters.running import Running
@@ -31,10 +32,19 @@ def batches_of_questions(folder: Path, questions: Sequence[Question], count: int
         yield padded([windows[i] for i in numbers], reader.pad)
 
 
+class _Opened(NamedTuple):
+    """Sessions, and what runs batches side by side: a process's own."""
+
+    side_by_side: Any
+    alone: Any
+    pool: ThreadPoolExecutor
+
+
 class OnnxReader(WindowReader):
     """A question-answering artifact run by ONNX Runtime.
 
-    Windows are cut into batches of like length, and ``threads`` batches run side by side on a thread each.
+    Windows are cut into batches of like length, and ``threads`` batches run side by side on a thread each. A forked
+    child opens its own sessions at their first use; a pickled reader is its folder and its options.
     """
 
     def __init__(
@@ -48,26 +58,35 @@ class OnnxReader(WindowReader):
 
         ProviderError if a provider is not there, ArtifactError if a file is not.
         """
-        self.folder, self.threads = Path(folder), threads or usable_cores()
+        self.folder, self._options = Path(folder), (tuple(providers), threads, reading)
+        self.threads = usable_cores() if threads is None else check_whole("threads", threads)
         require_providers(providers)
+        self._providers = list(providers)
         reading = reading or read_reading(self.folder)
         try:
             pad = int(read_json(self.folder / "config.json").get("pad_token_id") or 0)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{self.folder / 'config.json'}: not readable, or states no pad_token_id") from error
         super().__init__(Cutter.open(self.folder, reading), reading, pad)
-        on_cpu = list(providers) == [CPU]
-        self._side_by_side = open_session(self.folder, providers, 1 if on_cpu else self.threads)
-        self._alone = open_session(self.folder, providers, self.threads) if on_cpu and self.threads > 1 else None
-        self._most_tokens = Running().batch_tokens if on_cpu else None
-        self._inputs = [value.name for value in self._side_by_side.get_inputs()]
-        if not {value.name for value in self._side_by_side.get_outputs()} >= set(ANSWERING):
+        self._opened = PerProcess(self.folder, self._open)
+        session = self._opened().side_by_side
+        self._most_tokens = Running().batch_tokens if self._providers == [CPU] else None
+        self._inputs = [value.name for value in session.get_inputs()]
+        if not {value.name for value in session.get_outputs()} >= set(ANSWERING):
             raise ArtifactError(f"{self.folder / GRAPH}: no outputs start_logits and end_logits; not a reader")
-        self._pool = ThreadPoolExecutor(self.threads if on_cpu else 1)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._opened.folder, *self._options)
+
+    def _open(self, folder: Path) -> _Opened:
+        on_cpu = self._providers == [CPU]
+        side_by_side = open_session(folder, self._providers, 1 if on_cpu else self.threads)
+        alone = open_session(folder, self._providers, self.threads) if on_cpu and self.threads > 1 else None
+        return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads if on_cpu else 1))
 
     def run(self, features: Features) -> tuple[Logits, Logits]:
         """Return start and end logits, float32 [windows, tokens]."""
-        return self._run(self._side_by_side, features)
+        return self._run(self._opened().side_by_side, features)
 
     def run_all(self, batches: Iterable[Features]) -> Iterable[tuple[Logits, Logits]]:
         """Return what ``run`` gives for each batch, in their order.
@@ -76,8 +95,9 @@ class OnnxReader(WindowReader):
         """
         some = [list(_parts(features, self._most_tokens)) for features in batches]
         parts = [part for own in some for part in own]
-        session = self._alone if self._alone is not None and len(parts) == 1 else self._side_by_side
-        made = iter(self._pool.map(lambda features: self._run(session, features), parts))
+        opened = self._opened()
+        session = opened.alone if opened.alone is not None and len(parts) == 1 else opened.side_by_side
+        made = iter(opened.pool.map(lambda features: self._run(session, features), parts))
         return (_joined([next(made) for _ in own]) for own in some)
 
     def _run(self, session: Any, features: Features) -> tuple[Logits, Logits]:

@@ -36,6 +36,9 @@ student on the same questions.
 
 ## Use
 ```python
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on it reports to its maker unless told not to
 import numpy as np, onnxruntime
 from tokenizers import Tokenizer
 
@@ -60,6 +63,9 @@ answer = context[window.offsets[first][0] : window.offsets[last][1]]
 With transformers 4 and optimum-onnx, in this folder:
 
 ```python
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on ONNX Runtime reports to its maker unless told not to
 from optimum.onnxruntime import ORTModelForQuestionAnswering
 from transformers import AutoTokenizer, pipeline
 

@@ -1,14 +1,17 @@
 """Texts that arrive one at a time, from any number of threads, put together into batches as they wait."""
 
+import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from numpy.typing import NDArray
 
+from compressor.encoder import check_whole
 from compressor.errors import BusyError, CompressorError, TextError
+from exporters.forking import check_process
 from exporters.providers import CPU
 from exporters.session import OnnxEncoder
 
@@ -16,9 +19,30 @@ Row = NDArray[Any]  # float32 [dim]
 _MOST_TOKENS = 8192
 
 
+class _Worker(threading.Thread):
+    """A thread that computes batches."""
+
+
+class _Vector(Future[Row]):
+    """A vector to come, whose callbacks cannot end the worker that brings it."""
+
+    def add_done_callback(self, fn: Callable[[Future[Row]], object]) -> None:
+        """Call ``fn`` when the vector is there; in a worker whatever it raises is logged, as the library does it."""
+
+        def guarded(vector: Future[Row]) -> None:
+            try:
+                fn(vector)
+            except BaseException as error:
+                if isinstance(error, Exception) or not isinstance(threading.current_thread(), _Worker):
+                    raise
+                raise RuntimeError(f"callback of a vector raised {error!r}") from error
+
+        super().add_done_callback(guarded)
+
+
 class _Waiting(NamedTuple):
     tokens: Sequence[int]
-    vector: Future[Row]
+    vector: _Vector
 
 
 class Batcher:
@@ -32,10 +56,15 @@ class Batcher:
     - Order: batches are taken in the order of ``submit``; each future is of its own text, whoever shares its batch.
     - Errors: what cannot be tokenized raises in ``submit``. Where a batch fails, its texts are run again one by one, so
       that an error reaches the futures of the texts that cause it, and no other.
+    - Callbacks of a future run in the worker that computed it, and hold up that worker alone: it outlives whatever they
+      raise. They may submit, cancel and close.
     - Cancelling a future that still waits takes its text out of the queue.
     - Overload: beyond ``most_waiting`` texts ``submit`` raises BusyError and takes nothing in.
     - Shutdown: ``close``, or the end of a ``with`` block, takes no more texts, computes those that wait, and returns
-      when the workers have ended. ``close(cancel=True)``, or an exception that leaves the block, cancels them.
+      when the workers have ended; called by a callback, it returns at once. ``close(cancel=True)``, or an exception
+      that leaves the block, cancels them.
+    - Processes: a forked child has no workers and may not submit, and a batcher cannot be pickled; each process makes
+      one of its own.
     """
 
     def __init__(
@@ -50,13 +79,15 @@ class Batcher:
         ``most_tokens``: a batch ends before its rows times its longest text exceed it; one text alone may. By default
         as the encoder cuts batches, and 8192 where it does not.
         """
-        self._encoder, self._batch_size = encoder, batch_size
-        self._most_tokens, self._most_waiting = most_tokens or encoder.batch_tokens or _MOST_TOKENS, most_waiting
+        self._encoder, self._batch_size = encoder, check_whole("batch_size", batch_size)
+        own = encoder.batch_tokens or _MOST_TOKENS
+        self._most_tokens = own if most_tokens is None else check_whole("most_tokens", most_tokens)
+        self._most_waiting, self._pid = check_whole("most_waiting", most_waiting), os.getpid()
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False
         count = encoder.threads if encoder.providers == [CPU] else 1
-        self._workers = [threading.Thread(target=self._work, name=f"batcher-{i}", daemon=True) for i in range(count)]
+        self._workers = [_Worker(target=self._work, name=f"batcher-{i}", daemon=True) for i in range(count)]
         for worker in self._workers:
             worker.start()
 
@@ -67,8 +98,9 @@ class Batcher:
         """
         if not isinstance(text, str):
             raise TextError(f"text: {type(text).__name__} was given where one text belongs")
+        check_process("batcher", self._pid)
         [tokens] = self._encoder.tokenize([text], self._encoder.prompts.choose(prompt_name, prompt))
-        waiting = _Waiting(tokens, Future())
+        waiting = _Waiting(tokens, _Vector())
         with self._changed:
             if self._closed:
                 raise CompressorError("batcher: closed; it takes no more texts")
@@ -79,16 +111,30 @@ class Batcher:
         return waiting.vector
 
     def close(self, cancel: bool = False) -> None:
-        """Take no more texts and wait for the workers; ``cancel``: drop the texts that no worker has begun."""
+        """Take no more texts and wait for the workers; ``cancel``: drop the texts that no worker has begun.
+
+        May be called again, and from several threads. Does nothing in a forked child.
+        """
+        if self._pid != os.getpid():  # the lock may have been held, and the workers are not here
+            return
         with self._changed:
             self._closed = True
-            if cancel:
-                for one in self._queue:
-                    one.vector.cancel()
-                self._queue.clear()
             self._changed.notify_all()
-        for worker in self._workers:
-            worker.join()
+        while cancel and (one := self._dropped()):
+            try:
+                one.vector.cancel()  # not under the lock: it runs callbacks
+            finally:
+                one.vector.set_running_or_notify_cancel()  # else ``wait`` would wait for it
+        if threading.current_thread() not in self._workers:
+            for worker in self._workers:
+                worker.join()
+
+    def _dropped(self) -> _Waiting | None:
+        with self._changed:
+            return self._queue.popleft() if self._queue else None
+
+    def __reduce__(self) -> NoReturn:
+        raise CompressorError("batcher: cannot be pickled, its workers are threads; make one in each process")
 
     def __enter__(self) -> "Batcher":
         return self
@@ -99,10 +145,14 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._take():
             try:
-                self._run(batch)
-            except Exception:
-                for one in batch:
-                    self._run_alone(one)
+                made: Sequence[Row | BaseException] = self._vectors(batch)
+            except BaseException:  # a worker outlives whatever a batch raises
+                made = [self._alone(one) for one in batch]
+            for one, vector in zip(batch, made, strict=True):
+                if isinstance(vector, BaseException):
+                    one.vector.set_exception(vector)
+                else:
+                    one.vector.set_result(vector)
 
     def _take(self) -> list[_Waiting]:
         """Wait for texts and return the next batch; an empty one at the end."""
@@ -123,13 +173,13 @@ class Batcher:
                 batch.append(one)
         return batch
 
-    def _run(self, batch: Sequence[_Waiting]) -> None:
+    def _vectors(self, batch: Sequence[_Waiting]) -> list[Row]:
         vectors = self._encoder.run_ids(*self._encoder.pad([one.tokens for one in batch]))
-        for one, vector in zip(batch, vectors, strict=True):
-            one.vector.set_result(vector.copy())  # a row that is kept should not keep its batch
+        return [vector.copy() for _, vector in zip(batch, vectors, strict=True)]  # a row that is kept keeps no batch
 
-    def _run_alone(self, one: _Waiting) -> None:
+    def _alone(self, one: _Waiting) -> Row | BaseException:
         try:
-            self._run([one])
-        except Exception as error:
-            one.vector.set_exception(error)
+            [vector] = self._vectors([one])
+        except BaseException as error:
+            return error
+        return vector

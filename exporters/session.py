@@ -1,21 +1,23 @@
 """The exported encoder at work: tokenize, cut batches of like length, run them side by side."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from compressor.encoder import Vectors, length_sorted_batches, usable_cores
-from compressor.errors import ArtifactError, TextError
+from compressor.encoder import Vectors, check_texts, check_whole, length_sorted_batches, listed, ordered, usable_cores
+from compressor.errors import ArtifactError
 from compressor.output_vectors import Precision, Ranges, check_precision, quantized
 from compressor.strict_json import read_json, read_plain
 from compressor.untrusted import LONGEST
+from exporters.forking import PerProcess, check_process
 from exporters.layout import GRAPH
 from exporters.prompts import DOCUMENT, QUERY, Prompts
 from exporters.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
@@ -27,11 +29,20 @@ Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors
 _FIRST, _AHEAD = 256, 4096  # texts tokenized at a time: few at first, so that sessions have work early
 
 
+class _Opened(NamedTuple):
+    """Sessions, and what runs batches side by side: a process's own."""
+
+    side_by_side: Any
+    alone: Any
+    pool: ThreadPoolExecutor
+
+
 class OnnxEncoder:
     """An artifact folder run by ONNX Runtime.
 
     Many texts are cut into batches of like length, and ``threads`` batches run side by side on a thread
-    each, which beats one batch on many threads. A single batch uses all threads at once.
+    each, which beats one batch on many threads. A single batch uses all threads at once. A forked child opens its own
+    sessions at their first use; a pickled encoder is its folder and its options, and opened where it is read.
     """
 
     def __init__(
@@ -43,10 +54,10 @@ class OnnxEncoder:
     ) -> None:
         """Open ``folder``; ProviderError if a provider is not there, ArtifactError if a file is not.
 
-        ``running`` is what the artifact states for this CPU, unless given.
+        ``threads``: by default all cores. ``running`` is what the artifact states for this CPU, unless given.
         """
-        self.folder = Path(folder)
-        self.threads = threads or usable_cores()
+        self.folder, self._options = Path(folder), (tuple(providers), threads, running)
+        self.threads = usable_cores() if threads is None else check_whole("threads", threads)
         self.running = running or Running.load(self.folder)
         self.providers = list(providers)
         require_providers(self.providers)
@@ -55,19 +66,20 @@ class OnnxEncoder:
         self._tokenizer = WordTokenizer(tokenizer, self.max_length)
         self.prompts = Prompts.load(self.folder)
         self.prompt = self.prompts.choose()
-        each = min(self.running.threads, self.threads) if self.providers == [CPU] else self.threads
-        self._side_by_side = self._open(each)
-        self._alone = self._open(self.threads) if self.threads > 1 and self.providers == [CPU] else None
-        self._inputs = [value.name for value in self._side_by_side.get_inputs()]
-        outputs = {value.name: value.shape for value in self._side_by_side.get_outputs()}
+        self._opened = PerProcess(self.folder, self._open)
+        session = self._opened().side_by_side
+        self._inputs = [value.name for value in session.get_inputs()]
+        outputs = {value.name: value.shape for value in session.get_outputs()}
         if "sentence_embedding" not in outputs:
             raise ArtifactError(f"{self.folder / GRAPH}: no output sentence_embedding")
         self.dim = int(outputs["sentence_embedding"][-1])
-        self._pool = ThreadPoolExecutor(self.threads // each)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._opened.folder, *self._options)
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         batch_size: int = 32,
         precision: Precision = "float32",
         prompt_name: str | None = None,
@@ -77,19 +89,18 @@ class OnnxEncoder:
 
         Quantized as sentence-transformers does it; int8 and uint8 by the artifact's ranges, ArtifactError without.
         Each text is put behind ``prompt``, the artifact's prompt of that name, or its default one; TextError for a
-        name that it has not.
+        name that it has not, and, with its row, for what is no text.
         """
-        if isinstance(texts, str):
-            raise TextError("texts: one text was given where a list of texts belongs")
+        texts, batch_size = listed(texts), check_whole("batch_size", batch_size)
         check_precision(precision)
         ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
         return quantized(self._vectors(texts, batch_size, self.prompts.choose(prompt_name, prompt)), precision, ranges)
 
-    def encode_query(self, texts: Sequence[str], batch_size: int = 32, **options: Any) -> NDArray[Any]:
+    def encode_query(self, texts: Iterable[str], batch_size: int = 32, **options: Any) -> NDArray[Any]:
         """Encode queries: with the prompt named query, unless ``options`` of ``encode`` name or give another."""
         return self.encode(texts, batch_size, **self._for(QUERY, options))
 
-    def encode_document(self, texts: Sequence[str], batch_size: int = 32, **options: Any) -> NDArray[Any]:
+    def encode_document(self, texts: Iterable[str], batch_size: int = 32, **options: Any) -> NDArray[Any]:
         """Encode documents: with the first prompt named document, passage or corpus, unless ``options`` say another."""
         return self.encode(texts, batch_size, **self._for(DOCUMENT, options))
 
@@ -109,8 +120,7 @@ class OnnxEncoder:
 
         Texts are read as rows are asked for, two pieces ahead: memory does not grow with their number.
         """
-        if isinstance(texts, str):
-            raise TextError("texts: one text was given where many belong")
+        texts, batch_size = ordered(texts), check_whole("batch_size", batch_size)
         check_precision(precision)
         ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
         chosen = self.prompts.choose(prompt_name, prompt)
@@ -122,7 +132,8 @@ class OnnxEncoder:
             tokens = self.tokenize(texts, prompt)
             cut = self._cut(tokens, batch_size)
             if len(cut) == 1:
-                vectors[:] = self._run(self._alone or self._side_by_side, *self.pad(tokens))
+                opened = self._opened()
+                vectors[:] = self._run(opened.alone or opened.side_by_side, *self.pad(tokens))
             elif cut:
                 vectors[:] = self._collect(list(self._submit(tokens, cut)))
             return vectors
@@ -135,15 +146,19 @@ class OnnxEncoder:
     def _blocks(self, texts: Iterable[str], batch_size: int, prompt: str) -> Iterator[Vectors]:
         """Yield vectors piece by piece: one computes while the next is tokenized and put behind it."""
         running: deque[list[Job]] = deque()
-        source, size = iter(texts), _FIRST
+        source, size, first, begun = iter(texts), _FIRST, 0, os.getpid()
         try:
             while piece := list(islice(source, min(size, _AHEAD))):
                 size *= 2
+                check_process("stream", begun)
+                check_texts(piece, first)
                 tokens = self.tokenize(piece, prompt)
+                first += len(piece)
                 running.append(list(self._submit(tokens, self._cut(tokens, batch_size))))
                 if len(running) > 1:
                     yield self._collect(running.popleft())
             while running:
+                check_process("stream", begun)
                 yield self._collect(running.popleft())
         finally:
             for _, job in chain.from_iterable(running):  # nobody waits for them any more
@@ -165,7 +180,11 @@ class OnnxEncoder:
         return vectors
 
     def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[list[int]]:
-        """Return the token ids of each text, behind ``prompt`` or the default one, cut at ``max_length``, unpadded."""
+        """Return the token ids of each text, behind ``prompt`` or the default one, cut at ``max_length``, unpadded.
+
+        Raises TextError, with its row, for what is no text.
+        """
+        check_texts(texts)
         prompt = self.prompt if prompt is None else prompt
         prompted = [prompt + text for text in texts] if prompt else list(texts)
         return self._tokenizer.encode(prompted)
@@ -182,7 +201,7 @@ class OnnxEncoder:
 
     def run_ids(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """Return the vectors of int64 [batch, length] token ids as they are, padding included."""
-        return self._run(self._side_by_side, input_ids, attention_mask)
+        return self._run(self._opened().side_by_side, input_ids, attention_mask)
 
     def _run(self, session: Any, ids: Ids, mask: Ids) -> Vectors:
         inputs = {"input_ids": ids, "attention_mask": mask}
@@ -193,8 +212,17 @@ class OnnxEncoder:
                 return run_bound(session, inputs, "sentence_embedding", "cuda")
             return session.run(["sentence_embedding"], inputs)[0]
 
-    def _open(self, threads: int) -> Any:
-        return open_session(self.folder, self.providers, threads, self.running)
+    @property
+    def _pool(self) -> ThreadPoolExecutor:
+        return self._opened().pool
+
+    def _open(self, folder: Path) -> _Opened:
+        on_cpu = self.providers == [CPU]
+        each = min(self.running.threads, self.threads) if on_cpu else self.threads
+        side_by_side = open_session(folder, self.providers, each, self.running)
+        more = on_cpu and self.threads > 1
+        alone = open_session(folder, self.providers, self.threads, self.running) if more else None
+        return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads // each))
 
 
 def token_limit(folder: Path) -> int:

@@ -38,7 +38,13 @@ def advise(topic: str, **changes: Any) -> list[Advice]:
 
 def test_a_sound_machine_hears_of_precisions_only() -> None:
     verdicts = [(advice.topic, advice.verdict) for advice in examine(describe())]
-    assert verdicts == [("int8 ONNX", "use"), ("bf16 PyTorch", "use"), ("fp16 on the CPU", "avoid"), ("CUDA", "note")]
+    assert verdicts == [
+        ("int8 ONNX", "use"),
+        ("bf16 PyTorch", "use"),
+        ("fp16 on the CPU", "avoid"),
+        ("CUDA", "note"),
+        ("telemetry", "note"),
+    ]
 
 
 ARM: dict[str, Any] = {"architecture": "aarch64"}
@@ -116,7 +122,7 @@ def test_a_card_with_its_packages() -> None:
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     ready = {"cuda": "NVIDIA H100", "providers": providers, "versions": {"torch": "2.13.0+cu128"}}
     topics = [advice.topic for advice in examine(describe(**ready))]
-    assert topics == ["int8 ONNX", "bf16 PyTorch", "fp16 on the CPU", "fp16 on CUDA", "int8 on CUDA"]
+    assert topics == ["int8 ONNX", "bf16 PyTorch", "fp16 on the CPU", "fp16 on CUDA", "int8 on CUDA", "telemetry"]
 
 
 def test_two_runtimes_in_one_folder() -> None:
@@ -166,7 +172,7 @@ def test_versions_with_known_holes(versions: dict[str, str | None], topic: str, 
 
 def test_versions_at_their_floor_are_fine() -> None:
     at_floor = examine(describe(versions={"onnx": "1.21.0", "onnxruntime": "1.24.0rc1"}))
-    assert at_floor == examine(describe())
+    assert at_floor == [advice for advice in examine(describe()) if advice.topic != "telemetry"]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +185,21 @@ def test_versions_at_their_floor_are_fine() -> None:
 )
 def test_optimum_onnx_holds_transformers_back(versions: dict[str, str], verdicts: list[str]) -> None:
     assert [advice.verdict for advice in advise("optimum-onnx", versions=versions)] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict", "reason"),
+    [
+        ("1", "note", "off in all that this project runs (ORT_DISABLE_TELEMETRY=1); set it in programs of your own"),
+        ("0", "avoid", "on: onnxruntime 1.31.1 takes ORT_DISABLE_TELEMETRY=0 for leave to report; set it to 1"),
+    ],
+)
+def test_telemetry_is_told(value: str, verdict: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", value)
+    (advice,) = advise("telemetry")
+    assert advice.verdict == verdict
+    assert advice.why.startswith(reason)
+    assert advise("telemetry", versions={"onnxruntime": "1.28.0"}) == []
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, as_json: bool, quick: bool) -> str:

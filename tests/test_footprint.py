@@ -63,3 +63,14 @@ def test_a_process_that_is_killed_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     message = r"^a: cannot be measured in a process of its own: exit status 1$"
     with pytest.raises(CompressorError, match=message):
         footprint(System("a", "", "onnx", "nowhere"), TEXTS)
+
+
+def test_a_folder_of_the_users_is_not_imported(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tokenizers", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    assert footprint(System("onnx", "", "onnx", str(artifacts() / "fp32"), threads=1), TEXTS)["load_seconds"] > 0
+    code = subprocess.run([sys.executable, "-m", "compressor.cli", "--version"], capture_output=True, text=True)
+    assert (code.returncode, code.stdout[:11]) == (0, "compressor "), code.stderr

@@ -160,6 +160,7 @@ def test_the_inference_service_is_kserves(sealed: Path, tmp_path: Path) -> None:
         "protocolVersion": "v2",
         "runtime": "kserve-tritonserver",
         "storageUri": "s3://bucket/a: b",
+        "env": [{"name": "ORT_DISABLE_TELEMETRY", "value": "1"}],
         "resources": {"requests": amounts, "limits": amounts},
     }
     text = (made / "model_repository" / "tiny-int8" / "config.pbtxt").read_text("utf-8")

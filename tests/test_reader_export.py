@@ -1,6 +1,7 @@
 """An exported reader answers as PyTorch does, in fp32 to rounding, in int8 nearly."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from forked import forked
 from questions import SHAPE, make_readers, questions, write_squad
 from typer.testing import CliRunner
 
@@ -17,7 +19,7 @@ from compressor.answering.reader import Reader, Reading
 from compressor.answering.spans import measure
 from compressor.artifact import Draft
 from compressor.cli import app
-from compressor.errors import ArtifactError, ProviderError
+from compressor.errors import ArtifactError, ProviderError, RecipeError, TextError
 from exporters.graph import run_operators
 from exporters.half import Half
 from exporters.layout import GRAPH
@@ -54,6 +56,39 @@ def test_answers_are_pytorchs(home: Path) -> None:
     made = OnnxReader(home / "fp32").read(TEST)
     assert [one.spans[0].text for one in made] == [one.spans[0].text for one in wanted]
     assert isinstance(OnnxReader(home / "fp32"), Reader)
+
+
+def test_a_reader_that_was_used_goes_on_in_a_forked_child_and_pickled(home: Path) -> None:
+    before = f"""
+import pickle
+from exporters.reader import OnnxReader
+reader = OnnxReader({str(home / "fp32")!r}, threads=2)
+asked = ["Who has the cat?"] * 40, ["The woman has the cat 猫 and the dog."] * 40
+wanted = reader.answer(*asked)
+"""
+    child = "print(reader.answer(*asked) == wanted, reader.answer(asked[0][:1], asked[1][:1]) == wanted[:1])"
+    after = "print(pickle.loads(pickle.dumps(reader)).answer(*asked) == wanted)"
+    assert forked(before, child, after) == "True True\nTrue\n"
+
+
+@pytest.mark.parametrize(
+    ("questions", "contexts", "message"),
+    [
+        (["a", None], ["b", "c"], "question 1: NoneType was given where a text belongs"),
+        (["a", "b"], ["c", "\ud800"], "context 1: holds half a character (a lone surrogate), which has no UTF-8"),
+        (["a"], [("b", "c")], "context 0: tuple was given where a text belongs"),
+        (7, ["a"], "questions: int was given where a list of texts belongs"),
+        ("a", ["b"], "questions: one text was given where a list of texts belongs"),
+        (["a"], [], "questions and contexts: give two lists of texts, as many of one as of the other"),
+    ],
+)
+def test_what_is_no_text_is_named(questions: Any, contexts: Any, message: str, home: Path) -> None:
+    reader = OnnxReader(home / "fp32", threads=1)
+    with pytest.raises(TextError, match=f"^{re.escape(message)}$"):
+        reader.answer(questions, contexts)
+    with pytest.raises(RecipeError, match="^batch_size = 0: must be a whole number from 1$"):
+        reader.answer(["a"], ["b"], batch_size=0)
+    assert reader.answer([], []) == []
 
 
 def test_a_batch_is_cut_to_what_a_core_keeps(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

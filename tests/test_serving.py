@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,71 @@ def test_what_is_no_text_is_refused_by_submit(text: Any, fp32: Path) -> None:
         with pytest.raises(TextError, match=rf"^text: {type(text).__name__} was given where one text belongs$"):
             batcher.submit(text)
         assert batcher.submit("cat").result(60).shape == (32,)
+
+
+def test_half_a_character_is_refused_by_submit(fp32: Path) -> None:
+    with Batcher(OnnxEncoder(fp32, threads=1)) as batcher, pytest.raises(TextError, match="half a character"):
+        batcher.submit("\ud800")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), ValueError("a bug")])
+def test_a_worker_outlives_what_callbacks_raise(error: BaseException, watched: Watched) -> None:
+    def fails(_: Future[Any]) -> None:
+        raise error
+
+    later: list[Future[Any]] = []
+    with Batcher(watched) as batcher:
+        first = held(batcher, watched)
+        waiting = [batcher.submit("a dog"), batcher.submit("a bird")]
+        for one in (first, *waiting):
+            one.add_done_callback(fails)
+            one.add_done_callback(later.append)
+        watched.may.set()
+        assert all(one.result(60).shape == (32,) for one in (first, *waiting))
+        assert batcher.submit("the worker lives").result(60).shape == (32,)
+    assert later == [first, *waiting]
+    with pytest.raises(type(error)) if not isinstance(error, Exception) else nullcontext():
+        first.add_done_callback(fails)  # at once, in this thread: Ctrl-C there is its own
+
+
+def test_a_worker_outlives_what_a_batch_raises(fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = OnnxEncoder(fp32, threads=1)
+    run_ids = encoder.run_ids
+
+    def leaves(ids: Any, mask: Any) -> Any:
+        raise SystemExit(3)
+
+    with Batcher(encoder) as batcher:
+        monkeypatch.setattr(encoder, "run_ids", leaves)
+        with pytest.raises(SystemExit):
+            batcher.submit("a cat").result(60)
+        monkeypatch.setattr(encoder, "run_ids", run_ids)
+        assert batcher.submit("a dog").result(60).shape == (32,)
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_callbacks_may_submit_cancel_and_close(cancel: bool, fp32: Path) -> None:
+    encoder = Watched(fp32, threads=2)
+    batcher = Batcher(encoder, batch_size=1)
+    found: list[Any] = []
+
+    def use(_: Future[Any]) -> None:
+        found.append(batcher.submit("from a callback"))
+        waiting[-1].cancel()
+        batcher.close(cancel)
+        batcher.close()
+
+    begun = [held(batcher, encoder), held(batcher, encoder)]
+    waiting = [batcher.submit(text) for text in ("a dog", "a bird", "a cat")]
+    waiting[0].add_done_callback(lambda _: batcher.close(cancel=True))
+    begun[0].add_done_callback(use)
+    encoder.may.set()
+    done, left = wait([*begun, *waiting], 30)
+    assert not left
+    assert waiting[-1].cancelled() or waiting[-1].done()
+    batcher.close()
+    assert wait(found, 30).not_done == set()
+    assert not any(worker.is_alive() for worker in batcher._workers)
 
 
 def test_an_error_reaches_its_own_text_alone(fp32: Path, tmp_path: Path) -> None:

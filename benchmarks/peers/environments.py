@@ -54,8 +54,17 @@ def _make(name: str, pins: Path, folder: Path) -> None:
     count = sum(bool(line.strip()) and not line.startswith("#") for line in pins.read_text("utf-8").splitlines())
     say(f"  environment {name}: {count} packages, once")
     try:
-        _run(name, [sys.executable, "-m", "venv", str(aside)], 0)
-        install = ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--requirement", str(pins)]
+        _run(name, [sys.executable, "-P", "-m", "venv", str(aside)], 0)
+        install = [
+            "-P",
+            "-m",
+            "pip",
+            "install",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--requirement",
+            str(pins),
+        ]
         _run(name, [str(aside / ("Scripts" if os.name == "nt" else "bin") / "python"), *install], count)
         (aside / _MARKER).write_text(pins.read_text("utf-8"), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # half made by something else than this

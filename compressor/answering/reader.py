@@ -13,6 +13,7 @@ from compressor.answering.spans import Choosing, Logits, Prediction, best_spans
 from compressor.answering.squad import Question
 from compressor.answering.windows import Cutter, Cutting, Window, batches, padded
 from compressor.artifact import key_of
+from compressor.encoder import check_texts, check_whole, listed
 from compressor.errors import ArtifactError, TextError, unreadable
 from compressor.strict_json import read_json
 
@@ -90,6 +91,7 @@ class WindowReader(ABC):
 
     def read(self, questions: Sequence[Question], batch_size: int = 16) -> list[Prediction]:
         """Return a prediction a question, in their order."""
+        batch_size = check_whole("batch_size", batch_size)
         made: list[Prediction] = []
         for first in range(0, len(questions), _AHEAD):
             some = questions[first : first + _AHEAD]
@@ -98,9 +100,12 @@ class WindowReader(ABC):
         return made
 
     def answer(self, questions: Sequence[str], contexts: Sequence[str], batch_size: int = 16) -> list[Prediction]:
-        """Return a prediction for each question about the context beside it."""
-        if isinstance(questions, str) or isinstance(contexts, str) or len(questions) != len(contexts):
+        """Return a prediction for each question about the context beside it; TextError for what is no text."""
+        questions, contexts = listed(questions, "questions"), listed(contexts, "contexts")
+        if len(questions) != len(contexts):
             raise TextError("questions and contexts: give two lists of texts, as many of one as of the other")
+        check_texts(questions, name="question")
+        check_texts(contexts, name="context")
         asked = [
             Question(str(i), text, context) for i, (text, context) in enumerate(zip(questions, contexts, strict=True))
         ]

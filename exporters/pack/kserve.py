@@ -21,6 +21,8 @@ spec:
       protocolVersion: v2
       runtime: {runtime}
       storageUri: {uri}
+      env:
+        - {{name: ORT_DISABLE_TELEMETRY, value: "1"}}
       resources:
         requests: {{cpu: {cpu}, memory: {memory}}}
         limits: {{cpu: {cpu}, memory: {memory}}}

@@ -1,6 +1,5 @@
 """An MLflow model."""
 
-import os
 from importlib.metadata import version
 from typing import Any
 
@@ -22,7 +21,6 @@ class MLflow(Target):
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write ``model/`` as mlflow.onnx saves it, with a signature, and the tokenizer's files."""
         contents = Contents.read(artifact, "mlflow", ("sentence embeddings", "question answering"))
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import, which reads it
         installed("mlflow", "mlflow", "mlflow")
         import mlflow.onnx
         from mlflow.models import Model, ModelSignature

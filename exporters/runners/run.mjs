@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { AutoTokenizer, env } from "@huggingface/transformers";
 import * as ort from "onnxruntime-node";
 
+process.env.ORT_DISABLE_TELEMETRY ||= "1"; // before its first session: it would report to its maker
 const folder = resolve(process.argv[2] ?? resolve(dirname(fileURLToPath(import.meta.url)), ".."));
 const stated = JSON.parse(readFileSync(`${folder}/conformance/cases.json`, "utf8"));
 env.allowRemoteModels = false;
