@@ -9,7 +9,6 @@ from benchmarks.quality import Sts
 from compressor.artifact import key_of, sha256
 from compressor.cli import ArtifactArgument, Limit, Out, TextsOption, app, out, written
 from compressor.corpus import read_corpus
-from compressor.machine import features
 from compressor.measuring import Sentences
 from compressor.options import with_options
 from compressor.stages import Key, Keyed, Model, resumable
@@ -40,7 +39,7 @@ def optimise(
     corpus, int8 = read_corpus(texts, limit), OnnxInt8()
     timed = Sts.read(speed_texts).texts if speed_texts else []
     graph = Model(artifact, sha256(require_graph(artifact)))
-    inputs: list[Keyed] = [graph, corpus, Key(key_of(int8.model_dump(mode="json"), features(), timed))]
+    inputs: list[Keyed] = [graph, corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
     with resumable(out_, "optimise", search, inputs) as (draft, kept):
         search.run(artifact, int8, corpus.train, corpus.heldout, kept, draft, timed)
     result = read_json(out_ / "search.json")
