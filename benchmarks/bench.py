@@ -19,6 +19,7 @@ from benchmarks.turns import against_itself
 from compressor.artifact import Draft, write_json
 from compressor.encoder import Encoder, usable_cores
 from compressor.errors import ProviderError, RecipeError
+from compressor.machine import features
 from compressor.progress import say
 from compressor.recipe import Config
 from compressor.stages import Model
@@ -51,6 +52,9 @@ class Bench(Config):
     """ONNX Runtime execution providers to measure on; one that is not there is an error."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads for every system; by default all cores of the machine."""
+
+    def decided_here(self) -> list[str]:
+        return features()
 
     def check(self, base: Path) -> list[Sts]:
         """Read the STS files and look for the providers before any long work."""

@@ -19,10 +19,11 @@ from rich.text import Text
 
 from benchmarks.footprint import as_users, peak_bytes
 from compressor.artifact import key_of, sha256
-from compressor.cli import guarded
-from compressor.errors import CompressorError
+from compressor.errors import CompressorError, guarded
+from compressor.machine import features
 from compressor.progress import say, track
 from compressor.recipe import Config
+from compressor.stages import Key, stage_key
 from exporters.layout import GRAPH
 from exporters.session import OnnxEncoder
 
@@ -41,6 +42,9 @@ class Growth(Config):
     """Texts in a batch."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads; by default all cores of the machine."""
+
+    def decided_here(self) -> list[str]:
+        return features()
 
     def measure(
         self,
@@ -69,7 +73,7 @@ class Growth(Config):
 
     def key(self, folder: Path, texts: Sequence[str]) -> str:
         """Identify a measurement, so that one that was stopped goes on where it was."""
-        return key_of(self.model_dump(mode="json"), sha256(folder / GRAPH), list(texts[:_BASE]))
+        return stage_key("growth", self, [Key(sha256(folder / GRAPH)), Key(key_of(list(texts[:_BASE])))])
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:

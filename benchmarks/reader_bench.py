@@ -15,6 +15,7 @@ from benchmarks.systems import threads_of
 from compressor.answering.squad import Question
 from compressor.artifact import Draft, write_json
 from compressor.encoder import usable_cores
+from compressor.machine import features
 from compressor.progress import say
 from compressor.recipe import Config
 from compressor.threads import same_threads
@@ -37,6 +38,9 @@ class ReaderBench(Config):
     """Queries of the SingleStream scenario."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads for every system; by default all cores of the machine."""
+
+    def decided_here(self) -> list[str]:
+        return features()
 
     def pick(self, questions: Sequence[Question]) -> list[Question]:
         """Return the questions whose speed is measured: the same each time."""

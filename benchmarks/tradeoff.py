@@ -39,6 +39,9 @@ class SideBySide(Config):
     bench: Bench
     """Settings of the measurements; speed by length is left out."""
 
+    def decided_here(self) -> list[str]:
+        return self.bench.decided_here()
+
     def run(
         self,
         candidates: Sequence[Candidate],

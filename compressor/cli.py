@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from compressor.errors import CompressorError
+from compressor.errors import guarded
 from compressor.inspector import start_ahead
 from compressor.machine import HUGE_PAGES
 
@@ -203,28 +201,6 @@ def main() -> None:
     elif not {*sys.argv[1:2]} & {"run", "tradeoff", "recommend", "doctor", "inspect", "report", "--version"}:
         import_module("compressor.commands")
     sys.exit(guarded(app))
-
-
-def guarded(command: Callable[[], Any]) -> int:
-    """Run ``command`` and return its exit status: 0, 1 for a CompressorError, 130 for Ctrl-C."""
-    errors = Console(stderr=True, highlight=False)
-    try:
-        command()
-    except (CompressorError, PermissionError) as error:
-        # The system's own error: a file or folder of another user's, wherever it was met.
-        said = f"{error.filename}: {error.strerror}" if isinstance(error, PermissionError) else str(error)
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(said.split()))
-        errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        status = 130
-    except SystemExit as leaving:  # how Typer ends every command; 130 after Ctrl-C
-        status = leaving.code if isinstance(leaving.code, int) else 0
-    else:
-        status = 0
-    if status == 130:
-        errors.print("stopped; the same command goes on from the last finished step")
-    return status
 
 
 def quiet_libraries() -> None:

@@ -19,7 +19,7 @@ from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, kind_of
 from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
-from compressor.artifact import Artifact, Draft, is_artifact, sha256, writing
+from compressor.artifact import Artifact, Draft, is_artifact, key_of, sha256, writing
 from compressor.cli import ArtifactArgument, Limit, Out, TeacherOption, TextsOption, app, command_line, out, written
 from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
@@ -31,9 +31,9 @@ from compressor.processes import rank
 from compressor.quantize import TorchInt8
 from compressor.recipe import Config
 from compressor.sentence_model import open_model
-from compressor.stages import Keyed, Model, checkpoints_of, stage_key
+from compressor.stages import Key, Keyed, Model, checkpoints_of, stage_key
 from compressor.teacher import DEFAULT, check_folder, content_key, find
-from compressor.vectors import dev_of, training_vectors
+from compressor.vectors import dev_of, made_by, training_precision, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
 from exporters.graph import multiplies_int8
 from exporters.half import Half
@@ -63,7 +63,8 @@ def distil(
     """Train a student with some of the teacher's layers to give the teacher's vectors."""
     source, corpus = find(teacher), read_corpus(texts, limit)
     distil.check(open_model(source.folder))
-    key = stage_key("distil", distil, [source, corpus])
+    inputs: list[Keyed] = [source, corpus, made_by("fp32", training_precision())]
+    key = stage_key("distil", distil, inputs)
     kept = checkpoints_of(out_, key)
     with TemporaryDirectory() as aside:
         # Of several processes that train together, the first writes.
@@ -89,7 +90,7 @@ def pca(
 ) -> None:
     """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
     model, source, corpus = _model(student), find(teacher), read_corpus(texts, limit)
-    with _writing(out_, "pca", pca, [model, source, corpus]) as draft:
+    with _writing(out_, "pca", pca, [model, source, corpus, made_by("fp32")]) as draft:
         pca.run(student, corpus.train, dev_of(source, corpus), draft)
     written(out_)
 
@@ -109,7 +110,7 @@ def curve(
 ) -> None:
     """Measure quality against the bytes of a vector: principal components of every size, float32, int8, binary."""
     source, corpus = find(model), read_corpus(texts, limit)
-    with _writing(out_, "curve", curve, [source, corpus]) as draft:
+    with _writing(out_, "curve", curve, [source, corpus, made_by("fp32"), Key(key_of(truncate))]) as draft:
         results = curve.run(source, corpus, truncate, command_line(), draft)
     print_curve(results, out)
     out.print(f"figures {out_ / 'curve.json'}   picture {out_ / 'curve.svg'}", soft_wrap=True)
@@ -148,7 +149,10 @@ def quantize(
 def export(model: NamedArgument, out_: Out, *, export: Export, optimise: Optimise) -> None:
     """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
     source = find(model)
-    with _writing(out_, "optimise", optimise, [source]) as draft, TemporaryDirectory() as aside:
+    with (
+        _writing(out_, "optimise", optimise, [Key(stage_key("export", export, [source]))]) as draft,
+        TemporaryDirectory() as aside,
+    ):
         (plain := Path(aside) / "plain").mkdir()
         export.run(source.folder, Draft(plain))
         optimise.run(plain, draft)

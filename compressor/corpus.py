@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressor import mixing, reading
+from compressor import mixing
 from compressor.artifact import key_of
 from compressor.cache import cache_folder
+from compressor.closure import code_key
 from compressor.errors import TextError
 from compressor.progress import say
 from compressor.reading import TABLE_SUFFIXES, Reading, docstring_reading, file_reading, is_file, kind_of
@@ -138,7 +139,7 @@ class Texts(Config):
 
     def _folder(self, readings: Sequence[Reading]) -> Path:
         """Return the store's folder, named by all that its texts depend on."""
-        code = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (reading, mixing)]
+        code = code_key("compressor.reading", "compressor.mixing")
         key = key_of([one.identity for one in readings], self.weights, self.seed, code)
         return cache_folder() / "texts" / key
 

@@ -16,7 +16,7 @@ CompressorError
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -120,3 +120,28 @@ def _is_full(error: Exception, code: int | None, path: Path) -> bool:
 def _free_bytes(path: Path) -> int:
     there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     return shutil.disk_usage(there).free
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """Run ``command`` and return its exit status: 0, 1 for a CompressorError, 130 for Ctrl-C."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    errors = Console(stderr=True, highlight=False)
+    try:
+        command()
+    except (CompressorError, PermissionError) as error:
+        # The system's own error: a file or folder of another user's, wherever it was met.
+        message = f"{error.filename}: {error.strerror}" if isinstance(error, PermissionError) else str(error)
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+        errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        status = 130
+    except SystemExit as leaving:  # how Typer ends every command; 130 after Ctrl-C
+        status = leaving.code if isinstance(leaving.code, int) else 0
+    else:
+        status = 0
+    if status == 130:
+        errors.print("stopped; the same command goes on from the last finished step")
+    return status

@@ -10,7 +10,6 @@ from benchmarks.quality import Sts
 from compressor.artifact import key_of, sha256
 from compressor.cli import ArtifactArgument, Limit, Out, TextsOption, app, out, written
 from compressor.corpus import read_corpus
-from compressor.machine import features
 from compressor.options import with_options
 from compressor.stages import Key, Keyed, Model, resumable
 from compressor.strict_json import read_json
@@ -40,7 +39,7 @@ def optimise(
     corpus, int8 = read_corpus(texts, limit), OnnxInt8()
     timed = Sts.read(Path(search.speed_texts)).texts if search.speed_texts else []
     graph = Model(artifact, sha256(require_graph(artifact)))
-    inputs: list[Keyed] = [graph, corpus, Key(key_of(int8.model_dump(mode="json"), features(), timed))]
+    inputs: list[Keyed] = [graph, corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
     with resumable(out_, "optimise", search, inputs) as (draft, kept):
         search.run(artifact, int8, corpus.train, corpus.dev, kept, draft, timed)
     result = read_json(out_ / "search.json")

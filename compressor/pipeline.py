@@ -23,7 +23,7 @@ from compressor.distil.multilingual import Multilingual, Translations
 from compressor.errors import RecipeError
 from compressor.flow import BaseFlow, say_teacher
 from compressor.licence import licence_of
-from compressor.machine import describe, features
+from compressor.machine import describe
 from compressor.output_ranges import OutputVectors
 from compressor.pca import Pca
 from compressor.processes import rank
@@ -33,7 +33,7 @@ from compressor.recipe import Config
 from compressor.sentence_model import embedding_dimension, open_model
 from compressor.stages import Key, Keyed, Model, Workspace
 from compressor.teacher import Source, Teacher
-from compressor.vectors import dev_of, heldout_of, training_vectors
+from compressor.vectors import dev_of, heldout_of, made_by, training_precision, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
 from exporters.card import Publish
 from exporters.half import Half
@@ -176,6 +176,11 @@ class Flow(BaseFlow):
         """What settings are chosen by."""
         return dev_of(self.teacher, self.corpus)
 
+    @property
+    def judged(self) -> list[Keyed]:
+        """What the held-out texts and the teacher's vectors of them depend on."""
+        return [self.teacher, self.corpus, made_by("fp32")]
+
     def distil(self) -> Model:
         """Train the student; without the section, the teacher goes on as it is."""
         stage = self.recipe.distil
@@ -187,7 +192,8 @@ class Flow(BaseFlow):
     @property
     def _learnt(self) -> list[Keyed]:
         """What a student's training depends on, beside its settings."""
-        return [self.teacher, self.corpus, *([self.translations] if self.translations else [])]
+        vectors = made_by("fp32", training_precision())
+        return [self.teacher, self.corpus, vectors, *([self.translations] if self.translations else [])]
 
     def _train(self, stage: Distil, kept: Path, to: Draft) -> None:
         vectors, more, other = training_vectors(self.teacher, self.corpus), [], self.translations
@@ -240,7 +246,7 @@ class Flow(BaseFlow):
         stage = self.recipe.pca
         if stage is None:
             return student
-        return self.work.stage("pca", stage, [student, self.corpus], lambda to: stage.run(
+        return self.work.stage("pca", stage, [student, *self.judged], lambda to: stage.run(
             student.folder, self.corpus.train, self.dev, to))  # fmt: skip
 
     def quantize(self, student: Model) -> Model | None:
@@ -260,7 +266,7 @@ class Flow(BaseFlow):
         if stage is None:
             return None
         timed = self._speed_texts(stage)
-        inputs: list[Keyed] = [fp32, self.corpus, Key(key_of(int8.model_dump(mode="json"), features(), timed))]
+        inputs: list[Keyed] = [fp32, self.corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
         kept = self.work.checkpoints("search", stage, inputs)
         return self.work.stage("search", stage, inputs, lambda to: stage.run(
             fp32.folder, int8, self.corpus.train, self.corpus.dev, kept, to, timed))  # fmt: skip
@@ -280,7 +286,7 @@ class Flow(BaseFlow):
     def verify(self, student: Model, fp32: Model, int8: Model) -> list[dict[str, Any]]:
         """Return the checks of both artifacts; GateError if one missed its bar."""
         stage = self.recipe.verify
-        inputs: list[Keyed] = [student, fp32, int8, self.teacher, self.corpus]
+        inputs: list[Keyed] = [student, fp32, int8, *self.judged]
         made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
             fp32.folder, int8.folder, student.folder, self.heldout, to))  # fmt: skip
         checks: list[dict[str, Any]] = made.json("checks.json")
@@ -290,7 +296,7 @@ class Flow(BaseFlow):
     def ranges(self, student: Model) -> Model:
         """Fit the ranges of int8 output vectors."""
         stage = self.recipe.ranges
-        return self.work.stage("ranges", stage, [student, self.corpus, self.teacher], lambda to: stage.run(
+        return self.work.stage("ranges", stage, [student, *self.judged], lambda to: stage.run(
             student.folder, self.corpus.train, self.heldout, to))  # fmt: skip
 
     def publish(self, name: Any, made: Model, ranges: Model, checks: list[dict[str, Any]]) -> Model:
@@ -308,7 +314,7 @@ class Flow(BaseFlow):
     def measure(self, steps: dict[str, Model]) -> dict[str, Any]:
         """Measure every step's quality and the systems' speed; return the results."""
         recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
-        inputs: list[Keyed] = [*steps.values(), self.corpus, *sts]
+        inputs: list[Keyed] = [*steps.values(), *self.judged, *sts]
         story = self.work.stage("story", tell, inputs, lambda to: tell.run(steps, self.heldout, sts, to))
         rows = story.json("story.json")
         source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)

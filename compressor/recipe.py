@@ -27,6 +27,10 @@ class Config(BaseModel):
         except ValidationError as error:
             raise RecipeError(f"{where}: {_first_fault(cls, error)}") from error
 
+    def decided_here(self) -> Any:
+        """Return what this machine decides of a stage, in JSON values; its processor's features where it measures."""
+        return None
+
 
 C = TypeVar("C", bound=Config)
 

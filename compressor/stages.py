@@ -1,6 +1,5 @@
 """A run's folder: one folder a stage, each made once and again only when what it depends on has changed."""
 
-import inspect
 import json
 import shutil
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compressor.artifact import Artifact, Draft, is_artifact, key_of, noted_seconds, read_manifest, write_json, writing
+from compressor.closure import code_key
 from compressor.errors import ArtifactError, storage
 from compressor.progress import say
 from compressor.recipe import Config
@@ -60,8 +60,7 @@ class Workspace:
     ) -> Model:
         """Return the stage's artifact, made by ``make`` unless one with the same key is there already.
 
-        The key covers the configuration, the keys of the inputs, the release, and the source of the
-        modules that the configuration and what it derives from stand in.
+        The key covers what ``stage_key`` hashes.
         """
         to = self.folder / name
         key = stage_key(name, config, inputs)
@@ -112,10 +111,15 @@ def resumable(to: Path, name: str, config: Config, inputs: Sequence[Keyed]) -> I
 
 
 def stage_key(name: str, config: Config, inputs: Sequence[Keyed]) -> str:
-    """Hash all that a stage's result depends on."""
+    """Hash all that a stage's result depends on.
+
+    Those are its configuration, the keys of its inputs, the release, the code that it runs with the versions of the
+    packages that this uses (see ``closure``), and what it decides by this machine or measures on it.
+    """
     own = [kind for kind in type(config).__mro__ if issubclass(kind, Config) and kind is not Config]
-    sources = [Path(inspect.getfile(kind)).read_text(encoding="utf-8") for kind in own]
-    return key_of(name, config.model_dump(mode="json"), [i.key for i in inputs], version("compressor"), *sources)
+    code = code_key(*dict.fromkeys(kind.__module__ for kind in own))
+    stated = config.model_dump(mode="json")
+    return key_of(name, stated, [i.key for i in inputs], version("compressor"), code, config.decided_here())
 
 
 class _Used(AbstractContextManager[None]):

@@ -238,7 +238,7 @@ def _benchmark(trunk: Flow, pairs: Sequence[tuple[Student, Precision]], sts: Seq
     own = [student.candidate(precision, stage.bench.threads) for student, precision in reversed(pairs)]
     source, texts = stage.bench.pick_texts(trunk.base, trunk.corpus.heldout)
     models = [student.artifacts[precision] for student, precision in pairs]
-    inputs: list[Keyed] = [trunk.teacher, *models, trunk.corpus, *sts, Key(key_of(texts, describe()))]
+    inputs: list[Keyed] = [*trunk.judged, *models, *sts, Key(key_of(texts, describe()))]
     made = trunk.work.stage("bench", stage, inputs, lambda to: stage.run(
         [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to))  # fmt: skip
     measured: dict[str, Any] = json.loads((made.folder / "bench.json").read_text(encoding="utf-8"))

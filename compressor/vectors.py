@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,25 @@ from compressor.agreement import Heldout
 from compressor.artifact import key_of
 from compressor.bulk import BulkEncoder
 from compressor.cache import cache_folder, partial, remove_leftovers
-from compressor.corpus import Corpus
+from compressor.closure import code_key
 from compressor.encoder import Vectors
 from compressor.errors import ArtifactError, storage
 from compressor.machine import bf16_is_fast
 from compressor.processes import place
 from compressor.progress import track
 from compressor.sentence_model import Precision
+from compressor.stages import Key
 from compressor.teacher import Source
 from compressor.textstore import digest_of
+
+if TYPE_CHECKING:
+    from compressor.corpus import Corpus
 
 SHARD_TEXTS = 16_384
 STALL_SECONDS = 3600.0
 """How long a process waits for the next shard of another process before it gives up."""
 
 _POLL_SECONDS = 0.5
-_FORM = "bulk 1"  # changes when the same texts would get other vectors
 _BLOCK_BYTES = 1 << 22
 _MARK = b"crc32"  # after the numbers; then the checksum, 4 bytes, little-endian
 
@@ -75,9 +78,9 @@ class VectorStore:
 def vectors_of(teacher: Source, texts: Sequence[str], precision: Precision) -> VectorStore:
     """Return the teacher's vectors of ``texts``; shards that are not kept whole are computed.
 
-    A shard is named by the hash of teacher, precision and its texts, so every recipe with the same texts
-    at the same places is served from it. Under torchrun (RANK, WORLD_SIZE) each process computes its part
-    and waits for the others' shards; ArtifactError where none comes for STALL_SECONDS.
+    A shard is named by the hash of teacher, precision, its texts and the code that computes it, so every recipe with
+    the same texts at the same places is served from it. Under torchrun (RANK, WORLD_SIZE) each process computes its
+    part and waits for the others' shards; ArtifactError where none comes for STALL_SECONDS.
     """
     starts = range(0, len(texts), SHARD_TEXTS)
     folder = cache_folder() / "vectors"
@@ -96,7 +99,7 @@ def vectors_of(teacher: Source, texts: Sequence[str], precision: Precision) -> V
     return VectorStore([shard.path for shard in shards], len(texts), shards[0].dim() if shards else 0)
 
 
-def training_vectors(teacher: Source, corpus: Corpus) -> VectorStore:
+def training_vectors(teacher: Source, corpus: "Corpus") -> VectorStore:
     """Return the teacher's vectors of the training texts."""
     return vectors_of(teacher, corpus.train, training_precision())
 
@@ -106,7 +109,7 @@ def training_precision() -> Precision:
     return "bf16" if bf16_is_fast() else "fp32"
 
 
-def heldout_of(teacher: Source, corpus: Corpus) -> Heldout:
+def heldout_of(teacher: Source, corpus: "Corpus") -> Heldout:
     """Return the held-out texts with the teacher's vectors, computed in fp32: all agreement is measured on them."""
     return Heldout(corpus.heldout, vectors_of(teacher, corpus.heldout, "fp32")[:])
 
@@ -114,6 +117,11 @@ def heldout_of(teacher: Source, corpus: Corpus) -> Heldout:
 def dev_of(teacher: Source, corpus: Corpus) -> Heldout:
     """Return the texts to choose by with the teacher's vectors, computed in fp32: nothing reported is of them."""
     return Heldout(corpus.dev, vectors_of(teacher, corpus.dev, "fp32")[:])
+
+
+def made_by(*precisions: Precision) -> Key:
+    """Return what vectors in ``precisions`` depend on beside teacher and texts: what learns from them does, too."""
+    return Key(key_of(code_key("compressor.vectors"), precisions))
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,8 @@ def _header(file: BinaryIO) -> tuple[int, int]:
 
 
 def _name(teacher: Source, precision: Precision, texts: Sequence[str], start: int) -> str:
-    return f"{key_of(_FORM, teacher.key, precision, digest_of(texts, start, start + SHARD_TEXTS).hex())}.npy"
+    digest = digest_of(texts, start, start + SHARD_TEXTS).hex()
+    return f"{key_of(code_key('compressor.bulk'), teacher.key, precision, digest)}.npy"
 
 
 def _compute(teacher: Source, texts: Sequence[str], precision: Precision, shards: dict[int, Shard]) -> None:

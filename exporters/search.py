@@ -74,6 +74,9 @@ class Search(Config):
     turns: Annotated[int, Field(ge=3)] = 9
     """Turns in which each form is timed against the best so far."""
 
+    def decided_here(self) -> list[str]:
+        return features() if self.cpu == "this" else []
+
     def run(
         self,
         fp32: Path,
@@ -137,7 +140,7 @@ class _Trials:
             "running": running.as_dict(),
             "made_for": self.config.cpu,
             "cpu": machine["cpu"] if self.config.cpu == "this" else "any",
-            "cpu_features": features() if self.config.cpu == "this" else [],
+            "cpu_features": self.config.decided_here(),
             "figures": self._figures(form),
             "ratio": whole.as_dict() if whole else None,
         }

@@ -1,13 +1,15 @@
 """A stage is made once, and again only when something it depends on has changed."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from compressor import stages
-from compressor.artifact import MANIFEST, Artifact, Draft
+from compressor.artifact import MANIFEST, Artifact, Draft, key_of
+from compressor.closure import Sources
 from compressor.errors import ArtifactError, StorageError
 from compressor.recipe import Config
 from compressor.stages import Key, Keyed, Model, Workspace, stage_key
@@ -103,9 +105,11 @@ def test_keys_cover_name_release_and_source(stage: Stage, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(stages, "version", lambda name: "99")
         keys.add(key())
-    (tmp_path / "changed.py").write_text("# a changed line")
-    monkeypatch.setattr(stages.inspect, "getfile", lambda kind: str(tmp_path / "changed.py"))
-    keys.add(key())
+    (tmp_path / "changed.py").write_text("CHANGED = 1")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "__file__", str(tmp_path / "changed.py"))
+        patch.setattr(stages, "code_key", lambda *modules: key_of(Sources({}).key(*modules)))
+        keys.add(key())
     assert len(keys) == 4
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from benchmarks.peers import environments
 from benchmarks.peers.catalogue import Form
 from benchmarks.peers.process import Worker
-from compressor.artifact import key_of, sha256
+from compressor.artifact import key_of
 from compressor.cache import cache_folder, partial, remove_leftovers
+from compressor.closure import installed
 from compressor.errors import PeerError, storage
 from compressor.progress import say
 from compressor.teacher import Source
 
-_RUNNERS = Path(__file__).parent / "runners"
+_RUNNERS = "benchmarks.peers.runners"
 
 
 def form_folder(form: Form, teacher: Source, sample: Sequence[str], threads: int) -> Path:
@@ -22,7 +23,7 @@ def form_folder(form: Form, teacher: Source, sample: Sequence[str], threads: int
 
     ``sample`` are the texts that ranges are calibrated on, where they are.
     """
-    made_by = [environments.key(form.environment), *(sha256(_RUNNERS / f"{m}.py") for m in (form.runner, "batches"))]
+    made_by = [environments.key(form.environment), installed().digests(f"{_RUNNERS}.{form.runner}")]
     texts = list(sample) if form.calibrated else []
     folder = cache_folder() / "peers" / "forms" / f"{form.name}-{key_of(teacher.key, made_by, texts)[:12]}"
     if not folder.is_dir():

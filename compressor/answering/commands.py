@@ -15,12 +15,12 @@ from compressor.answering.reader import Reading, WindowReader
 from compressor.answering.spans import measure
 from compressor.answering.squad import Questions, read_squad
 from compressor.answering.teacher import ReaderTeacher
-from compressor.artifact import Draft, key_of, write_json, writing
+from compressor.artifact import Draft, write_json, writing
 from compressor.cli import Changes, Out, Runs, app, command_line, out, written
 from compressor.errors import storage
 from compressor.options import with_options
 from compressor.progress import say
-from compressor.stages import Key, Keyed, resumable, stage_key
+from compressor.stages import Key, resumable, stage_key
 from compressor.teacher import DEFAULT
 from exporters.optimise import Optimise
 from exporters.reader_export import ReaderExport
@@ -106,8 +106,8 @@ def export_reader(
 ) -> None:
     """Write a question-answering model as one ONNX graph in fp32, fused for ONNX Runtime; quantize makes it int8."""
     reading = stated_reading(reader, reading)
-    inputs: list[Keyed] = [Key(base_key(reader)), reading, Key(key_of(readerexport.model_dump(mode="json")))]
-    key = stage_key("optimise", optimise, inputs)
+    exported = stage_key("export", readerexport, [Key(base_key(reader)), reading])
+    key = stage_key("optimise", optimise, [Key(exported)])
     with writing(out_, "optimise", key, optimise.model_dump(mode="json")) as draft, TemporaryDirectory() as aside:
         (plain := Path(aside) / "plain").mkdir()
         readerexport.run(reader, reading, Draft(plain))

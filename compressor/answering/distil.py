@@ -21,6 +21,7 @@ from compressor.answering.training import ReaderLoss, ReaderTraining
 from compressor.answering.windows import Cutter, Window, labels
 from compressor.artifact import Draft, key_of
 from compressor.cache import cache_folder, partial, remove_leftovers
+from compressor.closure import code_key
 from compressor.distil.answering import PredictionLayer
 from compressor.distil.states import Matching
 from compressor.distil.student import check_layers, find_layers, spread_layers
@@ -146,8 +147,8 @@ def teacher_logits(reader: TorchReader, teacher: Path, windows: Sequence[Window]
     One file in the cache, by the hash of teacher and windows, written in one rename.
     """
     ids = [window.ids for window in windows]
-    name = key_of("reader logits 1", base_key(teacher), hashlib.sha256(np.concatenate(ids).tobytes()).hexdigest(),
-                  [len(one) for one in ids])  # fmt: skip
+    read = hashlib.sha256(np.concatenate(ids).tobytes()).hexdigest(), [len(one) for one in ids]
+    name = key_of(code_key("compressor.answering.model"), base_key(teacher), *read)
     folder = cache_folder() / "logits"
     path = folder / f"{name}.npy"
     if not path.is_file():

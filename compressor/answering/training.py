@@ -45,6 +45,9 @@ class ReaderTraining(Config):
     seed: int = 0
     """Seed of the order of the questions, of dropout and of a new head."""
 
+    def decided_here(self) -> bool:
+        return in_bf16(self.precision)
+
     def train(
         self,
         model: Any,
@@ -92,7 +95,7 @@ class ReaderTraining(Config):
             lr_scheduler_type="linear",
             warmup_steps=round(self.warmup * steps),
             weight_decay=self.weight_decay,
-            bf16=in_bf16(self.precision),
+            bf16=self.decided_here(),
             use_cpu=not torch.cuda.is_available(),
             seed=self.seed,
             save_steps=self.checkpoint_steps,

@@ -12,6 +12,7 @@ from pydantic import Field
 from sentence_transformers import SentenceTransformer
 
 from compressor.artifact import key_of
+from compressor.closure import code_key
 from compressor.corpus import Corpus
 from compressor.distil.extend import Vocabulary
 from compressor.distil.lessons import Part
@@ -61,7 +62,7 @@ class Translations:
     @property
     def key(self) -> str:
         learnt = self.config.model_dump(mode="json", exclude={"matching", "sts"})  # those are only measured on
-        return key_of(learnt, *(part.key for part in self.pairs))
+        return key_of(learnt, code_key(__name__), *(part.key for part in self.pairs))
 
     def parts(self, teacher: Source, corpus: Corpus, vectors: Any) -> list[Part]:
         """Return the translations, and the switched texts, with the teacher's vectors of what they say.

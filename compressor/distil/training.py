@@ -72,6 +72,9 @@ class Training(Config):
     seed: int = 0
     """Seed of the order of the texts."""
 
+    def decided_here(self) -> bool:
+        return in_bf16(self.precision)
+
     def check_processes(self) -> None:
         """Raise RecipeError for a batch that cannot be shared among the processes and the parts of a step."""
         shares = world() * self.accumulate
@@ -162,7 +165,7 @@ class Training(Config):
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             weight_decay=0.0,
-            bf16=in_bf16(self.precision),
+            bf16=self.decided_here(),
             use_cpu=not torch.cuda.is_available(),
             seed=self.seed,
             save_steps=self.checkpoint_steps,

@@ -1,0 +1,267 @@
+"""A key changes with the code and the packages that a stage runs on, and with nothing else."""
+
+import ast
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compressor import closure, stages
+from compressor.closure import LEFT_OUT, PROJECT, Sources, installed
+from compressor.distil.embedding import Distil
+from compressor.pca import Pca
+from compressor.stages import Key, stage_key
+from exporters.onnx import Export
+from exporters.optimise import Optimise
+from exporters.quantize import OnnxInt8
+from exporters.search import Search
+
+ROOT = Path(closure.__file__).parents[1]
+STAGES = {
+    "distil": "compressor.distil.embedding",
+    "multilingual": "compressor.distil.multilingual",
+    "vectors": "compressor.vectors",
+    "pca": "compressor.pca",
+    "ranges": "compressor.output_ranges",
+    "quantize": "compressor.quantize",
+    "export": "exporters.onnx",
+    "optimise": "exporters.optimise",
+    "fp16": "exporters.half",
+    "int8": "exporters.quantize",
+    "search": "exporters.search",
+    "verify": "exporters.verify",
+    "publish": "exporters.card",
+    "story": "benchmarks.story",
+    "bench": "benchmarks.bench",
+    "finetune": "compressor.answering.finetune",
+    "distil-reader": "compressor.answering.distil",
+    "export-reader": "exporters.reader_export",
+    "verify-reader": "exporters.reader_verify",
+    "bench-reader": "benchmarks.reader_bench",
+    "growth": "benchmarks.growth",
+}
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources, to be edited."""
+    root = tmp_path_factory.mktemp("tree")
+    for name in PROJECT:
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def keys(root: Path, known: Sources | None = None, changed: Path = Path()) -> dict[str, Any]:
+    """Return each stage's key; modules that are ``known`` and not ``changed`` are not read again."""
+    sources = Sources.under(root)
+    read = known._read.items() if known else ()
+    sources._read.update({name: module for name, module in read if sources._path(name) != changed})
+    return {name: sources.key(module) for name, module in STAGES.items()}
+
+
+@pytest.fixture(scope="module")
+def known(copied: Path) -> Sources:
+    sources = Sources.under(copied)
+    sources.digests(*STAGES.values())
+    return sources
+
+
+@pytest.fixture(scope="module")
+def before(copied: Path, known: Sources) -> dict[str, Any]:
+    return keys(copied, known)
+
+
+@pytest.fixture
+def edited(copied: Path, known: Sources, before: dict[str, Any]) -> Any:
+    """Edit a file of the copy; return the stages whose keys change."""
+
+    def edit(name: str, change: Callable[[str], str]) -> set[str]:
+        path = next(copied.rglob(name)) if "/" not in name else copied / name
+        text = path.read_text()
+        try:
+            path.write_text(change(text))
+            assert path.read_text() != text
+            after = keys(copied, known if path.suffix == ".py" else None, path)
+        finally:
+            path.write_text(text)
+        return {stage for stage in STAGES if after[stage] != before[stage]}
+
+    return edit
+
+
+def add_code(text: str) -> str:
+    return text + "\n_CHANGED = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "changed", "kept"),
+    [
+        ("smooth.py", {"int8", "search"}, {"distil", "pca", "export", "optimise", "bench", "finetune"}),
+        ("calibrate.py", {"int8", "search", "verify"}, {"distil", "pca", "export", "optimise", "vectors"}),
+        ("rewrite.py", {"int8", "search"}, {"distil", "pca", "export", "optimise"}),
+        ("parity.py", {"verify", "search", "fp16"}, {"distil", "int8", "export"}),
+        ("clipping.py", {"search"}, {"int8", "verify"}),
+        ("states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
+        ("lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
+        ("trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
+        ("throughput.py", {"bench", "bench-reader"}, {"distil", "int8", "verify", "story"}),
+        ("footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),
+        ("server.py", {"bench"}, {"distil", "int8", "verify"}),
+        ("bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
+        ("similarities.py", {"distil", "pca", "ranges"}, {"vectors", "export", "int8"}),
+        ("conformance.py", {"publish", "fp16"}, {"int8", "verify", "export"}),
+        ("consumers.py", {"export", "optimise", "int8", "export-reader"}, {"distil", "pca"}),
+        ("session.py", {"verify", "publish", "bench", "growth", "story"}, {"distil", "pca", "export"}),
+        ("windows.py", {"finetune", "distil-reader", "bench-reader"}, {"distil", "int8", "bench"}),
+        ("sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
+        ("report.py", set(), set(STAGES)),
+        ("progress.py", set(), set(STAGES)),
+        ("errors.py", set(), set(STAGES)),
+    ],
+)
+def test_an_edited_file_changes_the_keys_of_what_runs_it(
+    edited: Any, file: str, changed: set[str], kept: set[str]
+) -> None:
+    found = edited(file, add_code)
+    assert found >= changed
+    assert not found & kept
+
+
+@pytest.mark.parametrize("file", ["smooth.py", "bulk.py", "sentence_model.py", "pca.py", "footprint.py"])
+def test_words_and_formatting_change_no_key(edited: Any, file: str) -> None:
+    assert edited(file, lambda text: f"# a comment\n{text}\n\n# another\n") == set()
+    assert edited(file, lambda text: re.sub(r'^( *)"""(?=\w)', r'\1"""Otherwise: ', text, flags=re.MULTILINE)) == set()
+    assert edited(file, lambda text: ast.unparse(ast.parse(text))) == set()
+
+
+def test_files_that_are_handed_out_count(edited: Any) -> None:
+    assert edited("exporters/consumers.md", lambda text: text + "more") == {"publish"}
+    assert "publish" in edited("exporters/runners/run.mjs", lambda text: text + "// more")
+
+
+def test_keys_hang_neither_on_the_place_nor_on_the_order(copied: Path, before: dict[str, Any]) -> None:
+    assert keys(ROOT) == before
+    one, other = Sources.under(copied), Sources.under(copied)
+    modules = list(STAGES.values())
+    assert [one.key(m) for m in modules] == [other.key(m) for m in reversed(modules)][::-1]
+    assert installed().key(*modules) == one.key(*modules)
+
+
+def write(root: Path, **files: str) -> Sources:
+    for package in PROJECT:
+        (root / package).mkdir()
+    for name, text in files.items():
+        (root / "compressor" / f"{name}.py").write_text(text)
+    return Sources.under(root)
+
+
+def test_what_an_import_is(tmp_path: Path) -> None:
+    sources = write(
+        tmp_path,
+        a="import os\nfrom compressor import b\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import g\n"
+        "    from compressor import g\n",
+        b="def f():\n    try:\n        import compressor.c\n    except ImportError:\n        from . import h\n",
+        c="RUN = ['-m', 'compressor.d']\nNOT = 'compressor.nowhere, compressor.g'",
+        d="from .e import x\nfrom compressor.errors import y\n",
+        e="from pathlib import Path\nP = Path(__file__).with_name('f.py')",
+        f="import numpy.typing, google.protobuf, missing_here, rich\nimport compressor.a",
+        g="",
+        h="match 1:\n    case 1:\n        import torch\n",
+        errors="import onnx",
+    )
+    assert sources.closure("compressor.a") == {f"compressor.{name}" for name in "abcdefh"}
+    used = sources.used(sources.closure("compressor.a"))
+    assert set(used) == {"google", "missing_here", "numpy", "torch"}
+    assert used["missing_here"] is None
+    assert used["google"] is not None
+
+
+def test_without_sources_the_release_stands_for_the_code(tmp_path: Path) -> None:
+    sources = Sources({name: tmp_path / "archive.zip" / name for name in PROJECT})
+    key = sources.key("compressor.pca")
+    assert key["release"] == closure.versions()
+    assert key["roots"] == ("compressor.pca",)
+
+
+def test_packages_of_another_name_are_found() -> None:
+    """Every package that a stage imports is one that is installed, or one that is optional."""
+    sources = installed()
+    used = sources.used(sources.closure(*STAGES.values()))
+    assert {name for name, version in used.items() if version is None} == set()
+
+
+@pytest.fixture
+def upgraded(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Upgrade a package; return the keys of stages before and after."""
+
+    def upgrade(package: str) -> set[str]:
+        found, sources = {}, installed()
+        for release in (None, "99"):
+            real = closure.version
+            with monkeypatch.context() as patch:
+                patch.setattr(closure, "version", lambda name: release if release and name == package else real(name))  # noqa: B023
+                closure._version.cache_clear()
+                found[release] = keys(ROOT, sources)
+            closure._version.cache_clear()
+        return {stage for stage in STAGES if found[None][stage] != found["99"][stage]}
+
+    return upgrade
+
+
+def test_packages_count_where_they_are_used(upgraded: Any) -> None:
+    torch, runtime, scipy = upgraded("torch"), upgraded("onnxruntime"), upgraded("scipy")
+    assert {"distil", "pca", "vectors", "export", "quantize", "finetune"} <= torch
+    assert {"optimise", "int8", "search", "verify", "bench", "fp16"} <= runtime
+    assert not runtime & {"distil", "multilingual", "pca", "vectors", "ranges", "quantize", "export", "finetune"}
+    assert "pca" in scipy
+    assert not scipy & {"int8", "vectors", "quantize"}
+    assert {"distil", "pca", "vectors", "export"} <= upgraded("tokenizers")
+    assert upgraded("numpy") >= set(STAGES) - {"quantize"} - {"publish"}
+    assert upgraded("rich") == upgraded("pydantic") == upgraded("psutil") - {"bench", "bench-reader", "growth"} == set()
+
+
+def test_what_is_left_out_is_there() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "compressor").glob("*.py")}
+    assert modules >= LEFT_OUT
+
+
+def test_what_the_machine_decides_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = {
+        "search": Search(),
+        "any": Search(cpu="any"),
+        "distil": Distil(),
+        "fp32": Distil(precision="fp32"),
+        "int8": OnnxInt8(),
+        "pca": Pca(),
+    }
+    found = []
+    for own in (["avx2"], ["avx2", "amx_bf16"]):
+        for module in {sys.modules[kind.__module__] for one in configs.values() for kind in type(one).__mro__}:
+            if hasattr(module, "features"):
+                monkeypatch.setattr(module, "features", lambda own=own: own)
+        monkeypatch.setattr("compressor.machine.features", lambda own=own: own)
+        found.append({name: stage_key(name, config, []) for name, config in configs.items()})
+    assert {name for name in configs if found[0][name] != found[1][name]} == {"search", "distil"}
+
+
+def test_a_missing_package_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(closure, "version", missing)
+    assert closure._version.__wrapped__("torch") is None
+
+
+def test_export_is_keyed_by_both_of_its_configurations() -> None:
+    def key(export: Export, optimise: Optimise) -> str:
+        return stage_key("optimise", optimise, [Key(stage_key("export", export, [Key("model")]))])
+
+    changed = next(name for name, field in Optimise.model_fields.items() if field.annotation is bool)
+    other = Optimise.model_validate({changed: not getattr(Optimise(), changed)})
+    assert len({key(Export(), Optimise()), key(Export(opset=18), Optimise()), key(Export(), other)}) == 3
+    assert stages.stage_key is stage_key
