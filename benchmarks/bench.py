@@ -1,6 +1,7 @@
 """The benchmark: every system on the same texts, side by side with the teacher."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from benchmarks.footprint import footprint
 from benchmarks.limit import Limit
 from benchmarks.quality import Sts
 from benchmarks.server import server
-from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System
+from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, threads_of
 from benchmarks.turns import against_itself
 from compressor.artifact import Draft, write_json
 from compressor.encoder import Encoder, usable_cores
@@ -21,6 +22,7 @@ from compressor.errors import ProviderError, RecipeError
 from compressor.progress import say
 from compressor.recipe import Config
 from compressor.stages import Model
+from compressor.threads import same_threads
 from exporters.providers import CPU, CUDA, require_providers
 from exporters.session import OnnxEncoder
 
@@ -76,8 +78,16 @@ class Bench(Config):
         write_json(draft.folder / "bench.json", self.measure(systems, texts, source))
 
     def measure(self, systems: Sequence[System], texts: Sequence[str], source: str) -> dict[str, Any]:
-        """Return the ``bench`` section of the results; ratios are to the first system."""
+        """Return the ``bench`` section of the results; ratios are to the first system.
+
+        All systems have the same threads, whatever the shell or they themselves state.
+        """
         check_names([system.name for system in systems])
+        threads = self.threads or usable_cores()
+        with same_threads(threads):
+            return self._measured([replace(system, threads=threads) for system in systems], texts, source, threads)
+
+    def _measured(self, systems: Sequence[System], texts: Sequence[str], source: str, threads: int) -> dict[str, Any]:
         encoders = {system.name: system.open() for system in systems}
         twin = {f"{systems[-1].name}, again": systems[-1].open()}
         tokenizer = throughput.plain_tokenizer(Path(systems[-1].folder))  # all systems of a run share one vocabulary
@@ -94,6 +104,7 @@ class Bench(Config):
                 "label": system.label,
                 "provider": system.provider,
                 "size_bytes": system.size_bytes,
+                "threads": threads_of(encoders[system.name]),
                 **footprint(system, texts[:256]),
                 "offline": fast[system.name],
                 "single_stream": slow[system.name],
@@ -105,7 +116,7 @@ class Bench(Config):
         return {
             "texts": {"source": source, "count": len(texts), **token_figures(tokenizer, texts)},
             "rounds": self.rounds,
-            "threads": self.threads or usable_cores(),
+            "threads": threads,
             "a_a": _against_itself(systems[-1].name, fast, slow),
             "limit": self._limit(systems[-1], texts),
             "systems": rows,

@@ -82,7 +82,7 @@ class Curve(Config):
         started, sets = time.monotonic(), self.sets()
         encoder = TorchEncoder.load(model.folder)
         dims = self.sizes(encoder.dim, len(corpus.train))
-        judge = Judge.of(encoder, list(corpus.train[: self.sample]), corpus.heldout, sets)
+        judge = Judge.of(encoder, list(corpus.train[: self.sample]), corpus.dev, corpus.heldout, sets)
         results = {
             "name": "curve",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -107,7 +107,7 @@ class Curve(Config):
             for keep, name in REDUCTIONS.items():
                 if self.keep not in (keep, "both"):
                     continue
-                projection, _ = self._pca(dim, keep).choose(judge.sample, judge.heldout, judge.heldout)
+                projection, _ = self._pca(dim, keep).choose(judge.sample, judge.dev, judge.dev)
                 facts = {"dim": dim, "reduction": name, "centered": bool(projection.mean.any())}
                 yield from judge.rows(facts, {name: projection.apply(v) for name, v in judge.vectors.items()})
             if truncate:
@@ -118,15 +118,17 @@ class Curve(Config):
 
 @dataclass(frozen=True)
 class Judge:
-    """The model's own vectors of the texts to fit on (``sample``), of the held-out ones and of each STS file."""
+    """The model's own vectors of the texts to fit on (``sample``), to choose by, held out, and of each STS file."""
 
     vectors: Mapping[str, Vectors]
     sets: Sequence[Sts]
 
     @classmethod
-    def of(cls, encoder: Encoder, sample: list[str], heldout: list[str], sets: Sequence[Sts]) -> "Judge":
+    def of(
+        cls, encoder: Encoder, sample: list[str], dev: list[str], heldout: list[str], sets: Sequence[Sts]
+    ) -> "Judge":
         """Encode every set of texts once."""
-        texts = {"sample": sample, "heldout": heldout} | {f"sts {one.key}": one.texts for one in sets}
+        texts = {"sample": sample, "dev": dev, "heldout": heldout} | {f"sts {one.key}": one.texts for one in sets}
         with track("encoding", sum(map(len, texts.values()))) as advance:
             vectors = {}
             for name, some in texts.items():
@@ -140,6 +142,10 @@ class Judge:
     @property
     def sample(self) -> Vectors:
         return self.vectors["sample"]
+
+    @property
+    def dev(self) -> Vectors:
+        return self.vectors["dev"]
 
     @property
     def heldout(self) -> Vectors:

@@ -1,7 +1,6 @@
 """Load time and peak memory of a system, each in a fresh process of its own."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -10,29 +9,33 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.systems import System
+from benchmarks.systems import System, threads_of
+from compressor.encoder import usable_cores
 from compressor.errors import CompressorError
-from compressor.machine import HUGE_PAGES
+from compressor.threads import environment
 
 
 def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dict[str, Any]:
     """Return load_seconds, peak_memory_bytes and imports_seconds of opening ``system`` and encoding ``texts``.
 
-    Peak memory is the whole process's resident set, interpreter and libraries included.
+    Peak memory is the whole process's resident set, interpreter and libraries included. ``load_threads`` are those that
+    the system had in that process.
     """
     kind = f"{type(system).__module__}:{type(system).__qualname__}"
     request = json.dumps({"texts": list(texts), "batch_size": batch_size, "kind": kind, "system": system.as_json()})
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.footprint"]
-    done = subprocess.run(command, input=request, capture_output=True, text=True, check=False, env=as_users())
+    done = subprocess.run(
+        command, input=request, capture_output=True, text=True, check=False, env=as_users(system.threads)
+    )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise CompressorError(f"{system.name}: cannot be measured in a process of its own: {reason}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def as_users() -> dict[str, str]:
-    """Return the environment in which an artifact's users run it: without what this project sets for training."""
-    return {name: value for name, value in os.environ.items() if name != HUGE_PAGES}
+def as_users(threads: int | None) -> dict[str, str]:
+    """Return the environment in which an artifact's users run it, on ``threads``; by default all usable cores."""
+    return environment(threads or usable_cores())
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
         "imports_seconds": imported - start,
         "load_seconds": loaded - imported,
         "peak_memory_bytes": peak_bytes(),
+        "load_threads": threads_of(encoder),
     }
 
 

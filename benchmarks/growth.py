@@ -126,7 +126,7 @@ def _in_a_process(folder: Path, texts: Sequence[str], count: int, batch_size: in
     request = {"folder": str(folder), "texts": texts, "count": count, "batch_size": batch_size, "threads": threads}
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.growth"]
     done = subprocess.run(
-        command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False, env=as_users()
+        command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False, env=as_users(threads)
     )
     if done.returncode:
         raise CompressorError(f"{folder}: {count:,} texts could not be streamed: exit status {done.returncode}")
@@ -146,7 +146,8 @@ def _stream(request: Mapping[str, Any]) -> Run:
     lasted = time.perf_counter() - start
     if rows != count:
         raise CompressorError(f"{count:,} texts gave {rows:,} vectors")
-    return {"count": count, "texts_per_second": count / lasted, "peak_memory_bytes": peak_bytes()}
+    speed, memory = count / lasted, peak_bytes()
+    return {"count": count, "texts_per_second": speed, "peak_memory_bytes": memory, "threads": encoder.threads}
 
 
 def _main() -> None:

@@ -16,6 +16,8 @@ from compressor.recipe import Config
 from exporters.profile import INT8_OPERATORS, Operator, profile
 from exporters.session import OnnxEncoder
 
+_PEAKS = {"fp32": "fp32_gflops", "int8": "int8_gops"}
+
 
 class Limit(Config):
     """Measure the share of the machine's peak that an artifact reaches, and the time of each operator."""
@@ -31,7 +33,8 @@ class Limit(Config):
         """Return peaks and, a length, rates, shares of the peaks and operators; ``texts`` are cut to the lengths.
 
         Text in, vectors out, as users have it; the operators' times are of the graph alone, on one thread. The peaks
-        are measured before and after, and the higher ones count.
+        are measured before and after, and the higher ones count. A graph is held against the peak of the precision
+        that it multiplies in: to reach more than the fp32 peak says nothing of one that multiplies int8.
         """
         encoder, tokenizer = OnnxEncoder(folder, threads=self.threads), plain_tokenizer(folder)
         lengths = [length for length in self.lengths if length <= encoder.max_length]
@@ -65,10 +68,11 @@ def _shares(row: Mapping[str, Any], peaks: Mapping[str, float], encoder: OnnxEnc
     reached = row["operations_per_text"] * row["texts_per_second"] / 1e9
     operators: Sequence[Operator] = row["operators"]
     whole = sum(one.seconds for one in operators)
+    precision = "int8" if any(one.name in INT8_OPERATORS for one in operators) else "fp32"
     return {
         **row,
         "gops": reached,
-        "of_peak": {name.partition("_")[0]: reached / peak for name, peak in peaks.items()},
+        "of_peak": {precision: reached / peaks[_PEAKS[precision]]},
         "operators": [
             {
                 "operator": one.name,
@@ -84,8 +88,8 @@ def _shares(row: Mapping[str, Any], peaks: Mapping[str, float], encoder: OnnxEnc
 
 def _reached(one: Operator, peaks: Mapping[str, float], threads: int) -> dict[str, float]:
     """Return an operator's rate on its one thread, and its share of what a thread could do in its precision."""
-    if not one.operations:
+    if not one.operations or not one.seconds:  # ONNX Runtime counts whole microseconds
         return {}
     rate = one.operations / one.seconds / 1e9
-    peak = peaks["int8_gops" if one.name in INT8_OPERATORS else "fp32_gflops"]
+    peak = peaks[_PEAKS["int8" if one.name in INT8_OPERATORS else "fp32"]]
     return {"gops": rate, "of_peak": rate / (peak / threads)}

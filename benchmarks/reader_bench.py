@@ -1,6 +1,7 @@
 """The benchmark of readers: every system on the same questions, side by side with the teacher."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,12 +10,14 @@ from pydantic import Field
 from benchmarks import throughput
 from benchmarks.footprint import footprint
 from benchmarks.reader_story import Told
-from benchmarks.reader_systems import ReaderSystem, pairs_of
+from benchmarks.reader_systems import Pair, ReaderSystem, pairs_of
+from benchmarks.systems import threads_of
 from compressor.answering.squad import Question
 from compressor.artifact import Draft, write_json
 from compressor.encoder import usable_cores
 from compressor.progress import say
 from compressor.recipe import Config
+from compressor.threads import same_threads
 from exporters.providers import CPU
 from exporters.readers import reader_kind
 
@@ -49,7 +52,12 @@ class ReaderBench(Config):
 
         Ratios are to the first system. Questions a second and latencies in ms, as ``benchmarks.throughput`` has them.
         """
-        pairs = pairs_of(self.pick(questions))
+        threads = self.threads or usable_cores()
+        with same_threads(threads):
+            given = {stage: replace(system, threads=threads) for stage, system in systems.items()}
+            return self._measured(given, pairs_of(self.pick(questions)), threads)
+
+    def _measured(self, systems: Mapping[str, ReaderSystem], pairs: Sequence[Pair], threads: int) -> dict[str, Any]:
         opened = {system.name: system.open() for system in systems.values()}
         say(f"  {len(systems)} systems on {len(pairs):,} questions, {self.rounds} rounds in turns")
         fast = throughput.offline(opened, pairs, self.batch_sizes, self.rounds)
@@ -61,6 +69,7 @@ class ReaderBench(Config):
                 "provider": system.provider,
                 "stage": stage,
                 "size_bytes": system.size_bytes,
+                "threads": threads_of(opened[system.name]),
                 **footprint(system, pairs[:_FOOTPRINT]),
                 "offline": _questions(fast[system.name]),
                 "single_stream": slow[system.name],
@@ -70,7 +79,7 @@ class ReaderBench(Config):
         return {
             "questions": len(pairs),
             "rounds": self.rounds,
-            "threads": self.threads or usable_cores(),
+            "threads": threads,
             "systems": rows,
         }
 

@@ -13,7 +13,7 @@ from compressor.artifact import Draft, write_json
 from compressor.quantize import WEIGHTS
 from compressor.recipe import Config
 from compressor.stages import Model
-from compressor.weights import read_header
+from compressor.weights import read_header, weights_in
 from exporters.graph import load
 from exporters.layout import GRAPH
 from exporters.readers import reader_kind
@@ -49,8 +49,8 @@ def parameters(model: Model) -> int:
     kind = reader_kind(model.folder)
     if kind == "onnx":
         return sum(prod(tensor.dims) for tensor in load(model.folder / GRAPH).graph.initializer)
-    file = model.folder / (WEIGHTS if kind == "torch-int8" else "model.safetensors")
-    return sum(prod(entry["shape"]) for entry in read_header(file).values())
+    files = [model.folder / WEIGHTS] if kind == "torch-int8" else weights_in(model.folder)
+    return sum(prod(entry["shape"]) for file in files for entry in read_header(file).values())
 
 
 def with_answers(systems: Sequence[Mapping[str, Any]], story: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

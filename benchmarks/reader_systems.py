@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.systems import System
+from benchmarks.systems import System, threads_of
 from compressor.answering.reader import Reader, Reading
 from compressor.answering.squad import Question
 from exporters.readers import open_reader_of
@@ -39,6 +39,10 @@ class Asked:
     """A reader in the encoder's place, for measuring speed: pairs of question and context in, answers out."""
 
     reader: Reader
+
+    @property
+    def threads(self) -> int:
+        return threads_of(self.reader)
 
     def encode(self, pairs: Sequence[Pair], batch_size: int) -> Any:
         """Answer every pair."""

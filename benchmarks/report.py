@@ -95,8 +95,9 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         console.print(Text(told, style="dim"))
     if limit := bench.get("limit"):
         rows = limit.get("by_length") or []
-        shares = [f"{percent(number(row, 'of_peak', 'int8'))} at {row.get('tokens')}" for row in rows]
-        console.print(Text(f"of the int8 peak: {', '.join(shares)} tokens", style="dim"))
+        for name in (rows[0].get("of_peak") or {}) if rows else ():
+            shares = [f"{percent(number(row, 'of_peak', name))} at {row.get('tokens')}" for row in rows]
+            console.print(Text(f"of the {name} peak: {', '.join(shares)} tokens", style="dim"))
 
 
 def _cells(system: Row, measure: Measure) -> list[str]:

@@ -14,7 +14,7 @@ from compressor.projection import Projection
 from compressor.quantize import WEIGHTS
 from compressor.recipe import Config
 from compressor.stages import Model
-from compressor.teacher import Source, layers_stated, read_config, weights_file
+from compressor.teacher import Source, layers_stated, read_config, weights_files
 from compressor.weights import read_header
 from exporters.graph import load
 from exporters.layout import GRAPH
@@ -80,6 +80,6 @@ def parameters(folder: Path) -> int:
     kind = kind_of(folder)
     if kind == "onnx":
         return sum(prod(tensor.dims) for tensor in load(folder / GRAPH).graph.initializer)
-    files = [folder / WEIGHTS if kind == "torch-int8" else weights_file(folder)]
+    files = [folder / WEIGHTS] if kind == "torch-int8" else weights_files(folder)
     files += sorted(folder.glob("*_Dense/model.safetensors"))
     return sum(prod(entry["shape"]) for file in files for entry in read_header(file).values())

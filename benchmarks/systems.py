@@ -3,13 +3,14 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from compressor.artifact import MANIFEST, size_bytes
 from compressor.encoder import Encoder
 from compressor.errors import ModelError
 from exporters.layout import GRAPH, TORCH_INT8
 
+_TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
 _OTHER_FORMS = ("onnx", "openvino")
 TORCH_CUDA, TORCH_CUDA_FP16 = "PyTorch CUDA", "PyTorch CUDA fp16"
@@ -26,6 +27,7 @@ class System:
     folder: str
     provider: str = "CPUExecutionProvider"
     threads: int | None = None
+    """By default what its library takes, which differs: a benchmark gives all systems the same."""
     max_length: int | None = None
 
     def open(self) -> Encoder:
@@ -36,7 +38,8 @@ class System:
             return OnnxEncoder(self.folder, [self.provider], self.threads)
         import torch
 
-        torch.set_num_threads(self.threads or torch.get_num_threads())
+        if self.threads:
+            torch.set_num_threads(self.threads)
         if self.kind == "torch-int8":
             from compressor.quantize import TorchInt8Encoder
 
@@ -65,6 +68,16 @@ class System:
         return sum(p.stat().st_size for p in files if p.relative_to(folder).parts[0] not in _OTHER_FORMS)
 
 
+def threads_of(encoder: Any) -> int:
+    """Return the threads that an open encoder or reader computes on, as its library has them."""
+    own = getattr(encoder, "threads", None)
+    if own is not None:
+        return int(own)
+    import torch
+
+    return torch.get_num_threads()
+
+
 def kind_of(folder: Path) -> Kind:
     """Tell what a folder holds; ModelError if nothing that can be run."""
     from compressor.teacher import transformer_folder  # here, to stay out of what `footprint` measures
@@ -72,7 +85,7 @@ def kind_of(folder: Path) -> Kind:
     if (folder / TORCH_INT8).is_file():
         return "torch-int8"
     modules = (folder / "modules.json").is_file()
-    if modules and (transformer_folder(folder) / "model.safetensors").is_file():
+    if modules and any((transformer_folder(folder) / name).is_file() for name in _TORCH_WEIGHTS):
         return "torch"  # whatever other forms of it lie there, as in folders of the hub
     if (folder / GRAPH).is_file():
         return "onnx"

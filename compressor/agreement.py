@@ -44,7 +44,10 @@ def _nearest(vectors: Vectors, k: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class Heldout:
-    """Texts kept out of training and the teacher's vectors of them, float32 [n, width], to measure agreement on."""
+    """Texts kept out of training and the teacher's vectors of them, float32 [n, width], to measure agreement on.
+
+    Some are kept to choose settings by (``dev``), others for the figures that are reported (``heldout``).
+    """
 
     texts: list[str]
     teacher: Vectors

@@ -77,6 +77,7 @@ def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Dra
         to.parent.mkdir(parents=True, exist_ok=True)
         partial = to.parent / f".{to.name}.partial-{os.getpid()}"
         partial.mkdir()
+        allowed = stat.S_IMODE(partial.stat().st_mode)  # what the umask, or the parent's own rules, let others do
     draft = Draft(partial)
     try:
         with storage(to):
@@ -91,6 +92,7 @@ def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Dra
                 "files": _listing(partial),
             }
             write_json(partial / MANIFEST, sealed(manifest))
+            _share(partial, allowed)
             _swap(partial, to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -186,6 +188,15 @@ def _recover(to: Path) -> None:
 def _listing(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): {"sha256": sha256(p), "size": p.stat().st_size} for p in files}
+
+
+def _share(folder: Path, allowed: int) -> None:
+    """Let others read what they could read of a plain new folder of mode ``allowed``; nobody runs a file of it.
+
+    safetensors and temporary files are their writer's alone, and copies have the modes of what they were copied from.
+    """
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(allowed if path.is_dir() else allowed & 0o666)
 
 
 def _swap(partial: Path, to: Path) -> None:

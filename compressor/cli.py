@@ -210,8 +210,10 @@ def guarded(command: Callable[[], Any]) -> int:
     errors = Console(stderr=True, highlight=False)
     try:
         command()
-    except CompressorError as error:
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
+    except (CompressorError, PermissionError) as error:
+        # The system's own error: a file or folder of another user's, wherever it was met.
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, PermissionError) else str(error)
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(said.split()))
         errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:

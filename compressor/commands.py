@@ -33,7 +33,7 @@ from compressor.recipe import Config
 from compressor.sentence_model import open_model
 from compressor.stages import Keyed, Model, checkpoints_of, stage_key
 from compressor.teacher import DEFAULT, check_folder, content_key, find
-from compressor.vectors import heldout_of, training_vectors
+from compressor.vectors import dev_of, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
 from exporters.graph import multiplies_int8
 from exporters.half import Half
@@ -70,7 +70,7 @@ def distil(
         to = Path(aside) / "distil" if rank() else out_
         with writing(to, "distil", key, distil.model_dump(mode="json")) as draft:
             vectors = training_vectors(source, corpus)
-            distil.run(source.folder, corpus.train, vectors, kept, draft, heldout_of(source, corpus))
+            distil.run(source.folder, corpus.train, vectors, kept, draft, dev_of(source, corpus))
     if not rank():
         shutil.rmtree(kept, ignore_errors=True)
         written(out_)
@@ -90,7 +90,7 @@ def pca(
     """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
     model, source, corpus = _model(student), find(teacher), read_corpus(texts, limit)
     with _writing(out_, "pca", pca, [model, source, corpus]) as draft:
-        pca.run(student, corpus.train, heldout_of(source, corpus), draft)
+        pca.run(student, corpus.train, dev_of(source, corpus), draft)
     written(out_)
 
 

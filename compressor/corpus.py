@@ -25,16 +25,19 @@ MIN_TEXTS = 200
 
 @dataclass(frozen=True)
 class Corpus:
-    """Distinct, cleaned texts in random order, cut into those to train on and those to measure on."""
+    """Distinct, cleaned texts in random order, cut into those to train on, to choose by and to measure on."""
 
     train: Sequence[str]
+    dev: list[str]
+    """Texts kept out of training that settings are chosen by: what is reported is measured on others."""
     heldout: list[str]
+    """Texts kept out of training and of every choice, for the figures that are reported."""
     source: str
     fingerprint: str
     """sha256 of the texts in their order, and of where they are cut."""
     dropped: dict[str, int]
-    """How many texts were left out as ``empty``, as ``wordless`` (no letter, no digit), as ``duplicate``, and with
-    weights as ``surplus`` of a source after another was used up."""
+    """How many texts were left out as ``empty``, as ``wordless`` (no letter, no digit), as ``duplicate`` (of another
+    but for case and punctuation), and with weights as ``surplus`` of a source after another was used up."""
     per_source: dict[str, int] = field(default_factory=dict)
     """Texts taken of each source, where there are several."""
 
@@ -42,11 +45,16 @@ class Corpus:
     def key(self) -> str:
         return self.fingerprint
 
+    def parts(self) -> str:
+        """Say how many texts each part has."""
+        return f"{len(self.train):,} to train, {len(self.dev):,} to choose by, {len(self.heldout):,} held out"
+
     def facts(self) -> dict[str, Any]:
         """Return the ``texts`` section of the results."""
         facts = {
             "source": self.source,
-            "count": len(self.train) + len(self.heldout),
+            "count": len(self.train) + len(self.dev) + len(self.heldout),
+            "dev": len(self.dev),
             "heldout": len(self.heldout),
             "fingerprint": self.fingerprint,
             "dropped": self.dropped,
@@ -70,7 +78,8 @@ class Texts(Config):
     limit: int | None = Field(default=None, ge=1)
     """At most so many texts, chosen at random: those of a smaller limit come first among those of a larger one."""
     heldout: int = Field(default=2000, ge=MIN_HELDOUT)
-    """Texts kept out of training for measuring; at most a tenth of the texts is taken."""
+    """Texts kept out of training for measuring, and as many more to choose by (the mean of ``pca``, when a training
+    stops, the form of a graph); each at most a tenth of the texts."""
     seed: int = 0
     """Decides the order of the texts, so which are chosen and which are held out."""
 
@@ -125,16 +134,18 @@ class Texts(Config):
 
     def _cut(self, store: TextStore, count: int, readings: Sequence[Reading], name: str) -> Corpus:
         """Train on the first texts, whatever is held out; hold out the last of all, whatever the limit."""
-        heldout = min(self.heldout, int(count * HELDOUT_SHARE))
-        parts = slice(0, count - heldout), slice(len(store) - heldout, len(store))
+        heldout, end = min(self.heldout, int(count * HELDOUT_SHARE)), len(store)
+        trained = count - 2 * heldout
+        parts = slice(0, trained), slice(end - 2 * heldout, end - heldout), slice(end - heldout, end)
         per_source: dict[str, int] = {}
         if len(readings) > 1:
             counts = zip(*(store.per_label(part, len(readings)) for part in parts), strict=True)
-            for one, both in zip(readings, counts, strict=True):
-                per_source[one.name] = per_source.get(one.name, 0) + sum(both)
+            for one, all_parts in zip(readings, counts, strict=True):
+                per_source[one.name] = per_source.get(one.name, 0) + sum(all_parts)
         fingerprint = key_of(store.fingerprint, count, heldout)
         dropped = dict(store.meta["dropped"])
-        return Corpus(store.first(count - heldout), store[parts[1]], name, fingerprint, dropped, per_source)
+        train, dev, measured = store.first(trained), store[parts[1]], store[parts[2]]
+        return Corpus(train, dev, measured, name, fingerprint, dropped, per_source)
 
 
 def _check_enough(name: str, count: int) -> None:
@@ -148,5 +159,5 @@ def _check_enough(name: str, count: int) -> None:
 def read_corpus(source: str | None, limit: int | None) -> Corpus:
     """Read the texts that a command was given, and say how many there are."""
     corpus = Texts.read({"source": source, "limit": limit}).load()
-    say(f"texts: {corpus.source}: {len(corpus.train):,} to train, {len(corpus.heldout):,} held out")
+    say(f"texts: {corpus.source}: {corpus.parts()}")
     return corpus

@@ -72,6 +72,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """Return all lines of what a library's error says as one of ``most`` characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Return one line for a file or folder that the system does not let this user read."""
+    return f"{path}: cannot be read ({error.strerror or first_line(error)})"
+
+
 def installed(module: str, package: str, extra: str) -> Any:
     """Return an optional module; DependencyError, with the extra that brings its package, where it is not there."""
     try:

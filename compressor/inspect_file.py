@@ -23,7 +23,7 @@ except ImportError:  # Windows: the parent's time-out is the only bound
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from compressor.inspect_graph import Refusal, Stated, check_model, first_line, refusing, run
+from compressor.inspect_graph import Refusal, Stated, check_model, first_line, precision_of, refusing, run
 from compressor.inspect_ort import MARK, check_session, operators_of
 
 MOST_TOKENS_A_CHARACTER = 8
@@ -72,9 +72,9 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
     contents = {name: _read(request[name]) for name in ("graph", "tokenizer", "cases") if request.get(name)}
     if request.get("archive"):
         contents |= _unpacked(_read(request["archive"]))
-    session = tokenizer = None
+    session, tokenizer, precision = None, None, "fp32"
     if graph := contents.get("graph"):
-        found["operators"], outputs = _operators(graph, form, onnx)
+        found["operators"], outputs, precision = _operators(graph, form, onnx)
         if form == "text" and library is None:
             found["unrun"] = "onnxruntime-extensions is not installed"
         else:
@@ -92,7 +92,7 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
     if cases := contents.get("cases"):
         from compressor.inspect_cases import check_cases
 
-        found["cases"] = check_cases(cases, tokenizer, session)
+        found["cases"] = check_cases(cases, tokenizer, session, precision, request["truncation"])
     return found
 
 
@@ -154,17 +154,20 @@ def _unpacked(content: bytes) -> dict[str, bytes]:
         return {parts[entry.filename]: archive.read(entry) for entry in entries}
 
 
-def _operators(graph: bytes, form: str, onnx: Any) -> tuple[Counter[str], list[Stated]]:
-    """Return a graph's operators and what it states of its outputs; ONNX Runtime's own format only tells when open."""
+def _operators(graph: bytes, form: str, onnx: Any) -> tuple[Counter[str], list[Stated], str]:
+    """Return a graph's operators, what it states of its outputs, and its precision.
+
+    ONNX Runtime's own format tells of outputs only when open, and has no conformance set.
+    """
     if graph[4:8] == MARK:
-        return operators_of(graph, form), []
+        return operators_of(graph, form), [], "fp32"
     try:
         model = onnx.ModelProto.FromString(graph)
     except MemoryError:
         raise
     except Exception as error:  # protobuf's own kind
         raise Refusal("not a whole ONNX graph") from error
-    return check_model(model, form, onnx)
+    return *check_model(model, form, onnx), precision_of(model, onnx)
 
 
 def _opened(graph: bytes, library: str | None, memory_bytes: int, onnxruntime: Any) -> Any:

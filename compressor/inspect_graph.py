@@ -55,6 +55,14 @@ def check_model(model: Any, form: str, onnx: Any) -> tuple[Counter[str], list[St
     return count_operators(_nodes(model.graph, form, onnx)), outputs
 
 
+def precision_of(model: Any, onnx: Any) -> str:
+    """Return what a graph's weights are stored in: int8, fp16 or fp32."""
+    kinds, stored = onnx.TensorProto, model.graph.initializer
+    if any(tensor.data_type in (kinds.INT8, kinds.UINT8) and len(tensor.dims) > 1 for tensor in stored):
+        return "int8"
+    return "fp16" if any(tensor.data_type == kinds.FLOAT16 for tensor in stored) else "fp32"
+
+
 def check_contract(inputs: list[Stated], outputs: list[Stated], form: str) -> None:
     """Refuse other names, types or shapes than those of ``form``."""
     _check_inputs(inputs, form)

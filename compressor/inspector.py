@@ -41,18 +41,25 @@ class Inspector:
         self.process.kill()
         self.process.communicate()
 
-    def ask(self, told: Path, wanted: Mapping[str, Mapping[str, Any]], form: str = "ids") -> dict[str, Any]:
+    def ask(
+        self,
+        told: Path,
+        wanted: Mapping[str, Mapping[str, Any]],
+        form: str = "ids",
+        truncation: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Return what was found of the files wanted, each ``path``, ``size`` and ``sha256``.
 
         They are a ``graph`` of ``form`` (see ``inspect_graph.FORMS``), or an ``archive`` with one in it, a
-        ``tokenizer``, and the conformance ``cases`` that both are held against. Raises ArtifactError, naming
-        ``told``, where they are refused.
+        ``tokenizer``, and the conformance ``cases`` that both are held against, cut by ``truncation``. Raises
+        ArtifactError, naming ``told``, where they are refused.
         """
         size = sum(int(entry["size"]) for entry in wanted.values())
         if size > _MOST_GRAPH_BYTES:
             raise ArtifactError(f"{told}: {size} bytes; a graph has at most {_MOST_GRAPH_BYTES}")
         memory, seconds = MEMORY_BYTES + _TIMES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
-        request = json.dumps({**wanted, "form": form, "memory_bytes": memory, "cpu_seconds": seconds}) + "\n"
+        how = {"form": form, "truncation": truncation, "memory_bytes": memory, "cpu_seconds": seconds}
+        request = json.dumps({**wanted, **how}) + "\n"
         try:
             said, _ = self.process.communicate(request.encode(), timeout=3 * seconds)
         except subprocess.TimeoutExpired as error:

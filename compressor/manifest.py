@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compressor.errors import ArtifactError
+from compressor.errors import ArtifactError, unreadable
 from compressor.strict_json import parse_json, read_plain
 
 FORMAT = "compressor-artifact/2"
@@ -20,7 +20,11 @@ _MOST_FILES = 10_000
 _MOST_BYTES = 16 << 30
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DROPPED = frozenset({".DS_Store", ".directory", "Thumbs.db", "desktop.ini", ".git"})  # a submodule's .git is a file
-_ASIDE = (".git/", ".cache/huggingface/")  # what git and `hf download` keep of a folder
+# What git and `hf download` keep of a folder.
+_GIT = ".git/"
+_DOWNLOADED = re.compile(
+    r"\.cache/huggingface/(\.gitignore|CACHEDIR\.TAG|(down|up)load/.+\.(metadata|lock|incomplete))"
+)
 # What a loader may read wherever it lies: some look for graphs in all folders, hidden ones too.
 _LOADED = (
     ".bin", ".ckpt", ".data", ".dll", ".dylib", ".gguf", ".h5", ".jinja", ".joblib", ".json", ".keras", ".model",
@@ -78,7 +82,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
     if extra := [name for name in others if not is_stray(name)]:
         raise ArtifactError(f"{folder / _shown(extra[0])}: not named in {MANIFEST}")
     for name, entry in files.items():
-        if sha256(folder / name) != entry["sha256"]:
+        if _hash(folder / name) != entry["sha256"]:
             raise ArtifactError(f"{folder / name}: sha256 differs from {MANIFEST}")
     return tuple(others)
 
@@ -86,7 +90,8 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
 def is_stray(name: str) -> bool:
     """Tell whether a file that no manifest names may lie in an artifact all the same: nobody meant it, or reads it."""
     _, _, last = name.rpartition("/")
-    return last in _DROPPED or (name.startswith(_ASIDE) and not last.lower().endswith(_LOADED))
+    in_git = name.startswith(_GIT) and not last.lower().endswith(_LOADED)
+    return last in _DROPPED or in_git or _DOWNLOADED.fullmatch(name) is not None
 
 
 def strays(folder: Path) -> list[str]:
@@ -113,6 +118,13 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _hash(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise ArtifactError(unreadable(path, error)) from error
+
+
 def _content(folder: Path) -> bytes:
     path = folder / MANIFEST
     try:
@@ -121,7 +133,9 @@ def _content(folder: Path) -> bytes:
         return read_plain(path, _MOST_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(f"{folder}: no {MANIFEST}; not an artifact of this project") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ArtifactError(unreadable(path, error)) from error
+    except ValueError as error:
         raise ArtifactError(f"{path}: not readable: {error}") from error
 
 
@@ -167,11 +181,12 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     while waiting:
         inner = waiting.pop()
         try:
-            entries = list(os.scandir(folder / inner))
+            # An entry's own status counts no links on Windows.
+            entries = [(entry, os.lstat(entry.path)) for entry in os.scandir(folder / inner)]
         except OSError as error:
-            raise ArtifactError(f"{folder / inner}: cannot be read ({error.strerror})") from error
-        for entry in sorted(entries, key=lambda one: one.name):
-            name, status = inner + entry.name, os.lstat(entry.path)  # the entry's own counts no links on Windows
+            raise ArtifactError(unreadable(folder / inner, error)) from error
+        for entry, status in sorted(entries, key=lambda one: one[0].name):
+            name = inner + entry.name
             if stat.S_ISLNK(status.st_mode):
                 raise _link(folder / _shown(name), Path(entry.path))
             if stat.S_ISDIR(status.st_mode):

@@ -1,15 +1,20 @@
 """Clean, deduplicate, shuffle and mix texts in bounded memory: a sort on disk by the texts' own hashes.
 
-A text's rank is a keyed hash of it. Texts are spread over files by the leading bits of their ranks, and each
-file is sorted in memory: equal texts meet, and the files in their order are one random permutation that texts
-added later do not reshuffle. Memory is bounded by the two sizes below, however many the texts.
+A text's rank is a keyed hash of it without case and punctuation. Texts are spread over files by the leading bits of
+their ranks, and each file is sorted in memory: texts that are alike meet and one of them stays, so that none is trained
+on while its like is measured on; and the files in their order are one random permutation that texts added later do not
+reshuffle. Memory is bounded by the two sizes below, however many the texts.
 """
 
 import hashlib
 import re
 import shutil
+import string
+import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +40,15 @@ _RECORD = np.dtype([("rank", "<u8"), ("length", "<u4"), ("label", "<u2")])
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]+")
 """Control characters that are no whitespace, byte order marks, and halves of surrogate pairs."""
 _WORD = re.compile(r"[^\W_]")
+_ASCII_MARKS = (string.punctuation + string.whitespace).encode()
 
 
 def mix(readings: Sequence[Reading], weights: Sequence[float] | None, seed: int, folder: Path) -> dict[str, Any]:
     """Write the distinct texts of all sources into ``folder`` as one TextStore; return what to note of it.
 
     Without weights, all texts in one random order. With weights, each source's texts in random order,
-    taken in turn by ``turns`` until a source is used up. A text of several sources counts for the first.
+    taken in turn by ``turns`` until a source is used up. A text of several sources counts for the first. Texts that
+    are ``folded`` alike are one text.
     Raises TextError for a source that has nothing to mix in.
     """
     dropped = {"empty": 0, "wordless": 0, "duplicate": 0}
@@ -64,6 +71,24 @@ def mix(readings: Sequence[Reading], weights: Sequence[float] | None, seed: int,
 def clean(text: str) -> str:
     """Remove control characters and collapse whitespace."""
     return " ".join(_CONTROL.sub("", text).split())
+
+
+def folded(text: bytes) -> bytes:
+    """Return a text, UTF-8, without what does not make it another text: case, punctuation, blanks, Unicode's forms.
+
+    Empty for a text that has nothing else.
+    """
+    if text.isascii():
+        return text.lower().translate(None, _ASCII_MARKS)
+    return _marks().sub("", unicodedata.normalize("NFKC", text.decode()).casefold()).encode()
+
+
+@cache
+def _marks() -> re.Pattern[str]:
+    """Return what ``folded`` leaves out: Unicode's punctuation, modifier symbols and blanks, and ASCII's marks."""
+    marks = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] in "PZ"]
+    marks += [c for c in map(chr, range(1 << 16)) if unicodedata.category(c) == "Sk"]
+    return re.compile(f"[{re.escape(''.join(marks) + _ASCII_MARKS.decode())}]+")
 
 
 def turns(weights: Sequence[float], sizes: Sequence[int]) -> Iterator[int]:
@@ -184,27 +209,37 @@ def _bits(readings: Sequence[Reading]) -> int:
 
 
 def _ranks(texts: list[bytes], seed: int) -> NDArray[np.uint64]:
-    """Return 64 bits of BLAKE2b of each text, keyed by the seed, uint64 [len(texts)]."""
+    """Return 64 bits of BLAKE2b of each text, ``folded``, keyed by the seed, uint64 [len(texts)]."""
     key = hashlib.sha256(str(seed).encode()).digest()
-    digests = b"".join([hashlib.blake2b(text, digest_size=8, key=key).digest() for text in texts])
+    digests = b"".join([hashlib.blake2b(folded(text), digest_size=8, key=key).digest() for text in texts])
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
 def _sorted_file(records: Path, texts: Path) -> Iterator[tuple[bytes, int]]:
     rows, block = np.fromfile(records, _RECORD), texts.read_bytes()
     ends = np.cumsum(rows["length"], dtype=np.uint64)
-    order = np.lexsort((rows["label"], rows["rank"]))  # by rank, and within one by source
-    previous, met = -1, set[bytes]()
+    order = np.argsort(rows["rank"], kind="stable")
+    rank, alike = -1, list[tuple[int, bytes]]()
     for start in range(0, len(order), _WALK):
         part = order[start : start + _WALK]
         walk = (rows["rank"][part].tolist(), ends[part].tolist(), rows["length"][part].tolist())
-        for rank, end, length, label in zip(*walk, rows["label"][part].tolist(), strict=True):
-            text = block[end - length : end]
-            if rank != previous:
-                previous, met = rank, set()
-            if text not in met:  # two texts may share a rank
-                met.add(text)
-                yield text, label
+        for own, end, length, label in zip(*walk, rows["label"][part].tolist(), strict=True):
+            if own != rank:
+                yield from _distinct(alike)
+                rank, alike = own, []
+            alike.append((label, block[end - length : end]))
+    yield from _distinct(alike)
+
+
+def _distinct(alike: list[tuple[int, bytes]]) -> Iterator[tuple[bytes, int]]:
+    """Yield of texts of one rank, alike but for a clash of hashes, one each: the least of the first source's."""
+    if len(alike) == 1:
+        yield alike[0][1], alike[0][0]
+        return
+    kept: dict[bytes, tuple[bytes, int]] = {}
+    for label, text in sorted(alike):
+        kept.setdefault(folded(text), (text, label))
+    yield from kept.values()
 
 
 def _interleave(stores: Sequence[TextStore], weights: Sequence[float], folder: Path) -> None:

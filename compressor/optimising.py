@@ -1,6 +1,7 @@
 """``compressor optimise``: the fastest form of an fp32 artifact on this CPU."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,6 @@ from compressor.artifact import key_of, sha256
 from compressor.cli import ArtifactArgument, Limit, Out, TextsOption, app, out, written
 from compressor.corpus import read_corpus
 from compressor.machine import features
-from compressor.measuring import Sentences
 from compressor.options import with_options
 from compressor.stages import Key, Keyed, Model, resumable
 from compressor.strict_json import read_json
@@ -27,22 +27,22 @@ def optimise(
     out_: Out,
     texts: TextsOption = None,
     limit: Limit = None,
-    speed_texts: Sentences = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was tried as JSON.")] = False,
     *,
     search: Search,
 ) -> None:
     """Search the form of an fp32 artifact that this CPU runs fastest inside the quality gate.
 
-    Ranges are measured on the texts; quality and speed on those of them that are held out, or speed on --speed-texts:
-    what is fastest depends on how long texts are. A search that was stopped goes on with the same command.
+    Ranges are measured on the texts; quality and speed on those of them that are kept to choose by, or speed on
+    --speed-texts: what is fastest depends on how long texts are. Give none that figures are then reported on. A search
+    that was stopped goes on with the same command.
     """
     corpus, int8 = read_corpus(texts, limit), OnnxInt8()
-    timed = Sts.read(speed_texts).texts if speed_texts else []
+    timed = Sts.read(Path(search.speed_texts)).texts if search.speed_texts else []
     graph = Model(artifact, sha256(require_graph(artifact)))
     inputs: list[Keyed] = [graph, corpus, Key(key_of(int8.model_dump(mode="json"), features(), timed))]
     with resumable(out_, "optimise", search, inputs) as (draft, kept):
-        search.run(artifact, int8, corpus.train, corpus.heldout, kept, draft, timed)
+        search.run(artifact, int8, corpus.train, corpus.dev, kept, draft, timed)
     result = read_json(out_ / "search.json")
     if as_json:
         print(json.dumps(result, indent=2))

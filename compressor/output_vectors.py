@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.encoder import Vectors
-from compressor.errors import ArtifactError, RecipeError
+from compressor.errors import ArtifactError, RecipeError, unreadable
 
 RANGES = "output_ranges.safetensors"
 Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
@@ -47,15 +47,15 @@ class Ranges:
 
     def save(self, folder: Path) -> None:
         """Keep the ranges in a model's or an artifact's folder."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save  # save_file's files are their writer's alone
 
-        save_file({"ranges": np.ascontiguousarray(self.bounds)}, folder / RANGES)
+        (folder / RANGES).write_bytes(save({"ranges": np.ascontiguousarray(self.bounds)}))
 
     @classmethod
     def load(cls, folder: Path, dim: int) -> "Ranges":
         """Return the ranges kept in ``folder``; ArtifactError if there are none, or none for ``dim`` dimensions."""
         from safetensors import SafetensorError  # here: float32 vectors need no safetensors
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
         path = folder / RANGES
         if not path.is_file():
@@ -64,8 +64,10 @@ class Ranges:
                 "make it with Ranges.fit(encoder.encode(texts)).save(folder)"
             )
         try:
-            bounds = load_file(path)["ranges"]
-        except (OSError, SafetensorError, KeyError) as error:
+            bounds = load(path.read_bytes())["ranges"]
+        except OSError as error:
+            raise ArtifactError(unreadable(path, error)) from error
+        except (SafetensorError, KeyError) as error:
             raise ArtifactError(f"{path}: not readable as safetensors with a tensor ranges") from error
         if bounds.shape != (2, dim) or bounds.dtype != np.float32:
             raise ArtifactError(f"{path}: ranges are {bounds.dtype} {list(bounds.shape)}, must be float32 [2, {dim}]")

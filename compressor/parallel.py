@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from compressor.errors import TextError
-from compressor.mixing import clean
+from compressor.mixing import clean, folded
 from compressor.reading import lines
 from compressor.recipe import Config
 
@@ -51,16 +51,23 @@ class ParallelTexts:
     def split(self, heldout: int, seed: int = 0) -> tuple["ParallelTexts", "ParallelTexts"]:
         """Part the pairs into those to train on and about ``heldout`` to measure on.
 
-        The hash of the source decides, so that no source stands on both sides, and pairs added later do not
-        reshuffle the others. The pairs counted as dropped stay with the first part.
+        The hash of the source decides, so that no source, nor one that differs from it by case and punctuation, stands
+        on both sides, and pairs added later do not reshuffle the others. The pairs counted as dropped stay with the
+        first part.
         """
         pairs = list(zip(self.sources, self.translations, strict=True))
-        ranks = [hashlib.blake2b(f"{seed} {source}".encode(), digest_size=8).digest() for source in self.sources]
+        ranks = [hashlib.blake2b(b"%d " % seed + folded(s.encode()), digest_size=8).digest() for s in self.sources]
         last = sorted(ranks)[min(heldout, len(ranks)) - 1] if heldout and ranks else b""
         train = [pair for pair, rank in zip(pairs, ranks, strict=True) if rank > last]
         return ParallelTexts.of(train, self.dropped), ParallelTexts.of(
             [pair for pair, rank in zip(pairs, ranks, strict=True) if rank <= last]
         )
+
+    def without(self, sources: Iterable[str]) -> "ParallelTexts":
+        """Return the pairs of no source that is like one of these but for case and punctuation."""
+        left_out = {folded(source.encode()) for source in sources}
+        pairs = zip(self.sources, self.translations, strict=True)
+        return ParallelTexts.of([pair for pair in pairs if folded(pair[0].encode()) not in left_out], self.dropped)
 
     def facts(self) -> dict[str, Any]:
         """Return the ``parallel`` section of the results."""

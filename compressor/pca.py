@@ -30,8 +30,8 @@ class Pca(Config):
     dim: Annotated[int, Field(ge=2)] = 256
     """Length of the reduced vectors; at most the student's."""
     center: Literal["auto"] | bool = "auto"
-    """Take the mean off before projecting; auto: whichever ranks the most similar held-out texts more as the teacher
-    does."""
+    """Take the mean off before projecting; auto: whichever ranks the most similar of the texts to choose by more as the
+    teacher does."""
     whiten: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How far to even out the components: each is scaled by its variance to the power of -whiten/2; 1 makes all of
     variance 1 and uncorrelated. Below 64 dimensions, about 0.5 may keep more than 0 does."""
@@ -54,7 +54,7 @@ class Pca(Config):
         self,
         student: Path,
         texts: Sequence[str],
-        heldout: Heldout,
+        dev: Heldout,
         draft: Draft,
     ) -> None:
         """Write the student with the projection as its last Dense, then Normalize, into ``draft``."""
@@ -62,8 +62,8 @@ class Pca(Config):
         self.check(embedding_dimension(model), len(texts))
         encoder = TorchEncoder(model)
         sample = encoder.encode(texts[: self.sample], batch_size=64)
-        own = encoder.encode(heldout.texts, batch_size=64)
-        projection, kept = self.choose(sample, own, heldout.teacher)
+        own = encoder.encode(dev.texts, batch_size=64)
+        projection, kept = self.choose(sample, own, dev.teacher)
         reduced = fold(model, projection)
         reduced.save_pretrained(str(draft.folder), create_model_card=False, safe_serialization=True)
         projection.save(draft.folder)
@@ -90,9 +90,9 @@ class Pca(Config):
             raise TextError(f"{texts} texts are too few to fit {self.dim} components; at least {self.dim} are needed")
 
     def choose(self, sample: Vectors, own: Vectors, teacher: Vectors) -> tuple[Projection, dict[str, dict[str, float]]]:
-        """Fit on ``sample``, float32 [n, width], and choose the mean by held-out texts.
+        """Fit on ``sample``, float32 [n, width], and choose the mean by other texts, on which nothing is reported.
 
-        ``own``, float32 [m, width], are the held-out texts' vectors to reduce, ``teacher`` those to agree with. Returns
+        ``own``, float32 [m, width], are those texts' vectors to reduce, ``teacher`` those to agree with. Returns
         the projection, and for each choice tried its ``pair_correlation``, which decides, and ``neighbours_at_10``.
         """
         choices = (False, True) if self.center == "auto" else (bool(self.center),)

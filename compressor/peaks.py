@@ -1,10 +1,10 @@
 """How many operations a second this machine reaches at best: large products of matrices, and nothing else."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from compressor.machine import cores
+from compressor.threads import torch_threads
 
 
 def measure_peaks(seconds: float = 0.5, threads: int | None = None) -> dict[str, float]:
@@ -16,7 +16,7 @@ def measure_peaks(seconds: float = 0.5, threads: int | None = None) -> dict[str,
     count = threads or cores()
     largest = 1024 if count <= 4 else 2048 if count <= 32 else 4096
     sizes = (largest // 2, largest)
-    with _torch_threads(count):
+    with torch_threads(count):
         return {
             "fp32_gflops": max(_rate(_torch_product("float32", size), size, seconds) for size in sizes),
             "bf16_gflops": max(_rate(_torch_product("bfloat16", size), size, seconds) for size in sizes),
@@ -39,18 +39,6 @@ def _fastest(product: Callable[[], object], seconds: float) -> float:
         fastest = min(fastest, now - start)
         if now >= stop:
             return fastest
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _torch_product(dtype: str, size: int) -> Callable[[], object]:

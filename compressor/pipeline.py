@@ -12,6 +12,7 @@ from pydantic import Field
 
 from benchmarks.bench import Bench, systems_of, with_quality
 from benchmarks.languages import Languages, read_tests
+from benchmarks.quality import Sts
 from benchmarks.report import write_report
 from benchmarks.story import Story
 from compressor.agreement import Heldout
@@ -32,7 +33,7 @@ from compressor.recipe import Config
 from compressor.sentence_model import embedding_dimension, open_model
 from compressor.stages import Key, Keyed, Model, Workspace
 from compressor.teacher import Source, Teacher
-from compressor.vectors import heldout_of, training_vectors
+from compressor.vectors import dev_of, heldout_of, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
 from exporters.card import Publish
 from exporters.half import Half
@@ -135,8 +136,8 @@ class Flow(BaseFlow):
             raise RecipeError(f"pca.dim = {pca.dim}: the student's vectors are short already; leave one section out")
         if distil and distil.layers == 0 and self.recipe.quantize:
             raise RecipeError("quantize: PyTorch has no int8 form of a static student; leave the section out")
-        if self.recipe.search and self.recipe.search.precision != "int8":
-            raise RecipeError('search.precision = "fp32": in a recipe the search makes the int8 artifact; must be int8')
+        if self.recipe.search:
+            self._check_search(self.recipe.search)
         if self.recipe.multilingual and not distil:
             raise RecipeError("multilingual: needs a student to teach; add a section distil")
         if distil and self.translations:
@@ -144,12 +145,36 @@ class Flow(BaseFlow):
                 raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
             read_tests(self.translations)  # before any training
         say_teacher(self.teacher)
-        train, heldout = len(self.corpus.train), len(self.corpus.heldout)
-        say(f"[bold]texts[/]: {self.corpus.source}: {train:,} to train, {heldout:,} held out")
+        say(f"[bold]texts[/]: {self.corpus.source}: {self.corpus.parts()}")
+
+    def _check_search(self, search: Search) -> None:
+        """Refuse a search of another precision, or one on the texts that its choice is then timed on."""
+        if search.precision != "int8":
+            raise RecipeError('search.precision = "fp32": in a recipe the search makes the int8 artifact; must be int8')
+        self._speed_texts(search)
+
+    def _speed_texts(self, search: Search) -> list[str]:
+        """Return the texts that forms are timed on, without any that the benchmark is then timed on."""
+        if search.speed_texts is None:
+            return self.corpus.dev
+        reported = set(self.recipe.bench.pick_texts(self.base, self.corpus.heldout)[1])
+        texts = [text for text in Sts.read(self.base / search.speed_texts).texts if text not in reported]
+        if len(texts) < search.count // 2:
+            raise RecipeError(
+                f"search.speed_texts = {search.speed_texts}: {len(texts)} texts that are not bench.speed_texts'; "
+                f"at least {search.count // 2} are needed: a form is chosen on other texts than it is reported on"
+            )
+        return texts
 
     @cached_property
     def heldout(self) -> Heldout:
+        """What is reported is measured on."""
         return heldout_of(self.teacher, self.corpus)
+
+    @cached_property
+    def dev(self) -> Heldout:
+        """What settings are chosen by."""
+        return dev_of(self.teacher, self.corpus)
 
     def distil(self) -> Model:
         """Train the student; without the section, the teacher goes on as it is."""
@@ -174,7 +199,7 @@ class Flow(BaseFlow):
             vectors,
             kept,
             to,
-            heldout=self.heldout,
+            dev=self.dev if stage.patience else None,
             prepare=other.prepare if other else None,
             more=more,
             share=other.config.first_language if other else None,
@@ -216,7 +241,7 @@ class Flow(BaseFlow):
         if stage is None:
             return student
         return self.work.stage("pca", stage, [student, self.corpus], lambda to: stage.run(
-            student.folder, self.corpus.train, self.heldout, to))  # fmt: skip
+            student.folder, self.corpus.train, self.dev, to))  # fmt: skip
 
     def quantize(self, student: Model) -> Model | None:
         """Make the PyTorch int8 form, where the recipe asks for it."""
@@ -234,11 +259,11 @@ class Flow(BaseFlow):
         stage, int8 = self.recipe.search, self.recipe.int8
         if stage is None:
             return None
-        timed = self.recipe.bench.pick_texts(self.base, self.corpus.heldout)[1]
+        timed = self._speed_texts(stage)
         inputs: list[Keyed] = [fp32, self.corpus, Key(key_of(int8.model_dump(mode="json"), features(), timed))]
         kept = self.work.checkpoints("search", stage, inputs)
         return self.work.stage("search", stage, inputs, lambda to: stage.run(
-            fp32.folder, int8, self.corpus.train, self.corpus.heldout, kept, to, timed))  # fmt: skip
+            fp32.folder, int8, self.corpus.train, self.corpus.dev, kept, to, timed))  # fmt: skip
 
     def half(self, fp32: Model, ranges: Model) -> Model | None:
         """Make and hand out the fp16 form for CUDA, where the recipe asks for it."""

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
 
 from compressor.encoder import Vectors
+from compressor.errors import ModelError, unreadable
 
 PROJECTION = "projection.safetensors"
 _LEAST_SCALE = 0.01
@@ -49,9 +51,14 @@ class Projection:
 
     @classmethod
     def load(cls, folder: Path) -> "Projection | None":
-        """Return the projection kept in ``folder``, if there is one."""
+        """Return the projection kept in ``folder``, if there is one; ModelError where it cannot be read."""
         path = folder / PROJECTION
         if not path.is_file():
             return None
-        arrays = load_file(path)
-        return cls(arrays["components"], arrays["mean"])
+        try:
+            arrays = load(path.read_bytes())
+            return cls(arrays["components"], arrays["mean"])
+        except OSError as error:
+            raise ModelError(unreadable(path, error)) from error
+        except (SafetensorError, KeyError) as error:
+            raise ModelError(f"{path}: not readable as safetensors with tensors components and mean") from error

@@ -17,10 +17,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from compressor.artifact import MANIFEST, Draft
 from compressor.encoder import Vectors, length_sorted_batches
 from compressor.errors import ModelError, first_line
+from compressor.loading import check_finite
 from compressor.recipe import Config
 from compressor.sentence_model import TorchEncoder, is_static, open_model, transformer_of
-from compressor.teacher import transformer_folder
-from compressor.weights import read_header
+from compressor.teacher import check_parts, transformer_folder
+from compressor.weights import INDEX, read_header
 
 WEIGHTS = "int8.safetensors"
 SETTINGS = "int8.json"
@@ -64,7 +65,7 @@ def copy_files(folder: Path, to: Path, *suffixes: str) -> None:
     """Copy files of the named kinds only: a model's folder may hold pickles, and other forms of its weights."""
     to.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*"):
-        if file.suffix in suffixes and file.name != MANIFEST:
+        if file.suffix in suffixes and file.name not in (MANIFEST, INDEX):
             shutil.copyfile(file, to / file.name)
 
 
@@ -115,6 +116,7 @@ def restore(transformer: torch.nn.Module, weights: Path, within: str = "") -> No
         raise ModelError(f"{weights}: {name} is {found[name]}, config.json says {expected[name]}")
     with safe_open(weights, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in expected}
+    check_finite(weights, tensors.items())
     for name in linear:
         values, scales, bias = (tensors.pop(f"{name}.{part}", None) for part in ("int8", "scale", "bias"))
         transformer.set_submodule(name, _int8_linear(values, scales, bias))
@@ -154,16 +156,19 @@ class TorchInt8Encoder:
     @classmethod
     def load(cls, folder: Path) -> "TorchInt8Encoder":
         """Open a folder written by ``TorchInt8``; ModelError if something is missing."""
+        check_parts(folder)
         try:
             settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             inner = transformer_folder(folder)
-            config = AutoConfig.from_pretrained(inner, local_files_only=True)
-            transformer = AutoModel.from_config(config, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(inner, local_files_only=True)
+            config = AutoConfig.from_pretrained(inner, local_files_only=True, trust_remote_code=False)
+            transformer = AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(inner, local_files_only=True, trust_remote_code=False)
             tail = [_TAIL[kind].load(str(folder), path, local_files_only=True) for kind, path in _tail(folder)]
         except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
             raise ModelError(f"{folder}: not a PyTorch int8 folder: {first_line(error)}") from error
         restore(transformer, folder / WEIGHTS)
+        for (_, path), module in zip(_tail(folder), tail, strict=True):
+            check_finite(folder / path, module.named_parameters())
         modules = [module.eval() for module in (transformer, *tail)]
         return cls(tokenizer, modules, **settings)
 

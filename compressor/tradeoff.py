@@ -157,6 +157,10 @@ class Branch(Flow):
     def heldout(self) -> Heldout:
         return self.trunk.heldout
 
+    @cached_property
+    def dev(self) -> Heldout:
+        return self.trunk.dev
+
 
 def _check(recipe: Recipe, base: Path) -> list[Sts]:
     if recipe.bench.providers != (CPU,):

@@ -1,21 +1,30 @@
 """Settings of models from strangers: no code, no pickles, no path that leads out, no number that nobody could mean."""
 
-import json
 from collections.abc import Container, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from compressor.errors import ModelError, first_line
+from compressor.errors import ModelError, first_line, unreadable
+from compressor.loaders import SENTENCE_CONFIGS, check_modules, check_names
 from compressor.strict_json import read_json, read_plain
-from compressor.weights import read_header
+from compressor.weights import INDEX, WEIGHTS, read_header
 
 LONGEST = 1 << 20
 """Tokens of a text, at most; transformers writes 1e30 for a tokenizer without a limit."""
 _PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 _LIBRARIES = frozenset({".dll", ".dylib", ".h5", ".keras", ".pyc", ".pyd", ".so"})
-_MODULES = "sentence_transformers."
+SETTINGS = (
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "config_sentence_transformers.json",
+    *SENTENCE_CONFIGS,
+)
+"""The files of a model's folder that libraries read settings from."""
 _FUNCTION = {"data", "env", "loader_module", "python_version"}
+_ENVIRONMENTS = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
 _MOST_MLMODEL_BYTES = 1 << 16
 
 
@@ -49,17 +58,18 @@ def check_json(path: Path, architectures: Container[str] = ()) -> Any:
     """
     try:
         said = read_json(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelError(unreadable(path, error)) from error
+    except ValueError as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
     if path.name == "modules.json":
         check_modules(path, said)
-    if path.name in ("config.json", "tokenizer_config.json", "sentence_bert_config.json", "adapter_config.json"):
+    if path.name in SETTINGS or path.name == "adapter_config.json":
         if not isinstance(said, dict):
             raise ModelError(f"{path}: must be an object")
         _check_code(path, said, architectures)
-    if path.name == "config.json" and said.get("quantization_config"):
-        raise ModelError(f"{path}: quantization_config: weights that are quantized already; give the whole model")
-    if path.name == "sentence_bert_config.json":
+        check_names(path, said)
+    if path.name in SENTENCE_CONFIGS:
         _check_length(path, said, "max_seq_length", LONGEST)
     if path.name == "tokenizer_config.json":
         _check_limit(path, said.get("model_max_length", LONGEST))
@@ -76,26 +86,12 @@ def check_mlmodel(path: Path) -> None:
         function, onnx = flavors["python_function"], flavors["onnx"]
         known = flavors.keys() == {"onnx", "python_function"} and function.keys() <= _FUNCTION and not onnx["code"]
         known = known and (function["loader_module"], function["data"]) == ("mlflow.onnx", onnx["data"])
+        known = known and function.get("env", {}).items() <= _ENVIRONMENTS.items()
         known = known and onnx["data"] == "model.onnx" and not onnx["onnx_session_options"]
     except Exception as error:  # yaml's own kinds
         raise ModelError(f"{path}: not readable as an MLflow model: {first_line(error)}") from error
     if not known:
         raise ModelError(f"{path}: not of the onnx flavor alone, or names code of its own; code is never run")
-
-
-def check_modules(path: Path, said: Any) -> list[dict[str, Any]]:
-    """Return a module list whose modules are sentence-transformers' own and lie in the folder; ModelError else."""
-    if not isinstance(said, list) or not said:
-        raise ModelError(f"{path}: not readable as a module list")
-    for entry in said:
-        where, kind = (entry.get("path"), entry.get("type")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(where, str) or not isinstance(kind, str):
-            raise ModelError(f"{path}: not readable as a module list")
-        if not _is_inside(where):
-            raise ModelError(f"{path}: module path {where!a:.80} leads out of the folder")
-        if not kind.startswith(_MODULES):
-            raise ModelError(f"{path}: module {kind!a:.80} is none of sentence-transformers' own; code is never run")
-    return said
 
 
 def _check_code(path: Path, said: Mapping[str, Any], architectures: Container[str]) -> None:
@@ -104,9 +100,6 @@ def _check_code(path: Path, said: Mapping[str, Any], architectures: Container[st
     known = isinstance(stated, list) and stated and all(isinstance(one, str) and one in architectures for one in stated)
     if said.get("auto_map") and not known:
         raise ModelError(f"{path}: auto_map: names code of its own; remote code is never run")
-    for name in ("attn_implementation", "_attn_implementation"):
-        if "/" in json.dumps(said.get(name)):
-            raise ModelError(f"{path}: {name} = {said[name]!a:.80}: a kernel from the hub; remote code is never run")
 
 
 def _check_length(path: Path, said: Mapping[str, Any], name: str, most: int) -> None:
@@ -121,13 +114,9 @@ def _check_limit(path: Path, value: Any) -> None:
         raise ModelError(f"{path}: model_max_length = {value!a:.40}: must be a number from 1")
 
 
-def _is_inside(where: str) -> bool:
-    return not (where.startswith(("/", "\\")) or set(":\\\0") & set(where) or ".." in PurePosixPath(where).parts)
-
-
 def check_weights(folder: Path) -> None:
     """Refuse a module's folder whose weights are pickled."""
-    if (folder / "model.safetensors").is_file():
+    if any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         return
     for name in ("pytorch_model.bin", "model.bin", "pytorch_model.pt"):
         if (folder / name).is_file():

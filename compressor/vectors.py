@@ -111,6 +111,11 @@ def heldout_of(teacher: Source, corpus: Corpus) -> Heldout:
     return Heldout(corpus.heldout, vectors_of(teacher, corpus.heldout, "fp32")[:])
 
 
+def dev_of(teacher: Source, corpus: Corpus) -> Heldout:
+    """Return the texts to choose by with the teacher's vectors, computed in fp32: nothing reported is of them."""
+    return Heldout(corpus.dev, vectors_of(teacher, corpus.dev, "fp32")[:])
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of vectors: an .npy of float16 [count, dim], and after its numbers their checksum."""

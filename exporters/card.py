@@ -4,9 +4,10 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
+from tokenizers import Tokenizer
 
 from compressor.artifact import Draft
 from compressor.machine import INT8_FEATURES, features
@@ -15,9 +16,11 @@ from compressor.recipe import Config
 from compressor.stages import Model
 from compressor.teacher import STATIC
 from exporters.calibrate import dynamic_inputs
-from exporters.conformance import FP16_COSINE, INT8_COSINE, write_conformance
+from exporters.conformance import write_conformance
+from exporters.hard import Precision
 from exporters.layout import GRAPH, INPUTS
-from exporters.session import default_prompt
+from exporters.prompts import default_prompt
+from exporters.words import cutting_side
 
 _CARD = """---
 library_name: onnxruntime
@@ -48,7 +51,7 @@ import numpy as np, onnxruntime
 from tokenizers import Tokenizer
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
-tokenizer.enable_truncation({max_length})
+tokenizer.enable_truncation({max_length}{side})
 tokenizer.enable_padding(pad_id={pad})
 session = onnxruntime.InferenceSession("onnx/model.onnx")
 encoded = tokenizer.encode_batch([{texts}])
@@ -67,7 +70,6 @@ int8, one range for all dimensions, so that dot product and cosine of the codes 
 none.
 """
 CONSUMERS = Path(__file__).with_name("consumers.md")
-_COSINES = {"fp32": None, "fp16": FP16_COSINE, "int8": INT8_COSINE}
 _EXAMPLES = ("A sentence.", "Another one.")
 
 
@@ -82,7 +84,7 @@ class HandOut(Config):
     """SHA-256 of the teacher's weights."""
     teacher_license: str | None = None
     """The hub's name of the teacher's licence, which goes on with the artifact; none where its card states none."""
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     """Which of the run's artifacts it is."""
 
     def copy_in(self, made: Model, checks: Sequence[Mapping[str, Any]], draft: Draft) -> list[Mapping[str, Any]]:
@@ -97,7 +99,7 @@ class HandOut(Config):
         if self.precision == "int8":
             draft.figures["needs"]["fast_on"] = list(INT8_FEATURES)
         draft.figures["made_on"] = features()
-        write_conformance(draft.folder, _COSINES[self.precision])
+        write_conformance(draft.folder, self.precision)
         return own
 
     def head(self, checks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -126,6 +128,7 @@ class Publish(HandOut):
 
     def _card(self, draft: Draft, checks: Sequence[Mapping[str, Any]]) -> str:
         model = onnx.load(draft.folder / GRAPH)
+        side = cutting_side(Tokenizer.from_file(str(draft.folder / "tokenizer.json")))
         graph = model.graph
         hidden, dim = (o.type.tensor_type.shape.dim[-1].dim_value for o in graph.output)
         config = json.loads((draft.folder / "config.json").read_text())
@@ -136,6 +139,7 @@ class Publish(HandOut):
             dim=dim,
             hidden=hidden,
             max_length=length,
+            side="" if side == "right" else f', direction="{side}"',
             pad=config.get("pad_token_id") or 0,
             first="one vector a token" if static else "transformer",
             ranges=": its int8 takes ranges from the whole batch" if dynamic_inputs(model) else "",

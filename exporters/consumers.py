@@ -33,8 +33,9 @@ def check_modules(model: Path, encoder: SentenceTransformer) -> None:
         if not isinstance(module, tuple(_LEGACY)):
             known = ", ".join(k.__name__ for k in _LEGACY)
             raise ModelError(f"{model}: module {type(module).__name__} cannot be exported; known: {known}")
-        if isinstance(module, Pooling) and not module.include_prompt and encoder.default_prompt_name:
-            raise ModelError(f"{model}: its pooling leaves the default prompt out, which a graph of ids cannot")
+        prompts = ", ".join(name for name, prompt in encoder.prompts.items() if prompt)
+        if isinstance(module, Pooling) and not module.include_prompt and prompts:
+            raise ModelError(f"{model}: its pooling leaves prompts out ({prompts}), which a graph of ids cannot")
     if not encoder.max_seq_length or encoder.max_seq_length > LONGEST:
         raise ModelError(f"{model}: states no max_seq_length; set one in sentence_bert_config.json")
     if not encoder.tokenizer.is_fast:
@@ -87,6 +88,7 @@ def _write_module(module: Any, folder: Path) -> None:
 def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
     """Save the tokenizer with one finite length, and the two files transformers 5 dropped."""
     tokenizer.model_max_length = max_length
+    tokenizer.chat_template = None  # an encoder has no use for it, and a template is code
     tokenizer.save_pretrained(str(folder))
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     # A length that some earlier call had left there: fastembed cuts at the smaller one.
@@ -100,18 +102,17 @@ def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
         _write(folder / "tokenizer_config.json", settings)
     named = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
     _write(folder / "special_tokens_map.json", named)  # transformers 4 writes a record a token, which few read
-    tokens = _cut_at(max_length, folder / "tokenizer.json")
+    tokens = _cut_at(max_length, tokenizer.truncation_side, folder / "tokenizer.json")
     if tokens["model"].get("type") == "WordPiece" and not (folder / "vocab.txt").is_file():
         vocabulary = sorted(tokens["model"]["vocab"].items(), key=lambda item: item[1])
         text = "".join(f"{token}\n" for token, _ in vocabulary)
         (folder / "vocab.txt").write_text(text, encoding="utf-8")
 
 
-def _cut_at(max_length: int, path: Path) -> Any:
-    """State the length in tokenizer.json too, for those who read no other file; return what it then holds."""
+def _cut_at(max_length: int, side: str, path: Path) -> Any:
+    """State length and side in tokenizer.json too, for those who read no other file; return what it then holds."""
     tokens = json.loads(path.read_text(encoding="utf-8"))
-    stated = {"direction": "Right", "strategy": "LongestFirst"} | (tokens["truncation"] or {})
-    truncation = stated | {"max_length": max_length, "stride": 0}
+    truncation = {"direction": side.title(), "strategy": "LongestFirst", "max_length": max_length, "stride": 0}
     if truncation != tokens["truncation"]:
         text = json.dumps(tokens | {"truncation": truncation}, indent=2, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")

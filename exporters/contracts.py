@@ -122,6 +122,13 @@ def tokenizer(folder: Folder) -> Iterator[str]:
         yield f"tokenizer.json: cuts at {cut}; max_seq_length is {length}"
 
 
+def cuts_on_the_right(folder: Folder) -> Iterator[str]:
+    """Long texts lose their end, not their beginning: consumers set the side themselves, or know no other."""
+    side = (folder.read("tokenizer.json").get("truncation") or {}).get("direction", "Right")
+    if side != "Right":
+        yield f"tokenizer.json: cuts texts on the {str(side).lower()}; this consumer cuts them on the right"
+
+
 def finite_length(folder: Folder) -> Iterator[str]:
     """tokenizer_config.json states one finite length, the model's."""
     settings = folder.read("tokenizer_config.json")
@@ -194,18 +201,19 @@ def no_default_prompt(folder: Folder) -> Iterator[str]:
 
 
 _GRAPH: tuple[Rule, ...] = (inputs, outputs, output_types, static_width, one_file, operators)
-_POOLS: tuple[Rule, ...] = (*_GRAPH, tokenizer, pools_by_itself, no_default_prompt)
+_TEXTS: tuple[Rule, ...] = (cuts_on_the_right, no_default_prompt)
+_POOLS: tuple[Rule, ...] = (*_GRAPH, tokenizer, pools_by_itself, *_TEXTS)
 
 CONSUMERS: dict[str, tuple[Rule, ...]] = {
     # Takes sentence_embedding where there is one; parses the module list and pooling before it gets that far.
-    "TEI": (*_GRAPH, tokenizer, finite_length, sequence_length, legacy_modules, legacy_pooling, no_default_prompt),
+    "TEI": (*_GRAPH, tokenizer, finite_length, sequence_length, legacy_modules, legacy_pooling, *_TEXTS),
     "Vespa": _POOLS,
     "OpenSearch": _POOLS,
-    "Semantic Kernel": (*_GRAPH, vocabulary, pools_by_itself, no_default_prompt),
+    "Semantic Kernel": (*_GRAPH, vocabulary, pools_by_itself, *_TEXTS),
     "LangChain4j": _POOLS,
     "Spring AI": _POOLS,
-    "Android": (*_GRAPH, tokenizer, no_default_prompt),  # ONNX Runtime Mobile: the caller tokenizes, and names outputs
-    "iOS": (*_GRAPH, tokenizer, no_default_prompt),
+    "Android": (*_GRAPH, tokenizer, *_TEXTS),  # ONNX Runtime Mobile: the caller tokenizes, and names outputs
+    "iOS": (*_GRAPH, tokenizer, *_TEXTS),
 }
 RULES = tuple(dict.fromkeys(rule for rules in CONSUMERS.values() for rule in rules))
 

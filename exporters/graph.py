@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
 
-from compressor.errors import ArtifactError, first_line
+from compressor.errors import ArtifactError, first_line, unreadable
 from exporters.layout import INTEGER_PRODUCTS
 
 
@@ -17,6 +17,8 @@ def load(path: Path) -> onnx.ModelProto:
     """Read a graph; ArtifactError if it is none, or not whole."""
     try:
         return onnx.load(path, load_external_data=False)
+    except PermissionError as error:
+        raise ArtifactError(unreadable(path, error)) from error
     except (OSError, DecodeError) as error:
         raise ArtifactError(f"{path}: missing, or not a whole ONNX graph") from error
 

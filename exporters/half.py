@@ -10,8 +10,9 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from compressor.artifact import Draft
 from compressor.errors import ArtifactError
 from compressor.recipe import Config
-from exporters.conformance import FP16_COSINE, cases, write_conformance
+from exporters.conformance import cases, write_conformance
 from exporters.graph import load, makers, multiplies_int8, run_operators, save
+from exporters.hard import FP16_COSINE
 from exporters.layout import CASES, copy_consumer_files, require_graph
 from exporters.onnx import TAIL
 from exporters.verify import Check, Share, gate
@@ -38,7 +39,7 @@ class Half(Config):
         draft.figures["operators"] = run_operators(made)
         if (draft.folder / CASES).is_file():  # the fp32 graph's
             shutil.rmtree(draft.folder / CASES.parent)
-            write_conformance(draft.folder, FP16_COSINE)
+            write_conformance(draft.folder, "fp16")
         check = Check("fp16", "parity with fp32", "cosine_min", _least_cosine(fp32, draft.folder), self.cosine_min)
         draft.figures["checks"] = [check.as_dict()]
         gate(draft.figures["checks"])

@@ -11,10 +11,21 @@ from compressor.inspector import Inspector
 from compressor.manifest import check_links
 from compressor.strict_json import read_json
 from compressor.untrusted import check_settings
+from exporters.allowed import check_names, has_conformance
+from exporters.hard import truncation_of
 from exporters.layout import CASES, GRAPH
+from exporters.served import check_served
 
 _TOKENIZER = "tokenizer.json"
 _REGISTER = "register.json"
+_REQUEST = {
+    "name", "version", "description", "function_name", "model_task_type", "model_format",
+    "model_content_size_in_bytes", "model_content_hash_value", "model_config", "url",
+}  # fmt: skip
+_CONFIG = {
+    "model_type", "embedding_dimension", "framework_type", "pooling_mode", "normalize_result", "model_max_length",
+    "all_config",
+}  # fmt: skip
 _FORMS = {"pack/tokenizer-in-graph": "text", "pack/opensearch": "pooled"}  # of the views that change what a graph takes
 _SUFFIXES = {"pack/opensearch": ".zip", "pack/ort": ".ort"}  # and of those that hold it in another file
 
@@ -35,9 +46,9 @@ def inspect(folder: Path) -> Iterator[Finding]:
     """Yield what holds of the artifact or packed view in ``folder``, check by check; ArtifactError at the first fault.
 
     Files first: sizes and hashes against the manifest, nothing more and nothing less than it names. Then what the
-    manifest cannot vouch for, for whoever writes a folder writes its manifest too: settings that name code or
-    pickles, and graphs, which are opened in a process of their own. There, too, it is seen whether this machine gives
-    what the conformance set states.
+    manifest cannot vouch for, for whoever writes a folder writes its manifest too: files that this project never
+    writes, settings that name code or pickles, and the graph, which is opened in a process of its own. There, too, it
+    is seen whether this machine gives what the conformance set states.
     """
     with Inspector() as inspector:  # it starts while the files are hashed
         artifact = Artifact.open(folder)
@@ -46,37 +57,54 @@ def inspect(folder: Path) -> Iterator[Finding]:
         yield Finding("files", f"{len(artifact.manifest['files'])} files, {size / 1e6:.1f} MB, as manifest.json says")
         if artifact.strays:
             yield Finding("strays", f"{_listed(artifact.strays)}: not named in manifest.json, and not read", False)
-        yield Finding("settings", f"{check_settings(folder, artifact.manifest['files'])} read; no code, no pickles")
-        yield from _graphs(artifact, inspector)
+        graph = _first_graph(artifact)
+        check_names(folder, artifact.manifest)
+        yield from _settings(artifact)
+        yield from _graph(artifact, graph, inspector)
 
 
-def _graphs(artifact: Artifact, inspector: Inspector) -> Iterator[Finding]:
+def _settings(artifact: Artifact) -> Iterator[Finding]:
+    folder, files = artifact.folder, artifact.manifest["files"]
+    served, source = check_served(folder, files)
+    count = check_settings(folder, files) + served
+    code = "no code but the runners as they were shipped" if has_conformance(folder, artifact.manifest) else "no code"
+    yield Finding("settings", f"{count} read; {code}, no pickles")
+    if source:
+        yield Finding("service", f"takes its model from {source}, where it was not looked at", False)
+
+
+def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Finding]:
+    """Have the one graph of a folder opened, and held against the conformance set where there is one."""
+    if second := next((one for one in _graphs(artifact) if one != name), None):
+        raise ArtifactError(f"{artifact.folder / second}: a second graph, beside {name}; a folder has one")
     files = artifact.manifest["files"]
-    suffixes = (".onnx", _SUFFIXES.get(_stage(artifact), ".onnx"))
-    names = [name for name in sorted(files, reverse=True) if name.endswith(suffixes)]
-    graphs = sorted({files[name]["sha256"]: name for name in names}.values())
-    if not graphs:
-        raise ArtifactError(f"{artifact.folder}: no {GRAPH}; not an artifact with an ONNX graph")
-    first, *others = graphs
-    tokenizer = {"tokenizer": _named(artifact, _TOKENIZER)} if _TOKENIZER in files else {}
-    yield from _graph(artifact, first, tokenizer, inspector)
-    for name in others:
-        with Inspector() as process:
-            yield from _graph(artifact, name, tokenizer, process)
-
-
-def _graph(artifact: Artifact, name: str, wanted: dict[str, Any], inspector: Inspector) -> Iterator[Finding]:
+    wanted: dict[str, Any] = {"graph": _named(artifact, name)}
     if name.endswith(".zip"):
         _check_register(artifact, name)
         wanted = {"archive": _named(artifact, name)}
-    else:
-        wanted = wanted | {"graph": _named(artifact, name)}
-    if name == GRAPH.as_posix() and CASES.as_posix() in artifact.manifest["files"]:
+    elif _TOKENIZER in files:
+        wanted["tokenizer"] = _named(artifact, _TOKENIZER)
+    compared = has_conformance(artifact.folder, artifact.manifest)
+    if compared:
         wanted["cases"] = _named(artifact, CASES.as_posix())
-    found = inspector.ask(artifact.folder / name, wanted, _FORMS.get(_stage(artifact), "ids"))
+    truncation = truncation_of(artifact.folder) if compared else None
+    found = inspector.ask(artifact.folder / name, wanted, _FORMS.get(_stage(artifact), "ids"), truncation)
     yield Finding("graph", _told(name, found), "unrun" not in found)
-    if "cases" in found:
+    if compared:
         yield Finding("conformance", f"{found['cases']} texts give the stated tokens and outputs")
+    else:
+        yield Finding("conformance", f"no {CASES} in this folder: outputs were compared with none", False)
+
+
+def _graphs(artifact: Artifact) -> list[str]:
+    suffixes = (".onnx", _SUFFIXES.get(_stage(artifact), ".onnx"))
+    return sorted(name for name in artifact.manifest["files"] if name.endswith(suffixes))
+
+
+def _first_graph(artifact: Artifact) -> str:
+    if graphs := _graphs(artifact):
+        return graphs[0]
+    raise ArtifactError(f"{artifact.folder}: no {GRAPH}; not an artifact with an ONNX graph")
 
 
 def _stage(artifact: Artifact) -> str:
@@ -95,6 +123,9 @@ def _check_register(artifact: Artifact, archive: str) -> None:
         stated = said["model_content_hash_value"], said["model_content_size_in_bytes"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ArtifactError(f"{path}: not there, or states no size and hash of {archive}") from error
+    config = said.get("model_config")
+    if foreign := said.keys() - _REQUEST or (config.keys() - _CONFIG if isinstance(config, dict) else {"model_config"}):
+        raise ArtifactError(f"{path}: {min(foreign)!a:.60}: never written there")
     if stated != (entry["sha256"], entry["size"]):
         raise ArtifactError(f"{path}: its size and hash are not those of {archive}")
 

@@ -14,6 +14,8 @@ INTEGER_PRODUCTS = (
     "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QLinearMatMul",
 )  # fmt: skip
 CASES = Path("conformance/cases.json")
+RUNNERS = ("run.py", "run.mjs")  # beside them
+RUNNERS_FOLDER = Path(__file__).with_name("runners")
 TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
 
 

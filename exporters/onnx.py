@@ -21,6 +21,7 @@ from compressor.errors import ModelError, first_line
 from compressor.recipe import Config
 from compressor.sentence_model import open_model, transformer_of
 from exporters.consumers import check_modules, write_consumer_files
+from exporters.folder import check_folder
 from exporters.layout import EMBEDDING, GRAPH, INPUTS
 from exporters.static import as_transformer
 
@@ -49,6 +50,7 @@ class Export(Config):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_graph(encoder, path, self.opset)
         write_consumer_files(encoder, draft.folder)
+        check_folder(model, encoder, draft.folder)
 
 
 def write_graph(encoder: SentenceTransformer, path: Path, opset: int) -> None:

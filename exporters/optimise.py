@@ -14,6 +14,7 @@ from transformers import AutoConfig
 
 from compressor.artifact import Draft
 from compressor.recipe import Config
+from compressor.teacher import check_module
 from exporters.graph import run_operators, save
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.onnx import model_facts
@@ -31,7 +32,8 @@ class Optimise(Config):
 
     def run(self, exported: Path, draft: Draft) -> None:
         """Write the optimised form of an exported folder into ``draft``."""
-        facts = model_facts(AutoConfig.from_pretrained(exported, local_files_only=True))
+        check_module(exported)
+        facts = model_facts(AutoConfig.from_pretrained(exported, local_files_only=True, trust_remote_code=False))
         copy_consumer_files(exported, draft.folder)
         with _quiet():
             fused = optimize_model(

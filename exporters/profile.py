@@ -1,10 +1,12 @@
 """Where a graph's time goes: each operator's time as ONNX Runtime profiles it, and the multiply-adds that it does."""
 
+import itertools
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +21,7 @@ Shape = Sequence[int]
 _FLOAT_PRODUCTS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm", "MatMulNBits"}
 _INT8_PRODUCTS = {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"}
 _ATTENTION = {"Attention", "QAttention", "MultiHeadAttention"}
+_CONTAINERS = {"If", "Loop", "Scan"}
 INT8_OPERATORS = _INT8_PRODUCTS | {"QAttention"}
 """Operators whose products of weights run in int8; QAttention multiplies queries, keys and values in fp32."""
 
@@ -34,24 +37,30 @@ class Operator:
     """Two for each multiply-add of a product of matrices; other work counts nothing."""
 
 
+@dataclass(frozen=True)
+class _Ran:
+    """One node's work, once."""
+
+    operator: str
+    node: tuple[str, ...]
+    """Its name and place in its graph, those of the containers around it in front: each branch counts from 0."""
+    start: int
+    """Microseconds since the session began."""
+    seconds: float
+    operations: int
+
+
 def profile(folder: Path, ids: Any, mask: Any, repeats: int = 5) -> list[Operator]:
     """Run an artifact's graph on int64 [batch, length] ids and mask, on one thread, and return what took how long.
 
     The longest comes first. A node's time is the median of ``repeats`` runs, after one that warms up, in a session of
-    its own: others do not pay for the profile. ArtifactError for a graph that cannot be loaded or run.
+    its own: others do not pay for the profile. If, Loop and Scan are left out: their time is that of the nodes in
+    them, which count, each at its own place. ArtifactError for a graph that cannot be loaded or run.
     """
     with TemporaryDirectory() as aside:
         events = _recorded(folder, ids, mask, repeats, Path(aside))
-    runs: dict[tuple[str, str], list[float]] = defaultdict(list)
-    operations: dict[tuple[str, str], int] = {}
-    for event in events:
-        about = event.get("args") or {}
-        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
-            continue
-        node = about["op_name"], about["node_index"]
-        runs[node].append(event["dur"] / 1e6)
-        operations[node] = operations_of(node[0], _shapes(about, "input"), _shapes(about, "output"))
-    return _by_operator(runs, operations)
+    _, *measured = _runs(events)
+    return _by_operator(measured)
 
 
 def operations_of(operator: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
@@ -97,11 +106,41 @@ def _shapes(about: dict[str, Any], end: str) -> list[Shape]:
     return [shape for one in about.get(f"{end}_type_shape") or [] for shape in one.values()]
 
 
-def _by_operator(runs: dict[tuple[str, str], list[float]], operations: dict[tuple[str, str], int]) -> list[Operator]:
-    names = dict.fromkeys(name for name, _ in runs)
-    found = []
-    for name in names:
-        own = [node for node in runs if node[0] == name]
-        seconds = sum(float(np.median(runs[node][1:])) for node in own)
-        found.append(Operator(name, len(own), seconds, sum(operations[node] for node in own)))
+def _runs(events: Iterable[dict[str, Any]]) -> Iterator[list[_Ran]]:
+    """Yield what ran in each run of the graph, in order; ONNX Runtime records an event when it ends."""
+    run: list[_Ran] = []
+    for event in events:
+        if event.get("cat") == "Session" and event["name"] == "model_run":
+            yield run
+            run = []
+        elif event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            ran = _ran(event)
+            if ran.operator in _CONTAINERS:  # what ended before it and started after it is of its branch
+                run = [replace(one, node=ran.node + one.node) if one.start >= ran.start else one for one in run]
+            else:
+                run.append(ran)
+
+
+def _ran(event: dict[str, Any]) -> _Ran:
+    about = event["args"]
+    operator = about["op_name"]
+    operations = operations_of(operator, _shapes(about, "input"), _shapes(about, "output"))
+    node = (f"{event['name']} {about['node_index']}",)
+    return _Ran(operator, node, event["ts"], event["dur"] / 1e6, operations)
+
+
+def _by_operator(runs: Sequence[Sequence[_Ran]]) -> list[Operator]:
+    seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for run in runs:
+        once: dict[tuple[str, ...], float] = defaultdict(float)  # a node of a Loop runs several times
+        for ran in run:
+            once[ran.node] += ran.seconds
+        for node, took in once.items():
+            seconds[node].append(took)
+    found, by_name = [], attrgetter("operator")
+    for name, of_name in itertools.groupby(sorted(runs[-1], key=by_name), key=by_name):
+        own = list(of_name)
+        nodes = {one.node for one in own}
+        total = sum(float(np.median(seconds[node])) for node in nodes)
+        found.append(Operator(name, len(nodes), total, sum(one.operations for one in own)))
     return sorted(found, key=lambda one: -one.seconds)

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from compressor.errors import ArtifactError, ProviderError, first_line
+from compressor.errors import ArtifactError, CompressorError, ProviderError, first_line
 from exporters.layout import GRAPH
 from exporters.running import Running
 
@@ -27,6 +27,22 @@ def run_bound(session: Any, inputs: Mapping[str, NDArray[np.int64]], output: str
     binding.bind_output(output, device)
     session.run_with_iobinding(binding)
     return np.asarray(binding.copy_outputs_to_cpu()[0], np.float32)
+
+
+class computing:  # noqa: N801 - a statement's word
+    """Turn what ONNX Runtime raises of int64 ``ids`` [rows, tokens] into one ArtifactError: its kinds are its own."""
+
+    def __init__(self, folder: Path, ids: NDArray[np.int64]) -> None:
+        self._folder, self._ids = folder, ids
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, CompressorError):
+            rows, length = self._ids.shape
+            read = f"{rows} x {length} tokens with ids up to {self._ids.max(initial=0)}"
+            raise ArtifactError(f"{self._folder / GRAPH}: cannot compute {read}: {first_line(error)}") from error
 
 
 def open_session(

@@ -15,7 +15,7 @@ from compressor.encoder import usable_cores
 from compressor.errors import ArtifactError
 from compressor.strict_json import read_json
 from exporters.layout import ANSWERING, GRAPH
-from exporters.providers import CPU, open_session, require_providers
+from exporters.providers import CPU, computing, open_session, require_providers
 from exporters.running import Running
 
 
@@ -81,7 +81,8 @@ class OnnxReader(WindowReader):
         return (_joined([next(made) for _ in own]) for own in some)
 
     def _run(self, session: Any, features: Features) -> tuple[Logits, Logits]:
-        start, end = session.run(list(ANSWERING), {name: features[name] for name in self._inputs})
+        with computing(self.folder, features["input_ids"]):
+            start, end = session.run(list(ANSWERING), {name: features[name] for name in self._inputs})
         return start, end
 
 

@@ -12,6 +12,7 @@ from compressor.answering.model import open_reader, position_limit
 from compressor.answering.reader import Reading, write_reading
 from compressor.artifact import Draft
 from compressor.recipe import Config
+from compressor.tables import check_tokens
 from exporters.consumers import write_config, write_tokenizer
 from exporters.layout import ANSWERING, GRAPH
 from exporters.onnx import AXES, check_and_save, example_inputs, trace
@@ -31,6 +32,7 @@ class ReaderExport(Config):
         ``reading.json``.
         """
         reader = open_reader(model, attention="eager")  # the form that ONNX Runtime fuses
+        check_tokens(model, reader.get_input_embeddings().num_embeddings, tokenizer_of(model))
         path = draft.folder / GRAPH
         path.parent.mkdir(parents=True, exist_ok=True)
         inputs = example_inputs(reader)

@@ -30,7 +30,8 @@ def open_reader_of(folder: Path, reading: Reading | None = None, threads: int | 
         return OnnxReader(folder, threads=threads, reading=reading)
     import torch
 
-    torch.set_num_threads(threads or torch.get_num_threads())
+    if threads:
+        torch.set_num_threads(threads)
     if kind == "torch-int8":
         from compressor.answering.quantize import load
 

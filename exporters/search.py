@@ -66,6 +66,9 @@ class Search(Config):
     """Least cosine of a text's vector alone with the same text's, padded or in a batch."""
     loss: Annotated[float, Field(ge=0, le=1)] = 0.001
     """Mean cosine that a faster form may lose against the form that the search starts from."""
+    speed_texts: str | None = None
+    """An STS file whose sentences forms are timed on, less those of ``bench.speed_texts``; by default the texts to
+    choose by. What is fastest depends on how long texts are."""
     count: Annotated[int, Field(ge=64)] = 512
     """Texts of one timed pass, at most."""
     turns: Annotated[int, Field(ge=3)] = 9
@@ -76,27 +79,25 @@ class Search(Config):
         fp32: Path,
         int8: OnnxInt8,
         sample: Sequence[str],
-        heldout: Sequence[str],
+        dev: Sequence[str],
         kept: Path,
         draft: Draft,
         speed_texts: Sequence[str] = (),
     ) -> None:
         """Write the chosen form of the fp32 graph in ``fp32`` into ``draft``, with ``search.json`` and ``search.md``.
 
-        Ranges are measured on ``sample``, quality on ``heldout``, speed on ``speed_texts`` or, without any, on
-        ``heldout``. Figures are put down in ``kept`` one by one, so that a search that was stopped goes on. GateError
-        where even the first form misses its bars.
+        Ranges are measured on ``sample``, quality on ``dev``, speed on ``speed_texts`` or, without any, on ``dev``: no
+        texts that figures are reported on. Figures are put down in ``kept`` one by one, so that a search that was
+        stopped goes on. GateError where even the first form misses its bars.
         """
         if multiplies_int8(fp32 / GRAPH):
             raise ArtifactError(f"{fp32 / GRAPH}: int8 already; forms are made from the fp32 graph")
-        if len(heldout) < _LEAST_TEXTS:
-            raise TextError(
-                f"{len(heldout)} held-out texts are too few to search on; at least {_LEAST_TEXTS} are needed"
-            )
+        if len(dev) < _LEAST_TEXTS:
+            raise TextError(f"{len(dev)} texts to choose by are too few to search on; {_LEAST_TEXTS} are needed")
         if self.cpu == "any":
             int8 = int8.model_copy(update={"reduce_range": True})
         forms = Forms(fp32, int8, lambda: batches_of_texts(fp32, sample[: int8.sample]))
-        trials = _Trials(self, forms, list(heldout), list(speed_texts or heldout)[: self.count], kept)
+        trials = _Trials(self, forms, list(dev), list(speed_texts or dev)[: self.count], kept)
         result = trials.search()
         form, running = Form.read(result["choice"]["form"]), Running.read(result["choice"]["running"])
         copy_consumer_files(fp32, draft.folder)
@@ -114,7 +115,7 @@ class _Trials:
 
     config: Search
     forms: Forms
-    heldout: list[str]
+    dev: list[str]
     speed_texts: list[str]
     kept: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -223,16 +224,16 @@ class _Trials:
 
     @cached_property
     def _exact(self) -> Vectors:
-        return OnnxEncoder(self.forms.exported).encode(self.heldout[:_NEIGHBOURS])
+        return OnnxEncoder(self.forms.exported).encode(self.dev[:_NEIGHBOURS])
 
     def _figures(self, form: Form) -> dict[str, float]:
         """Return how near a form's vectors are to the fp32 ones, and to their own in another batch."""
 
         def measure() -> dict[str, float]:
             encoder = OnnxEncoder(self._folder(form))
-            vectors = encoder.encode(self.heldout[:_NEIGHBOURS])
+            vectors = encoder.encode(self.dev[:_NEIGHBOURS])
             near = cosines(self._exact, vectors)
-            alone, padded, batched = invariance(encoder, self.heldout[:_ALONE])
+            alone, padded, batched = invariance(encoder, self.dev[:_ALONE])
             return {
                 "cosine_mean": float(near.mean()),
                 "cosine_min": float(near.min()),

@@ -60,11 +60,14 @@ class Batcher:
         for worker in self._workers:
             worker.start()
 
-    def submit(self, text: str) -> "Future[Row]":
-        """Queue one text; TextError for what is none, BusyError when too many wait, CompressorError once closed."""
+    def submit(self, text: str, prompt_name: str | None = None, prompt: str | None = None) -> "Future[Row]":
+        """Queue one text; TextError for what is none, BusyError when too many wait, CompressorError once closed.
+
+        The prompt is chosen as ``OnnxEncoder.encode`` does it.
+        """
         if not isinstance(text, str):
             raise TextError(f"text: {type(text).__name__} was given where one text belongs")
-        [tokens] = self._encoder.tokenize([text])
+        [tokens] = self._encoder.tokenize([text], self._encoder.prompts.choose(prompt_name, prompt))
         waiting = _Waiting(tokens, Future())
         with self._changed:
             if self._closed:

@@ -17,9 +17,10 @@ from compressor.output_vectors import Precision, Ranges, check_precision, quanti
 from compressor.strict_json import read_json, read_plain
 from compressor.untrusted import LONGEST
 from exporters.layout import GRAPH
-from exporters.providers import CPU, CUDA, open_session, require_providers, run_bound
+from exporters.prompts import DOCUMENT, QUERY, Prompts
+from exporters.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
 from exporters.running import Running
-from exporters.words import WordTokenizer
+from exporters.words import WordTokenizer, cutting_side
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
@@ -52,7 +53,8 @@ class OnnxEncoder:
         self.batch_tokens = self.running.batch_tokens if self.providers == [CPU] else None
         tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
         self._tokenizer = WordTokenizer(tokenizer, self.max_length)
-        self.prompt = default_prompt(self.folder)
+        self.prompts = Prompts.load(self.folder)
+        self.prompt = self.prompts.choose()
         each = min(self.running.threads, self.threads) if self.providers == [CPU] else self.threads
         self._side_by_side = self._open(each)
         self._alone = self._open(self.threads) if self.threads > 1 and self.providers == [CPU] else None
@@ -63,19 +65,45 @@ class OnnxEncoder:
         self.dim = int(outputs["sentence_embedding"][-1])
         self._pool = ThreadPoolExecutor(self.threads // each)
 
-    def encode(self, texts: Sequence[str], batch_size: int = 32, precision: Precision = "float32") -> NDArray[Any]:
+    def encode(
+        self,
+        texts: Sequence[str],
+        batch_size: int = 32,
+        precision: Precision = "float32",
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+    ) -> NDArray[Any]:
         """Return [len(texts), dim] in ``precision``, rows in the order of ``texts``; binary ones of dim / 8 bytes.
 
         Quantized as sentence-transformers does it; int8 and uint8 by the artifact's ranges, ArtifactError without.
+        Each text is put behind ``prompt``, the artifact's prompt of that name, or its default one; TextError for a
+        name that it has not.
         """
         if isinstance(texts, str):
             raise TextError("texts: one text was given where a list of texts belongs")
         check_precision(precision)
         ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
-        return quantized(self._vectors(texts, batch_size), precision, ranges)
+        return quantized(self._vectors(texts, batch_size, self.prompts.choose(prompt_name, prompt)), precision, ranges)
+
+    def encode_query(self, texts: Sequence[str], batch_size: int = 32, **options: Any) -> NDArray[Any]:
+        """Encode queries: with the prompt named query, unless ``options`` of ``encode`` name or give another."""
+        return self.encode(texts, batch_size, **self._for(QUERY, options))
+
+    def encode_document(self, texts: Sequence[str], batch_size: int = 32, **options: Any) -> NDArray[Any]:
+        """Encode documents: with the first prompt named document, passage or corpus, unless ``options`` say another."""
+        return self.encode(texts, batch_size, **self._for(DOCUMENT, options))
+
+    def _for(self, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+        given = options.get("prompt_name") is not None or options.get("prompt") is not None
+        return options if given else options | {"prompt_name": self.prompts.first(names)}
 
     def stream(
-        self, texts: Iterable[str], batch_size: int = 32, precision: Precision = "float32"
+        self,
+        texts: Iterable[str],
+        batch_size: int = 32,
+        precision: Precision = "float32",
+        prompt_name: str | None = None,
+        prompt: str | None = None,
     ) -> Iterator[NDArray[Any]]:
         """Yield the vectors of any number of texts as ``encode`` gives them, in their order, some thousand rows a time.
 
@@ -85,12 +113,13 @@ class OnnxEncoder:
             raise TextError("texts: one text was given where many belong")
         check_precision(precision)
         ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
-        return (quantized(block, precision, ranges) for block in self._blocks(texts, batch_size))
+        chosen = self.prompts.choose(prompt_name, prompt)
+        return (quantized(block, precision, ranges) for block in self._blocks(texts, batch_size, chosen))
 
-    def _vectors(self, texts: Sequence[str], batch_size: int) -> Vectors:
+    def _vectors(self, texts: Sequence[str], batch_size: int, prompt: str) -> Vectors:
         vectors = np.zeros((len(texts), self.dim), np.float32)
         if len(texts) <= batch_size:
-            tokens = self.tokenize(texts)
+            tokens = self.tokenize(texts, prompt)
             cut = self._cut(tokens, batch_size)
             if len(cut) == 1:
                 vectors[:] = self._run(self._alone or self._side_by_side, *self.pad(tokens))
@@ -98,19 +127,19 @@ class OnnxEncoder:
                 vectors[:] = self._collect(list(self._submit(tokens, cut)))
             return vectors
         done = 0
-        for block in self._blocks(texts, batch_size):
+        for block in self._blocks(texts, batch_size, prompt):
             vectors[done : done + len(block)] = block
             done += len(block)
         return vectors
 
-    def _blocks(self, texts: Iterable[str], batch_size: int) -> Iterator[Vectors]:
+    def _blocks(self, texts: Iterable[str], batch_size: int, prompt: str) -> Iterator[Vectors]:
         """Yield vectors piece by piece: one computes while the next is tokenized and put behind it."""
         running: deque[list[Job]] = deque()
         source, size = iter(texts), _FIRST
         try:
             while piece := list(islice(source, min(size, _AHEAD))):
                 size *= 2
-                tokens = self.tokenize(piece)
+                tokens = self.tokenize(piece, prompt)
                 running.append(list(self._submit(tokens, self._cut(tokens, batch_size))))
                 if len(running) > 1:
                     yield self._collect(running.popleft())
@@ -135,9 +164,10 @@ class OnnxEncoder:
             vectors[rows] = job.result()
         return vectors
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text, behind ``prompt``, cut at ``max_length``, without padding."""
-        prompted = [self.prompt + text for text in texts] if self.prompt else list(texts)
+    def tokenize(self, texts: Sequence[str], prompt: str | None = None) -> list[list[int]]:
+        """Return the token ids of each text, behind ``prompt`` or the default one, cut at ``max_length``, unpadded."""
+        prompt = self.prompt if prompt is None else prompt
+        prompted = [prompt + text for text in texts] if prompt else list(texts)
         return self._tokenizer.encode(prompted)
 
     def pad(self, tokens: Sequence[Sequence[int]], extra: int = 0) -> tuple[Ids, Ids]:
@@ -158,23 +188,13 @@ class OnnxEncoder:
         inputs = {"input_ids": ids, "attention_mask": mask}
         if "token_type_ids" in self._inputs:
             inputs["token_type_ids"] = np.zeros_like(ids)
-        if CUDA in self.providers:
-            return run_bound(session, inputs, "sentence_embedding", "cuda")
-        return session.run(["sentence_embedding"], inputs)[0]
+        with computing(self.folder, ids):
+            if CUDA in self.providers:
+                return run_bound(session, inputs, "sentence_embedding", "cuda")
+            return session.run(["sentence_embedding"], inputs)[0]
 
     def _open(self, threads: int) -> Any:
         return open_session(self.folder, self.providers, threads, self.running)
-
-
-def default_prompt(folder: Path) -> str:
-    """Return what sentence-transformers puts before every text of this model unless told otherwise; mostly empty."""
-    try:
-        usage = read_json(folder / "config_sentence_transformers.json")
-        return str(usage["prompts"][usage["default_prompt_name"]]) if usage.get("default_prompt_name") else ""
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{folder / 'config_sentence_transformers.json'}: names no readable prompt") from error
 
 
 def token_limit(folder: Path) -> int:
@@ -201,7 +221,7 @@ def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
         raise ArtifactError(f"{folder / 'config.json'}: pad_token_id = {pad!a:.40}: must be the id of a token")
     tokenizer.no_padding()
     try:
-        tokenizer.enable_truncation(length)
+        tokenizer.enable_truncation(length, direction=cutting_side(tokenizer))
     except BaseException as error:  # the library panics where the special tokens alone are more
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise

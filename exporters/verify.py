@@ -99,6 +99,7 @@ class Verify(Config):
             *self._student(name, encoder, model, heldout.texts, vectors),
             *self._teacher(name, heldout.agreement(vectors, Projection.load(student))),
             *self._invariance(name, encoder, heldout.texts[:256]),
+            *self._folder(name, encoder, model),
             *operator_checks(name, folder, transformer_of(as_transformer(model)).config, self.fused),
         ]
 
@@ -147,6 +148,21 @@ class Verify(Config):
         return [
             Check(name, "padding invariance", "cosine_min", float(cosines(alone, padded).min()), bars[0]),
             Check(name, "batch invariance", "cosine_min", float(cosines(alone, batched).min()), bars[1]),
+        ]
+
+    def _folder(self, name: str, encoder: "OnnxEncoder", model: Any) -> list[Check]:
+        """Judge what stands beside the graph: the tokenizer, and the pooling that some consumers do themselves."""
+        from compressor.agreement import cosines
+        from exporters.folder import by_modules, computable, other_tokens
+        from exporters.static import as_transformer
+
+        what, texts = "folder as consumers read it", computable(encoder)
+        others = float(len(other_tokens(encoder, as_transformer(model))))
+        cosine = float(cosines(by_modules(encoder, texts), encoder.encode(texts, batch_size=1)).min())
+        bar = _UNCHANGED if name == "fp32" else self.int8_cosine_mean  # the folder's Dense stays in fp32
+        return [
+            Check(name, what, "texts_of_other_tokens", others, 0, "<="),
+            Check(name, what, "pooled_cosine_min", cosine, bar),
         ]
 
 

@@ -23,12 +23,18 @@ _LONGEST = 100  # characters of a word that is kept
 Ids = list[int]
 
 
+def cutting_side(tokenizer: Tokenizer) -> str:
+    """Return the side that a tokenizer cuts long texts on, right where it does not say."""
+    return str((tokenizer.truncation or {}).get("direction", "right"))
+
+
 class WordTokenizer:
     """Token ids of texts, as a tokenizer with its truncation gives them. Threads may share it."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
-        """Take a tokenizer that truncates on the right at ``max_length`` tokens and does not pad."""
+        """Take a tokenizer that truncates at ``max_length`` tokens and does not pad."""
         self._tokenizer = tokenizer
+        self._left = cutting_side(tokenizer) == "left"
         self._known = _Known(tokenizer)
         self._around = _around(tokenizer) if _cuts_words(tokenizer) else None
         self._max_length = max_length
@@ -45,13 +51,16 @@ class WordTokenizer:
             plain = text.isprintable() if text.isascii() else _PLAIN.fullmatch(text)
             if plain and not special(text):
                 ids = chain.from_iterable(map(of_word, _WORDS.findall(text)))
-                found.append(before + list(ids)[:room] + after)
+                found.append(before + self._cut(list(ids), room) + after)
             else:
                 others.append(row)
                 found.append([])
         for row, one in zip(others, self._whole([texts[row] for row in others]), strict=True):
             found[row] = one
         return found
+
+    def _cut(self, ids: Ids, room: int) -> Ids:
+        return ids[max(0, len(ids) - room) :] if self._left else ids[:room]
 
     def _whole(self, texts: Sequence[str]) -> list[Ids]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]

@@ -14,14 +14,15 @@ import pytest
 from damage import reseal
 from tokenizers import Tokenizer
 
-from compressor.artifact import writing
+from compressor.artifact import sha256, writing
 from compressor.errors import ArtifactError
 from compressor.inspect_cases import check_cases
 from compressor.inspect_graph import Refusal
-from exporters import conformance
-from exporters.conformance import INT8_COSINE, RUNNERS, TEXTS, write_conformance
+from exporters import allowed
+from exporters.conformance import write_conformance
+from exporters.hard import TEXTS, tolerance, truncation_of
 from exporters.inspection import inspect
-from exporters.layout import CASES, GRAPH
+from exporters.layout import CASES, GRAPH, RUNNERS, RUNNERS_FOLDER
 from exporters.runners.run import failures
 from exporters.session import OnnxEncoder
 
@@ -31,7 +32,7 @@ def folder(request: pytest.FixtureRequest, artifacts: Callable[..., Path], tmp_p
     """Return an artifact with its conformance set."""
     made = tmp_path / "artifact"
     shutil.copytree(artifacts(dense=16) / request.param, made)
-    write_conformance(made, INT8_COSINE if request.param == "int8" else None)
+    write_conformance(made, "int8" if request.param == "int8" else "fp32")
     return made
 
 
@@ -93,15 +94,95 @@ def test_another_vector_is_told(folder: Path) -> None:
     assert bool(told(folder)) is not int8
 
 
-def test_it_is_checked_with_a_bound_on_what_is_run(folder: Path) -> None:
+def how(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the precision of the graph, and how its texts are cut."""
+    stated = json.loads((folder / CASES).read_text())["tolerance"]
+    return "int8" if "cosine" in stated else "fp32", truncation_of(folder)
+
+
+def refused(folder: Path, machine: tuple[Tokenizer, Any], precision: str | None = None) -> str:
+    with pytest.raises(Refusal) as caught:
+        check_cases((folder / CASES).read_bytes(), *machine, precision or how(folder)[0], truncation_of(folder))
+    return str(caught.value)
+
+
+LOOSE: list[Any] = [
+    {"absolute": 1e9},
+    {"absolute": 1e-3},
+    {"absolute": 1e-4, "cosine": 0.5},
+    {"absolute": 1e-4, "cosine": -1},
+    {"absolute": 1e-4, "cosine": 1e9},
+    {"absolute": float("nan")},
+    {"absolute": True},
+    {"absolute": -1.0},
+    {"absolute": "1"},
+    {"absolute": 1e-4, "relative": 1.0},
+    {"cosine": 0.99},
+    {},
+    None,
+]
+
+
+@pytest.mark.parametrize("stated", LOOSE)
+def test_a_tolerance_is_the_projects_own(stated: Any, folder: Path) -> None:
+    precision, _ = how(folder)
+    change(folder, lambda one: one.update(tolerance=stated))
+    said = refused(folder, opened(folder), precision)
+    assert said.startswith(f"{CASES}: tolerance = ")
+    assert said.endswith(f": must be {json.dumps(tolerance(precision))}, for its graph is {precision}")
+
+
+def test_the_runner_takes_no_tolerance_that_lets_anything_pass(folder: Path) -> None:
     machine = opened(folder)
+    for loose in ({"absolute": 1e9}, {"absolute": 1e-4, "cosine": 0.5}):
+        change(folder, lambda one, loose=loose: one.update(tolerance=loose))
+        said = list(failures(json.loads((folder / CASES).read_text()), *machine))
+        assert said[0] == f"tolerance {loose}: at most 1e-4 of each number, or a cosine of at least 0.99"
+    change(folder, lambda one: one.update(tolerance={"absolute": 1e-4}, cases=[]))
+    assert told(folder) == ["cases without outputs: nothing to be held against"]
+
+
+def test_int8s_tolerance_is_not_for_fp32(folder: Path) -> None:
+    change(folder, lambda one: one.update(tolerance=tolerance("int8")))
+    said = refused(folder, opened(folder), "fp32")
+    assert said.startswith(
+        f'{CASES}: tolerance = {{"absolute": 0.0001, "cosine": 0.99}}: must be {{"absolute": 0.0001}}'
+    )
+
+
+HOLES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda s: s.update(cases=s["cases"][:1]), "must be the 18 hard texts of every set: 'empty' is missing"),
+    (lambda s: s["cases"].append(s["cases"][0]), "must be the 18 hard texts of every set: others are among them"),
+    (lambda s: s["cases"][0].update(outputs={}), "a sentence: must state the outputs sentence_embedding"),
+    (lambda s: s["cases"][0].pop("outputs"), "a sentence: must have outputs, and inputs attention_mask, input_ids"),
+    (lambda s: s["cases"][0]["texts"][0].update(text="a"), "a sentence: not the text of that name"),
+    (lambda s: s["cases"][0]["texts"][0].update(times=2), "a sentence: not the text of that name"),
+    (lambda s: s.update(truncation={"max_length": 1}), 'truncation = {"max_length": 1}: must be {"max_length": 64}'),
+    (lambda s: s["cases"][0]["outputs"].update(sentence_embedding=[1.0]), "has 16 numbers, stated are 1"),
+]
+
+
+@pytest.mark.parametrize(("edit", "line"), HOLES)
+def test_a_set_holds_all_texts_and_outputs(edit: Callable[[dict[str, Any]], Any], line: str, folder: Path) -> None:
+    change(folder, edit)
+    assert line in refused(folder, opened(folder))
+
+
+def test_a_case_feeds_the_graph_its_own_text(folder: Path) -> None:
+    stated = json.loads((folder / CASES).read_text())
+    first, second = stated["cases"][0], stated["cases"][4]
+    change(folder, lambda s: s["cases"][0].update(inputs=second["inputs"], outputs=second["outputs"]))
+    assert first["ids"] != second["ids"]
+    assert refused(folder, opened(folder)) == f"{CASES}: a sentence: input_ids: not the tokens of its text"
+
+
+def test_it_is_checked_with_a_bound_on_what_is_run(folder: Path) -> None:
+    machine, (precision, cut) = opened(folder), how(folder)
+    assert check_cases((folder / CASES).read_bytes(), *machine, precision, cut) == len(TEXTS)
 
     def refusal(folder: Path) -> str:
-        with pytest.raises(Refusal) as caught:
-            check_cases((folder / CASES).read_bytes(), *machine)
-        return str(caught.value)
+        return refused(folder, machine, precision)
 
-    assert check_cases((folder / CASES).read_bytes(), *machine) == len(TEXTS)
     good = (folder / CASES).read_text()
     bombs: list[Callable[[dict[str, Any]], Any]] = [
         lambda stated: stated["cases"][0]["texts"][0].update(times=1 << 40),
@@ -119,7 +200,7 @@ def test_it_is_checked_with_a_bound_on_what_is_run(folder: Path) -> None:
         assert refusal(folder) == f"{CASES}: not the cases of an artifact: {reason}"
     (folder / CASES).write_text(good)
     change(folder, lambda stated: stated["cases"][0]["texts"][0].update(times=0.5))
-    assert refusal(folder).startswith(f"{CASES}: cannot be run: can't multiply sequence")
+    assert refusal(folder) == f"{CASES}: a sentence: not the text of that name"
     (folder / CASES).write_text(good)
     change(folder, lambda stated: [case["ids"].append(7) for case in stated["cases"][:3]])
     assert refusal(folder) == "does not conform on this machine: a sentence: token ids differ; 2 more"
@@ -140,10 +221,19 @@ def test_verify_holds_the_machine_against_it(folder: Path, tmp_path: Path) -> No
 def test_a_case_is_short_however_much_a_model_reads(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     made = Path(shutil.copytree(artifacts(dense=16) / "plain", tmp_path / "artifact"))
     (made / "sentence_bert_config.json").write_text('{"max_seq_length": 8192}')
-    assert conformance._truncation(made) == {"max_length": 512}
+    assert truncation_of(made) == {"max_length": 512}
 
 
 def test_the_runners_are_short_and_shipped(folder: Path) -> None:
-    for name in ("run.py", "run.mjs"):
-        assert (folder / "conformance" / name).read_bytes() == (RUNNERS / name).read_bytes()
-        assert len((RUNNERS / name).read_text().splitlines()) <= 40
+    for name in RUNNERS:
+        assert (folder / "conformance" / name).read_bytes() == (RUNNERS_FOLDER / name).read_bytes()
+        assert len((RUNNERS_FOLDER / name).read_text().splitlines()) <= 50
+
+
+def test_runners_of_earlier_releases_are_known() -> None:
+    # Who changes a runner moves its old hash to allowed._EARLIER, and writes the new one here.
+    assert {name: sha256(RUNNERS_FOLDER / name) for name in RUNNERS} == {
+        "run.py": "df47bc67779c0c0f9460c71a2988122b8d541d6702df6154260b980241869035",
+        "run.mjs": "a75ca3fdf05981b767addb247c56cd1f13dad75036309e8c2fa7bd5c15d9614d",
+    }
+    assert [len(allowed._shipped(name)) for name in RUNNERS] == [3, 2]

@@ -33,7 +33,7 @@ from compressor.teacher import find
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a file of texts and an STS file of random scores."""
     folder = tmp_path_factory.mktemp("files")
-    (folder / "texts.txt").write_text("\n".join(sentences(400)))
+    (folder / "texts.txt").write_text("\n".join(sentences(1000)))
     random, pairs = np.random.default_rng(0), sentences(160, seed=5)
     with (folder / "pairs.csv").open("w", newline="") as file:
         rows = zip(pairs[:80], pairs[80:], random.uniform(0, 5, 80).round(2), strict=True)
@@ -128,8 +128,8 @@ def test_the_json_says_where_the_figures_come_from(made: tuple[Path, dict[str, A
     assert results["model"] == {"name": str(tiny), "weights_sha256": find(str(tiny)).weights_sha256, "dim": 32}
     assert results["settings"]["dims"] == [20, 8]
     assert results["settings"]["truncate"] is True
-    assert results["texts"]["fitted"] == 360
-    assert results["texts"]["heldout"] == 40
+    assert results["texts"]["fitted"] == 800
+    assert results["texts"]["heldout"] == 100
     assert results["command"].split()[0] == "compressor"
     assert results["environment"]["versions"]["torch"]
 
@@ -158,10 +158,13 @@ def test_every_text_is_encoded_once(tiny: Path, files: tuple[Path, Path]) -> Non
             return super().encode(texts, batch_size)
 
     sts = Sts.read(files[1])
-    judge = Judge.of(Counting(TorchEncoder.load(tiny).model), sentences(30), sentences(20, seed=9), [sts])
-    assert seen == [*sentences(30), *sentences(20, seed=9), *sts.texts]
+    judge = Judge.of(
+        Counting(TorchEncoder.load(tiny).model), sentences(30), sentences(25, seed=8), sentences(20, seed=9), [sts]
+    )
+    assert seen == [*sentences(30), *sentences(25, seed=8), *sentences(20, seed=9), *sts.texts]
     assert {name: len(vectors) for name, vectors in judge.vectors.items()} == {
         "sample": 30,
+        "dev": 25,
         "heldout": 20,
         f"sts {sts.key}": 160,
     }

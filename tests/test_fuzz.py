@@ -28,7 +28,8 @@ from compressor.reading import lines
 from compressor.recipe import load
 from compressor.teacher import check_folder
 from compressor.untrusted import check_settings
-from exporters.session import _open_tokenizer, default_prompt
+from exporters.prompts import default_prompt
+from exporters.session import _open_tokenizer
 
 fuzzed = settings(
     max_examples=60,

@@ -16,9 +16,10 @@ from benchmarks.bench import Bench
 from compressor.commands import _systems
 from compressor.errors import ArtifactError, GateError, ProviderError
 from exporters import providers, session
-from exporters.conformance import FP16_COSINE, INT8_COSINE, cases, write_conformance
+from exporters.conformance import cases, write_conformance
 from exporters.graph import run_operators
 from exporters.half import Half
+from exporters.hard import FP16_COSINE, INT8_COSINE
 from exporters.layout import CASES, GRAPH
 from exporters.providers import CPU, CUDA, open_session, run_bound
 from exporters.session import OnnxEncoder

@@ -20,7 +20,7 @@ from compressor.artifact import writing
 from compressor.errors import CompressorError
 from compressor.inspector import MEMORY_BYTES, Inspector, described
 from compressor.manifest import checked_manifest
-from exporters.conformance import INT8_COSINE, write_conformance
+from exporters.conformance import write_conformance
 from exporters.inspection import inspect
 
 Damage = Callable[[Path, random.Random], None]
@@ -44,7 +44,7 @@ def artifact(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
     made = tmp_path_factory.mktemp("whole") / "int8"
     with writing(made, "artifacts/int8", "key", {"precision": "int8"}) as draft:
         shutil.copytree(artifacts(dense=16) / "int8", draft.folder, dirs_exist_ok=True)
-        write_conformance(draft.folder, INT8_COSINE)
+        write_conformance(draft.folder, "int8")
         (draft.folder / "README.md").write_text("# A model\n")
         draft.figures.update(checks=[{"figure": "cosine", "value": 0.30000000000000004, "bar": 1e-05}], who="é")
     return made

@@ -21,6 +21,7 @@ from compressor.distil.student import keep_layers
 from compressor.errors import ModelError, RecipeError, TextError
 from compressor.sentence_model import TorchEncoder, open_model, transformer_of
 from compressor.teacher import check_folder
+from compressor.weights import INDEX
 
 TEXTS, HELDOUT = sentences(200), sentences(100, seed=1)
 ALL = (0, 1, 2, 3)
@@ -204,7 +205,7 @@ def test_a_student_by_name(tiny: Path, tmp_path: Path) -> None:
 def test_a_plain_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 32}')
     message = fault(ModelError, lambda: open_student(str(tmp_path)))
-    assert message == f"{tmp_path}/model.safetensors: no such file; weights must be one safetensors file"
+    assert message == f"{tmp_path}/model.safetensors: no such file, and no {INDEX}; weights must be safetensors"
 
 
 def test_a_projection_brings_vectors_to_the_teachers_length(make_model: Callable[..., Path], tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_options_change_the_key_and_the_manifest_holds_them(sealed: Path, tmp_pa
 def test_a_reader_is_packed_too_and_verified(name: str, reader: Path, tmp_path: Path) -> None:
     made = view(reader / "int8", tmp_path / "view", name)
     assert Artifact.open(made).figures["artifact"]["stage"] == "artifacts/int8"
-    *_, graph = inspect(made)
+    *_, graph, _ = inspect(made)
     assert graph.found.split(", ")[1] == "runs and gives logits"
 
 

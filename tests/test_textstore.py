@@ -273,7 +273,7 @@ def test_twenty_times_the_lines_need_no_more_memory(tmp_path: Path) -> None:
         environment = _environment(tmp_path / f"cache-{count}")
         shown = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         read, peaks[count] = json.loads(shown.stdout)
-        assert read == count - 9 - 100
+        assert read == count - 9 - 200
     # The larger file is hashed in blocks of 1 MiB, the smaller has less than one. As Python's strings the larger
     # one's texts are 15 MB.
     assert peaks[160_000] < peaks[8_000] + 1_000_000

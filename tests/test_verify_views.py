@@ -14,12 +14,13 @@ from onnx import helper
 from packed import LINEAR, MLMODEL, edit_json, seal
 
 from compressor.artifact import Artifact, sha256, writing
-from compressor.errors import CompressorError
+from compressor.errors import ArtifactError, CompressorError
 from exporters.inspection import inspect
 from exporters.layout import GRAPH
 from exporters.pack import TARGETS
 from exporters.pack.target import Contents
 from exporters.pack.tokenizer_in_graph import MODEL, TokenizerInGraph, _join, _tokenizer_graph, word_piece
+from exporters.served import check_served
 
 HAS_EXTENSIONS = importlib.util.find_spec("onnxruntime_extensions") is not None
 GRAPHS = {
@@ -33,16 +34,24 @@ GRAPHS = {
     "tokenizer-in-graph": "model.onnx",
     "hub": "onnx/model.onnx",
 }
+CHECKS = ["files", "settings"]
 Break = Callable[[Path], Any]
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_view_passes(name: str, views: Callable[..., Path]) -> None:
-    files, settings, graph = inspect(views(name))
-    assert (files.check, settings.check, graph.check) == ("files", "settings", "graph")
+    found = {one.check: one for one in inspect(views(name))}
+    assert list(found) == [*CHECKS, *(["service"] if name == "kserve" else []), "graph", "conformance"]
+    graph = found["graph"]
     assert graph.found.startswith(f"{GRAPHS[name]}: ")
     assert "known operators, runs and gives vectors of 16" in graph.found
-    assert all(one.checked for one in (files, settings, graph))
+    assert all(found[check].checked for check in (*CHECKS, "graph"))
+    assert found["settings"].found.endswith(" read; no code, no pickles")
+    assert found["conformance"].as_dict() == {
+        "check": "conformance",
+        "passed": None,
+        "found": "no conformance/cases.json in this folder: outputs were compared with none",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +67,7 @@ def text_view(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 
 def test_a_graph_of_texts_is_read_and_run_where_its_operators_are(text_view: Path) -> None:
-    *_, graph = inspect(text_view)
+    *_, graph, _ = inspect(text_view)
     assert graph.found.startswith(f"{MODEL}: ")
     assert graph.checked is HAS_EXTENSIONS
     if HAS_EXTENSIONS:
@@ -120,6 +129,11 @@ def lying_table(path: Path) -> None:
     path.write_bytes(content)
 
 
+def add(path: Path, line: str) -> None:
+    path.write_text((path.read_text() if path.is_file() else "") + line + "\n")
+
+
+JS = GRAPHS["javascript"]
 BROKEN: list[tuple[str, Break, str]] = [
     ("ort", lambda f: cut(f / "model.ort", 0.5), r"model\.ort: "),
     ("ort", lambda f: (f / "model.ort").write_bytes(b"x" * 100), r"model\.ort: names no version of ONNX's operators"),
@@ -133,7 +147,40 @@ BROKEN: list[tuple[str, Break, str]] = [
     ("opensearch", lambda f: zipped(f / GRAPHS["opensearch"], x=b""), r"register\.json: its size and hash are not"),
     ("opensearch", lambda f: (f / "register.json").unlink(), r"register\.json: not there, or states no size"),
     ("opensearch", lambda f: cut(f / GRAPHS["opensearch"], 0.9) or register(f), r"\.zip: cannot be read: File is not"),
-    ("hub", lambda f: (f / "pytorch_model.bin").write_bytes(b"x"), r"a \.bin file, which may run code when it is"),
+    ("hub", lambda f: (f / "pytorch_model.bin").write_bytes(b"x"), r"pytorch_model\.bin: no file of a view of hub"),
+    (
+        "hub",
+        lambda f: shutil.copy(f / GRAPH, f / "onnx" / "model_quantized.onnx"),
+        r"model_quantized\.onnx: no file",
+    ),
+    (
+        "hub",
+        lambda f: add(f / "README.md", "`python conformance/run.py`"),
+        r"cases\.json: not there; what is han",
+    ),
+    ("hub", lambda f: add(f / ".gitattributes", "* filter=evil"), r"line 3: '\* filter=evil': never written there"),
+    ("javascript", lambda f: shutil.copy(f / JS, f / "onnx/model.onnx"), r"onnx/model_quantized\.onnx: a second"),
+    (
+        "javascript",
+        lambda f: add(f / "index.html", "<script>"),
+        r"index\.html: no file of a view of javascript; ",
+    ),
+    ("triton", lambda f: shutil.copytree(f / "tiny-int8", f / "other"), r"a second graph, beside other/1/model\.onnx"),
+    (
+        "triton",
+        lambda f: add(f / "tiny-int8/1/model.py", "x"),
+        r"model\.py: no file of a view of triton; it may",
+    ),
+    (
+        "kserve",
+        lambda f: add(f / "pod.yaml", "x"),
+        r"pod\.yaml: no file of a view of kserve; it may be code",
+    ),
+    (
+        "opensearch",
+        lambda f: edit_json(f / "register.json", script="x"),
+        r"register\.json: 'script': never writ",
+    ),
 ]
 
 
@@ -173,7 +220,9 @@ def test_a_graph_of_texts_holds_what_pack_writes_alone(edit: Break, line: str, t
 
 def test_a_graph_of_texts_is_no_artifacts(text_view: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(text_view, tmp_path / "view"))
-    reseal(folder, stage="artifacts/fp32")
+    (folder / GRAPH).parent.mkdir()
+    (folder / MODEL).rename(folder / GRAPH)
+    reseal(folder, stage="optimise")
     with pytest.raises(CompressorError, match=r"operators of ai\.onnx\.contrib 1; known: ai\.onnx 17 to 20, com\.mic"):
         list(inspect(folder))
 
@@ -206,12 +255,86 @@ def test_an_mlflow_model_names_no_code(old: str, new: str, line: str, tmp_path: 
         check_settings(tmp_path, ["model/MLmodel"])
 
 
-def test_two_graphs_are_both_opened(views: Callable[..., Path], tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(views("hub"), tmp_path / "view"))
-    shutil.copy(folder / GRAPH, folder / "onnx" / "model_quantized.onnx")
+@pytest.mark.parametrize("name", ["triton", "kserve"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('backend: "onnxruntime"', 'backend: "python"'),
+        ('backend: "onnxruntime"', 'platform: "tensorrt_plan"'),
+        (
+            "max_batch_size",
+            'parameters { key: "EXECUTION_ENV_PATH" value: { string_value: "/x.tar.gz" } }\nmax_batch_size',
+        ),
+        ("max_batch_size", "model_operations { op_library_filename: 'evil.so' }\nmax_batch_size"),
+        ("max_batch_size", "model_transaction_policy { decoupled: true } max_batch_size"),
+        ("max_batch_size: 64", 'max_batch_size: 64 backend: "python"'),
+        ("max_batch_size: 64", "max_batch_size: 64\r"),
+    ],
+)
+def test_a_config_of_triton_is_as_it_is_written(
+    name: str, old: str, new: str, views: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(views(name), tmp_path / "view"))
+    (config,) = folder.rglob("config.pbtxt")
+    config.write_bytes(config.read_bytes().replace(old.encode(), new.encode()))
     reseal(folder)
-    assert [one.check for one in inspect(folder)].count("graph") == 1  # the same bytes
-    rewrite(folder / "onnx" / "model_quantized.onnx", lambda model: model.graph.node.pop())
+    with pytest.raises(CompressorError, match=r"config\.pbtxt: line [23]: .*: never written there$"):
+        list(inspect(folder))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    model:", "    containers: [{image: evil}]\n    model:"),
+        ("        name: onnx", "        name: sklearn"),
+        ("      protocolVersion: v2", "      protocolVersion: v2\n      command: [sh]"),
+        ("      runtime: ", "      image: "),
+        ("  predictor:", "  transformer: {}\n  predictor:"),
+        ("kind: InferenceService", "kind: Pod"),
+        ('"kserve-tritonserver"', '"a"\n      args: "b"'),
+    ],
+)
+def test_a_service_is_as_it_is_written(old: str, new: str, views: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(views("kserve"), tmp_path / "view"))
+    path = folder / "inferenceservice.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
     reseal(folder)
-    with pytest.raises(CompressorError, match=r"model_quantized\.onnx: cannot be run"):
+    with pytest.raises(CompressorError, match=r"inferenceservice\.yaml: line [0-9]+: .*: never written there$"):
+        list(inspect(folder))
+
+
+def test_where_a_service_takes_its_model_from_is_stated(views: Callable[..., Path]) -> None:
+    (note,) = (one for one in inspect(views("kserve")) if one.check == "service")
+    assert note.as_dict()["passed"] is None
+    assert note.found == 'takes its model from "pvc://models/tiny-int8", where it was not looked at'
+
+
+ENVIRONMENT = {
+    "requirements.txt": "mlflow==3.9.0\nonnx==1.19.0\nonnxruntime==1.24.1\nnumpy==2.3.0\n",
+    "conda.yaml": "channels:\n- conda-forge\ndependencies:\n- python=3.11.7\n- pip<=23.2.1\n- pip:\n  - mlflow==3.9.0\n"
+    "  - onnx==1.19.0\n  - onnxruntime==1.24.1\n  - numpy==2.3.0\nname: mlflow-env\n",
+    "python_env.yaml": "python: 3.11.7\nbuild_dependencies:\n- pip==23.2.1\n- setuptools==68.0\n- wheel==0.41.0\n"
+    "dependencies:\n- -r requirements.txt\n",
+}
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_an_mlflow_model_brings_no_other_package(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "model" / name
+    path.write_text(ENVIRONMENT[name])
+    assert check_served(tmp_path, {f"model/{name}": None}) == (1, "")
+    for line in ("evil==1.0", "- evil==1.0", "  - evil", "--index-url http://evil", "- ./evil.whl", "x: y"):
+        path.write_text(f"{ENVIRONMENT[name]}{line}\n")
+        with pytest.raises(ArtifactError, match=rf"{name}: line [0-9]+: .*: never written there$"):
+            check_served(tmp_path, {f"model/{name}": None})
+
+
+@pytest.mark.parametrize("name", ["view", ".", "pack/evil", "pack/"])
+def test_a_view_that_is_none_is_refused(name: str, views: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(views("triton"), tmp_path / "view"))
+    reseal(folder, stage=name)
+    words = "no view of this project" if name.startswith("pack/") else "no file of an artifact"
+    with pytest.raises(ArtifactError, match=words):
         list(inspect(folder))

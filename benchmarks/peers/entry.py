@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchmarks.peers import environments
@@ -25,7 +25,7 @@ class Entry:
     """teacher, artifact or peer."""
     worker: Worker | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the worker told as it loaded: seconds, dim, max_length, settings, size_bytes, versions."""
+    """What the worker told as it loaded: seconds, dim, max_length, settings, size_bytes, threads, versions."""
     reason: str | None = None
     batch_size: int = 32
     idle_share: float = 0.0
@@ -77,7 +77,8 @@ def open_system(system: System, kind: str, teacher: Source, threads: int) -> Ent
     entry = Entry(system.name, system.label, kind)
     with entry.turn():
         entry.worker = Worker(environments.own(), threads, own=True)
-        entry.facts = _load(entry.worker, "ours", teacher, None, threads, {"system": asdict(system)})
+        options = {"system": asdict(replace(system, threads=threads))}
+        entry.facts = _load(entry.worker, "ours", teacher, None, threads, options)
     return entry
 
 

@@ -18,11 +18,11 @@ import psutil
 
 from compressor.encoder import Vectors
 from compressor.errors import PeerError
-from compressor.machine import HUGE_PAGES
+from compressor.threads import environment
 
 _PROGRAM = Path(__file__).with_name("worker.py")
 _ROOT = Path(__file__).parents[2]
-_NOT_THEIRS = ("PYTHONPATH", "PYTHONHOME", HUGE_PAGES)
+_NOT_THEIRS = ("PYTHONPATH", "PYTHONHOME")
 LIMIT_SECONDS = 1800.0
 """A request that takes longer is given up, and its worker with it."""
 
@@ -125,13 +125,11 @@ class Worker:
 
 def _environment(threads: int, own: bool) -> Mapping[str, str]:
     """Return the variables of a worker: every library's threads as asked for, whatever the user's shell has."""
-    kept = {name: value for name, value in os.environ.items() if name not in _NOT_THEIRS}
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    kept = {name: value for name, value in environment(threads).items() if name not in _NOT_THEIRS}
     ours = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     return (
         kept
-        | counts
-        | {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"}
+        | {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"}
         | {"CI": "true"}  # openvino-telemetry then reports nothing
         | ({"PYTHONPATH": ours} if own else {})
     )

@@ -184,6 +184,7 @@ def _row(entry: Entry, figures: dict[str, Any]) -> dict[str, Any]:
     if entry.facts:
         row |= {"versions": entry.facts["versions"], "size_bytes": entry.facts["size_bytes"], "dim": entry.dim}
         row |= {"load_seconds": entry.facts["seconds"], "idle_share": entry.idle_share}
+        row |= {"threads": entry.facts["threads"]}
     return row | ({"reason": entry.reason} if entry.reason is not None else figures)
 
 

@@ -43,6 +43,7 @@ class Program:
             "max_length": self.running.max_length,
             "settings": list(self.running.settings),
             "size_bytes": self.running.size_bytes,
+            "threads": self.running.threads,
             "versions": {"python": ".".join(map(str, sys.version_info[:3])), **_versions(module.PACKAGES)},
         }
 

@@ -14,11 +14,12 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from transformers import AutoModelForMaskedLM
 
 from compressor.answering.base import open_base, tokenizer_of
+from compressor.answering.model import check_transformer
 from compressor.answering.squad import Answer, Question, Questions
 from compressor.errors import ModelError, first_line
+from compressor.loading import whole_weights
 from compressor.progress import track
 from compressor.recipe import Config
-from compressor.weights import read_header
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _BLOCK = 1024  # words compared with the vocabulary at a time
@@ -169,11 +170,11 @@ class Masked:
     @classmethod
     def load(cls, folder: Path) -> "Masked":
         """Open a Hugging Face folder of a masked language model, in safetensors; ModelError for another."""
-        read_header(folder / "model.safetensors")
+        check_transformer(folder)
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
         try:
-            model = AutoModelForMaskedLM.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
+            with whole_weights(folder):
+                model = AutoModelForMaskedLM.from_pretrained(str(folder), dtype=torch.float32, **options)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
             raise ModelError(f"{folder}: cannot be loaded as a masked language model: {first_line(error)}") from error
         return cls(model, tokenizer_of(folder))

@@ -7,7 +7,15 @@ from transformers import AutoTokenizer
 
 from compressor.answering.model import check_reader, open_reader, reader_of
 from compressor.errors import ModelError, first_line
-from compressor.teacher import check_folder, content_key, layers_stated, read_config, transformer_folder
+from compressor.teacher import (
+    check_folder,
+    check_module,
+    check_parts,
+    content_key,
+    layers_stated,
+    read_config,
+    transformer_folder,
+)
 
 
 def is_encoder(folder: Path) -> bool:
@@ -41,7 +49,10 @@ def open_base(folder: Path, seed: int) -> Any:
 
 def tokenizer_of(folder: Path) -> Any:
     """Return the tokenizer of a sentence-transformers or a Hugging Face folder; ModelError for a slow one."""
+    if is_encoder(folder):
+        check_parts(folder)
     inner = transformer_folder(folder) if is_encoder(folder) else folder
+    check_module(inner)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(inner), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a stranger's settings: the libraries raise whatever they run into

@@ -12,10 +12,11 @@ from transformers import AutoModelForQuestionAnswering
 from compressor.answering.reader import Reading, WindowReader
 from compressor.answering.spans import Logits
 from compressor.answering.windows import Cutter
-from compressor.errors import ModelError, first_line
-from compressor.teacher import Architectures, check_folder, check_module, transformer_folder
+from compressor.errors import ModelError, one_line
+from compressor.loading import whole_weights
+from compressor.teacher import Architectures, check_folder, check_module, check_type, layers_stated, transformer_folder
 from compressor.untrusted import check_json, check_weights
-from compressor.weights import layers_in, read_header
+from compressor.weights import layers_in, read_headers, weights_in
 
 HEAD = "qa_outputs.weight"
 
@@ -58,7 +59,14 @@ def position_limit(model: Any) -> int | None:
 
 def check_reader(folder: Path) -> dict[str, Any]:
     """Return the config of a folder that holds a question-answering model in safetensors; ModelError for another."""
-    path = folder / "model.safetensors"
+    config, header = check_transformer(folder)
+    if not any(name.endswith(HEAD) for name in header):
+        raise ModelError(f"{folder}: no weights of a question-answering head; compressor finetune makes one")
+    return config
+
+
+def check_transformer(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return config and weights' header of a Hugging Face folder whose settings name no code; ModelError else."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder")
     check_weights(folder)
@@ -68,13 +76,12 @@ def check_reader(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = check_json(folder / "config.json", Architectures())
     if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{folder / 'config.json'}: no model_type; not a transformer")
-    header = read_header(path)
-    if not any(name.endswith(HEAD) for name in header):
-        raise ModelError(f"{folder}: no weights of a question-answering head; compressor finetune makes one")
-    stated, held = config.get("num_hidden_layers"), layers_in(header)
-    if isinstance(stated, int) and held and stated != held:
+    check_type(folder, config["model_type"])
+    header = read_headers(weights_in(folder))
+    stated, held = layers_stated(config), layers_in(header)
+    if stated and held and stated != held:
         raise ModelError(f"{folder}: config.json says {stated} layers, the weights hold {held}")
-    return config
+    return config, header
 
 
 def open_reader(folder: Path, attention: str | None = None) -> Any:
@@ -88,20 +95,23 @@ def reader_of(encoder: Path, seed: int = 0) -> Any:
     check_folder(encoder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _opened(transformer_folder(encoder), encoder)
+        return _opened(transformer_folder(encoder), encoder, new_head=True)
 
 
-def _opened(folder: Path, named: Path, attention: str | None = None) -> Any:
+def _opened(folder: Path, named: Path, attention: str | None = None, new_head: bool = False) -> Any:
     options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
     try:
-        model = AutoModelForQuestionAnswering.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            **options,
-        )
+        with whole_weights(named, new_head):
+            model = AutoModelForQuestionAnswering.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                **options,
+            )
+    except ModelError:
+        raise
     except Exception as error:  # a stranger's settings: the libraries raise whatever they run into
-        raise ModelError(f"{named}: cannot be loaded for question answering: {first_line(error)}") from error
+        raise ModelError(f"{named}: cannot be loaded for question answering: {one_line(error)}") from error
     return model.eval()

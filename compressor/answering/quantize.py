@@ -14,6 +14,7 @@ from compressor.artifact import Draft
 from compressor.errors import ModelError, first_line
 from compressor.quantize import SETTINGS, WEIGHTS, copy_files, flatten, quantize, restore
 from compressor.recipe import Config
+from compressor.teacher import check_module
 
 
 class ReaderTorchInt8(Config):
@@ -35,6 +36,7 @@ class ReaderTorchInt8(Config):
 
 def load(folder: Path, reading: Reading | None = None) -> TorchReader:
     """Open a folder written by ``ReaderTorchInt8``; ModelError if something is missing."""
+    check_module(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForQuestionAnswering.from_config(config, trust_remote_code=False, dtype=torch.float32)

@@ -13,7 +13,7 @@ from compressor.answering.spans import Choosing, Logits, Prediction, best_spans
 from compressor.answering.squad import Question
 from compressor.answering.windows import Cutter, Cutting, Window, batches, padded
 from compressor.artifact import key_of
-from compressor.errors import ArtifactError, TextError
+from compressor.errors import ArtifactError, TextError, unreadable
 from compressor.strict_json import read_json
 
 Features = dict[str, NDArray[np.int64]]
@@ -43,6 +43,8 @@ def read_reading(folder: Path) -> Reading:
     path = folder / READING
     try:
         return Reading.read(read_json(path), where=str(path))
+    except PermissionError as error:
+        raise ArtifactError(unreadable(path, error)) from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: missing or not JSON; not a question-answering artifact") from error
 

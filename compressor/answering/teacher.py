@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from compressor.answering.base import base_key, check_base, is_encoder
-from compressor.artifact import sha256
 from compressor.recipe import Config
-from compressor.teacher import DEFAULT, Source, locate, weights_file
+from compressor.teacher import DEFAULT, Source, check_tokenizer, locate, transformer_folder, weights_sha256
+from compressor.weights import weights_in
 
 
 class ReaderTeacher(Config):
@@ -18,5 +18,7 @@ class ReaderTeacher(Config):
     def find(self, base: Path | None = None) -> Source:
         """Locate the model, check that it is whole, and hash its weights."""
         folder, origin = locate(self.model, base, check_base)
-        weights = weights_file(folder) if is_encoder(folder) else folder / "model.safetensors"
-        return Source(folder, base_key(folder), {}, self.model, origin, sha256(weights))
+        inner = transformer_folder(folder) if is_encoder(folder) else folder
+        check_tokenizer(inner / "tokenizer.json")
+        weights = weights_in(inner)
+        return Source(folder, base_key(folder), {}, self.model, origin, weights_sha256(weights))

@@ -44,7 +44,7 @@ class Distil(Training, Losses, Size):
         vectors: Any,
         checkpoints: Path,
         draft: Draft,
-        heldout: Heldout | None = None,
+        dev: Heldout | None = None,
         prepare: Callable[[SentenceTransformer], SentenceTransformer] | None = None,
         more: Sequence[Part] = (),
         share: float | None = None,
@@ -71,7 +71,7 @@ class Distil(Training, Losses, Size):
             Targets(lessons.vectors, projection),
             States(open_model(teacher), student, kept, states) if states else None,
         )
-        draft.figures.update(self.train(student, loss, lessons, heldout, checkpoints))
+        draft.figures.update(self.train(student, loss, lessons, dev, checkpoints))
         draft.figures["layers"] = list(kept)
         if not rank():  # of several processes only the first can save
             save_student(student, draft.folder, [lessons[i] for i in range(min(8, len(lessons)))])

@@ -16,7 +16,7 @@ from compressor.corpus import Corpus
 from compressor.distil.extend import Vocabulary
 from compressor.distil.lessons import Part
 from compressor.distil.switching import Switched, lexicon
-from compressor.errors import RecipeError
+from compressor.errors import RecipeError, TextError
 from compressor.parallel import Parallel, ParallelTexts
 from compressor.teacher import Source
 from compressor.vectors import training_precision, vectors_of
@@ -64,8 +64,13 @@ class Translations:
         return key_of(learnt, *(part.key for part in self.pairs))
 
     def parts(self, teacher: Source, corpus: Corpus, vectors: Any) -> list[Part]:
-        """Return the translations, and the switched texts, with the teacher's vectors of what they say."""
-        pairs, config = self.pairs[0], self.config
+        """Return the translations, and the switched texts, with the teacher's vectors of what they say.
+
+        Translations of texts that ``corpus`` keeps out of training are left out.
+        """
+        pairs, config = self.pairs[0].without([*corpus.dev, *corpus.heldout]), self.config
+        if not len(pairs):
+            raise TextError("multilingual.pairs: every source is a text that is kept out of training")
         distinct = list(dict.fromkeys(pairs.sources))
         place = {text: row for row, text in enumerate(distinct)}
         of_sources = vectors_of(teacher, distinct, training_precision())

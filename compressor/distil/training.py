@@ -65,7 +65,8 @@ class Training(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training; auto: bf16 where the CPU multiplies it fast."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after so many checkpoints without better agreement with the teacher on held-out texts, and keep the best."""
+    """Stop after so many checkpoints without better agreement with the teacher on the texts to choose by, and keep the
+    best."""
     checkpoint_steps: Annotated[int, Field(ge=1)] = 250
     """Steps between two points that an interrupted training goes on from."""
     seed: int = 0
@@ -85,7 +86,7 @@ class Training(Config):
         student: SentenceTransformer,
         loss: Imitation,
         lessons: Lessons,
-        heldout: Heldout | None,
+        dev: Heldout | None,
         checkpoints: Path,
     ) -> dict[str, Any]:
         """Train ``student`` in place, going on from ``checkpoints``; return figures of the training."""
@@ -94,8 +95,8 @@ class Training(Config):
         limit_tokens(student, min(self.max_length, limit or self.max_length))
         _without_dropout(student)
         attention = _plain_attention(student, self.max_length)
-        if self.patience and heldout is None:
-            raise RecipeError(f"distil.patience = {self.patience}: no held-out texts to judge by")
+        if self.patience and dev is None:
+            raise RecipeError(f"distil.patience = {self.patience}: no texts to choose by")
         torch.manual_seed(self.seed)
         clock = Clock(checkpoints / "clock.json", self._seconds())
         collate = Collate(student, lessons, token_limit(student))
@@ -110,7 +111,7 @@ class Training(Config):
                 model=student,
                 args=self._arguments(checkpoints, steps),
                 loss=loss,
-                evaluator=None if self.patience is None or heldout is None else Agreement(heldout, limit),
+                evaluator=None if self.patience is None or dev is None else Agreement(dev, limit),
                 callbacks=[_Follow(loss, clock, advance, self.batch_size)]
                 + ([EarlyStoppingCallback(self.patience)] if self.patience else []),
             )
@@ -176,16 +177,16 @@ class Training(Config):
 
 
 class Agreement(SentenceEvaluator):
-    """Judge a student by how it ranks the most similar held-out texts; needs no labels.
+    """Judge a student by how it ranks the most similar texts of those to choose by; needs no labels.
 
     The texts are cut at ``limit`` tokens, as the student that is saved cuts them, not at training's length.
     """
 
     primary_metric = "agreement"
 
-    def __init__(self, heldout: Heldout, limit: int | None = None) -> None:
+    def __init__(self, dev: Heldout, limit: int | None = None) -> None:
         super().__init__()
-        self.texts, self.teacher, self.limit = heldout.texts[:_JUDGED], heldout.teacher[:_JUDGED], limit
+        self.texts, self.teacher, self.limit = dev.texts[:_JUDGED], dev.teacher[:_JUDGED], limit
 
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1

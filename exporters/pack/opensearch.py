@@ -12,7 +12,8 @@ from compressor.artifact import Artifact, Draft, sha256
 from compressor.errors import ArtifactError
 from exporters.layout import EMBEDDING
 from exporters.pack.target import Contents, Target, check_name, renamed_states, write_text
-from exporters.session import default_prompt
+from exporters.prompts import default_prompt
+from exporters.words import cutting_side
 
 REGISTER = "register.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can state
@@ -105,7 +106,7 @@ def _tokenizer(contents: Contents, length: int) -> bytes:
         tokenizer = Tokenizer.from_file(str(contents.folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises bare Exception
         raise ArtifactError(f"{contents.folder / 'tokenizer.json'}: not readable as a tokenizer") from error
-    tokenizer.enable_truncation(length)
+    tokenizer.enable_truncation(length, direction=cutting_side(tokenizer))
     return str(tokenizer.to_str()).encode()
 
 

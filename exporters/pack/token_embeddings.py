@@ -16,7 +16,7 @@ from compressor.artifact import MANIFEST, Artifact, Draft
 from compressor.encoder import Vectors
 from compressor.errors import ArtifactError
 from exporters import contracts
-from exporters.conformance import TEXTS
+from exporters.hard import TEXTS
 from exporters.layout import EMBEDDING, GRAPH
 from exporters.pack.target import Contents, Target, copy_files, renamed_states, write_text
 from exporters.providers import CPU, open_session

@@ -13,11 +13,17 @@ env.localModelPath = dirname(folder);
 const tokenizer = await AutoTokenizer.from_pretrained(basename(folder));
 const session = await ort.InferenceSession.create(`${folder}/${stated.graph}`);
 const bar = stated.tolerance;
-const most = stated.truncation.max_length;
-// transformers.js cuts the closing token off with what is too long; here it stays.
-const cut = (row) => (row.length > most ? [...row.slice(0, most - 1), row.at(-1)] : row);
+const { max_length: most, direction } = stated.truncation;
+// transformers.js cuts the closing token off with what is too long; here it stays, as the opening one does on the left.
+const left = (row) => [row[0], ...row.slice(row.length - most + 1)];
+const right = (row) => [...row.slice(0, most - 1), row.at(-1)];
+const cut = (row) => (row.length > most ? (direction === "left" ? left(row) : right(row)) : row);
 let failures = 0;
 const fail = (line) => { failures += 1; console.log(line); };
+const sane = bar.absolute >= 0 && bar.absolute <= 1e-4 && (bar.cosine ?? 1) >= 0.99 && (bar.cosine ?? 1) <= 1;
+if (!sane) fail(`tolerance ${JSON.stringify(bar)}: at most 1e-4 of each number, or a cosine of at least 0.99`);
+const empty = ({ outputs }) => Object.keys(outputs).length === 0;
+if (!stated.cases.length || stated.cases.some(empty)) fail("cases without outputs: nothing to be held against");
 for (const { name, texts, ids, inputs, outputs } of stated.cases) {
   const [text, text_pair] = texts.map((part) => part.text.repeat(part.times));
   const encoded = tokenizer(text, { text_pair }).input_ids;
@@ -27,6 +33,7 @@ for (const { name, texts, ids, inputs, outputs } of stated.cases) {
   const results = await session.run(feeds, Object.keys(outputs));
   for (const [key, wanted] of Object.entries(outputs)) {
     const made = Array.from(results[key].data);
+    if (made.length !== wanted.length) fail(`${name}: ${key} has ${made.length} numbers, stated are ${wanted.length}`);
     const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
     const off = Math.max(...made.map((value, i) => Math.abs(value - wanted[i])));
     const cosine = dot(made, wanted) / Math.max(Math.sqrt(dot(made, made) * dot(wanted, wanted)), 1e-30);

@@ -16,6 +16,11 @@ from tokenizers import Tokenizer
 
 def failures(stated: Any, tokenizer: Any, session: Any) -> Iterator[str]:
     """Yield a line for each case whose token ids or outputs are not those ``stated``."""
+    bar = stated["tolerance"]
+    if not (0 <= bar["absolute"] <= 1e-4 and 0.99 <= bar.get("cosine", 1) <= 1):
+        yield f"tolerance {bar}: at most 1e-4 of each number, or a cosine of at least 0.99"
+    if not stated["cases"] or not all(case["outputs"] for case in stated["cases"]):
+        yield "cases without outputs: nothing to be held against"
     tokenizer.no_padding()
     tokenizer.enable_truncation(**stated["truncation"])
     for case in stated["cases"]:
@@ -25,7 +30,10 @@ def failures(stated: Any, tokenizer: Any, session: Any) -> Iterator[str]:
         feeds = {name: np.array([values], np.int64) for name, values in case["inputs"].items()}
         for name, row in case["outputs"].items():
             made, wanted = session.run([name], feeds)[0][0].astype(np.float64), np.array(row)
-            off, bar = np.abs(made - wanted).max(), stated["tolerance"]
+            if made.shape != wanted.shape:
+                yield f"{case['name']}: {name} has {made.size} numbers, stated are {wanted.size}"
+                continue
+            off = np.abs(made - wanted).max()
             cosine = made @ wanted / max(np.linalg.norm(made) * np.linalg.norm(wanted), 1e-30)
             if not (off <= bar["absolute"] or cosine >= bar.get("cosine", 2)):
                 yield f"{case['name']}: {name} is off by {off:.3g}, cosine {cosine:.6f}"

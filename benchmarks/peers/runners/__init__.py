@@ -24,6 +24,8 @@ class Running(Protocol):
     """What is tried beside the batch size, such as the number of streams; the first uses all cores for one text."""
     size_bytes: int
     """Of the files it loads."""
+    threads: int
+    """That it computes on, as its library has them."""
 
     def use(self, setting: Setting) -> None:
         """Change over to one of ``settings``."""

@@ -27,7 +27,7 @@ class CTranslate2:
     """An encoder whose replicas each compute a batch."""
 
     def __init__(self, teacher: Path, folder: Path, threads: int) -> None:
-        self._folder, self._threads = folder, threads
+        self._folder, self.threads = folder, threads
         self._tokens, self._tail = Tokens(teacher), Tail(teacher)
         self.max_length, self.size_bytes = self._tokens.max_length, files_bytes(folder)
         self.settings: Sequence[Setting] = [{"replicas": n} for n in range(1, threads + 1) if threads % n == 0]
@@ -42,7 +42,7 @@ class CTranslate2:
             device="cpu",
             compute_type="int8",
             inter_threads=replicas,
-            intra_threads=self._threads // replicas,
+            intra_threads=self.threads // replicas,
         )
         self._pool = ThreadPoolExecutor(replicas)
 

@@ -33,7 +33,7 @@ class FastEmbed:
             model_file="onnx/model.onnx",
         )
         self._model = TextEmbedding(_NAME, specific_model_path=str(folder), threads=threads)
-        self.size_bytes = files_bytes(folder)
+        self.size_bytes, self.threads = files_bytes(folder), threads
 
     def use(self, setting: Setting) -> None:
         """There is one setting: more processes only pay for very many texts."""

@@ -24,9 +24,10 @@ class Model2Vec:
 
     settings: Sequence[Setting] = ({},)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         self._model = StaticModel.from_pretrained(folder)
         self.dim, self.max_length, self.size_bytes = int(self._model.dim), 512, files_bytes(folder)
+        self.threads = threads  # of its tokenizer, by the worker's variables
 
     def use(self, setting: Setting) -> None:
         """There is one setting."""
@@ -37,4 +38,4 @@ class Model2Vec:
 
 def load(teacher: str, folder: str, threads: int) -> Model2Vec:
     """Open what ``prepare`` wrote."""
-    return Model2Vec(Path(folder))
+    return Model2Vec(Path(folder), threads)

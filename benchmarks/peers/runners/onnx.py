@@ -39,8 +39,8 @@ class Onnx:
 
     settings: Sequence[Setting] = ({},)
 
-    def __init__(self, model: SentenceTransformer, folder: Path) -> None:
-        self._model = model
+    def __init__(self, model: SentenceTransformer, folder: Path, threads: int) -> None:
+        self._model, self.threads = model, threads
         self.max_length = int(model.max_seq_length or 512)
         self.dim = self.encode(["a"], 1).shape[1]
         self.size_bytes = files_bytes(folder)
@@ -61,4 +61,4 @@ def load(teacher: str, folder: str, threads: int, form: str) -> Onnx:
     options.intra_op_num_threads = threads
     given = {"file_name": f"onnx/{_FILES[form]}", "provider": _CPU, "session_options": options}
     model = SentenceTransformer(folder, device="cpu", backend="onnx", local_files_only=True, model_kwargs=given)
-    return Onnx(model, Path(folder))
+    return Onnx(model, Path(folder), options.intra_op_num_threads)

@@ -78,6 +78,7 @@ class OpenVino:
         self.settings: Sequence[Setting] = [{"streams": n} for n in _divisors(threads)]
         self.use(self.settings[0])
         self.dim = int(self._compiled.output(0).partial_shape[1].get_length())
+        self.threads = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
 
     def use(self, setting: Setting) -> None:
         """Compile the graph for so many streams; ValueError where the processor does not have the precision."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.systems import System
+from benchmarks.systems import System, threads_of
 
 from . import Setting, Vectors
 
@@ -18,7 +18,7 @@ class Ours:
     def __init__(self, system: System) -> None:
         self._encoder = system.open()
         self.dim, self.max_length = self._encoder.dim, self._encoder.max_length
-        self.size_bytes = system.size_bytes
+        self.size_bytes, self.threads = system.size_bytes, threads_of(self._encoder)
 
     def use(self, setting: Setting) -> None:
         """There is one setting."""

@@ -23,7 +23,7 @@ class PyTorch:
         self._model = model.eval()
         self.max_length = int(model.max_seq_length or 512)
         self.dim = self.encode(["a"], 1).shape[1]
-        self.size_bytes = _saved_bytes(model)
+        self.size_bytes, self.threads = _saved_bytes(model), torch.get_num_threads()
 
     def use(self, setting: Setting) -> None:
         """There is one setting."""
