@@ -1,6 +1,6 @@
 """Fixed ranges for int8: what each activation spans on a sample, in place of what it spans in a batch."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from compressor.encoder import length_sorted_batches
 from compressor.errors import TextError
-from exporters.graph import constants, makers
+from exporters.axes import Axes, real_rows, text_axes
+from exporters.graph import constants, makers, reads
 from exporters.providers import CPU
 from exporters.session import OnnxEncoder
 
@@ -49,21 +50,30 @@ def measure_ranges(graph: onnx.ModelProto, names: Sequence[str], batches: Iterab
 def activations(
     graph: onnx.ModelProto, names: Sequence[str], batches: Iterable[Batch]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Yield what each named tensor of ``graph`` holds in each batch, float32 [tokens, units], padding left out.
+    """Yield what each named tensor of ``graph`` holds in each batch, float32 [rows, units], padding left out.
 
-    The tensors are [texts, tokens, units].
+    A tensor may have any shape: a row is a token of a text, or of a head, a text, or whatever a constant has.
     """
     seen = onnx.ModelProto()
     seen.CopyFrom(graph)
-    seen.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    given = {output.name for output in graph.graph.output}
+    added = [name for name in names if name not in given]
+    seen.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in added)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(seen.SerializeToString(), options, providers=[CPU])
     inputs = [value.name for value in session.get_inputs()]
+
+    def run(batch: Batch) -> list[NDArray[np.float32]]:
+        return list(session.run(list(names), {name: batch[name] for name in inputs}))
+
+    places: list[Axes] | None = None
     for batch in batches:
-        real = batch["attention_mask"].astype(bool)
-        made = session.run(list(names), {name: batch[name] for name in inputs})
-        yield {name: values[real] for name, values in zip(names, made, strict=True)}
+        places = places or text_axes(run, batch)
+        mask = batch["attention_mask"].astype(bool)
+        if mask.any():
+            made = zip(names, run(batch), places, strict=True)
+            yield {name: real_rows(values, mask, axes) for name, values, axes in made}
 
 
 def dynamic_inputs(model: onnx.ModelProto) -> list[str]:
@@ -82,15 +92,15 @@ def fix_ranges(model: onnx.ModelProto, ranges: Ranges) -> None:
     for node in graph.node:
         for name in node.input:
             by_input.setdefault(name, []).append(node)
-    made_by, stored = makers(model), constants(model).keys()
+    made_by, counts = makers(model), reads(model)
     made: list[NodeProto] = []
     gone: set[str] = set()
     for node in graph.node:
         if node.op_type == "DynamicQuantizeLinear":
             made.append(_quantize(graph, node, ranges[node.input[0]]))
         elif node.op_type == "MatMulInteger":
-            product, replaced = _product(node, by_input, made_by, stored)
-            gone.update(replaced)
+            product, replaced = _product(node, by_input, made_by)
+            gone.update(replaced | _take_bias(model, product, by_input, counts))
             made.append(product)
         else:
             made.append(node)
@@ -109,12 +119,9 @@ def _quantize(graph: Any, node: NodeProto, span: tuple[float, float]) -> NodePro
 
 
 def _product(
-    node: NodeProto,
-    by_input: Mapping[str, list[NodeProto]],
-    made_by: Mapping[str, NodeProto],
-    stored: Set[str],
+    node: NodeProto, by_input: Mapping[str, list[NodeProto]], made_by: Mapping[str, NodeProto]
 ) -> tuple[NodeProto, set[str]]:
-    """Return the operator that stands for MatMulInteger, Cast, Mul and maybe Add, and the outputs of what it replaces.
+    """Return the operator that stands for MatMulInteger, Cast and Mul, and the outputs of what it replaces.
 
     The quantizer writes these in just this form: the Mul's second input is the product of both scales.
     """
@@ -123,14 +130,25 @@ def _product(
     scales = made_by[scaled.input[1]]
     a, b, a_zero, b_zero = node.input
     inputs, output = [a, b, *scales.input, a_zero, b_zero], scaled.output[0]
-    replaced = {cast.output[0], scaled.output[0], scales.output[0]}
-    after = by_input.get(output, [])
-    if len(after) == 1 and after[0].op_type == "Add" and any(name in stored for name in after[0].input):
-        inputs.append(next(name for name in after[0].input if name in stored))
-        output = after[0].output[0]
-        replaced.add(output)
     product = helper.make_node("MatMulIntegerToFloat", inputs, [output], name=node.name, domain="com.microsoft")
-    return product, replaced
+    return product, {cast.output[0], output, scales.output[0]}
+
+
+def _take_bias(
+    model: onnx.ModelProto, product: NodeProto, by_input: Mapping[str, list[NodeProto]], counts: Mapping[str, int]
+) -> set[str]:
+    """Give a product the bias that is added to it alone, in place; return the output of the sum it then stands for."""
+    output, stored = product.output[0], constants(model)
+    added = next(iter(by_input.get(output, [])), None)
+    if added is None or added.op_type != "Add" or counts[output] > 1:
+        return set()
+    columns = list(stored[product.input[1]].dims[-1:]) if product.input[1] in stored else []
+    bias = next((name for name in added.input if name in stored and list(stored[name].dims) == columns), None)
+    if bias is None:
+        return set()
+    product.input.append(bias)
+    product.output[0] = added.output[0]
+    return {added.output[0]}
 
 
 def _in_order(nodes: Sequence[NodeProto], known: set[str]) -> Iterator[NodeProto]:

@@ -59,6 +59,17 @@ def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in model.graph.node for name in node.output}
 
 
+def reads(model: onnx.ModelProto) -> Counter[str]:
+    """Count how often each tensor is read: by operators, by those of their branches, and as an output.
+
+    What is read as often as a rewrite changes its readers is theirs alone; anything else must be left as it is.
+    """
+    found = Counter(name for node in nodes(model.graph) for name in node.input)
+    for graph in (model.graph, *branches(model.graph)):
+        found.update(output.name for output in graph.output)
+    return found
+
+
 def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
     """Return the stored tensors by their names."""
     return {tensor.name: tensor for tensor in model.graph.initializer}
@@ -73,6 +84,19 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield the operators of a graph, those of its branches behind the If that they belong to."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from nodes(attribute.g)
+        for branch in branches_of(node):
+            yield from nodes(branch)
+
+
+def branches(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs within a graph's operators, at any depth."""
+    for node in nodes(graph):
+        yield from branches_of(node)
+
+
+def branches_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that an operator holds itself: those of an If, or the body of a Loop."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

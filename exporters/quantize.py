@@ -16,10 +16,10 @@ from compressor.artifact import Draft
 from compressor.errors import ModelError, RecipeError
 from compressor.recipe import Config
 from exporters.calibrate import Batch, dynamic_inputs, fix_ranges, measure_ranges
-from exporters.graph import constants, load, run_operators, save
+from exporters.graph import constants, load, reads, run_operators, save
 from exporters.layout import GRAPH, HEAD, copy_consumer_files
 from exporters.onnx import TAIL
-from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range
+from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range, replace
 from exporters.smooth import Smooth, smooth
 
 _TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
@@ -111,36 +111,38 @@ def quantize_tables(model: onnx.ModelProto) -> None:
     """Store every vocabulary table as int8 with one float scale a row, in place.
 
     A row is dequantized where it is looked up: Gather int8, Cast, Mul by the gathered scale. One scale for
-    the whole table, as other quantizers have it, loses most of the small rows.
+    the whole table, as other quantizers have it, loses most of the small rows. A table that anything but look-ups
+    reads stays as it is.
     """
-    tables = constants(model)
-    for node in list(model.graph.node):
-        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or table.data_type != TensorProto.FLOAT or len(table.dims) != 2:
+    counts = reads(model)
+    for name, table in constants(model).items():
+        found = [node for node in model.graph.node if node.op_type == "Gather" and node.input[0] == name]
+        if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or table.dims[0] < _TABLE_ROWS:
             continue
-        if table.dims[0] >= _TABLE_ROWS and not _axis(node):
-            _quantize_table(model, node, table)
+        if found and counts[name] == len(found) and not any(_axis(node) for node in found):
+            _quantize_table(model, found, table)
 
 
 def _axis(node: onnx.NodeProto) -> int:
     return next((a.i for a in node.attribute if a.name == "axis"), 0)
 
 
-def _quantize_table(model: onnx.ModelProto, node: onnx.NodeProto, table: TensorProto) -> None:
-    rows = numpy_helper.to_array(table)
+def _quantize_table(model: onnx.ModelProto, found: Sequence[onnx.NodeProto], table: TensorProto) -> None:
+    rows, name = numpy_helper.to_array(table), table.name
     scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / 127
     values = np.rint(rows / scales).astype(np.int8)
-    name, ids, output = table.name, node.input[1], node.output[0]
-    nodes = [
-        helper.make_node("Gather", [f"{name}.int8", ids], [f"{output}.int8"], name=f"{node.name}.int8"),
-        helper.make_node("Cast", [f"{output}.int8"], [f"{output}.float"], to=TensorProto.FLOAT),
-        helper.make_node("Gather", [f"{name}.scale", ids], [f"{output}.scale"], name=f"{node.name}.scale"),
-        helper.make_node("Mul", [f"{output}.float", f"{output}.scale"], [output]),
-    ]
-    position = list(model.graph.node).index(node)
-    model.graph.node.remove(node)
-    for offset, new in enumerate(nodes):
-        model.graph.node.insert(position + offset, new)
+    for node in found:
+        ids, output = node.input[1], node.output[0]
+        replace(
+            model,
+            node,
+            [
+                helper.make_node("Gather", [f"{name}.int8", ids], [f"{output}.int8"], name=f"{node.name}.int8"),
+                helper.make_node("Cast", [f"{output}.int8"], [f"{output}.float"], to=TensorProto.FLOAT),
+                helper.make_node("Gather", [f"{name}.scale", ids], [f"{output}.scale"], name=f"{node.name}.scale"),
+                helper.make_node("Mul", [f"{output}.float", f"{output}.scale"], [output]),
+            ],
+        )
     model.graph.initializer.remove(table)
     model.graph.initializer.append(numpy_helper.from_array(values, f"{name}.int8"))
     model.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scale"))

@@ -1,7 +1,7 @@
 """Other ways to write an encoder's layers, each computing the same: which is fastest, a CPU has to say."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from exporters.graph import constants, makers
+from exporters.graph import constants, makers, reads
 from exporters.layout import EMBEDDING, HEAD, INPUTS
 
 _DOMAIN = "com.microsoft"
@@ -27,27 +27,28 @@ def gelu_after_bias(model: onnx.ModelProto) -> int:
 
     The operator that adds a bias and takes the Gelu goes over its input twice; the product adds one for nothing.
     """
-    made_by = makers(model)
+    made_by, counts = makers(model), reads(model)
     found = [node for node in model.graph.node if node.op_type == "BiasGelu"]
     products = [(node, made_by.get(node.input[0])) for node in found]
     changed = 0
     for node, product in products:
         if product is None or product.op_type != "MatMulIntegerToFloat" or len(product.input) > 6:
             continue
+        if counts[node.input[0]] > 1:  # others want the product without the bias
+            continue
         product.input.append(node.input[1])
-        _replace(model, node, [_fused("Gelu", [node.input[0]], [node.output[0]])])
+        replace(model, node, [_fused("Gelu", [node.input[0]], [node.output[0]])])
         changed += 1
     return changed
 
 
 def relu_by_range(model: onnx.ModelProto) -> int:
     """Leave a ReLU to the int8 range behind it, which starts at zero and cuts what is below; return how many were."""
-    made_by, stored = makers(model), constants(model)
-    readers = Counter(name for node in model.graph.node for name in node.input)
+    made_by, stored, counts = makers(model), constants(model), reads(model)
     changed = 0
     for node in list(model.graph.node):
         relu = made_by.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
-        if relu is None or relu.op_type != "Relu" or readers[relu.output[0]] > 1:
+        if relu is None or relu.op_type != "Relu" or counts[relu.output[0]] > 1:
             continue
         zero = stored.get(node.input[2])
         if zero is not None and not numpy_helper.to_array(zero).any():
@@ -75,7 +76,7 @@ def separate_products(model: onnx.ModelProto) -> int:
         kept = [a for a in node.attribute if a.name in ("num_heads", "scale", "mask_filter_value")]
         attention = _fused("MultiHeadAttention", [*names, "", _mask(node)], [node.output[0]])
         attention.attribute.extend(kept)
-        _replace(model, node, [*made, attention])
+        replace(model, node, [*made, attention])
         changed += 1
     return changed
 
@@ -92,7 +93,7 @@ def attention_by_products(model: onnx.ModelProto) -> int:
     _put_tokens_first(model, entry, last)
     for node in _attentions(model):
         made, names = _projections(model, node)
-        _replace(model, node, [*made, *_attend(model, node, names)])
+        replace(model, node, [*made, *_attend(model, node, names)])
     _state_mask(model)
     return len(found)
 
@@ -210,8 +211,21 @@ def _is_row_wise(model: onnx.ModelProto, entry: str, last: str) -> bool:
             waiting.append(made_by[name].input[0])
         else:
             waiting += made_by[name].input
-    own = {id(made_by[name]): made_by[name] for name in inner}
-    return last in inner and all(node.op_type in _ROW_WISE for node in own.values())
+    own = {made_by[name].output[0]: made_by[name] for name in inner}.values()
+    counts, own_counts = reads(model), Counter(name for node in own for name in node.input)
+    made = {entry, *(name for node in own for name in node.output)} - {last, ""}
+    stored = constants(model)
+    return (
+        last in inner
+        and all(node.op_type in _ROW_WISE and _is_flat(node, stored) for node in own)
+        and all(counts[name] == own_counts[name] for name in made)
+    )
+
+
+def _is_flat(node: NodeProto, stored: Mapping[str, TensorProto]) -> bool:
+    """Whether what is added or multiplied is the same for every token."""
+    added = [stored[name] for name in node.input if name in stored] if node.op_type in ("Add", "Mul") else []
+    return all(size == 1 for tensor in added for size in tensor.dims[:-1])
 
 
 def _first_float(model: onnx.ModelProto, node: NodeProto) -> str:
@@ -253,7 +267,8 @@ def _fused(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attribute
     return helper.make_node(kind, inputs, outputs, domain=_DOMAIN, **attributes)
 
 
-def _replace(model: onnx.ModelProto, node: NodeProto, made: Sequence[NodeProto]) -> None:
+def replace(model: onnx.ModelProto, node: NodeProto, made: Sequence[NodeProto]) -> None:
+    """Put other operators where one stands, in place."""
     position = next(i for i, other in enumerate(model.graph.node) if other is node or other == node)
     del model.graph.node[position]
     _insert(model, position, made)
@@ -265,8 +280,8 @@ def _insert(model: onnx.ModelProto, position: int, made: Sequence[NodeProto]) ->
 
 
 def drop_unread(model: onnx.ModelProto) -> None:
-    """Take out constants that no operator reads any more, in place."""
-    read = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    """Take out constants that no operator reads any more, nor one in a branch, in place."""
+    counts = reads(model)
+    kept = [tensor for tensor in model.graph.initializer if counts[tensor.name]]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
