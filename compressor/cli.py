@@ -18,6 +18,7 @@ from rich.markup import escape
 from compressor.errors import CompressorError
 from compressor.inspector import start_ahead
 from compressor.machine import HUGE_PAGES
+from compressor.strict_json import json_text
 
 app = typer.Typer(
     name="compressor",
@@ -65,7 +66,7 @@ def run(
     checked: Any = load(recipe, task.schema, set_)
     results = task.run(checked, recipe.parent, runs, command_line())
     if as_json:
-        print(json.dumps(results, indent=2))
+        print(json_text(results))
         return
     task.print_table(results, out)
     folder = runs / checked.name
@@ -95,7 +96,7 @@ def tradeoff(
     counts, precisions, checked = read_counts(layers), read_precisions(precision), load(recipe, Recipe, set_)
     results = make(checked, counts, recipe.parent, runs, command_line(), precisions)
     if as_json:
-        print(json.dumps(results, indent=2))
+        print(json_text(results))
         return
     print_table(results, out)
     folder = runs / f"{checked.name}-tradeoff"
@@ -120,7 +121,7 @@ def recommend(
 
     found = pick(tradeoff, Bounds.read(quality, speed, size))
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json_text(found))
         return
     for line in told(found):
         out.print(line, soft_wrap=True, markup=False)
@@ -146,7 +147,7 @@ def inspect(
     from benchmarks.inspect import facts, print_facts
 
     found = facts(path)
-    print(json.dumps(found, indent=2)) if as_json else print_facts(found, out)
+    print(json_text(found)) if as_json else print_facts(found, out)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """``compressor optimise``: the fastest form of an fp32 artifact on this CPU."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from compressor.machine import features
 from compressor.measuring import Sentences
 from compressor.options import with_options
 from compressor.stages import Key, Keyed, Model, resumable
-from compressor.strict_json import read_json
+from compressor.strict_json import json_text, read_json
 from exporters.layout import require_graph
 from exporters.quantize import OnnxInt8
 from exporters.search import Search
@@ -45,7 +44,7 @@ def optimise(
         search.run(artifact, int8, corpus.train, corpus.heldout, kept, draft, timed)
     result = read_json(out_ / "search.json")
     if as_json:
-        print(json.dumps(result, indent=2))
+        print(json_text(result))
         return
     print_search(result, out)
     written(out_)

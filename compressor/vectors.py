@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.agreement import Heldout
+from compressor.agreement import Heldout, check_vectors
 from compressor.artifact import key_of
 from compressor.bulk import BulkEncoder
 from compressor.cache import cache_folder, partial, remove_leftovers
@@ -108,7 +108,9 @@ def training_precision() -> Precision:
 
 def heldout_of(teacher: Source, corpus: Corpus) -> Heldout:
     """Return the held-out texts with the teacher's vectors, computed in fp32: all agreement is measured on them."""
-    return Heldout(corpus.heldout, vectors_of(teacher, corpus.heldout, "fp32")[:])
+    vectors = vectors_of(teacher, corpus.heldout, "fp32")[:]
+    check_vectors(vectors, f"teacher {teacher.name}")
+    return Heldout(corpus.heldout, vectors)
 
 
 @dataclass(frozen=True)
