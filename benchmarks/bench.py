@@ -16,6 +16,7 @@ from benchmarks.quality import Sts
 from benchmarks.server import server
 from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, threads_of
 from benchmarks.turns import against_itself
+from compressor.agreement import check_vectors
 from compressor.artifact import Draft, write_json
 from compressor.encoder import Encoder, usable_cores
 from compressor.errors import ProviderError, RecipeError
@@ -26,6 +27,8 @@ from compressor.stages import Model
 from compressor.threads import same_threads
 from exporters.providers import CPU, CUDA, require_providers
 from exporters.session import OnnxEncoder
+
+_CHECKED = 64  # texts whose vectors must differ before anything is timed
 
 
 class Bench(Config):
@@ -95,6 +98,8 @@ class Bench(Config):
         encoders = {system.name: system.open() for system in systems}
         twin = {f"{systems[-1].name}, again": systems[-1].open()}
         tokenizer = throughput.plain_tokenizer(Path(systems[-1].folder))  # all systems of a run share one vocabulary
+        for name, encoder in encoders.items():
+            check_vectors(encoder.encode(texts[:_CHECKED]), name)
         say(f"  {len(systems)} systems on {len(texts):,} texts, {self.rounds} rounds in turns")
         fast = throughput.offline(encoders | twin, texts, self.batch_sizes, self.rounds)
         slow = throughput.single_stream(encoders | twin, texts, self.queries)

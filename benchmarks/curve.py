@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.curve_chart import picture
 from benchmarks.quality import Sts
-from compressor.agreement import cosines, neighbours_in_common, normalized
+from compressor.agreement import check_vectors, cosines, neighbours_in_common, normalized
 from compressor.artifact import Draft, write_json
 from compressor.corpus import Corpus
 from compressor.encoder import Encoder, Vectors
@@ -137,6 +137,7 @@ class Judge:
                     chunks.append(encoder.encode(some[start : start + _CHUNK], batch_size=64))
                     advance(len(chunks[-1]))
                 vectors[name] = np.concatenate(chunks)
+                check_vectors(vectors[name], "the model")
         return cls(vectors, sets)
 
     @property

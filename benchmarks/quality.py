@@ -1,15 +1,16 @@
 """Quality: Spearman's correlation with human similarity scores (STS)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from compressor.agreement import cosines
+from compressor.agreement import check_vectors, cosines
 from compressor.artifact import key_of
-from compressor.encoder import Encoder
-from compressor.errors import TextError
+from compressor.encoder import Encoder, Vectors
+from compressor.errors import ModelError, TextError
 from compressor.tables import csv_rows, delimiter_of
 
 
@@ -47,11 +48,22 @@ class Sts:
     def texts(self) -> list[str]:
         return [*self.first, *self.second]
 
-    def spearman(self, encoder: Encoder, batch_size: int = 64) -> float:
-        """Return Spearman's correlation x 100 of the vectors' cosines with the scores."""
+    def spearman(self, encoder: Encoder, batch_size: int = 64, whose: str = "the model") -> float:
+        """Return Spearman's correlation x 100 of the vectors' cosines with the scores.
+
+        ModelError, with ``whose`` they are, for vectors that rank nothing.
+        """
         vectors = encoder.encode(self.texts, batch_size)
         half = len(self.first)
-        return 100 * float(spearmanr(cosines(vectors[:half], vectors[half:]), np.array(self.scores))[0])
+        check_vectors(vectors, whose)
+        return correlation(cosines(vectors[:half], vectors[half:]), self.scores, f"{whose} on {self.name}")
+
+
+def correlation(similarities: Vectors, scores: Sequence[float], whose: str) -> float:
+    """Return Spearman's correlation x 100; ModelError, with ``whose`` they are, where all similarities are the same."""
+    if not np.ptp(similarities):
+        raise ModelError(f"{whose}: finds every pair equally similar; there is nothing to rank")
+    return 100 * float(spearmanr(similarities, np.array(scores))[0])
 
 
 def _pair(path: Path, line: int, row: list[str]) -> tuple[str, str, float]:

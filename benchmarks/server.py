@@ -4,6 +4,7 @@ The figure is the highest rate of Poisson arrivals at which the bound is kept, b
 when a text was due, not from when it was sent: a queue that forms anywhere is seen.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -42,7 +43,7 @@ class Search:
 
     drive: Drive
     bound_ms: float
-    tried: list[dict[str, float]] = field(default_factory=list)
+    tried: list[dict[str, Any]] = field(default_factory=list)
 
     def highest(self, ceiling: float, advance: Callable[[int], None] = lambda _: None) -> float:
         """Return the highest rate below ``ceiling``, which no rate is thought to pass; 0 where none was found."""
@@ -56,14 +57,16 @@ class Search:
     def _holds(self, rate: float) -> bool:
         for seed in range(_TRIES):
             queries, p50, p99 = self.drive(rate, seed)
-            self.tried.append({"rate": rate, "queries": queries, "latency_ms_p50": p50, "latency_ms_p99": p99})
+            figures = {"latency_ms_p50": p50, "latency_ms_p99": p99}
+            told = {name: ms if math.isfinite(ms) else None for name, ms in figures.items()}  # JSON has no infinity
+            self.tried.append({"rate": rate, "queries": queries, **told, "held": p99 <= self.bound_ms})
             if p99 <= self.bound_ms:
                 return True
         return False
 
     def as_dict(self, rate: float) -> dict[str, Any]:
         """Return the highest rate with its figures, and everything that was tried."""
-        held = [one for one in self.tried if one["rate"] == rate and one["latency_ms_p99"] <= self.bound_ms]
+        held = [one for one in self.tried if one["rate"] == rate and one["held"]]
         figures: dict[str, Any] = {**held[-1]} if held else {"rate": rate}
         return figures | {"bound_ms": self.bound_ms, "tried": self.tried}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.quality import Sts
 from benchmarks.systems import System, kind_of
-from compressor.agreement import Heldout
+from compressor.agreement import Heldout, check_vectors
 from compressor.artifact import Draft, write_json
 from compressor.progress import track
 from compressor.projection import Projection
@@ -41,6 +41,8 @@ def row(name: str, model: Model, heldout: Heldout, projection: Projection | None
     """Return one stage's figures."""
     system = System(name, name, kind_of(model.folder), str(model.folder))
     encoder = system.open()
+    vectors = encoder.encode(heldout.texts, 32)
+    check_vectors(vectors, name)
     return {
         "what": what(name, model),
         "layers": layers_stated(read_config(model.folder)),
@@ -48,8 +50,8 @@ def row(name: str, model: Model, heldout: Heldout, projection: Projection | None
         "parameters": parameters(model.folder),
         "size_bytes": system.size_bytes,
         "seconds": model.figures.get("seconds"),
-        "agreement": heldout.agreement(encoder.encode(heldout.texts, 32), projection),
-        "sts": {one.name: one.spearman(encoder) for one in sts},
+        "agreement": heldout.agreement(vectors, projection),
+        "sts": {one.name: one.spearman(encoder, whose=name) for one in sts},
     }
 
 

@@ -4,7 +4,6 @@ python -m benchmarks.teacher_vectors 4096 --texts FILE
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from compressor.encoder import Vectors
 from compressor.errors import CompressorError
 from compressor.machine import bf16_is_fast, describe
 from compressor.sentence_model import Precision, TorchEncoder
+from compressor.strict_json import json_text
 from compressor.teacher import DEFAULT, find
 
 _WAKE_TEXTS = 64
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     except CompressorError as error:
         print(error, file=sys.stderr)
         return 1
-    print(json.dumps(figures, indent=2))
+    print(json_text(figures))
     return 0
 
 

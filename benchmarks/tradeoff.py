@@ -14,7 +14,7 @@ from benchmarks.markdown import escaped, source
 from benchmarks.quality import Sts
 from benchmarks.report import count, digits, duration, fixed, megabytes, ratio_range
 from benchmarks.systems import System
-from compressor.agreement import Heldout
+from compressor.agreement import Heldout, check_vectors
 from compressor.artifact import Draft, write_json
 from compressor.progress import track
 from compressor.projection import Projection
@@ -67,10 +67,12 @@ def _shown(candidates: Sequence[Candidate]) -> Any:
 
 def _quality(one: Candidate, heldout: Heldout, sts: Sequence[Sts]) -> dict[str, Any]:
     encoder = one.system.open()
+    vectors = encoder.encode(heldout.texts, 32)
+    check_vectors(vectors, one.system.name)
     return {
         "dim": encoder.dim,
-        "agreement": heldout.agreement(encoder.encode(heldout.texts, 32), one.projection),
-        "sts": {file.name: file.spearman(encoder) for file in sts},
+        "agreement": heldout.agreement(vectors, one.projection),
+        "sts": {file.name: file.spearman(encoder, whose=one.system.name) for file in sts},
     }
 
 

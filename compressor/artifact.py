@@ -16,6 +16,7 @@ from typing import Any
 
 from compressor.errors import ArtifactError, storage
 from compressor.manifest import FORMAT, MANIFEST, check_files, checked_manifest, read_manifest, sealed, sha256
+from compressor.strict_json import json_text
 
 __all__ = [
     "FORMAT", "MANIFEST", "Artifact", "Draft", "claim", "is_artifact", "key_of", "read_manifest", "sha256",
@@ -133,10 +134,11 @@ def _is_foreign(folder: Path) -> bool:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with a final newline, in one rename."""
+    """Write JSON with a final newline, in one rename; CompressorError for a figure that is NaN or infinite."""
+    text = json_text(value) + "\n"
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     with storage(path):
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
 
 

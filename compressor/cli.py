@@ -16,6 +16,7 @@ from rich.console import Console
 from compressor.errors import guarded
 from compressor.inspector import start_ahead
 from compressor.machine import HUGE_PAGES
+from compressor.strict_json import json_text
 
 app = typer.Typer(
     name="compressor",
@@ -63,7 +64,7 @@ def run(
     checked: Any = load(recipe, task.schema, set_)
     results = task.run(checked, recipe.parent, runs, command_line())
     if as_json:
-        print(json.dumps(results, indent=2))
+        print(json_text(results))
         return
     task.print_table(results, out)
     folder = runs / checked.name
@@ -93,7 +94,7 @@ def tradeoff(
     counts, precisions, checked = read_counts(layers), read_precisions(precision), load(recipe, Recipe, set_)
     results = make(checked, counts, recipe.parent, runs, command_line(), precisions)
     if as_json:
-        print(json.dumps(results, indent=2))
+        print(json_text(results))
         return
     print_table(results, out)
     folder = runs / f"{checked.name}-tradeoff"
@@ -118,7 +119,7 @@ def recommend(
 
     found = pick(tradeoff, Bounds.read(quality, speed, size))
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json_text(found))
         return
     for line in told(found):
         out.print(line, soft_wrap=True, markup=False)
@@ -144,7 +145,7 @@ def inspect(
     from benchmarks.inspect import facts, print_facts
 
     found = facts(path)
-    print(json.dumps(found, indent=2)) if as_json else print_facts(found, out)
+    print(json_text(found)) if as_json else print_facts(found, out)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """One command a stage, each with the options of its configuration."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,6 +31,7 @@ from compressor.quantize import TorchInt8
 from compressor.recipe import Config
 from compressor.sentence_model import open_model
 from compressor.stages import Key, Keyed, Model, checkpoints_of, stage_key
+from compressor.strict_json import json_text
 from compressor.teacher import DEFAULT, check_folder, content_key, find
 from compressor.vectors import dev_of, made_by, training_precision, training_vectors
 from exporters.calibrate import Batch, batches_of_texts
@@ -211,9 +211,9 @@ def bench(
     measured = bench.measure(systems, spoken, origin)
     for row, system in zip(measured["systems"], systems, strict=True):
         encoder = system.open()
-        row["sts"] = {one.name: one.spearman(encoder) for one in sts}
+        row["sts"] = {one.name: one.spearman(encoder, whose=system.name) for one in sts}
     results = headed("bench") | {"bench": measured}
-    print(json.dumps(results, indent=2)) if as_json else print_table(results, out)
+    print(json_text(results)) if as_json else print_table(results, out)
 
 
 def _systems(name: str, label: str, folder: Path, kind: Kind, bench: Bench) -> list[System]:

@@ -1,6 +1,5 @@
 """What to choose on this machine and what to leave, and why."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from compressor.machine import BF16_FEATURES, describe
 from compressor.peaks import measure_peaks
+from compressor.strict_json import json_text
 
 Machine = dict[str, Any]
 """What ``machine.describe`` returns."""
@@ -194,7 +194,7 @@ def print_doctor(console: Console, as_json: bool = False, quick: bool = False) -
     peaks = None if quick else measure_peaks()
     if as_json:
         report = {"environment": machine, "advice": [asdict(one) for one in advice], "peaks": peaks}
-        console.print(json.dumps(report, indent=2), soft_wrap=True, markup=False, highlight=False)
+        console.print(json_text(report), soft_wrap=True, markup=False, highlight=False)
         return
     console.print(_summary(machine), _advice_table(advice))
     if peaks is not None:

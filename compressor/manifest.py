@@ -1,7 +1,6 @@
 """The manifest of an artifact: read as if a stranger had written it, and held against the files it names."""
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import ArtifactError, unreadable
-from compressor.strict_json import parse_json, read_plain
+from compressor.strict_json import json_text, parse_json, read_plain
 
 FORMAT = "compressor-artifact/2"
 MANIFEST = "manifest.json"
@@ -35,7 +34,7 @@ _LOADED = (
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
     """Return the one form in which a manifest is written."""
-    return json.dumps(manifest, indent=2) + "\n"
+    return json_text(manifest) + "\n"
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Commands that measure one artifact closely: its limit, its growth, and this harness against another."""
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from compressor.corpus import read_corpus
 from compressor.errors import ArtifactError
 from compressor.machine import describe
 from compressor.options import with_options
-from compressor.strict_json import read_json
+from compressor.strict_json import json_text, read_json
 from exporters.layout import GRAPH, require_graph
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
@@ -123,7 +122,7 @@ def _tell(
     results = facts | headed(name) | {"artifact": on, "texts": {"source": source}, name: found}
     if to is not None:
         write_json(to, results)
-    print(json.dumps(results, indent=2)) if as_json else show(found, out)
+    print(json_text(results)) if as_json else show(found, out)
 
 
 def headed(name: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """``compressor optimise``: the fastest form of an fp32 artifact on this CPU."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from compressor.cli import ArtifactArgument, Limit, Out, TextsOption, app, out, 
 from compressor.corpus import read_corpus
 from compressor.options import with_options
 from compressor.stages import Key, Keyed, Model, resumable
-from compressor.strict_json import read_json
+from compressor.strict_json import json_text, read_json
 from exporters.layout import require_graph
 from exporters.quantize import OnnxInt8
 from exporters.search import Search
@@ -44,7 +43,7 @@ def optimise(
         search.run(artifact, int8, corpus.train, corpus.dev, kept, draft, timed)
     result = read_json(out_ / "search.json")
     if as_json:
-        print(json.dumps(result, indent=2))
+        print(json_text(result))
         return
     print_search(result, out)
     written(out_)

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, StaticEmbedding
 
-from compressor.agreement import Heldout, neighbours_in_common, normalized
+from compressor.agreement import Heldout, check_vectors, neighbours_in_common, normalized
 from compressor.artifact import Draft
 from compressor.encoder import Vectors
 from compressor.errors import RecipeError, TextError
@@ -133,8 +133,10 @@ def fit(vectors: Vectors, dim: int, center: bool, whiten: float = 0.0) -> Projec
     Pearson 1901, doi:10.1080/14786440109462720; centred, it is scikit-learn's PCA. Signs are fixed by
     making the largest entry of a component positive, so that equal input gives equal bytes. ``whiten``
     scales a component by its moment to the power of -whiten/2 (Su et al. 2021, arXiv:2103.15316; Huang et
-    al. 2021, arXiv:2104.01767); TextError where the vectors do not vary in ``dim`` directions.
+    al. 2021, arXiv:2104.01767); TextError where the vectors do not vary in ``dim`` directions. ModelError where they
+    are not numbers, or all the same.
     """
+    check_vectors(vectors, "pca: the model to reduce")
     sample = vectors.astype(np.float64)
     mean = sample.mean(axis=0) if center else np.zeros(sample.shape[1])
     deviations = sample - mean

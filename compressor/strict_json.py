@@ -1,12 +1,33 @@
-"""JSON from strangers: bounded in size and depth, UTF-8, no key twice, a plain file."""
+"""JSON that others can read, and JSON from strangers: bounded in size and depth, UTF-8, no key twice, a plain file."""
 
 import json
+import math
 import os
 import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from compressor.errors import CompressorError
+
 MOST_BYTES = 64 << 20
+
+
+def json_text(value: Any) -> str:
+    """Return JSON, indented; CompressorError, naming the place, where a figure is NaN or infinite: JSON has neither."""
+    try:
+        return json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as error:
+        place, figure = next(_no_numbers(value), ("", "circular"))
+        raise CompressorError(f"{place} = {figure}: no finite number, which JSON cannot hold") from error
+
+
+def _no_numbers(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place or "value", value
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, part in parts:
+        yield from _no_numbers(part, f"{place}.{name}" if place else str(name))
 
 
 def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:

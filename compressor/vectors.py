@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.agreement import Heldout
+from compressor.agreement import Heldout, check_vectors
 from compressor.artifact import key_of
 from compressor.bulk import BulkEncoder
 from compressor.cache import cache_folder, partial, remove_leftovers
@@ -111,7 +111,9 @@ def training_precision() -> Precision:
 
 def heldout_of(teacher: Source, corpus: "Corpus") -> Heldout:
     """Return the held-out texts with the teacher's vectors, computed in fp32: all agreement is measured on them."""
-    return Heldout(corpus.heldout, vectors_of(teacher, corpus.heldout, "fp32")[:])
+    vectors = vectors_of(teacher, corpus.heldout, "fp32")[:]
+    check_vectors(vectors, f"teacher {teacher.name}")
+    return Heldout(corpus.heldout, vectors)
 
 
 def dev_of(teacher: Source, corpus: Corpus) -> Heldout:

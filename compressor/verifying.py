@@ -1,6 +1,5 @@
 """``compressor verify``: is an artifact what it says, is it safe to open, and is it as good as its student."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from compressor.cli import ArtifactArgument, Limit, TeacherOption, TextsOption, app, out
 from compressor.options import with_options
+from compressor.strict_json import json_text
 from compressor.teacher import DEFAULT, find
 from exporters.inspection import inspect
 from exporters.verify import Verify, gate
@@ -42,7 +42,7 @@ def verify(
             out.print(finding.found, markup=False, soft_wrap=True)
     checks = _measured(artifact, student, teacher, texts, limit, verify) if student else []
     if as_json:
-        print(json.dumps(found + checks, indent=2))
+        print(json_text(found + checks))
     else:
         _print_checks(checks)
     gate(checks)

@@ -11,13 +11,13 @@ from compressor.answering.model import TorchReader
 from compressor.answering.reader import Reading
 from compressor.answering.spans import Prediction, measure
 from compressor.answering.squad import Questions
-from compressor.artifact import Draft, write_json
+from compressor.artifact import Draft
 from compressor.recipe import Config
 from exporters.calibrate import dynamic_inputs
 from exporters.graph import load
 from exporters.layout import GRAPH
 from exporters.reader import OnnxReader
-from exporters.verify import Check, operator_checks
+from exporters.verify import Check, operator_checks, write_checks
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Points = Annotated[float, Field(ge=0, le=100)]
@@ -54,7 +54,7 @@ class ReaderVerify(Config):
             for name, folder in (("fp32", fp32), ("int8", int8))
             for check in self.examine(name, folder, reader, wanted, teacher_f1, test)
         ]
-        write_json(draft.folder / "checks.json", checks)
+        write_checks(checks, draft)
 
     def examine(
         self,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from compressor.agreement import cosines, neighbours_in_common
+from compressor.agreement import check_vectors, cosines, neighbours_in_common
 from compressor.artifact import Draft, key_of, write_json
 from compressor.encoder import Vectors, usable_cores
 from compressor.errors import ArtifactError, ModelError, TextError
@@ -227,7 +227,9 @@ class _Trials:
 
     @cached_property
     def _exact(self) -> Vectors:
-        return OnnxEncoder(self.forms.exported).encode(self.dev[:_NEIGHBOURS])
+        vectors = OnnxEncoder(self.forms.exported).encode(self.dev[:_NEIGHBOURS])
+        check_vectors(vectors, str(self.forms.exported))
+        return vectors
 
     def _figures(self, form: Form) -> dict[str, float]:
         """Return how near a form's vectors are to the fp32 ones, and to their own in another batch."""

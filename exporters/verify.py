@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -79,7 +79,7 @@ class Verify(Config):
             for name, folder in (("fp32", fp32), ("int8", int8))
             for check in self.examine(name, folder, student, heldout)
         ]
-        write_json(draft.folder / "checks.json", checks)
+        write_checks(checks, draft)
 
     def examine(self, name: str, folder: Path, student: Path, heldout: "Heldout") -> list[Check]:
         """Measure the artifact in ``folder`` (``name`` is "fp32" or "int8") against its student and its teacher."""
@@ -188,6 +188,13 @@ def operator_checks(name: str, folder: Path, config: Any, fused: bool) -> list[C
         products = _count(found, INTEGER_PRODUCTS)
         checks.append(Check(name, "operators as run", "integer_products", products, 4 * layers))
     return checks
+
+
+def write_checks(checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+    """Write ``checks.json``; GateError at once where a figure is no number, which JSON cannot hold."""
+    if not all(isfinite(check["value"]) for check in checks):
+        gate(checks)
+    write_json(draft.folder / "checks.json", checks)
 
 
 def gate(checks: Sequence[Mapping[str, Any]]) -> None:

@@ -255,11 +255,11 @@ def test_gzip_and_plain_are_the_same_corpus_and_paths_are_relative_to_the_recipe
 
 
 def cut_off(data: bytes) -> bytes:
-    return gzip.compress(data, mtime=0, mtime=0)[:-20]
+    return gzip.compress(data, mtime=0)[:-20]
 
 
 def damaged(data: bytes) -> bytes:
-    packed = bytearray(gzip.compress(data, mtime=0, mtime=0))
+    packed = bytearray(gzip.compress(data, mtime=0))
     packed[-5] ^= 0xFF  # in the checksum
     return bytes(packed)
 

@@ -134,6 +134,11 @@ def test_perturbed_weights_miss_parity(size: float, home: Path, tiny: Path, held
     assert ("parity with PyTorch", "max_difference_of_texts") in missed(checks)
     with pytest.raises(GateError, match=r"^verify fp32: parity with PyTorch: max_difference = .*, must be <= 1e-05$"):
         gate([check.as_dict() for check in checks])
+    if math.isnan(size):
+        made = draft(tmp_path / "checks")
+        with pytest.raises(GateError, match=r"^verify fp32: parity with PyTorch: max_difference = nan, must be"):
+            Verify().run(folder, folder, tiny, heldout, made)
+        assert list(made.folder.iterdir()) == []
 
 
 def test_another_tokenizer_misses_parity_of_texts(home: Path, tiny: Path, heldout: Heldout, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The teacher, artifacts and peers side by side, in one run: ``compressor bench --peers``."""
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,12 +21,13 @@ from benchmarks.quality import Sts
 from benchmarks.report import replace_text
 from benchmarks.systems import System
 from benchmarks.throughput import plain_tokenizer, ratio, texts_of_length
-from compressor.agreement import Heldout
+from compressor.agreement import Heldout, check_vectors
 from compressor.artifact import write_json
 from compressor.encoder import usable_cores
 from compressor.errors import PeerError, RecipeError, storage
 from compressor.machine import describe
 from compressor.progress import say, track
+from compressor.strict_json import json_text
 from compressor.teacher import Source
 from exporters.providers import CPU
 
@@ -71,7 +71,7 @@ class Beside:
         write_json(to / "peers.json", results)
         replace_text(to / "peers.md", markdown(results, source))
         if as_json:
-            print(json.dumps(results, indent=2))
+            print(json_text(results))
             return
         print_peers(results, console)
         console.print(f"figures {to / 'peers.json'}   table {to / 'peers.md'}", soft_wrap=True)
@@ -152,10 +152,13 @@ def _alive(entries: Sequence[Entry]) -> list[Entry]:
 def _agreements(entries: Sequence[Entry], texts: Sequence[str], others: set[str]) -> dict[str, dict[str, float]]:
     """Hold every system's vectors against the teacher's; a peer of its weights that disagrees is out of the run."""
     told = Heldout(list(texts), entries[0].encode(texts))
+    check_vectors(told.teacher, entries[0].name)
     found: dict[str, dict[str, float]] = {entries[0].name: {}}
     for entry in _alive(entries)[1:]:
         with entry.turn():
-            found[entry.name] = told.agreement(entry.encode(texts))
+            vectors = entry.encode(texts)
+            check_vectors(vectors, entry.name)
+            found[entry.name] = told.agreement(vectors)
             if entry.kind != "peer" or entry.name in others:
                 continue
             cosine = found[entry.name].get("cosine_mean")
@@ -174,7 +177,7 @@ def _scores(entries: Sequence[Entry], files: Sequence[Sts]) -> dict[str, dict[st
     with track("quality", len(alive), "systems") as advance:
         for entry in alive:
             with entry.turn():
-                found[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size) for sts in files}
+                found[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size, entry.name) for sts in files}
             advance(1)
     return found
 

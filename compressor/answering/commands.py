@@ -1,6 +1,5 @@
 """The commands of question answering."""
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -21,6 +20,7 @@ from compressor.errors import storage
 from compressor.options import with_options
 from compressor.progress import say
 from compressor.stages import Key, resumable, stage_key
+from compressor.strict_json import json_text
 from compressor.teacher import DEFAULT
 from exporters.optimise import Optimise
 from exporters.reader_export import ReaderExport
@@ -88,7 +88,7 @@ def evaluate(
     made = opened.read(asked)
     figures = measure(asked, made, asked.version)
     if as_json:
-        print(json.dumps(figures, indent=2))
+        print(json_text(figures))
         return
     for name, value in figures.items():
         out.print(f"{name}: {value:g}" if name.endswith("total") else f"{name}: {value:.2f}")
@@ -153,7 +153,7 @@ def ablation(
 
     checked = load(recipe, ReaderRecipe, set_)
     results = make(checked, recipe.parent, runs, command_line())
-    print(json.dumps(results, indent=2) if as_json else table(results))
+    print(json_text(results) if as_json else table(results))
 
 
 def _read(path: Path) -> Questions:
