@@ -41,8 +41,8 @@ def test_sts_files_are_read(base: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"sts": ("sts.csv", "nowhere.csv")}, TextError, r"nowhere\.csv: no such STS file$"),
-        ({"speed_texts": "nowhere.csv"}, TextError, r"nowhere\.csv: no such STS file$"),
+        ({"sts": ("sts.csv", "nowhere.csv")}, TextError, r"nowhere\.csv: no such file$"),
+        ({"speed_texts": "nowhere.csv"}, TextError, r"nowhere\.csv: no such file$"),
         ({"batch_sizes": ()}, RecipeError, r"^bench\.batch_sizes = \[\]: give at least one$"),
         ({"providers": ()}, ProviderError, r"^no execution provider given"),
         ({"providers": (CPU, "Fast")}, ProviderError, r"^Fast: not in this ONNX Runtime \(has .*CPUExec"),

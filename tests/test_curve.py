@@ -197,7 +197,7 @@ def test_bad_sizes(dims: tuple[int, ...], message: str) -> None:
         ("--dims", "8,99", "error: curve.dims = [8, 99]: 99 is not in 2..32, the length of the vectors"),
         ("--dims", "8,x", 'error: options: dims.1 = "x": input should be a valid integer'),
         ("--dims", "1", "error: options: dims.0 = 1: input should be greater than or equal to 2"),
-        ("--sts", "none.csv", "error: none.csv: no such STS file"),
+        ("--sts", "none.csv", "error: none.csv: no such file"),
     ],
 )
 def test_what_is_refused_is_one_line_and_leaves_nothing(

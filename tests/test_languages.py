@@ -57,7 +57,7 @@ def test_what_is_kept_is_the_first_languages_share_of_the_teacher(
 
 def test_a_missing_file_is_named(upper: Translations, tmp_path: Path) -> None:
     (tmp_path / "up.csv").unlink()
-    with pytest.raises(TextError, match=r"up\.csv: no such STS file$"):
+    with pytest.raises(TextError, match=r"up\.csv: no such file$"):
         read_tests(upper)
     (tmp_path / "b.up").unlink()
     with pytest.raises(TextError, match=r"b\.up: no such file$"):

@@ -179,7 +179,7 @@ def test_the_key_is_of_what_is_learnt(home: Path) -> None:
             r"multilingual\.first_language \+ switched = 1\.05: must be .*",
         ),
         ('multilingual.pairs=[["train.en", "no.xx"]]', TextError, r".*no\.xx: no such file"),
-        ('multilingual.sts=[["en.csv", "no.csv"]]', TextError, r".*no\.csv: no such STS file"),
+        ('multilingual.sts=[["en.csv", "no.csv"]]', TextError, r".*no\.csv: no such file"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_before_training(
