@@ -116,7 +116,7 @@ def heldout_of(teacher: Source, corpus: "Corpus") -> Heldout:
     return Heldout(corpus.heldout, vectors)
 
 
-def dev_of(teacher: Source, corpus: Corpus) -> Heldout:
+def dev_of(teacher: Source, corpus: "Corpus") -> Heldout:
     """Return the texts to choose by with the teacher's vectors, computed in fp32: nothing reported is of them."""
     return Heldout(corpus.dev, vectors_of(teacher, corpus.dev, "fp32")[:])
 
