@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 CURVE = --texts $(DATA)/corpus/en.txt.gz --sts $(DATA)/stsb/en-test.csv,$(DATA)/stsb/en-dev.csv
-SPOKEN = $(DATA)/stsb/en-test.csv    # reported on
-CHOSEN = $(DATA)/stsb/en-dev.csv     # chosen on
+# The search chooses on the one, figures are reported on the other.
+CHOSEN = $(DATA)/stsb/en-dev.csv
+SPOKEN = $(DATA)/stsb/en-test.csv
 BINP := .venv-packages/bin
 BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process

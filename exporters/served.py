@@ -37,6 +37,8 @@ _LINES: Mapping[str, tuple[str, ...]] = {
         r"      protocolVersion: v2",
         rf"      runtime: {_TEXT}",
         rf"      storageUri: {_TEXT}",
+        r"      env:",
+        r'        - {name: ORT_DISABLE_TELEMETRY, value: "1"}',
         r"      resources:",
         rf"        (?:requests|limits): {{cpu: {_TEXT}, memory: {_TEXT}}}",
     ),

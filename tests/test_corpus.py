@@ -398,7 +398,7 @@ def test_tables_are_read(tmp_path: Path, suffix: str, content: bytes, packed: bo
     path = tmp_path / f"texts{suffix}{'.gz' if packed else ''}"
     path.write_bytes(gzip.compress(mark + content, mtime=0) if packed else mark + content)
     corpus = Texts(source=path.name).load(tmp_path)
-    assert sorted([*corpus.train, *corpus.heldout]) == sorted(NUMBERED)
+    assert sorted(every(corpus)) == sorted(NUMBERED)
     assert corpus.facts()["columns"] == {path.name: "text"}
     named = Texts(source=path.name, column="id").load(tmp_path)
     assert named.train[0].startswith("row-")
@@ -408,7 +408,7 @@ def test_parquet_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets"))
     datasets.Dataset.from_list(rows()).to_parquet(str(tmp_path / "texts.parquet"))
     corpus = Texts(source="texts.parquet").load(tmp_path)
-    assert sorted([*corpus.train, *corpus.heldout]) == sorted(NUMBERED)
+    assert sorted(every(corpus)) == sorted(NUMBERED)
     assert corpus.columns == {"texts.parquet": "text"}
     (tmp_path / "false.parquet").write_bytes(b"id,text")
     assert "false.parquet: not readable as Parquet: " in fault(Texts(source="false.parquet"), tmp_path)
