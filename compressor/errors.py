@@ -114,15 +114,16 @@ def _free_bytes(path: Path) -> int:
 
 def guarded(command: Callable[[], Any]) -> int:
     """Run ``command`` and return its exit status: 0, 1 for a CompressorError, 130 for Ctrl-C."""
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
-    errors = Console(stderr=True, highlight=False)
+    from compressor.progress import plain_console  # here: who only encodes loads no rich
+
+    errors = plain_console(stderr=True)
     try:
         command()
     except CompressorError as error:
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
-        errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
+        errors.print(Text.assemble(("error:", "red"), f" {line}"), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         status = 130

@@ -145,7 +145,7 @@ class Flow(BaseFlow):
             read_tests(self.translations)  # before any training
         say_teacher(self.teacher)
         train, heldout = len(self.corpus.train), len(self.corpus.heldout)
-        say(f"[bold]texts[/]: {self.corpus.source}: {train:,} to train, {heldout:,} held out")
+        say(("texts", "bold"), f": {self.corpus.source}: {train:,} to train, {heldout:,} held out")
 
     @cached_property
     def heldout(self) -> Heldout:
