@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import reader_chart
 from benchmarks.charts import Row, number, systems
+from benchmarks.markdown import escaped
 from benchmarks.report import count, digits, duration, fixed, megabytes, plain, ratio_range
 from benchmarks.students import Table, page, rendered
 
@@ -34,7 +35,7 @@ def table(results: Row, source: Table) -> str:
     """Render the systems of a reader's run, and below them where the figures come from."""
     best = number(systems(results)[0], "answers", "f1") or 1.0
     columns: dict[str, Table] = {
-        "model": lambda row: str(row["label"]),
+        "model": lambda row: escaped(row["label"]),
         "parameters": lambda row: f"{fixed(row['parameters'] / 1e6, 1)} M",
         "size": lambda row: f"{megabytes(row.get('size_bytes'))} MB",
         "F1": lambda row: fixed(row["answers"]["f1"], 2),
@@ -51,8 +52,8 @@ def ablation(results: Row) -> str:
     """Render every variant of the student, beside the teacher."""
     best = results["rows"][0]["f1"] or 1.0
     columns: dict[str, Table] = {
-        "what is varied": lambda row: row["group"],
-        "student": lambda row: row["name"],
+        "what is varied": lambda row: escaped(row["group"]) if row["group"] else "",
+        "student": lambda row: escaped(row["name"]),
         "F1": lambda row: fixed(row["f1"], 2),
         "EM": lambda row: fixed(row["exact"], 2),
         "of the teacher's F1": lambda row: f"{fixed(100 * row['f1'] / best, 1)} %",
@@ -72,8 +73,8 @@ def _tries(results: Row) -> str:
 
 def _story(results: Row) -> str:
     columns: dict[str, Table] = {
-        "stage": lambda row: str(row["stage"]),
-        "what it does": lambda row: str(row["what"]),
+        "stage": lambda row: escaped(row["stage"]),
+        "what it does": lambda row: escaped(row["what"]),
         "F1": lambda row: fixed(row["answers"]["f1"], 2),
         "EM": lambda row: fixed(row["answers"]["exact"], 2),
         "took": lambda row: duration(row["seconds"]),

@@ -48,7 +48,7 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
 def table(results: dict[str, Any]) -> str:
     """Write the systems as a Markdown table, and below it where the figures come from."""
     columns = _columns(Measure.choose(results))
-    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    lines = ["| " + " | ".join(map(escaped, columns)) + " |", "|---|" + "---:|" * (len(columns) - 1)]
     for system in systems(results):
         cells = [write(system) for write in columns.values()]
         if system is systems(results)[-1]:

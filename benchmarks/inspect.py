@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.story import parameters
 from benchmarks.systems import kind_of
@@ -89,6 +89,6 @@ def print_facts(found: dict[str, Any], console: Console) -> None:
         if name == "parameters":
             value = f"{value:,}"
         rows = value.items() if isinstance(value, dict) else []
-        text = "\n".join(f"{k}  [dim]{escape(str(v))}[/]" for k, v in rows) or escape(str(value))
-        table.add_row(f"[bold]{name.replace('_bytes', '')}[/]", text)
+        lines = [Text.assemble(f"{k}  ", (str(v), "dim")) for k, v in rows] or [Text(str(value))]
+        table.add_row(Text(name.replace("_bytes", ""), "bold"), Text("\n").join(lines))
     console.print(table)

@@ -1,10 +1,10 @@
 """Parts that the generated Markdown pages share."""
 
-import html
 from typing import Any
 
 from benchmarks.charts import Row
 from benchmarks.report import MISSING
+from compressor import markdown
 
 
 def source(results: Row) -> str:
@@ -17,10 +17,10 @@ def source(results: Row) -> str:
         ", ".join(f"{name} {escaped(versions[name])}" for name in ("torch", "onnxruntime") if versions.get(name)),
         str(results.get("created") or "")[:10],
     ]
-    command = " ".join(str(results.get("command") or "").replace("`", "'").split())
-    return "; ".join(part for part in [*parts, f"`{command}`" if command else ""] if part)
+    command = str(results.get("command") or "")
+    return "; ".join(part for part in [*parts, markdown.code(command) if command else ""] if part)
 
 
 def escaped(value: Any) -> str:
-    """Keep a name from opening a tag or a cell of its own."""
-    return html.escape(" ".join(str(value or MISSING).split()), quote=False).replace("|", "\\|")
+    """Keep a name from opening a tag, a cell, code, a link or emphasis of its own."""
+    return markdown.escaped(str(value or MISSING))

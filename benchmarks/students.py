@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from benchmarks import curve_chart, tradeoff, tradeoff_chart
 from benchmarks.charts import Measure, Row, number
+from benchmarks.markdown import escaped
 from benchmarks.report import count, fixed, megabytes, ratio_range
 
 PAGE, LAYERS, VECTORS = Path("docs/students.md"), Path("docs/layers.svg"), Path("docs/vector-sizes.svg")
@@ -33,7 +34,7 @@ def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Pat
         single_made=_made(results["minilm-l1"]),
         light=systems(results["minilm-light"]),
         light_made=_made(results["minilm-light"]),
-        measure=Measure(_sts(curve)).label,
+        measure=escaped(Measure(_sts(curve)).label),
         reduced=vectors(curve, ("pca", "similarities", "none"), source),
         matryoshka=vectors(results["minilm-l3-matryoshka-vectors"], ("truncation", "none"), source),
         matryoshka_made=_made(results["minilm-l3-matryoshka"]),
@@ -51,6 +52,7 @@ def page(name: str) -> Template:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Markdown
     )
+    environment.filters["escaped"] = escaped
     return environment.get_template(name)
 
 
@@ -58,7 +60,7 @@ def brief(results: Row) -> str:
     """Render the int8 rows of a trade-off, the teacher first, in the columns that decide."""
     sts = str((results.get("measure") or {}).get("sts"))
     columns: dict[str, Table] = {
-        "layers kept": lambda row: str(row["label"]).removesuffix(", ONNX int8"),
+        "layers kept": lambda row: escaped(str(row["label"]).removesuffix(", ONNX int8")),
         Measure(sts).label: lambda row: fixed(number(row, "sts", sts), 2),
         "of the teacher's": lambda row: f"{fixed(100 * row['share'], 1)} %",
         "texts/s": lambda row: count(number(row, "offline", "texts_per_second")),
@@ -109,7 +111,7 @@ def _both_ways(name: str) -> Callable[[tuple[str, Any]], str]:
 
 def rendered(columns: Mapping[str, Callable[[Any], str]], rows: Iterable[Any]) -> str:
     """Render a Markdown table: each column's heading, and what writes its cell."""
-    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    lines = ["| " + " | ".join(map(escaped, columns)) + " |", "|---|" + "---:|" * (len(columns) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(write(row) for write in columns.values()) + " |" for row in rows)])
 
 
@@ -119,4 +121,4 @@ def _sts(results: Row) -> str:
 
 def _made(results: Row) -> str:
     """Say how the student of a run was made, as its report does."""
-    return next(str(row["what"]) for row in results["story"] if row["stage"] == "distil")
+    return next(escaped(row["what"]) for row in results["story"] if row["stage"] == "distil")

@@ -128,7 +128,7 @@ def page(results: Row) -> str:
 def table(results: Row) -> str:
     """Render the results as a Markdown table, a row a system, and below it where the figures come from."""
     columns = _columns(results)
-    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    lines = ["| " + " | ".join(map(escaped, columns)) + " |", "|---|" + "---:|" * (len(columns) - 1)]
     lines += ["| " + " | ".join(write(row) for write in columns.values()) + " |" for row in systems(results)]
     return "\n".join([*lines, "", *_misses(results), _source(results)])
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from compressor.errors import guarded
 from compressor.inspector import start_ahead
 from compressor.machine import HUGE_PAGES
+from compressor.progress import plain_console
 from compressor.strict_json import json_text
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False)
+out = plain_console()
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or an earlier artifact.")]
 TextsOption = Annotated[

@@ -124,17 +124,18 @@ def _free_bytes(path: Path) -> int:
 
 def guarded(command: Callable[[], Any]) -> int:
     """Run ``command`` and return its exit status: 0, 1 for a CompressorError, 130 for Ctrl-C."""
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
-    errors = Console(stderr=True, highlight=False)
+    from compressor.progress import plain_console  # here: who only encodes loads no rich
+
+    errors = plain_console(stderr=True)
     try:
         command()
     except (CompressorError, PermissionError) as error:
         # The system's own error: a file or folder of another user's, wherever it was met.
         message = f"{error.filename}: {error.strerror}" if isinstance(error, PermissionError) else str(error)
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
-        errors.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
+        errors.print(Text.assemble(("error:", "red"), f" {line}"), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         status = 130

@@ -50,4 +50,4 @@ class BaseFlow(ABC):
 
 def say_teacher(source: Source) -> None:
     """Say what a run begins with."""
-    say(f"[bold]teacher[/]: {source.name} ({source.origin}), sha256 {source.weights_sha256}")
+    say(("teacher", "bold"), f": {source.name} ({source.origin}), sha256 {source.weights_sha256}")

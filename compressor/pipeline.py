@@ -145,7 +145,7 @@ class Flow(BaseFlow):
                 raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
             read_tests(self.translations)  # before any training
         say_teacher(self.teacher)
-        say(f"[bold]texts[/]: {self.corpus.source}: {self.corpus.parts()}")
+        say(("texts", "bold"), f": {self.corpus.source}: {self.corpus.parts()}")
 
     def _check_search(self, search: Search) -> None:
         """Refuse a search of another precision, or one on the texts that its choice is then timed on."""

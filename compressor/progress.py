@@ -6,8 +6,15 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+
+def plain_console(stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: brackets and colons in a name are no markup, numbers no colour."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+console = plain_console(stderr=True)
 _LINE_EVERY_SECONDS = 30.0
 
 
@@ -27,10 +34,10 @@ def track(
 @contextmanager
 def _bar(what: str, total: int, unit: str, left: Callable[[], float] | None) -> Iterator[Callable[[int], None]]:
     columns = (
-        TextColumn("  {task.description}"),
+        TextColumn("  {task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
-        TextColumn(f"{{task.fields[rate]}} {unit}/s"),
+        TextColumn(f"{{task.fields[rate]}} {unit}/s", markup=False),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
@@ -61,11 +68,11 @@ def _lines(what: str, total: int, unit: str, left: Callable[[], float] | None) -
             rate = done / (now - start)
             seconds = left() if left else (total - done) / rate if rate else 0.0
             of = "" if left else f" of {total:,}"
-            console.print(f"  {what}: {done:,}{of}, {rate:,.0f} {unit}/s, {seconds:,.0f} s left")
+            console.print(f"  {what}: {done:,}{of}, {rate:,.0f} {unit}/s, {seconds:,.0f} s left", soft_wrap=True)
 
     yield advance
 
 
-def say(text: str) -> None:
-    """Print one line of the story as it happens."""
-    console.print(text)
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print one line of the story as it happens; a part is text as it is, or that with its style."""
+    console.print(Text.assemble(*parts), soft_wrap=True)

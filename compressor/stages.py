@@ -68,11 +68,11 @@ class Workspace:
             try:
                 artifact = Artifact.open(to)
             except ArtifactError as damaged:
-                say(f"[yellow]{name}[/]: made again: {damaged}")
+                say((name, "yellow"), f": made again: {damaged}")
             else:
-                say(f"[dim]{name}: unchanged[/]")
+                say((f"{name}: unchanged", "dim"))
                 return Model(to, key, artifact.figures)
-        say(f"[bold]{name}[/]{': ' + title if title else ''}")
+        say((name, "bold"), f": {title}" if title else "")
         used = _Used(checkpoints_of(to, key))
         with used, writing(to, name, key, config.model_dump(mode="json")) as draft:
             make(draft)

@@ -178,7 +178,7 @@ def _make(trunk: Flow, layers: Sequence[int], depth: int, precisions: Sequence[P
     flows[min(layers)].announce()
     students = []
     for number, (count, flow) in enumerate(flows.items(), start=1):
-        say(f"[bold]{label_of(count)}[/] ({number} of {len(flows)})")
+        say((label_of(count), "bold"), f" ({number} of {len(flows)})")
         students.append(_student(flow, count, precisions))
     return students
 
@@ -192,7 +192,7 @@ def _student(flow: Flow, count: int, precisions: Sequence[Precision]) -> Student
     try:
         checks = flow.verify(reduced, fp32, made["int8"])
     except GateError as miss:
-        say(f"[yellow]gate missed[/]: {miss}")
+        say(("gate missed", "yellow"), f": {miss}")
         gate = f"missed: {miss}"
     else:
         ranges = flow.ranges(reduced)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from compressor.cli import ArtifactArgument, Limit, TeacherOption, TextsOption, app, out
 from compressor.options import with_options
@@ -37,9 +38,8 @@ def verify(
     for finding in inspect(artifact):
         found.append(finding.as_dict())
         if not as_json:
-            mark = "[green]pass[/]" if finding.checked else "[yellow]note[/]"
-            out.print(f"{mark}  {finding.check}: ", end="")
-            out.print(finding.found, markup=False, soft_wrap=True)
+            mark = ("pass", "green") if finding.checked else ("note", "yellow")
+            out.print(Text.assemble(mark, f"  {finding.check}: {finding.found}"), soft_wrap=True)
     checks = _measured(artifact, student, teacher, texts, limit, verify) if student else []
     if as_json:
         print(json_text(found + checks))
@@ -65,6 +65,7 @@ def _measured(
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:
     for check in checks:
-        mark = "[green]pass[/]" if check["passed"] else "[red]miss[/]"
+        mark = ("pass", "green") if check["passed"] else ("miss", "red")
         bar = "" if check["bar"] is None else f"({check['direction']} {check['bar']:g})"
-        out.print(f"{mark}  {check['check']}: {check['figure']} = {check['value']:.6g} {bar}")
+        line = f"  {check['check']}: {check['figure']} = {check['value']:.6g} {bar}"
+        out.print(Text.assemble(mark, line), soft_wrap=True)

@@ -1,6 +1,7 @@
 """Hand-out: the artifact folder that passed the gate, with its model card."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer
 
 from compressor.artifact import Draft
 from compressor.machine import INT8_FEATURES, features
+from compressor.markdown import code
 from compressor.output_vectors import RANGES
 from compressor.recipe import Config
 from compressor.stages import Model
@@ -26,12 +28,12 @@ _CARD = """---
 library_name: onnxruntime
 pipeline_tag: sentence-similarity
 tags: [sentence-transformers, feature-extraction, sentence-similarity, onnx{int8_tag}]
-base_model: {teacher}{license}
+base_model: {base_model}{license}
 ---
 # {name}
 
 Sentence embeddings of length {dim} from texts of up to {max_length} tokens, {precision}, for ONNX Runtime.
-Made from `{teacher}` (weights sha256 `{sha256}`), {licence}.
+Made from {teacher} (weights sha256 `{sha256}`), {licence}.
 
 One graph, text ids in and unit vectors out: {first}, pooling{dense}, normalization.
 Inputs int64 `{inputs}` [batch_size, sequence_length]; outputs float32 `last_hidden_state`
@@ -72,6 +74,7 @@ Smaller vectors: `output_ranges.safetensors` holds the `ranges` of sentence-tran
 int8, one range for all dimensions, so that dot product and cosine of the codes rank as the vectors do; binary needs
 none.
 """
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")  # text that YAML takes for itself
 CONSUMERS = Path(__file__).with_name("consumers.md")
 _EXAMPLES = ("A sentence.", "Another one.")
 
@@ -111,7 +114,8 @@ class HandOut(Config):
             "name": f"{self.recipe['name']}, {self.precision}",
             "precision": self.precision,
             "int8_tag": ", int8" if self.precision == "int8" else "",
-            "teacher": self.teacher,
+            "teacher": code(self.teacher),
+            "base_model": self.teacher if _PLAIN.fullmatch(self.teacher) else json.dumps(self.teacher),
             "sha256": self.teacher_sha256,
             "license": f"\nlicense: {self.teacher_license}" if self.teacher_license else "",
             "licence": f"under {self.teacher_license}" if self.teacher_license else "whose card states no licence",

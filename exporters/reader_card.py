@@ -15,12 +15,12 @@ _CARD = """---
 library_name: onnxruntime
 pipeline_tag: question-answering
 tags: [question-answering, onnx{int8_tag}]
-base_model: {teacher}{license}
+base_model: {base_model}{license}
 ---
 # {name}
 
 Finds the answer to a question in a text, {precision}, for ONNX Runtime.
-Made from `{teacher}` (weights sha256 `{sha256}`), {licence}.
+Made from {teacher} (weights sha256 `{sha256}`), {licence}.
 
 One graph: ids of question and context in, two logits a token out. Inputs int64 `{inputs}`
 [batch_size, sequence_length]; outputs float32 `start_logits` and `end_logits` [batch_size, sequence_length].

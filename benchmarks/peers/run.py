@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from tokenizers import Tokenizer
 
 from benchmarks.bench import Bench, check_names, token_figures
@@ -117,7 +116,7 @@ class Beside:
         for peer in self.peers:
             entries.append(open_peer(peer, self.teacher, self.sample[:SAMPLE], threads))
             opened.callback(entries[-1].close)
-            say(f"  {peer.name}: {escape(entries[-1].reason or 'ready')}")
+            say(f"  {peer.name}: {entries[-1].reason or 'ready'}")
         return entries
 
     def _figures(self, entries: Sequence[Entry], tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:

@@ -83,7 +83,7 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
         flow.announce()
         rows = [_row("", "teacher", flow.answers("teacher", flow.told(flow.teacher, "")))]
         for variant in wanted:
-            say(f"[bold]{variant.group}[/]: {variant.name}")
+            say((variant.group, "bold"), f": {variant.name}")
             names = flow.names if _names(variant.steps) == own else [f"variants/{n}" for n in _names(variant.steps)]
             *_, (name, student, _) = flow.students(names, variant.steps)
             rows.append(_row(variant.group, variant.name, flow.answers(Path(name).name, flow.told(student, ""))))

@@ -144,7 +144,7 @@ class ReaderFlow(BaseFlow):
         """Say what goes in."""
         say_teacher(self.source)
         train, test = self.sets.train, self.sets.test
-        say(f"[bold]questions[/]: {self.sets.source}: {len(train):,} to train, {len(test):,} to judge by")
+        say(("questions", "bold"), f": {self.sets.source}: {len(train):,} to train, {len(test):,} to judge by")
 
     def read_as(self, stage: C) -> C:
         """Give a stage the recipe's way of reading, but for what it states itself."""

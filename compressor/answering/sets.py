@@ -77,5 +77,6 @@ class QuestionSets(Config):
         if not kept:
             raise TextError(f"questions: all contexts of {self.train} stand in {self.test}; nothing is left to learn")
         if len(kept) < len(train):
-            say(f"[yellow]questions[/]: {len(train) - len(kept):,} left out: their contexts stand in {self.test}")
+            left = f"{len(train) - len(kept):,} left out: their contexts stand in {self.test}"
+            say(("questions", "yellow"), f": {left}")
         return Questions(kept, train.version, train.stated), test

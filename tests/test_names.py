@@ -1,0 +1,169 @@
+"""Brackets, colons and bars in a name are the name's: on the terminal, in Markdown, in HTML."""
+
+import html
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmarks import figures, tradeoff
+from benchmarks.answers import ablation
+from benchmarks.curve import print_curve
+from benchmarks.inspect import print_facts
+from benchmarks.markdown import source
+from benchmarks.peers import page as peers
+from benchmarks.reader_report import print_readers as print_readers
+from benchmarks.report import print_table, write_report
+from compressor import progress, stages
+from compressor.cli import out
+from compressor.errors import TextError, guarded
+from compressor.markdown import code, escaped
+from compressor.progress import plain_console, say, track
+from exporters.card import Publish
+from exporters.search_report import print_search
+
+NAMES = ("corpus[/b] [v2].txt", "[bold]x[/]", "a :smile: b", "link[https://a.b]")
+ROOT = Path(progress.__file__).parents[1]
+
+
+def shown(show: Callable[[Any], object], width: int = 400) -> str:
+    console = plain_console()
+    console.file, console.width = io.StringIO(), width
+    show(console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    written = io.StringIO()
+    monkeypatch.setattr(progress.console, "_file", written)
+    return written
+
+
+def test_a_line_of_the_story(name: str, terminal: io.StringIO) -> None:
+    say(f"texts: {name}: 3 to train")
+    say((name, "bold"), f": made again: {name}")
+    assert terminal.getvalue().splitlines() == [f"texts: {name}: 3 to train", f"{name}: made again: {name}"]
+    terminal.truncate(0)
+    say("long " * 50 + name)  # no line is broken inside a name
+    assert terminal.getvalue().endswith(f"{name}\n")
+
+
+def test_a_bar(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)  # one that would read markup
+    monkeypatch.setattr(progress, "console", console)
+    with track(name, 10, name) as advance:
+        advance(3)
+    written = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    assert f"  {name} " in written
+    assert f" {name}/s" in written
+
+
+def test_a_line_now_and_then(name: str, terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LINE_EVERY_SECONDS", -1.0)
+    with track(name, 10) as advance:
+        advance(3)
+    assert f"  {name}: 3 of 10" in terminal.getvalue()
+
+
+def test_a_refusal(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    def refuse() -> None:
+        raise TextError(f"{name}: no such file")
+
+    assert guarded(refuse) == 1
+    assert capfd.readouterr().err == f"error: {name}: no such file\n"
+
+
+def test_what_a_command_prints(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    out.print(f"{name}: 1.0 MB", soft_wrap=True)
+    assert capfd.readouterr().out == f"{name}: 1.0 MB\n"
+
+
+def test_tables(name: str, results: dict[str, Any]) -> None:
+    for system in results["bench"]["systems"]:
+        system["name"] = system["label"] = name
+    point = {"dim": 8, "precision": "int8", "reduction": "pca", "bytes": 8, "sts": {name: 1.0}, "share": None}
+    curve = {"points": [point | {"neighbours_at_10": 1.0, "pair_correlation": 1.0}]}
+    trial = {"stage": name, "name": name, "ratio": None, "figures": {}, "verdict": name}
+    choice = {"cpu": name, "cpu_features": [name], "form": {}, "running": {name: 1}, "ratio": None}
+    facts = {"folder": name, "files": {name: 3}, "inputs": {name: name}}
+    assert name in shown(lambda console: print_table(results, console))
+    assert name in shown(lambda console: peers.print_peers(results, console))
+    assert name in shown(lambda console: print_curve(curve, console))
+    assert shown(lambda console: print_facts(facts, console)).count(name) == 4
+    assert shown(lambda console: print_search({"trials": [trial], "choice": choice}, console)).count(name) >= 5
+    row = {"label": name, "name": name, "size_bytes": 1, "answers": {"f1": 1.0, "exact": 1.0}}
+    readers = {"bench": {"systems": [row | {"offline": {}, "single_stream": {}}]}}
+    assert name in shown(lambda console: print_readers(readers, console))
+
+
+def test_a_stage_is_named_as_it_is(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, terminal: io.StringIO
+) -> None:
+    monkeypatch.setattr(stages, "is_artifact", lambda to: False)
+    monkeypatch.setattr(stages, "stage_key", lambda *_: "key")
+
+    def stop(draft: Any) -> None:
+        raise TextError(name)
+
+    with pytest.raises(TextError):
+        stages.Workspace(tmp_path).stage("pca", Publish.model_construct(), [], stop, title=name)
+    assert terminal.getvalue() == f"pca: {name}\n"
+
+
+def test_no_text_is_read_as_markup() -> None:
+    """Styles are arguments; what prints is one kind of console, which reads none out of text."""
+    for path in [path for name in ("compressor", "exporters", "benchmarks") for path in (ROOT / name).rglob("*.py")]:
+        text = path.read_text("utf-8")
+        assert not re.search(r"\[(/|/?(bold|red|green|yellow))\]", text), path
+        assert "rich.markup" not in text, path
+        assert path.name == "progress.py" or not re.search(r"(?<!plain_)\bConsole\(", text), path
+
+
+HOSTILE = ("a|b", "<script>alert(1)</script>", "`code`", "[v2](http://a.b)", "**x**", "a\\|b", "``", "a\nb|")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markdown(text: str, results: dict[str, Any]) -> None:
+    results["bench"]["systems"][0]["label"] = results["command"] = text
+    columns = figures.table(results).splitlines()[0].count("|")
+    for line in figures.table(results).splitlines()[2:-2]:
+        assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) == columns
+        assert "<script" not in line
+    assert html.unescape(re.sub(r"\\(.)", r"\1", escaped(text))) == " ".join(text.split())
+    assert escaped(text).count("`") == escaped(text).count("\\`")
+    fence = re.match("`+", code(text))
+    assert fence is not None
+    inside = code(text)[len(fence[0]) : -len(fence[0])]
+    assert fence[0] not in re.findall("`+", inside)
+    assert inside.strip() == " ".join(text.split())
+    assert code(text) in source(results)
+    assert escaped(text) in ablation({"rows": [{"group": text, "name": text, "f1": 1.0, "exact": 1.0}]})
+    assert escaped(text) in tradeoff.page(results | {"name": text})
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_html(text: str, results: dict[str, Any], tmp_path: Path) -> None:
+    results["bench"]["systems"][0]["label"] = results["name"] = results["texts"]["source"] = text
+    write_report(results, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "<script>alert" not in page
+    assert html.escape(text, quote=False).split("\n")[0] in page
+
+
+def test_a_model_card(tmp_path: Path) -> None:
+    stage = Publish(recipe={"name": "tiny"}, precision="int8", teacher="models [v2]: `a`", teacher_sha256="ab")
+    head = stage.head([])
+    assert head["base_model"] == '"models [v2]: `a`"'
+    assert head["teacher"] == "`` models [v2]: `a` ``"
+    plain = stage.model_copy(update={"teacher": "org/all-MiniLM"}).head([])
+    assert (plain["base_model"], plain["teacher"]) == ("org/all-MiniLM", "`org/all-MiniLM`")
