@@ -134,7 +134,8 @@ def _check_nested(path: Path, said: Any) -> None:
         for value in said:
             _check_nested(path, value)
     for name, value in said.items() if isinstance(said, dict) else ():
-        if name.endswith("attn_implementation") and not set(_leaves(value)) <= {*_ATTENTION, None}:
+        ways = list(value.values()) if isinstance(value, dict) else [value]
+        if name.endswith("attn_implementation") and any(way not in (*_ATTENTION, None) for way in ways):
             allowed = ", ".join(_ATTENTION)
             _refuse(path, said, name, f"must be one of {allowed}; kernels from the hub are code, which is never run")
         if name in ("quantization_config", "compression_config") and value:
@@ -142,14 +143,6 @@ def _check_nested(path: Path, said: Any) -> None:
         if name in ("use_kernels", "kernel_config") and value:
             _refuse(path, said, name, "kernels from the hub are code, which is never run")
         _check_nested(path, value)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        for one in value.values():
-            yield from _leaves(one)
-    else:
-        yield value if isinstance(value, str | None) else repr(value)
 
 
 def _check_class(path: Path, said: Mapping[str, Any]) -> None:
@@ -168,11 +161,9 @@ def _check_arguments(path: Path, said: Mapping[str, Any]) -> None:
             _refuse(path, said, name, f"only {', '.join(sorted(_HARMLESS))} may be given")
     if said.get("transformer_task") not in (None, "feature-extraction"):
         _refuse(path, said, "transformer_task", "must be feature-extraction")
-    ways: Any = said.get("modality_config") or {}
-    ways = ways if isinstance(ways, dict) else {"": None}
-    if not isinstance(ways, dict) or any(
-        not isinstance(w, dict) or w.get("method") != "forward" for w in ways.values()
-    ):
+    ways = said.get("modality_config") or {}
+    methods = [way.get("method") for way in ways.values() if isinstance(way, dict)] if isinstance(ways, dict) else []
+    if methods != ["forward"] * len(ways):
         _refuse(path, said, "modality_config", "each method must be forward")
 
 

@@ -156,9 +156,9 @@ class TorchInt8Encoder:
     @classmethod
     def load(cls, folder: Path) -> "TorchInt8Encoder":
         """Open a folder written by ``TorchInt8``; ModelError if something is missing."""
-        check_parts(folder)
         try:
             settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            check_parts(folder)
             inner = transformer_folder(folder)
             config = AutoConfig.from_pretrained(inner, local_files_only=True, trust_remote_code=False)
             transformer = AutoModel.from_config(config, trust_remote_code=False, dtype=torch.float32)

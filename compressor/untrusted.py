@@ -58,10 +58,17 @@ def check_json(path: Path, architectures: Container[str] = ()) -> Any:
     """
     try:
         said = read_json(path)
+        _check_said(path, said, architectures)
     except OSError as error:
         raise ModelError(unreadable(path, error)) from error
     except ValueError as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
+    except RecursionError as error:
+        raise ModelError(f"{path}: nested too deeply") from error
+    return said
+
+
+def _check_said(path: Path, said: Any, architectures: Container[str]) -> None:
     if path.name == "modules.json":
         check_modules(path, said)
     if path.name in SETTINGS or path.name == "adapter_config.json":
@@ -73,7 +80,6 @@ def check_json(path: Path, architectures: Container[str] = ()) -> Any:
         _check_length(path, said, "max_seq_length", LONGEST)
     if path.name == "tokenizer_config.json":
         _check_limit(path, said.get("model_max_length", LONGEST))
-    return said
 
 
 def check_mlmodel(path: Path) -> None:

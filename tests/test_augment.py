@@ -186,5 +186,6 @@ def test_the_command_with_a_masked_model(tiny: Path, tmp_path: Path) -> None:
     other = read_squad(tmp_path / "more.json")
     assert len(one) == len(other) == 60
     assert one.key != other.key
+    (tmp_path / "masked" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"model\.safetensors: no such file"):
-        candidates_of(tiny, tmp_path)
+        candidates_of(tiny, tmp_path / "masked")

@@ -1,5 +1,6 @@
 """What a model's settings may name: modules, activations and tokenizers from lists, no code, no file elsewhere."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -133,6 +134,15 @@ def test_settings_that_name_what_is_not_listed(model: Path, name: str, changes: 
         open_model(model)
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "special_tokens_map.json"])
+def test_settings_that_are_deep(model: Path, name: str) -> None:
+    for depth in (900, 980, 5000):  # about as deep as Python's stack, and deeper
+        (model / name).write_text('{"model_type": "bert", "a_file": ' + '{"a": ' * depth + "1" + "}" * depth + "}")
+        with contextlib.suppress(ModelError):
+            check_folder(model)
+    assert line(model).startswith(str(model / name))
+
+
 def test_settings_beside_a_transformer_in_a_folder_of_its_own(model: Path) -> None:
     """The libraries look into the root for what they miss."""
     (model / "0_Transformer").mkdir()
@@ -153,7 +163,7 @@ def test_settings_beside_a_transformer_in_a_folder_of_its_own(model: Path) -> No
     [
         (
             "tokenizer_config.json",
-            {"special_tokens_map_file": "/root/x.json", "tokenizer_file": None, "name_or_path": "x"},
+            {"special_tokens_map_file": "/root/x.json", "name_or_path": "x"},
         ),
         ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "sp_model_kwargs": {}}),
         ("config.json", {"_attn_implementation": "sdpa", "tokenizer_class": None, "_name_or_path": "/x/y"}),
