@@ -11,7 +11,8 @@ from graphs import draft
 from tokenizers import Tokenizer
 
 from benchmarks import bench as module
-from benchmarks.bench import Bench, systems_of, with_quality
+from benchmarks import throughput
+from benchmarks.bench import Bench, systems_of, token_figures, with_quality
 from benchmarks.systems import System
 from compressor.errors import CompressorError, ProviderError, RecipeError, TextError
 from compressor.stages import Model
@@ -212,6 +213,14 @@ def test_the_server_scenario_is_of_graphs_and_asked_for(systems: list[System], m
     wanted = SMALL.model_copy(update={"server_p99_ms": 50.0})
     assert wanted._server(encoders, sentences(64), fast) == {"onnx-int8": SERVED}
     assert asked == [(["onnx-int8"], 50.0, {"onnx-int8": pytest.approx(120)})]
+
+
+def test_token_figures_are_of_the_texts_lengths(tiny: Path) -> None:
+    tokenizer = throughput.plain_tokenizer(tiny)
+    texts = [" ".join(["cat"] * n) for n in (1, 1, 2, 3, *[5] * 96)]  # each with two special tokens
+    assert token_figures(tokenizer, [*texts, "cat " * 48]) == pytest.approx(
+        {"tokens_mean": (3 + 3 + 4 + 5 + 96 * 7 + 50) / 101, "tokens_p50": 7, "tokens_p99": 7}
+    )
 
 
 def test_systems_of_one_name_are_refused(systems: list[System]) -> None:

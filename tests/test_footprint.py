@@ -28,6 +28,15 @@ def test_onnx_needs_less_memory_than_pytorch(artifacts: Callable[..., Path], tin
     assert torch["peak_memory_bytes"] > graph["peak_memory_bytes"] + 100e6
 
 
+def test_the_peak_is_kept_when_memory_is_given_back() -> None:
+    code = (
+        "from benchmarks.footprint import peak_bytes; before = peak_bytes(); some = bytearray(100_000_000); "
+        "some[::4096] = b'x' * len(some[::4096]); del some; print(peak_bytes() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 90e6
+
+
 def test_nothing_else_is_loaded_beside_the_system() -> None:
     code = "import sys, benchmarks.footprint, exporters.session; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

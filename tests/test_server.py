@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,30 @@ def test_all_texts_come_back(encoder: OnnxEncoder, short: None) -> None:
         found = arrivals(batcher, TEXTS, rate=400, seed=0)
     assert found.queries == 80  # 0.2 seconds of them
     assert 0 < found.p50_ms <= found.p99_ms < 60_000
+
+
+def test_percentiles_are_of_each_text_since_it_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred texts that take 1 to 100 ms, on a clock that only the texts move."""
+    now, taken = [0.0], iter(np.random.default_rng(0).permutation(100) + 1)
+
+    class Answer:
+        def add_done_callback(self, receive: Callable[[Any], None]) -> None:
+            sent, now[0] = now[0], now[0] + float(next(taken)) / 1000
+            receive(self)
+            now[0] = sent
+
+        def exception(self) -> None:
+            return None
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(module, "SECONDS", 0.0)
+    monkeypatch.setattr(module, "QUERIES", 100)
+    batcher: Any = SimpleNamespace(submit=lambda text: Answer())
+    found = arrivals(batcher, TEXTS, rate=100.0, seed=0)
+    assert found == (100, pytest.approx(51), pytest.approx(100))
 
 
 class Late(OnnxEncoder):

@@ -141,6 +141,27 @@ def test_perturbed_weights_miss_parity(size: float, home: Path, tiny: Path, held
         assert list(made.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(("place", "name"), [(1, "padding invariance"), (2, "batch invariance")])
+def test_invariance_is_of_the_text_that_changes_most(
+    place: int, name: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One text of 64 that turns away is no 64th of a fault."""
+    vectors = [np.tile(np.float32([1, 0]), (64, 1)) for _ in range(3)]
+    vectors[place][17] = [0.6, 0.8]
+    monkeypatch.setattr("exporters.parity.invariance", lambda encoder, texts: tuple(vectors))
+    checks = Verify()._invariance("fp32", OnnxEncoder(home / "fp32", threads=1), TEXTS)
+    values = {check.check: check.value for check in checks}
+    assert values.pop(name) == pytest.approx(0.6)
+    assert list(values.values()) == [pytest.approx(1)]
+    assert missed(checks) == {(name, "cosine_min")}
+
+
+def test_parity_is_of_the_batch_that_differs_most(home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    differences = iter([1e-7, 0.5, *[1e-7] * 20])
+    monkeypatch.setattr("exporters.parity.largest_difference", lambda expected, got: next(differences))
+    assert parity(OnnxEncoder(home / "fp32", threads=1), open_model(tiny)) == 0.5
+
+
 def test_another_tokenizer_misses_parity_of_texts(home: Path, tiny: Path, heldout: Heldout, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(home / "fp32", tmp_path / "off"))
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
