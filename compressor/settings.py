@@ -123,11 +123,14 @@ CONFIG: dict[str, Rule] = {
         deterministic_flash_attn n_positions model_max_length max_length min_length do_sample early_stopping num_beams
         temperature top_k top_p repetition_penalty length_penalty no_repeat_ngram_size use_memory_efficient_attention
         unpad_inputs gap_size num_memory_blocks net_structure_type emb_pooler sentence_transformers sinusoidal_pos_embds
+        scale_decoder_outputs
         """,
     ),
     "position_embedding_type": ("absolute",),
     "quantization_config": (),
 }
+"""Keys of config.json that the model's own code does not read; what it reads is kept, for it is traced."""
+_READ: dict[str, Rule] = {"chunk_size_feed_forward": (0, 1)}  # else only lengths that are its multiples are computed
 _ARGUMENTS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs")
 _IDLE_ARGUMENTS = ("trust_remote_code", "add_pooling_layer")  # code of the model's own is never run; poolers are unused
 _MODULES = {"Pooling": POOLING, "Dense": DENSE, "Normalize": NORMALIZE}
@@ -177,7 +180,7 @@ def check_transformer_settings(folder: Path, tokenizer: Any, transformer: Any) -
     usual, code = config(), inspect.getsource(inspect.getmodule(type(transformer)) or type(transformer))
     read = set(re.findall(r"\w+", code)) | set(config.attribute_map)
     known = {key: KEPT for key in stated if hasattr(usual, key) or key in read}
-    check_stated(folder / "config.json", stated, CONFIG | known)
+    check_stated(folder / "config.json", stated, CONFIG | known | _READ)
 
 
 def check(path: Path, table: Mapping[str, Rule]) -> None:

@@ -141,11 +141,16 @@ def model_facts(config: Any) -> NormalizedConfig:
 def _state_shapes(path: Path, hidden: int, encoder: SentenceTransformer) -> None:
     """State static last dimensions of the outputs, which several consumers need, and check the graph."""
     model = onnx.load(path)
-    widths = dict(zip(EMBEDDING, (hidden, encoder.encode(["x"]).shape[1]), strict=True))
+    try:
+        dim = encoder.encode(["x"]).shape[1]
+    except Exception as error:  # what the tokenizer gives and the model does not take
+        family = transformer_of(encoder).config.model_type
+        raise ModelError(f"{family}: cannot be run by PyTorch: {first_line(error)}") from error
+    widths = dict(zip(EMBEDDING, (hidden, dim), strict=True))
     for output in model.graph.output:
-        dim = output.type.tensor_type.shape.dim[-1]
-        dim.Clear()
-        dim.dim_value = widths[output.name]
+        last = output.type.tensor_type.shape.dim[-1]
+        last.Clear()
+        last.dim_value = widths[output.name]
     check_and_save(model, path)
 
 

@@ -94,6 +94,7 @@ REFUSED = [
     ("tokenizer_config.json", {"model_input_names": ["input_ids"]}, "model_input_names: attention_mask must be among"),
     ("tokenizer_config.json", {"pieces_at_once": 3}, "pieces_at_once = 3: not known, so it cannot be kept"),
     ("config.json", {"alibi_slopes": 8}, "alibi_slopes = 8: not known, so it cannot be kept"),
+    ("config.json", {"chunk_size_feed_forward": 8}, "chunk_size_feed_forward = 8: cannot be kept; it must be 0 or 1"),
     ("2_Dense/config.json", {"use_residual": True}, "use_residual = True: cannot be kept; it must be left out"),
     ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "it must be 'sentence_embedding'"),
     ("2_Dense/config.json", {"activation_function": "evil.Act"}, "activation_function = 'evil.Act': must be one of"),
