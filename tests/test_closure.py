@@ -116,7 +116,7 @@ def add_code(text: str) -> str:
         ("similarities.py", {"distil", "pca", "ranges"}, {"vectors", "export", "int8"}),
         ("conformance.py", {"publish", "fp16"}, {"int8", "verify", "export"}),
         ("consumers.py", {"export", "optimise", "int8", "export-reader"}, {"distil", "pca"}),
-        ("session.py", {"verify", "publish", "bench", "growth", "story"}, {"distil", "pca", "export"}),
+        ("session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
         ("windows.py", {"finetune", "distil-reader", "bench-reader"}, {"distil", "int8", "bench"}),
         ("sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
         ("report.py", set(), set(STAGES)),
@@ -217,7 +217,7 @@ def test_packages_count_where_they_are_used(upgraded: Any) -> None:
     torch, runtime, scipy = upgraded("torch"), upgraded("onnxruntime"), upgraded("scipy")
     assert {"distil", "pca", "vectors", "export", "quantize", "finetune"} <= torch
     assert {"optimise", "int8", "search", "verify", "bench", "fp16"} <= runtime
-    assert not runtime & {"distil", "multilingual", "pca", "vectors", "ranges", "quantize", "export", "finetune"}
+    assert not runtime & {"distil", "multilingual", "pca", "vectors", "ranges", "quantize", "finetune"}
     assert "pca" in scipy
     assert not scipy & {"int8", "vectors", "quantize"}
     assert {"distil", "pca", "vectors", "export"} <= upgraded("tokenizers")
@@ -227,7 +227,7 @@ def test_packages_count_where_they_are_used(upgraded: Any) -> None:
 
 def test_what_is_left_out_is_there() -> None:
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "compressor").glob("*.py")}
-    assert modules >= LEFT_OUT
+    assert modules | {"compressor"} >= LEFT_OUT
 
 
 def test_what_the_machine_decides_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
