@@ -246,7 +246,12 @@ def shared(results: Row) -> dict[str, Any]:
         "systems": rows,
         "teacher": rows[0] if rows else {},
         "artifact": rows[-1] if rows else {},
-        "judged": [row for row in verify if row.get("passed") is False or number(row, "bar") is not None],
+        "judged": [
+            row
+            for row in verify
+            if row.get("passed") is False or (number(row, "bar") is not None and not row.get("off"))
+        ],
+        "off": [row for row in verify if row.get("off")],
         "failed": [row for row in verify if row.get("passed") is False],
         "colours": charts.COLOURS,
         "operators": _operators(results.get("graphs") or {}),

@@ -181,4 +181,6 @@ def _elsewhere(dim: int, inputs: int) -> str:
 
 def _row(check: Mapping[str, Any]) -> str:
     bar = "" if check["bar"] is None else f"{check['direction']} {check['bar']:g}"
+    if check.get("off"):
+        bar = f"off ({bar})"
     return f"| {check['check']} | {check['figure']} | {check['value']:.6g} | {bar} |"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(ge=-1, le=1)]
 _UNCHANGED, _RANGES_A_BATCH = 0.99999, [0.98, 0.97]  # least cosines: padded, in a batch
+_ANY_DIFFERENCE = 1.0  # of two components of unit vectors: unrelated models are nearer
 _ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
 _GELU = ("BiasGelu", "FastGelu", "Gelu")
 
@@ -44,8 +45,15 @@ class Check:
         # A NaN passes neither way.
         return self.value >= self.bar if self.direction == ">=" else self.value <= self.bar
 
+    @property
+    def off(self) -> bool:
+        """Whether the bar is so low that no working model could miss it: a cosine, share or score of 0 or less."""
+        if self.bar is None:
+            return False
+        return self.bar <= 0 if self.direction == ">=" else self.bar >= _ANY_DIFFERENCE
+
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"passed": self.passed}
+        return asdict(self) | {"passed": self.passed, "off": self.off}
 
 
 class Verify(Config):

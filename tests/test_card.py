@@ -20,7 +20,7 @@ from compressor.machine import INT8_FEATURES, features
 from compressor.output_vectors import RANGES, Ranges, quantized
 from compressor.sentence_model import open_model
 from compressor.stages import Model
-from exporters.card import CONSUMERS, Publish
+from exporters.card import CONSUMERS, Publish, _row
 from exporters.graph import run_operators
 from exporters.layout import GRAPH
 from exporters.onnx import Export
@@ -62,6 +62,13 @@ def publish(folder: Path, to: Path, precision: Any, licence: str | None = None) 
 
 def card(made: Draft) -> str:
     return (made.folder / "README.md").read_text("utf-8")
+
+
+def test_a_bar_that_no_model_misses_is_called_off() -> None:
+    told = {"check": "agreement with the teacher", "figure": "cosine_min", "value": 0.5, "direction": ">="}
+    assert _row(told | {"bar": -1.0, "off": True}).endswith("| cosine_min | 0.5 | off (>= -1) |")
+    assert _row(told | {"bar": 0.4, "off": False}).endswith("| cosine_min | 0.5 | >= 0.4 |")
+    assert _row(told | {"bar": 0.4}).endswith("| cosine_min | 0.5 | >= 0.4 |")  # of an earlier run
 
 
 def test_the_card_names_what_it_is(artifacts: Callable[..., Path], tmp_path: Path) -> None:

@@ -63,6 +63,17 @@ def test_committed_recipes_load(name: str) -> None:
     assert recipe.pca is None or not (recipe.distil.dim or recipe.distil.matryoshka)
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.toml")))
+def test_the_bars_of_committed_recipes_can_be_missed(name: str) -> None:
+    """A cosine of unrelated vectors is about 0, and so is their share of neighbours."""
+    bars = load(RECIPES / name, task_of(RECIPES / name).schema).verify.model_dump()
+    assert bars.pop("fused") is True
+    assert 0 < bars.pop("parity") <= 1e-3
+    for field, bar in bars.items():
+        low, high = (0, 5) if field.endswith("_drop") else (0.1, 1)  # points that may be lost; what must be kept
+        assert bar is None or low < bar <= high, field
+
+
 @pytest.mark.parametrize(("name", "layers"), [("quickstart.toml", (0, 2, 5)), ("minilm-l3-d256-int8.toml", 3)])
 def test_the_first_recipes_make_three_layers_of_256_numbers(name: str, layers: object) -> None:
     recipe = load(RECIPES / name, Recipe)

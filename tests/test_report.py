@@ -199,6 +199,20 @@ def test_page_is_replaced_whole(results: dict[str, Any], tmp_path: Path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_page_says_which_bars_no_model_could_miss(results: dict[str, Any], tmp_path: Path) -> None:
+    before = page(results, tmp_path)
+    assert "off" not in before.split("<h2>Verification</h2>")[1].split("</table>")[0]
+    row = next(row for row in results["verify"] if row["bar"] is not None and row["passed"])
+    row |= {"bar": -1.0, "direction": ">=", "off": True}
+    judged = sum(row["bar"] is not None for row in results["verify"]) - 1
+    text = page(results, tmp_path)
+    assert (
+        f" of {judged} checks hold. A figure without a bar is reported, not judged; bars that no model could miss are off: 1."
+        in text
+    )
+    assert '<td class="failed">bar off</td>' in text
+
+
 def test_page_says_how_near_the_limit_is(results: dict[str, Any], tmp_path: Path) -> None:
     text = page(results, tmp_path)
     assert "on the same 2 threads: fp32 130, int8 1,802 billions of operations a second" in text

@@ -122,6 +122,17 @@ def test_a_bar_is_met_at_its_value_and_never_by_nan() -> None:
         gate([Check("fp32", "a", "b", math.nan, 0.5).as_dict()])
 
 
+@pytest.mark.parametrize(
+    ("bar", "direction", "off"),
+    [(None, ">=", False), (0.4, ">=", False), (0.0, ">=", True), (-1.0, ">=", True), (1e-5, "<=", False),
+     (1.0, "<=", True)],
+)  # fmt: skip
+def test_a_bar_that_no_model_misses_is_off(bar: float | None, direction: Any, off: bool) -> None:
+    check = Check("fp32", "agreement with the teacher", "cosine_min", 0.7, bar, direction)
+    assert check.as_dict()["off"] is check.off is off
+    assert replace(check, value=math.nan).passed is (bar is None)  # still judged
+
+
 @pytest.mark.parametrize("size", [1e-3, math.nan])
 def test_perturbed_weights_miss_parity(size: float, home: Path, tiny: Path, heldout: Heldout, tmp_path: Path) -> None:
     def perturb(model: onnx.ModelProto) -> None:
