@@ -1,7 +1,6 @@
 """One command a stage, each with the options of its configuration."""
 
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -16,9 +15,8 @@ from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, kind_of
-from compressor.answering.reader import READING
-from compressor.answering.squad import read_squad
 from compressor.artifact import Artifact, Draft, is_artifact, key_of, sha256, writing
+from compressor.calibration import sample_of
 from compressor.cli import ArtifactArgument, Limit, Out, TeacherOption, TextsOption, app, command_line, out, written
 from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
@@ -27,22 +25,21 @@ from compressor.measuring import headed
 from compressor.options import with_options
 from compressor.pca import Pca
 from compressor.processes import rank
-from compressor.quantize import TorchInt8
+from compressor.quantize import TorchInt8, TorchInt8Encoder
 from compressor.recipe import Config
-from compressor.sentence_model import open_model
+from compressor.sentence_model import TorchEncoder, open_model
 from compressor.stages import Key, Keyed, Model, checkpoints_of, stage_key
 from compressor.strict_json import json_text
 from compressor.teacher import DEFAULT, check_folder, content_key, find
 from compressor.vectors import dev_of, made_by, training_precision, training_vectors
-from exporters.calibrate import Batch, batches_of_texts
-from exporters.graph import multiplies_int8
+from exporters.closeness import of_texts
+from exporters.graph import multiplies_int8, require_fp32
 from exporters.half import Half
 from exporters.layout import GRAPH, require_graph
 from exporters.onnx import Export
 from exporters.optimise import Optimise
 from exporters.providers import CPU, CUDA
 from exporters.quantize import OnnxInt8
-from exporters.reader import batches_of_questions
 
 ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
 NamedArgument = Annotated[
@@ -131,16 +128,22 @@ def quantize(
 ) -> None:
     """Quantize to int8: a sentence-transformers folder for PyTorch, an fp32 artifact for ONNX Runtime.
 
-    Texts, or questions, are what ranges are calibrated on.
+    Texts, or questions, are what ranges are calibrated on; the cosine to fp32 is measured on those held out.
     """
     if kind_of(model) == "onnx":
-        inputs, batches = _sample(model, onnxint8, texts, questions, limit)
-        with _writing(out_, "int8", onnxint8, [_graph(model), *inputs]) as draft:
-            onnxint8.run(model, draft, batches)
+        require_fp32(require_graph(model), "int8 is made")
+        sample = sample_of(model, onnxint8, texts, questions, limit)
+        with _writing(out_, "int8", onnxint8, [_graph(model), *sample.inputs]) as draft:
+            onnxint8.run(model, draft, sample.batches)
+            draft.figures["closeness"] = close = sample.compare(draft.folder)
     else:
-        stage = TorchInt8()
-        with _writing(out_, "quantize", stage, [_model(model)]) as draft:
+        stage, source, corpus = TorchInt8(), _model(model), read_corpus(texts, limit)
+        with _writing(out_, "quantize", stage, [source, corpus]) as draft:
             stage.run(model, draft)
+            sides = TorchEncoder.load(model), TorchInt8Encoder.load(draft.folder)
+            draft.figures["closeness"] = close = of_texts(*sides, corpus.heldout)
+    mean, least = close["cosine_mean"], close["cosine_min"]
+    out.print(f"cosine to fp32: mean {mean:.6f}, least {least:.6f}, on {close['count']} {close['of']}")
     written(out_)
 
 
@@ -225,23 +228,6 @@ def _systems(name: str, label: str, folder: Path, kind: Kind, bench: Bench) -> l
     if CUDA in bench.providers and kind == "onnx" and not multiplies_int8(folder / GRAPH):
         asked.append((f"{name}-cuda", f"{label}, CUDA", CUDA))
     return [System(one, told, kind, str(folder), provider, bench.threads) for one, told, provider in asked]
-
-
-def _sample(
-    model: Path, int8: OnnxInt8, texts: str | None, questions: Path | None, limit: int | None
-) -> tuple[list[Keyed], Callable[[], Iterable[Batch]] | None]:
-    """Return what ranges are calibrated on, where they are."""
-    if int8.ranges == "batch":
-        return [], None
-    if (model / READING).is_file():
-        if questions is None:
-            raise RecipeError(
-                "--questions: calibrated ranges of a reader need them; give a file in SQuAD's format, or --ranges batch"
-            )
-        asked = read_squad(questions)
-        return [asked], lambda: batches_of_questions(model, asked, int8.sample)
-    corpus = read_corpus(texts, limit)
-    return [corpus], lambda: batches_of_texts(model, corpus.train[: int8.sample])
 
 
 def _label(model: Path) -> str:

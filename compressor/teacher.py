@@ -150,12 +150,22 @@ def check_folder(folder: Path) -> None:
     config = read_config(folder)
     if config["model_type"] != "static":
         _refuse_decoder(folder, config)
+    _refuse_artifact(folder)
     header = read_headers(weights_files(folder))
     if is_static_folder(folder) and not header.keys() & _TABLES:
         raise ModelError(f"{folder}: weights are missing: {' or '.join(sorted(_TABLES))}")
     stated, held = layers_stated(config), layers_in(header)
     if stated and held and stated != held:
         raise ModelError(f"{folder}: config.json says {stated} layers, the weights hold {held}")
+
+
+def _refuse_artifact(folder: Path) -> None:
+    """Refuse what was made for a runtime and has no PyTorch weights any more."""
+    forms = {"int8.json": "int8 already, for PyTorch", "onnx/model.onnx": "an artifact for ONNX Runtime"}
+    weights = [path for part in (folder, transformer_folder(folder)) for path in part.glob("model*.safetensors*")]
+    made = next((form for name, form in forms.items() if (folder / name).is_file()), None)
+    if made and not weights:
+        raise ModelError(f"{folder}: {made}, without the model's own weights; give the model that it was made from")
 
 
 def check_parts(folder: Path) -> None:

@@ -41,7 +41,9 @@ def cases(folder: Path) -> Iterator[dict[str, Any]]:
     tokenizer.no_padding()
     truncation = truncation_of(folder)
     tokenizer.enable_truncation(**truncation)
-    session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=[CPU])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=[CPU])
     inputs = [value.name for value in session.get_inputs()]
     outputs = [value.name for value in session.get_outputs() if value.name != "last_hidden_state"]
     pad = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id") or 0

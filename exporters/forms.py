@@ -16,8 +16,9 @@ from exporters.clipping import clipped, least_error, percentile
 from exporters.graph import load, save
 from exporters.layout import GRAPH
 from exporters.optimise import Optimise
+from exporters.products import after_pooling
 from exporters.qdq import as_qdq
-from exporters.quantize import OnnxInt8, after_pooling
+from exporters.quantize import OnnxInt8
 from exporters.rewrite import (
     attention_by_products,
     drop_unread,
@@ -101,6 +102,13 @@ class Forms:
             raise ModelError("written = qdq: no int8 product of fixed ranges in this graph")
         drop_unread(model)
         save(model, path)
+
+    def kept(self, form: Form) -> int:
+        """Count the products of the written graph that stay fp32 as the form says."""
+        fused = self._fp32(form)
+        kinds = {node.name: node.op_type for node in fused.graph.node}
+        apart = form.attention != "fused"  # then its three projections are products of their own
+        return sum(3 if kinds[name] == "Attention" and apart else 1 for name in set(kept_nodes(fused, form.kept)))
 
     def _quantized(self, form: Form) -> onnx.ModelProto:
         fused = self._fp32(form)

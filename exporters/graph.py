@@ -8,9 +8,13 @@ from tempfile import TemporaryDirectory
 import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
+from onnx import TensorProto
 
 from compressor.errors import ArtifactError, first_line, unreadable
 from exporters.layout import INTEGER_PRODUCTS
+
+_EXACT = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
+_PRECISIONS = {TensorProto.INT8: "int8", TensorProto.UINT8: "int8", TensorProto.FLOAT16: "fp16"}
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -38,7 +42,17 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 
 def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> dict[str, int]:
-    """Count the operators of the graph as ONNX Runtime runs it, after its own optimisations at load.
+    """Count the operators of the graph as ONNX Runtime runs it; ArtifactError if it cannot be loaded."""
+    return operators(as_run(graph, providers))
+
+
+def operators(model: onnx.ModelProto) -> dict[str, int]:
+    """Count the operators of a graph, those of its branches included."""
+    return dict(sorted(Counter(node.op_type for node in nodes(model.graph)).items()))
+
+
+def as_run(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> onnx.ModelProto:
+    """Return the graph as ONNX Runtime runs it, after its own optimisations at load.
 
     ArtifactError if it cannot be loaded.
     """
@@ -50,8 +64,7 @@ def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvid
             onnxruntime.InferenceSession(str(graph), options, providers=list(providers))
         except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
             raise ArtifactError(f"{graph}: cannot be loaded: {first_line(error)}") from error
-        model = onnx.load(options.optimized_model_filepath, load_external_data=False)
-    return dict(sorted(Counter(node.op_type for node in nodes(model.graph)).items()))
+        return onnx.load(options.optimized_model_filepath, load_external_data=False)
 
 
 def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
@@ -78,6 +91,17 @@ def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 def multiplies_int8(graph: Path) -> bool:
     """Whether ONNX Runtime, as it runs the graph, multiplies integers; ArtifactError if it cannot be loaded."""
     return not run_operators(graph).keys().isdisjoint(INTEGER_PRODUCTS)
+
+
+def require_fp32(graph: Path, made: str) -> None:
+    """Refuse a graph with matrices of another precision than fp32; ArtifactError names it and what is ``made``."""
+    model = load(graph)
+    stored = [t for part in (model.graph, *branches(model.graph)) for t in part.initializer]
+    stored += [a.t for node in nodes(model.graph) for a in node.attribute if node.op_type == "Constant"]
+    for tensor in stored:
+        if len(tensor.dims) > 1 and tensor.data_type not in _EXACT:
+            kind = _PRECISIONS.get(tensor.data_type, onnx.TensorProto.DataType.Name(tensor.data_type).lower())
+            raise ArtifactError(f"{graph}: {kind} already; {made} from the fp32 graph")
 
 
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -3,18 +3,16 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from compressor.artifact import Draft
-from compressor.errors import ArtifactError
 from compressor.recipe import Config
-from exporters.conformance import cases, write_conformance
-from exporters.graph import load, makers, multiplies_int8, run_operators, save
+from exporters.closeness import of_cases
+from exporters.conformance import write_conformance
+from exporters.graph import load, makers, nodes, reads, require_fp32, run_operators, save
 from exporters.hard import FP16_COSINE
-from exporters.layout import CASES, copy_consumer_files, require_graph
-from exporters.onnx import TAIL
+from exporters.layout import CASES, TAIL, copy_consumer_files, require_graph
 from exporters.verify import Check, Share, gate
 
 
@@ -28,11 +26,10 @@ class Half(Config):
         """Write the fp16 form of the artifact folder ``fp32`` into ``draft``; a conformance set becomes its own.
 
         Inputs stay int64 and outputs float32, so that it is loaded as before. Checked on the CPU, where ONNX Runtime
-        computes in fp32 what is stored in fp16; GateError below the bar, ArtifactError for an int8 graph.
+        computes in fp32 what is stored in fp16; GateError below the bar, ArtifactError for a graph that is not fp32.
         """
         graph = require_graph(fp32)
-        if multiplies_int8(graph):
-            raise ArtifactError(f"{graph}: int8; fp16 is made from the fp32 graph")
+        require_fp32(graph, "fp16 is made")
         copy_consumer_files(fp32, draft.folder)
         made = draft.folder / graph.relative_to(fp32)
         save(half(load(graph)), made)
@@ -40,7 +37,8 @@ class Half(Config):
         if (draft.folder / CASES).is_file():  # the fp32 graph's
             shutil.rmtree(draft.folder / CASES.parent)
             write_conformance(draft.folder, "fp16")
-        check = Check("fp16", "parity with fp32", "cosine_min", _least_cosine(fp32, draft.folder), self.cosine_min)
+        least = of_cases(fp32, draft.folder)["cosine_min"]
+        check = Check("fp16", "parity with fp32", "cosine_min", least, self.cosine_min, field="fp16.cosine_min")
         draft.figures["checks"] = [check.as_dict()]
         gate(draft.figures["checks"])
 
@@ -54,8 +52,17 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     made: onnx.ModelProto = convert_float_to_float16(
         model, keep_io_types=True, disable_shape_infer=True, node_block_list=tail
     )
+    _drop_repeated(made)
     _drop_round_trips(made)
     return made
+
+
+def _drop_repeated(model: onnx.ModelProto) -> None:
+    """Take out, in place, the second of two equal casts: the conversion writes one for each operator that reads it."""
+    kept = {node.output[0]: node for node in reversed(model.graph.node)}
+    own = [node for node in model.graph.node if kept[node.output[0]] is node]
+    del model.graph.node[:]
+    model.graph.node.extend(own)
 
 
 def _drop_round_trips(model: onnx.ModelProto) -> None:
@@ -63,28 +70,16 @@ def _drop_round_trips(model: onnx.ModelProto) -> None:
     made_by = makers(model)
     for back in [node for node in model.graph.node if node.op_type == "Cast" and node.output[0] in _outputs(model)]:
         there = made_by[back.input[0]]
-        if there.op_type != "Cast" or (source := there.input[0]) not in made_by:
+        source = there.input[0]
+        if there.op_type != "Cast" or source not in made_by or source in _outputs(model):
             continue
-        for node in model.graph.node:
+        for node in nodes(model.graph):
             node.input[:] = [back.output[0] if name == source else name for name in node.input]
             node.output[:] = [back.output[0] if name == source else name for name in node.output]
         model.graph.node.remove(back)
-        if not any(there.output[0] in node.input for node in model.graph.node):
+        if not reads(model)[there.output[0]]:
             model.graph.node.remove(there)
 
 
 def _outputs(model: onnx.ModelProto) -> set[str]:
     return {output.name for output in model.graph.output}
-
-
-def _least_cosine(fp32: Path, fp16: Path) -> float:
-    pairs = zip(cases(fp32), cases(fp16), strict=True)
-    return min(
-        _cosine(exact["outputs"][name], near["outputs"][name]) for exact, near in pairs for name in exact["outputs"]
-    )
-
-
-def _cosine(one: list[float], other: list[float]) -> float:
-    if not any(one) and not any(other):  # a static model's vector of no tokens
-        return 1.0
-    return float(np.dot(one, other) / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))

@@ -9,6 +9,7 @@ GRAPH = Path("onnx/model.onnx")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 EMBEDDING = ("last_hidden_state", "sentence_embedding")  # an encoder's outputs
 ANSWERING = ("start_logits", "end_logits")  # a reader's
+TAIL = "tail"  # what follows the transformer carries this name in the graph
 HEAD = "/qa_outputs/"  # in the names of the nodes that give them
 INTEGER_PRODUCTS = (
     "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QLinearMatMul",

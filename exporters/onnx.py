@@ -22,10 +22,9 @@ from compressor.recipe import Config
 from compressor.sentence_model import open_model, transformer_of
 from exporters.consumers import check_modules, write_consumer_files
 from exporters.folder import check_folder
-from exporters.layout import EMBEDDING, GRAPH, INPUTS
+from exporters.layout import EMBEDDING, GRAPH, INPUTS, TAIL
 from exporters.static import as_transformer
 
-TAIL = "tail"  # what follows the transformer carries this name in the graph
 AXES = {0: "batch_size", 1: "sequence_length"}
 
 

@@ -1,7 +1,7 @@
 """int8 for ONNX Runtime: weights a channel, activations as they come, the embedding table a row."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -14,11 +14,12 @@ from pydantic import Field
 
 from compressor.artifact import Draft
 from compressor.errors import ModelError, RecipeError
+from compressor.progress import track
 from compressor.recipe import Config
 from exporters.calibrate import Batch, dynamic_inputs, fix_ranges, measure_ranges
-from exporters.graph import constants, load, reads, run_operators, save
-from exporters.layout import GRAPH, HEAD, copy_consumer_files
-from exporters.onnx import TAIL
+from exporters.graph import constants, load, reads, require_fp32, run_operators, save
+from exporters.layout import GRAPH, copy_consumer_files, require_graph
+from exporters.products import after_pooling
 from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range, replace
 from exporters.smooth import Smooth, smooth
 
@@ -50,7 +51,9 @@ class OnnxInt8(Config):
         """Write the int8 form of an optimised fp32 folder into ``draft``.
 
         ``batches`` gives what calibrated ranges are measured on; RecipeError where these are asked for without.
+        ArtifactError for a graph that is not fp32.
         """
+        require_fp32(require_graph(optimised), "int8 is made")
         copy_consumer_files(optimised, draft.folder)
         exact = load(optimised / GRAPH)
         if self.ranges == "batch":
@@ -58,10 +61,11 @@ class OnnxInt8(Config):
         elif batches is None:
             raise RecipeError("int8.ranges = 'calibrated': needs texts to calibrate on; must be batch here")
         else:
-            smooth(exact, batches, self.smooth, after_pooling(exact))
+            sample = list(batches())
+            smooth(exact, lambda: tracked("balance", sample), self.smooth, after_pooling(exact))
             model = self.quantize(exact)
             if names := dynamic_inputs(model):  # a static student multiplies nothing
-                fix_ranges(model, measure_ranges(exact, names, batches()))
+                fix_ranges(model, measure_ranges(exact, names, tracked("measure ranges", sample)))
                 gelu_after_bias(model)
                 relu_by_range(model)
         if self.attention == "products" and not attention_by_products(model):
@@ -99,12 +103,12 @@ class OnnxInt8(Config):
         return model
 
 
-def after_pooling(model: onnx.ModelProto) -> list[str]:
-    """Name the nodes that work on pooled vectors, or give the logits: little to gain, and much to lose."""
-    heads = (f"/{TAIL}.", HEAD)
-    names = [node.name for node in model.graph.node if any(head in node.name for head in heads)]
-    # The quantizer first splits a Gemm (a Dense with its bias) into a MatMul of this name and an Add.
-    return [*names, *(f"{name}_MatMul" for name in names)]
+def tracked(what: str, batches: Sequence[Batch]) -> Iterator[Batch]:
+    """Yield batches, and show how far their reader is."""
+    with track(what, sum(len(batch["input_ids"]) for batch in batches)) as advance:
+        for batch in batches:
+            yield batch
+            advance(len(batch["input_ids"]))
 
 
 def quantize_tables(model: onnx.ModelProto) -> None:

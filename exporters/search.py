@@ -12,14 +12,14 @@ from pydantic import Field
 from compressor.agreement import check_vectors, cosines, neighbours_in_common
 from compressor.artifact import Draft, key_of, write_json
 from compressor.encoder import Vectors, usable_cores
-from compressor.errors import ArtifactError, ModelError, TextError
+from compressor.errors import ModelError, TextError
 from compressor.machine import describe, features
 from compressor.progress import say
 from compressor.recipe import Config
 from exporters.calibrate import batches_of_texts
 from exporters.contest import Pass, Ratio, contest, encoder_pass, graph_pass
 from exporters.forms import Form, Forms
-from exporters.graph import multiplies_int8, run_operators
+from exporters.graph import require_fp32, run_operators
 from exporters.layout import GRAPH, copy_consumer_files
 from exporters.parity import invariance
 from exporters.quantize import OnnxInt8
@@ -93,8 +93,7 @@ class Search(Config):
         texts that figures are reported on. Figures are put down in ``kept`` one by one, so that a search that was
         stopped goes on. GateError where even the first form misses its bars.
         """
-        if multiplies_int8(fp32 / GRAPH):
-            raise ArtifactError(f"{fp32 / GRAPH}: int8 already; forms are made from the fp32 graph")
+        require_fp32(fp32 / GRAPH, "forms are made")
         if len(dev) < _LEAST_TEXTS:
             raise TextError(f"{len(dev)} texts to choose by are too few to search on; {_LEAST_TEXTS} are needed")
         if self.cpu == "any":
@@ -138,6 +137,7 @@ class _Trials:
         choice = {
             "form": form.model_dump(mode="json"),
             "running": running.as_dict(),
+            "kept_products": self.forms.kept(form),
             "made_for": self.config.cpu,
             "cpu": machine["cpu"] if self.config.cpu == "this" else "any",
             "cpu_features": self.config.decided_here(),
@@ -223,7 +223,7 @@ class _Trials:
             "neighbours_at_10": config.neighbours_at_10,
             "batch_cosine_min": config.batch_cosine_min,
         }
-        return [Check(str(form), "search", name, found[name], bar) for name, bar in bars.items()]
+        return [Check(str(form), "search", f, found[f], bar, field=f"search.{f}") for f, bar in bars.items()]
 
     @cached_property
     def _exact(self) -> Vectors:

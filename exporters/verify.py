@@ -11,7 +11,7 @@ from pydantic import Field
 from compressor.artifact import Draft, write_json
 from compressor.errors import GateError, ModelError
 from compressor.recipe import Config
-from exporters.layout import GRAPH, INTEGER_PRODUCTS
+from exporters.layout import GRAPH
 
 if TYPE_CHECKING:
     from compressor.agreement import Heldout
@@ -24,7 +24,13 @@ Share = Annotated[float, Field(ge=-1, le=1)]
 _UNCHANGED, _RANGES_A_BATCH = 0.99999, [0.98, 0.97]  # least cosines: padded, in a batch
 _ANY_DIFFERENCE = 1.0  # of two components of unit vectors: unrelated models are nearer
 _ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
-_GELU = ("BiasGelu", "FastGelu", "Gelu")
+_GELU = ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")
+Fused = bool | Literal["auto"]
+_FUSED = {
+    "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl",
+}  # fmt: skip
+"""Families whose attention and Gelu ONNX Runtime's optimiser fuses in every layer."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Check:
     value: float
     bar: float | None = None
     direction: Literal[">=", "<="] = ">="
+    field: str | None = None
+    """The recipe's field that holds the bar, where one does."""
 
     @property
     def passed(self) -> bool:
@@ -77,8 +85,9 @@ class Verify(Config):
     batch_cosine_min: Share | None = None
     """int8: least cosine of a text's vector alone with the same text's in a batch; by default 0.99999, and 0.97 with
     ranges a batch. fp32 must keep 0.99999."""
-    fused: bool = True
-    """Every layer's attention and Gelu must run as one fused operator each."""
+    fused: Fused = "auto"
+    """Every layer's attention and Gelu must run as one fused operator each: ``auto`` where ONNX Runtime's optimiser
+    fuses the family's layers (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA and the like)."""
 
     def run(self, fp32: Path, int8: Path, student: Path, heldout: "Heldout", draft: Draft) -> None:
         """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
@@ -119,17 +128,17 @@ class Verify(Config):
         from exporters.parity import largest_difference, parity
         from exporters.static import as_transformer
 
-        own = TorchEncoder(model).encode(heldout, batch_size=64)
+        what, own = "parity with PyTorch", TorchEncoder(model).encode(heldout, batch_size=64)
         if name == "fp32":
             worst, of_texts = parity(encoder, as_transformer(model)), largest_difference(own, vectors)
             return [
-                Check(name, "parity with PyTorch", "max_difference", worst, self.parity, "<="),
-                Check(name, "parity with PyTorch", "max_difference_of_texts", of_texts, self.parity, "<="),
+                Check(name, what, "max_difference", worst, self.parity, "<=", "verify.parity"),
+                Check(name, what, "max_difference_of_texts", of_texts, self.parity, "<=", "verify.parity"),
             ]
-        cosine = cosines(own, vectors)
+        cosine, bar = cosines(own, vectors), self.int8_cosine_mean
         return [
-            Check(name, "parity with PyTorch", "cosine_mean", float(cosine.mean()), self.int8_cosine_mean),
-            Check(name, "parity with PyTorch", "cosine_min", float(cosine.min())),
+            Check(name, what, "cosine_mean", float(cosine.mean()), bar, field="verify.int8_cosine_mean"),
+            Check(name, what, "cosine_min", float(cosine.min())),
         ]
 
     def _teacher(self, name: str, figures: Mapping[str, float]) -> list[Check]:
@@ -139,7 +148,9 @@ class Verify(Config):
             "cosine_min": self.teacher_cosine_min,
             "neighbours_at_10": self.neighbours_at_10,
         }
-        return [Check(name, "agreement with the teacher", f, figures[f], b) for f, b in bars.items() if f in figures]
+        what = "agreement with the teacher"
+        fields = {f: f"verify.{f}" if f.startswith("neighbours") else f"verify.teacher_{f}" for f in bars}
+        return [Check(name, what, f, figures[f], b, field=fields[f]) for f, b in bars.items() if f in figures]
 
     def _invariance(self, name: str, encoder: "OnnxEncoder", texts: Sequence[str]) -> list[Check]:
         from compressor.agreement import cosines
@@ -148,14 +159,20 @@ class Verify(Config):
         from exporters.parity import invariance
 
         bars = [_UNCHANGED, _UNCHANGED]
+        fields: list[str | None] = [None, None]
         if name != "fp32":
+            fields = ["verify.padding_cosine_min", "verify.batch_cosine_min"]
             usual = _RANGES_A_BATCH if dynamic_inputs(load(encoder.folder / GRAPH)) else bars
             stated = (self.padding_cosine_min, self.batch_cosine_min)
             bars = [own if one is None else one for one, own in zip(stated, usual, strict=True)]
         alone, padded, batched = invariance(encoder, texts)
         return [
-            Check(name, "padding invariance", "cosine_min", float(cosines(alone, padded).min()), bars[0]),
-            Check(name, "batch invariance", "cosine_min", float(cosines(alone, batched).min()), bars[1]),
+            Check(
+                name, "padding invariance", "cosine_min", float(cosines(alone, padded).min()), bars[0], field=fields[0]
+            ),
+            Check(
+                name, "batch invariance", "cosine_min", float(cosines(alone, batched).min()), bars[1], field=fields[1]
+            ),
         ]
 
     def _folder(self, name: str, encoder: "OnnxEncoder", model: Any) -> list[Check]:
@@ -167,34 +184,30 @@ class Verify(Config):
         what, texts = "folder as consumers read it", computable(encoder)
         others = float(len(other_tokens(encoder, as_transformer(model))))
         cosine = float(cosines(by_modules(encoder, texts), encoder.encode(texts, batch_size=1)).min())
-        bar = _UNCHANGED if name == "fp32" else self.int8_cosine_mean  # the folder's Dense stays in fp32
+        # The folder's Dense stays in fp32.
+        bar, field = (_UNCHANGED, None) if name == "fp32" else (self.int8_cosine_mean, "verify.int8_cosine_mean")
         return [
             Check(name, what, "texts_of_other_tokens", others, 0, "<="),
-            Check(name, what, "pooled_cosine_min", cosine, bar),
+            Check(name, what, "pooled_cosine_min", cosine, bar, field=field),
         ]
 
 
-def operator_checks(name: str, folder: Path, config: Any, fused: bool) -> list[Check]:
-    """Check what ONNX Runtime runs of an artifact: each layer's fusions, and in int8 its integer products."""
-    from exporters.graph import run_operators
+def operator_checks(name: str, folder: Path, config: Any, fused: Fused) -> list[Check]:
+    """Check what ONNX Runtime runs of an artifact: each layer's fusions, and in int8 its integer products.
 
-    found = run_operators(folder / GRAPH)
-    layers = float(config.num_hidden_layers)
-    checks = []
-    # Attention written out by the search: two fused products, with the mask and without.
-    written_out = found.get("FusedMatMul", 0) / 4 if found.get("If") else 0.0
-    if fused and layers:
-        checks += [
-            Check(name, "fusions as run", "attention", _count(found, _ATTENTION) + written_out, layers),
-            Check(name, "fusions as run", "gelu", _count(found, _GELU), layers if _has_gelu(config) else None),
-        ]
-    if name == "int8" and not layers:
+    In int8 every product of the fp32 graph must run in integers, but those that follow the pooling or that a search
+    kept in fp32.
+    """
+    from exporters.products import integer_products
+
+    checks = _fusions(name, folder / GRAPH, config, fused) if fused and config.num_hidden_layers else []
+    if name == "int8" and not config.num_hidden_layers:
         share = int8_share(folder / GRAPH)
         checks.append(Check(name, "weights as stored", "int8_share", share, 0.5))
     elif name == "int8":
-        # Attention's inner three products count as one; the output and two feed-forward ones follow.
-        products = _count(found, INTEGER_PRODUCTS)
-        checks.append(Check(name, "operators as run", "integer_products", products, 4 * layers))
+        run, products = integer_products(folder / GRAPH)
+        wanted = max(products - _kept_products(folder), 1)
+        checks.append(Check(name, "operators as run", "integer_products", float(run), float(wanted)))
     return checks
 
 
@@ -205,12 +218,37 @@ def write_checks(checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
     write_json(draft.folder / "checks.json", checks)
 
 
+def _fusions(name: str, graph: Path, config: Any, fused: Fused) -> list[Check]:
+    from exporters.graph import as_run, operators
+    from exporters.products import attentions_written_out
+
+    model, layers = as_run(graph), float(config.num_hidden_layers)
+    found = operators(model)
+    fuses = config.model_type in _FUSED and getattr(config, "position_embedding_type", "absolute") == "absolute"
+    bar = layers if fuses or fused is True else None
+    attention = _count(found, _ATTENTION) + attentions_written_out(model)
+    what, field = "fusions as run", "verify.fused"
+    return [
+        Check(name, what, "attention", attention, bar, field=field),
+        Check(name, what, "gelu", _count(found, _GELU), bar if _has_gelu(config) else None, field=field),
+    ]
+
+
+def _kept_products(folder: Path) -> int:
+    """Return how many products the search that made an artifact kept in fp32."""
+    from compressor.artifact import is_artifact, read_manifest
+
+    choice = read_manifest(folder)["figures"].get("choice") if is_artifact(folder) else None
+    return int(choice.get("kept_products", 0)) if isinstance(choice, dict) else 0
+
+
 def gate(checks: Sequence[Mapping[str, Any]]) -> None:
     """Raise GateError, naming figure and bar, for the first check (``Check.as_dict``) that missed its bar."""
     for check in checks:
         if not check["passed"]:
             what = f"{check['check']}: {check['figure']} = {check['value']:.6g}"
-            raise GateError(f"verify {check['artifact']}: {what}, must be {check['direction']} {check['bar']:g}")
+            field = f"; the bar is {check['field']}" if check.get("field") else ""
+            raise GateError(f"verify {check['artifact']}: {what}, must be {check['direction']} {check['bar']:g}{field}")
 
 
 def int8_share(graph: Path) -> float:

@@ -13,7 +13,8 @@ from onnx import helper, numpy_helper
 from exporters.calibrate import batches_of_texts
 from exporters.graph import constants, load, makers, run_operators, save
 from exporters.layout import GRAPH, copy_consumer_files
-from exporters.quantize import OnnxInt8, after_pooling
+from exporters.products import after_pooling
+from exporters.quantize import OnnxInt8
 from exporters.roles import Kept, kept_nodes
 from exporters.session import OnnxEncoder
 from exporters.smooth import Smooth, smooth

@@ -16,7 +16,7 @@ from compressor.artifact import Artifact, Draft
 from compressor.errors import ArtifactError, RecipeError
 from compressor.recipe import Config
 from compressor.strict_json import read_json
-from exporters.graph import load
+from exporters.graph import load, nodes
 from exporters.layout import ANSWERING, EMBEDDING, GRAPH
 
 Kind = Literal["sentence embeddings", "question answering"]
@@ -139,7 +139,7 @@ def renamed_states(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     """Return a copy of an encoder's graph whose token embeddings have another name, and that name."""
     made, (old, *_), new = onnx.ModelProto(), EMBEDDING, "last_hidden_state_of_transformer"
     made.CopyFrom(model)
-    for node in made.graph.node:
+    for node in nodes(made.graph):
         node.input[:] = [new if name == old else name for name in node.input]
         node.output[:] = [new if name == old else name for name in node.output]
     return made, new
