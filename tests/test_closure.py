@@ -115,7 +115,7 @@ def add_code(text: str) -> str:
         ("bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
         ("similarities.py", {"distil", "pca", "ranges"}, {"vectors", "export", "int8"}),
         ("conformance.py", {"publish", "fp16"}, {"int8", "verify", "export"}),
-        ("consumers.py", {"export", "optimise", "int8", "export-reader"}, {"distil", "pca"}),
+        ("consumers.py", {"export", "optimise", "export-reader"}, {"distil", "pca"}),
         ("session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
         ("windows.py", {"finetune", "distil-reader", "bench-reader"}, {"distil", "int8", "bench"}),
         ("sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
