@@ -9,10 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-import compressor.answering.commands  # noqa: F401 - they add their own to the app
-import compressor.handoff  # noqa: F401
-import compressor.optimising  # noqa: F401
-import compressor.verifying  # noqa: F401
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.peers.run import Beside, chosen_peers
@@ -20,7 +16,7 @@ from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, kind_o
 from compressor.answering.reader import READING
 from compressor.answering.squad import read_squad
 from compressor.artifact import Artifact, Draft, is_artifact, key_of, sha256, writing
-from compressor.cli import ArtifactArgument, Limit, Out, TeacherOption, TextsOption, app, command_line, out, written
+from compressor.cli import ArtifactArgument, Limit, Out, TeacherOption, TextsOption, command_line, out, written
 from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
 from compressor.errors import RecipeError
@@ -50,7 +46,6 @@ NamedArgument = Annotated[
 ]
 
 
-@app.command()
 @with_options(Distil)
 def distil(
     out_: Out,
@@ -77,7 +72,6 @@ def distil(
         written(out_)
 
 
-@app.command()
 @with_options(Pca)
 def pca(
     student: ModelArgument,
@@ -95,7 +89,6 @@ def pca(
     written(out_)
 
 
-@app.command()
 @with_options(Curve)
 def curve(
     model: NamedArgument,
@@ -116,7 +109,6 @@ def curve(
     out.print(f"figures {out_ / 'curve.json'}   picture {out_ / 'curve.svg'}", soft_wrap=True)
 
 
-@app.command()
 @with_options(OnnxInt8)
 def quantize(
     model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
@@ -144,7 +136,6 @@ def quantize(
     written(out_)
 
 
-@app.command()
 @with_options(Export, Optimise)
 def export(model: NamedArgument, out_: Out, *, export: Export, optimise: Optimise) -> None:
     """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
@@ -159,7 +150,6 @@ def export(model: NamedArgument, out_: Out, *, export: Export, optimise: Optimis
     written(out_)
 
 
-@app.command()
 @with_options(Half)
 def fp16(artifact: ArtifactArgument, out_: Out, *, half: Half) -> None:
     """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
@@ -168,7 +158,6 @@ def fp16(artifact: ArtifactArgument, out_: Out, *, half: Half) -> None:
     written(out_)
 
 
-@app.command()
 @with_options(Bench)
 def bench(
     models: Annotated[list[Path], typer.Argument(help="Artifacts or models to measure.", metavar="MODEL...")],
