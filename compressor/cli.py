@@ -5,21 +5,21 @@ import os
 import shlex
 import sys
 import warnings
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from compressor.command_table import Commands
 from compressor.errors import guarded
-from compressor.inspector import start_ahead
 from compressor.machine import HUGE_PAGES
 from compressor.progress import plain_console
 from compressor.strict_json import json_text
 
 app = typer.Typer(
     name="compressor",
+    cls=Commands,
     help="Distil, reduce, quantize and export transformer encoders to ONNX Runtime, measured against their teacher.",
     no_args_is_help=True,
     add_completion=False,
@@ -49,7 +49,6 @@ def written(folder: Path) -> None:
     out.print(f"{folder}: {size_bytes(folder) / 1e6:.1f} MB", soft_wrap=True)
 
 
-@app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
     runs: Runs = Path("runs"),
@@ -71,7 +70,6 @@ def run(
     out.print(f"artifacts {folder / 'artifacts'}   report {folder / 'report.html'}", soft_wrap=True)
 
 
-@app.command()
 def tradeoff(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
     layers: Annotated[
@@ -101,7 +99,6 @@ def tradeoff(
     out.print(f"artifacts {folder / 'artifacts'}   table {folder / 'tradeoff.md'}", soft_wrap=True)
 
 
-@app.command()
 def recommend(
     tradeoff: Annotated[Path, typer.Argument(help="The folder of a trade-off, or its tradeoff.json.")],
     quality: Annotated[
@@ -125,7 +122,6 @@ def recommend(
         out.print(line, soft_wrap=True, markup=False)
 
 
-@app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Do not measure the machine's peak rates.")] = False,
@@ -136,7 +132,6 @@ def doctor(
     print_doctor(out, as_json, quick)
 
 
-@app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="An artifact, or any sentence-transformers folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -148,7 +143,6 @@ def inspect(
     print(json_text(found)) if as_json else print_facts(found, out)
 
 
-@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
 ) -> None:
@@ -193,14 +187,6 @@ def main() -> None:
     # Training frees and asks for a gradient of the whole vocabulary in each step: in huge pages, PyTorch's allocator
     # gets its memory from Linux in a tenth of the faults, and a step of one layer takes a tenth less time.
     os.environ.setdefault(HUGE_PAGES, "1")
-    if sys.argv[1:2] == ["verify"]:
-        start_ahead()
-    # The stages' own commands bring PyTorch with them, which takes seconds to import.
-    handoff = dict.fromkeys(("pack", "sign", "check-signature", "sbom"), "compressor.handoff")
-    if module := (handoff | {"verify": "compressor.verifying"}).get("".join(sys.argv[1:2])):
-        import_module(module)
-    elif not {*sys.argv[1:2]} & {"run", "tradeoff", "recommend", "doctor", "inspect", "report", "--version"}:
-        import_module("compressor.commands")
     sys.exit(guarded(app))
 
 
@@ -218,4 +204,4 @@ def quiet_libraries() -> None:
 
 
 if __name__ == "__main__":
-    import_module("compressor.cli").main()  # by its name, under which the commands join the app
+    main()

@@ -7,17 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-import compressor.answering.commands  # noqa: F401 - they add their own to the app
-import compressor.handoff  # noqa: F401
-import compressor.optimising  # noqa: F401
-import compressor.verifying  # noqa: F401
 from benchmarks.bench import Bench
 from benchmarks.curve import Curve, print_curve
 from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, kind_of
 from compressor.artifact import Artifact, Draft, is_artifact, key_of, sha256, writing
 from compressor.calibration import sample_of
-from compressor.cli import ArtifactArgument, Limit, Out, TeacherOption, TextsOption, app, command_line, out, written
+from compressor.cli import ArtifactArgument, Limit, Out, TeacherOption, TextsOption, command_line, out, written
 from compressor.corpus import read_corpus
 from compressor.distil.embedding import Distil
 from compressor.errors import RecipeError
@@ -47,7 +43,6 @@ NamedArgument = Annotated[
 ]
 
 
-@app.command()
 @with_options(Distil)
 def distil(
     out_: Out,
@@ -74,7 +69,6 @@ def distil(
         written(out_)
 
 
-@app.command()
 @with_options(Pca)
 def pca(
     student: ModelArgument,
@@ -92,7 +86,6 @@ def pca(
     written(out_)
 
 
-@app.command()
 @with_options(Curve)
 def curve(
     model: NamedArgument,
@@ -113,7 +106,6 @@ def curve(
     out.print(f"figures {out_ / 'curve.json'}   picture {out_ / 'curve.svg'}", soft_wrap=True)
 
 
-@app.command()
 @with_options(OnnxInt8)
 def quantize(
     model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
@@ -147,7 +139,6 @@ def quantize(
     written(out_)
 
 
-@app.command()
 @with_options(Export, Optimise)
 def export(model: NamedArgument, out_: Out, *, export: Export, optimise: Optimise) -> None:
     """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
@@ -162,7 +153,6 @@ def export(model: NamedArgument, out_: Out, *, export: Export, optimise: Optimis
     written(out_)
 
 
-@app.command()
 @with_options(Half)
 def fp16(artifact: ArtifactArgument, out_: Out, *, half: Half) -> None:
     """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
@@ -171,7 +161,6 @@ def fp16(artifact: ArtifactArgument, out_: Out, *, half: Half) -> None:
     written(out_)
 
 
-@app.command()
 @with_options(Bench)
 def bench(
     models: Annotated[list[Path], typer.Argument(help="Artifacts or models to measure.", metavar="MODEL...")],

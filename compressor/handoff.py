@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.cli import ArtifactArgument, Out, app, out, written
+from compressor.cli import ArtifactArgument, Out, out, written
 from compressor.options import with_choice
 from exporters.pack import TARGETS, Target
 from exporters.pack import pack as write
@@ -15,7 +15,6 @@ Signature = Annotated[
 ]
 
 
-@app.command()
 @with_choice("target", "The kind of consumer.", TARGETS)
 def pack(artifact: ArtifactArgument, out_: Out, *, target: Target) -> None:
     """Write a view of an artifact for one kind of consumer; its files are checked by their hashes first."""
@@ -23,7 +22,6 @@ def pack(artifact: ArtifactArgument, out_: Out, *, target: Target) -> None:
     written(out_)
 
 
-@app.command()
 def sign(
     artifact: ArtifactArgument,
     key: Annotated[Path, typer.Option("--key", help="Private key of an elliptic curve, PEM.")],
@@ -40,7 +38,6 @@ def sign(
     out.print(f"{to}: signature of {artifact}", soft_wrap=True)
 
 
-@app.command("check-signature")
 def check_signature(
     artifact: ArtifactArgument,
     key: Annotated[Path, typer.Option("--key", help="Public key of the one who signed, PEM.")],
@@ -53,7 +50,6 @@ def check_signature(
     out.print(f"{artifact}: as it was signed", soft_wrap=True)
 
 
-@app.command()
 def sbom(
     artifact: ArtifactArgument,
     to: Annotated[Path | None, typer.Option("--out", help="File to write. [default: printed]")] = None,

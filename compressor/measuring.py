@@ -14,7 +14,7 @@ from benchmarks.limit_table import print_limit
 from benchmarks.loadgen import Loadgen, print_loadgen
 from benchmarks.quality import Sts
 from compressor.artifact import sha256, write_json
-from compressor.cli import ArtifactArgument, TextsOption, app, command_line, out
+from compressor.cli import ArtifactArgument, TextsOption, command_line, out
 from compressor.corpus import read_corpus
 from compressor.errors import ArtifactError
 from compressor.machine import describe
@@ -31,7 +31,6 @@ Sentences = Annotated[
 _MOST = 10_000  # texts that are read
 
 
-@app.command()
 @with_options(Limit)
 def profile(
     artifact: ArtifactArgument,
@@ -47,7 +46,6 @@ def profile(
     _tell("limit", limit.measure(artifact, spoken), source, artifact, out_, print_limit, as_json)
 
 
-@app.command()
 @with_options(Loadgen)
 def loadgen(
     artifact: ArtifactArgument,
@@ -63,7 +61,6 @@ def loadgen(
     _tell("loadgen", loadgen.measure(artifact, spoken), source, artifact, out_, print_loadgen, as_json)
 
 
-@app.command()
 @with_options(Growth)
 def growth(
     artifact: ArtifactArgument,

@@ -7,7 +7,7 @@ import typer
 
 from benchmarks.quality import Sts
 from compressor.artifact import key_of, sha256
-from compressor.cli import ArtifactArgument, Limit, Out, TextsOption, app, out, written
+from compressor.cli import ArtifactArgument, Limit, Out, TextsOption, out, written
 from compressor.corpus import read_corpus
 from compressor.options import with_options
 from compressor.stages import Key, Keyed, Model, resumable
@@ -18,7 +18,6 @@ from exporters.search import Search
 from exporters.search_report import print_search
 
 
-@app.command()
 @with_options(Search)
 def optimise(
     artifact: ArtifactArgument,

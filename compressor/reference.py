@@ -1,18 +1,21 @@
 """The reference pages in docs/, made from the fields and the commands themselves."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
-from typer.testing import CliRunner
 
 from compressor.answering.pipeline import ReaderRecipe
 from compressor.answering.reader import Reading
+from compressor.cli import app
+from compressor.command_table import COMMANDS, HELP, Deferred, help_of
 from compressor.pipeline import Recipe
 
 PAGES = Path("docs")
+_WIDTH = 80
 
 
 _RECIPE = """# Recipes
@@ -61,28 +64,35 @@ def _section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     return found, get_origin(annotation) is tuple
 
 
-def commands_page() -> str:
-    """Return the help of every command."""
-    from compressor.cli import app
+def stated_help() -> dict[str, Any]:
+    """Return what the help of every command says, each from its function."""
+    return {name: help_of(name, _parent()) for name in COMMANDS}
 
-    __import__("compressor.commands")
+
+def commands_page(stated: dict[str, Any]) -> str:
+    """Return the help of every command, as it is ``stated``."""
     lines = ["# Commands", ""]
-    for name in sorted(typer.main.get_command(app).commands):  # type: ignore[attr-defined]
-        shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "100"}, prog_name="compressor")
-        lines += [f"## {name}", "", "```text", shown.stdout.strip(), "```", ""]
+    for name in sorted(stated):
+        shown = Deferred(name, stated[name]).shown(name, _parent())
+        lines += [f"## {name}", "", "```text", shown.strip(), "```", ""]
     return "\n".join(lines)
+
+
+def _parent() -> Any:
+    group = typer.main.get_command(app)
+    return group.make_context("compressor", [], resilient_parsing=True, terminal_width=_WIDTH)
 
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or with ``--check`` say which are stale; return the exit status."""
-    stale = []
+    stale, stated = [], stated_help()
     pages = {
-        "recipe.md": recipe_page(Recipe, _RECIPE),
-        "reader-recipe.md": recipe_page(ReaderRecipe, _READER_RECIPE),
-        "commands.md": commands_page(),
+        PAGES / "recipe.md": recipe_page(Recipe, _RECIPE),
+        PAGES / "reader-recipe.md": recipe_page(ReaderRecipe, _READER_RECIPE),
+        PAGES / "commands.md": commands_page(stated),
+        HELP: json.dumps(stated, indent=1, ensure_ascii=False) + "\n",
     }
-    for name, text in pages.items():
-        path = PAGES / name
+    for path, text in pages.items():
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(str(path))

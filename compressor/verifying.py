@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from compressor.cli import ArtifactArgument, Limit, TeacherOption, TextsOption, app, out
+from compressor.cli import ArtifactArgument, Limit, TeacherOption, TextsOption, out
 from compressor.options import with_options
 from compressor.strict_json import json_text
 from compressor.teacher import DEFAULT, find
@@ -19,7 +19,6 @@ StudentOption = Annotated[
 ]
 
 
-@app.command()
 @with_options(Verify)
 def verify(
     artifact: ArtifactArgument,

@@ -280,6 +280,7 @@ def test_a_run_measures_what_runs_and_says_why_of_the_rest(
         assert [one["tokens"] for one in row["by_length"]] == [16]
         assert -100 <= row["sts"]["sts"] <= 100
         assert row["idle_share"] < 0.1
+        assert row["threads"] == 1
     assert bf16["agreement"]["cosine_mean"] > 0.999
     assert bf16["versions"]["torch"]
     assert results["bench"]["best_peer"] == "pytorch-bf16"

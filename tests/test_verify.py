@@ -20,7 +20,7 @@ from compressor.errors import GateError, ModelError
 from compressor.sentence_model import open_model
 from exporters.layout import GRAPH
 from exporters.optimise import Optimise
-from exporters.parity import invariance, parity
+from exporters.parity import invariance, largest_difference, parity
 from exporters.session import OnnxEncoder
 from exporters.verify import Check, Verify, gate
 
@@ -143,7 +143,10 @@ def test_perturbed_weights_miss_parity(size: float, home: Path, tiny: Path, held
     checks = Verify().examine("fp32", folder, tiny, heldout)
     assert ("parity with PyTorch", "max_difference") in missed(checks)
     assert ("parity with PyTorch", "max_difference_of_texts") in missed(checks)
-    with pytest.raises(GateError, match=r"^verify fp32: parity with PyTorch: max_difference = .*, must be <= 1e-05$"):
+    with pytest.raises(
+        GateError,
+        match=r"^verify fp32: parity with PyTorch: max_difference = .*, must be <= 1e-05; the bar is verify\.parity$",
+    ):
         gate([check.as_dict() for check in checks])
     if math.isnan(size):
         made = draft(tmp_path / "checks")
@@ -165,6 +168,15 @@ def test_invariance_is_of_the_text_that_changes_most(
     assert values.pop(name) == pytest.approx(0.6)
     assert list(values.values()) == [pytest.approx(1)]
     assert missed(checks) == {(name, "cosine_min")}
+
+
+def test_a_difference_is_the_largest_either_way_and_no_number_is_one() -> None:
+    expected = np.zeros((2, 3), np.float32)
+    for place, value in (((0, 1), 0.5), ((1, 2), -0.5)):
+        got = expected.copy()
+        got[place] = value
+        assert largest_difference(expected, got) == 0.5
+    assert math.isnan(largest_difference(expected, np.where(np.eye(2, 3, dtype=bool), np.float32(math.nan), 0)))
 
 
 def test_parity_is_of_the_batch_that_differs_most(home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

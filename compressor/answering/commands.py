@@ -15,7 +15,7 @@ from compressor.answering.spans import measure
 from compressor.answering.squad import Questions, read_squad
 from compressor.answering.teacher import ReaderTeacher
 from compressor.artifact import Draft, write_json, writing
-from compressor.cli import Changes, Out, Runs, app, command_line, out, written
+from compressor.cli import Changes, Out, Runs, command_line, out, written
 from compressor.errors import storage
 from compressor.options import with_options
 from compressor.progress import say
@@ -31,7 +31,6 @@ QuestionsArgument = Annotated[
 ]
 
 
-@app.command()
 @with_options(Finetune)
 def finetune(
     model: Annotated[str, typer.Argument(help="An encoder (folder or hub name), or a question-answering folder.")],
@@ -48,7 +47,6 @@ def finetune(
     written(out_)
 
 
-@app.command("distil-reader")
 @with_options(ReaderDistil)
 def distil_reader(
     teacher: Annotated[Path, typer.Argument(help="A question-answering folder.", metavar="TEACHER")],
@@ -68,7 +66,6 @@ def distil_reader(
     written(out_)
 
 
-@app.command()
 @with_options(Reading)
 def evaluate(
     reader: Annotated[Path, typer.Argument(help="A question-answering folder, or its artifact.", metavar="READER")],
@@ -94,7 +91,6 @@ def evaluate(
         out.print(f"{name}: {value:g}" if name.endswith("total") else f"{name}: {value:.2f}")
 
 
-@app.command("export-reader")
 @with_options(ReaderExport, Optimise, Reading)
 def export_reader(
     reader: Annotated[Path, typer.Argument(help="A question-answering folder.", metavar="READER")],
@@ -115,7 +111,6 @@ def export_reader(
     written(out_)
 
 
-@app.command()
 @with_options(Augment)
 def augment(
     questions: QuestionsArgument,
@@ -138,7 +133,6 @@ def augment(
     out.print(f"{out_}: {len(made):,} questions on {len(made.contexts):,} contexts", soft_wrap=True)
 
 
-@app.command()
 def ablation(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML) for question answering.")],
     runs: Runs = Path("runs"),
