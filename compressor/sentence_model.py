@@ -83,7 +83,12 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
     for path, module in zip(module_folders(folder), model, strict=True):
         if getattr(module, "auto_model", None) is None:  # a transformer's were checked as they were read
             check_finite(path, module.named_parameters())
-    _check_opened(folder, model.eval())
+    try:
+        _check_opened(folder, model.eval())
+    except ModelError:
+        raise
+    except Exception as error:  # it is run for the first time here
+        raise ModelError(f"{folder}: cannot be run: {one_line(error)}") from error
     return _cut(model)
 
 

@@ -200,7 +200,11 @@ MANIFEST = {"format": FORMAT, "stage": "s", "key": "k", "config": None, "figures
 def test_manifests(tmp_path: Path, content: bytes, field: str, value: Any) -> None:
     written(tmp_path / "manifest.json", content)
     assert read(Artifact.open, tmp_path) is None
-    written(tmp_path / "manifest.json", manifest_text(sealed(MANIFEST | {field: value})).encode())
+    try:
+        text = manifest_text(sealed(MANIFEST | {field: value}))
+    except CompressorError:  # a figure that is no finite number is never written
+        return
+    written(tmp_path / "manifest.json", text.encode())
     opened = read(Artifact.open, tmp_path)
     assert opened is None or field in ("stage", "key", "config", "figures") or value == {} or MANIFEST[field] == value
 

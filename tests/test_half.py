@@ -76,7 +76,7 @@ def test_a_bar_that_is_missed_is_refused(artifacts: Callable[..., Path], tmp_pat
 
 
 def test_int8_is_refused(artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ArtifactError, match=r"model\.onnx: int8; fp16 is made from the fp32 graph$"):
+    with pytest.raises(ArtifactError, match=r"model\.onnx: int8 already; fp16 is made from the fp32 graph$"):
         Half().run(artifacts() / "int8", draft(tmp_path / "fp16"))
     monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     with pytest.raises(ProviderError) as caught:
