@@ -234,7 +234,7 @@ def test_each_stage_is_a_command(command: Command, tmp_path: Path, tiny: Path, t
 
     assert command("fp16", tmp_path / "fp32", "--out", tmp_path / "fp16")[0] == 0
     assert command("verify", tmp_path / "fp16")[0] == 0
-    assert "int8; fp16 is made from the fp32 graph" in refusal(
+    assert "int8 already; fp16 is made from the fp32 graph" in refusal(
         command("fp16", tmp_path / "int8", "--out", tmp_path / "no")
     )
     assert not (tmp_path / "no").exists()

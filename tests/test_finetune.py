@@ -75,7 +75,9 @@ def test_a_reader_answers_lists_of_texts(reader: Path) -> None:
     assert one.context[made.spans[0].start : made.spans[0].end] == made.spans[0].text
     assert ours.answer([], []) == []
     for wrong in (([one.text], []), (one.text, one.context)):
-        with pytest.raises(TextError, match="^questions and contexts: give two lists of texts"):
+        with pytest.raises(
+            TextError, match=r"^questions( and contexts)?: (give two lists of texts|one text was given where a list)"
+        ):
             ours.answer(*wrong)
 
 

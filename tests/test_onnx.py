@@ -107,7 +107,7 @@ def test_token_vectors_are_the_transformers(tiny: Path, artifacts: Callable[...,
     model, encoder = open_model(tiny), OnnxEncoder(artifacts() / "fp32", threads=1)
     ids, mask = batch(np.random.default_rng(1), 3, 12, 90)
     feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    got = encoder._side_by_side.run(["last_hidden_state"], feeds)[0]
+    got = encoder._opened().side_by_side.run(["last_hidden_state"], feeds)[0]
     with torch.inference_mode():
         features = model[0]({name: torch.from_numpy(value) for name, value in feeds.items()})
     expected = features["token_embeddings"].numpy()

@@ -54,7 +54,7 @@ def rewritten(folder: Path, to: Path, *rewrites: Rewrite) -> tuple[dict[str, int
     for rows, length in [(1, 1), (2, 64), (7, 17), (40, 33)]:  # masks that leave padding in, and one without
         ids = batch(random, rows, length, 90)
         worst.append(np.abs(one.run_ids(*ids) - other.run_ids(*ids)).max())
-    hidden = [e._side_by_side.run(["last_hidden_state"], _feed(e, *ids))[0] for e in (one, other)]
+    hidden = [e._opened().side_by_side.run(["last_hidden_state"], _feed(e, *ids))[0] for e in (one, other)]
     real = ids[1].astype(bool)
     worst.append(np.abs(hidden[0][real] - hidden[1][real]).max() / 10)
     return run_operators(to / GRAPH), float(np.max(worst))

@@ -236,7 +236,7 @@ def test_settings_that_are_none_are_refused(stated: dict[str, Any], told: str) -
 
 
 def test_a_start_below_the_bars_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"search: cosine_mean = 0\.\d+, must be >= 1$"):
+    with pytest.raises(GateError, match=r"search: cosine_mean = 0\.\d+, must be >= 1; the bar is search\.cosine_mean$"):
         searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", cosine_mean=1.0)
     assert not (tmp_path / "made").exists()
 

@@ -14,7 +14,7 @@ import pytest
 import compressor
 from exporters import card, reader_card
 from exporters.card import CONSUMERS
-from exporters.conformance import RUNNERS, write_conformance
+from exporters.conformance import RUNNERS_FOLDER, write_conformance
 
 SWITCH = "ORT_DISABLE_TELEMETRY"
 PAGES = {"consumers": CONSUMERS.read_text("utf-8"), "card": card._CARD, "reader": reader_card._CARD}
@@ -80,7 +80,7 @@ def test_every_snippet_that_is_handed_out_switches_it_off_first(page: str, langu
 
 
 def test_the_runner_in_javascript_switches_it_off_before_its_first_session() -> None:
-    code = (RUNNERS / "run.mjs").read_text("utf-8")
+    code = (RUNNERS_FOLDER / "run.mjs").read_text("utf-8")
     assert 0 < code.index(SWITCH) < code.index("InferenceSession.create")
 
 
