@@ -60,10 +60,11 @@ def line(capsys: pytest.CaptureFixture[str]) -> Iterator[Line]:
     def run(*words: object) -> str:
         capsys.readouterr()
         assert guarded(lambda: app([str(word) for word in words])) == 1
-        said = capsys.readouterr().err
-        assert said.startswith("error: ")
-        assert said.count("\n") == 1
-        return said.removeprefix("error: ").rstrip("\n")
+        lines = capsys.readouterr().err.splitlines()
+        notes = [line for line in lines[:-1] if not line.startswith("texts: ")]  # which texts there are is told first
+        assert not notes
+        assert lines[-1].startswith("error: ")
+        return lines[-1].removeprefix("error: ")
 
     yield run
     logging.enable_progress_bar()
