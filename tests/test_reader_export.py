@@ -177,7 +177,8 @@ def test_what_is_no_reader_is_refused(home: Path, artifacts: Any, tmp_path: Path
 
 def test_the_commands(home: Path, tmp_path: Path) -> None:
     options = "--max-length 48 --stride 8 --max-question 12"
-    test, sample = write_squad(tmp_path / "test.json", TEST), write_squad(tmp_path / "sample.json", questions(100))
+    test = write_squad(tmp_path / "test.json", TEST)
+    sample = write_squad(tmp_path / "sample.json", questions(111))  # one in ten is held out
     lines = [
         f"export-reader {home / 'reader'} --out {tmp_path / 'fp32'} {options}",
         f"quantize {tmp_path / 'fp32'} --out {tmp_path / 'int8'} --questions {sample}",
