@@ -91,9 +91,7 @@ class OnnxEncoder:
         Each text is put behind ``prompt``, the artifact's prompt of that name, or its default one; TextError for a
         name that it has not, and, with its row, for what is no text.
         """
-        texts, batch_size = listed(texts), check_whole("batch_size", batch_size)
-        check_precision(precision)
-        ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
+        texts, batch_size, ranges = listed(texts), check_whole("batch_size", batch_size), self._ranges(precision)
         return quantized(self._vectors(texts, batch_size, self.prompts.choose(prompt_name, prompt)), precision, ranges)
 
     def encode_query(self, texts: Iterable[str], batch_size: int = 32, **options: Any) -> NDArray[Any]:
@@ -120,11 +118,14 @@ class OnnxEncoder:
 
         Texts are read as rows are asked for, two pieces ahead: memory does not grow with their number.
         """
-        texts, batch_size = ordered(texts), check_whole("batch_size", batch_size)
-        check_precision(precision)
-        ranges = Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
+        texts, batch_size, ranges = ordered(texts), check_whole("batch_size", batch_size), self._ranges(precision)
         chosen = self.prompts.choose(prompt_name, prompt)
         return (quantized(block, precision, ranges) for block in self._blocks(texts, batch_size, chosen))
+
+    def _ranges(self, precision: Precision) -> Ranges | None:
+        """Return the ranges that codes in ``precision`` need, after checking that there is one of that name."""
+        check_precision(precision)
+        return Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
 
     def _vectors(self, texts: Sequence[str], batch_size: int, prompt: str) -> Vectors:
         vectors = np.zeros((len(texts), self.dim), np.float32)

@@ -13,6 +13,7 @@ from compressor.answering.base import tokenizer_of
 from compressor.answering.model import reader_of
 from compressor.answering.reader import Reading
 from compressor.artifact import Draft, key_of, writing
+from exporters.conformance import write_conformance
 from exporters.optimise import Optimise
 from exporters.pack import TARGETS, pack
 from exporters.pack.target import Target
@@ -58,6 +59,18 @@ def seal(
             (draft.folder / "README.md").write_text(card.format(task=task, precision=precision), "utf-8")
         draft.figures["needs"] = {"onnxruntime": ">=1.24", "session_options": {}}
     return to
+
+
+@pytest.fixture(scope="session")
+def handed_out(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a whole int8 artifact, as a run hands it out."""
+    made = tmp_path_factory.mktemp("whole") / "int8"
+    with writing(made, "artifacts/int8", "key", {"precision": "int8"}) as draft:
+        shutil.copytree(artifacts(dense=16) / "int8", draft.folder, dirs_exist_ok=True)
+        write_conformance(draft.folder, "int8")
+        (draft.folder / "README.md").write_text("# A model\n")
+        draft.figures.update(checks=[{"figure": "cosine", "value": 0.30000000000000004, "bar": 1e-05}], who="é")
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from damage import reseal
 
-from compressor.artifact import Artifact, writing
+from compressor.artifact import Artifact
 from compressor.errors import ArtifactError
 from exporters.allowed import _VIEWS, check_names, has_conformance
 from exporters.conformance import write_conformance
@@ -32,14 +31,8 @@ STRANGE = [
 
 
 @pytest.fixture(scope="module")
-def artifact(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return what a run hands out."""
-    made = tmp_path_factory.mktemp("whole") / "int8"
-    with writing(made, "artifacts/int8", "key", {"precision": "int8"}) as draft:
-        shutil.copytree(artifacts(dense=16) / "int8", draft.folder, dirs_exist_ok=True)
-        write_conformance(draft.folder, "int8")
-        (draft.folder / "README.md").write_text("# A model\n")
-    return made
+def artifact(handed_out: Path) -> Path:
+    return handed_out
 
 
 def refusal(folder: Path) -> str:
