@@ -71,7 +71,9 @@ def test_a_conformance_set_becomes_its_own(artifacts: Callable[..., Path], tmp_p
 
 
 def test_a_bar_that_is_missed_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"^verify fp16: parity with fp32: cosine_min = .*, must be >= 1$"):
+    with pytest.raises(
+        GateError, match=r"^verify fp16: parity with fp32: cosine_min = .*, must be >= 1; the bar is fp16\.cosine_min$"
+    ):
         Half(cosine_min=1.0).run(artifacts() / "fp32", draft(tmp_path / "fp16"))
 
 

@@ -55,7 +55,7 @@ def test_a_model_of_one_vector_is_one_line_everywhere(constant: Path, tiny: Path
     with pytest.raises(ModelError, match=ONE.format("pca: the model to reduce")):
         fit(vectors, 8, center=True)
     with pytest.raises(ModelError, match=ONE.format("the model")):
-        Judge.of(same, TEXTS, TEXTS, [])
+        Judge.of(same, TEXTS, TEXTS, TEXTS, [])
     systems = [System(name, "", "torch", str(folder), "PyTorch CPU") for name, folder in (("a", tiny), ("b", constant))]
     with pytest.raises(ModelError, match=ONE.format("b")):  # before anything is timed
         Bench(count=64).measure(systems, TEXTS, "sentences")

@@ -65,7 +65,7 @@ def test_what_the_tables_do_not_show_is_run(tiny: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(tables, "positions", lambda _: None)
     model = Path(shutil.copytree(tiny, tmp_path / "model"))
     (model / "sentence_bert_config.json").write_text('{"max_seq_length": 100}')
-    with pytest.raises(ModelError, match="texts of up to max_seq_length = 100 tokens cannot be computed: "):
+    with pytest.raises(ModelError, match="max_seq_length = 100: a text of so many tokens cannot be computed: "):
         Export().run(model, draft(tmp_path / "plain"))
 
 
