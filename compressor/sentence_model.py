@@ -1,5 +1,6 @@
 """Sentence-transformers models: opened safely, and run by PyTorch."""
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +84,7 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
     for path, module in zip(module_folders(folder), model, strict=True):
         if getattr(module, "auto_model", None) is None:  # a transformer's were checked as they were read
             check_finite(path, module.named_parameters())
+    _leave_out_unread(model)
     try:
         _check_opened(folder, model.eval())
     except ModelError:
@@ -90,6 +92,14 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
     except Exception as error:  # it is run for the first time here
         raise ModelError(f"{folder}: cannot be run: {one_line(error)}") from error
     return _cut(model)
+
+
+def _leave_out_unread(model: SentenceTransformer) -> None:
+    """Have the tokenizer give only what the transformer takes; transformers 4 passes the rest on, a TypeError."""
+    transformer = getattr(model[0], "auto_model", None)
+    if transformer is not None:
+        taken = inspect.signature(transformer.forward).parameters
+        model.tokenizer.model_input_names = [name for name in model.tokenizer.model_input_names if name in taken]
 
 
 def _check_opened(folder: Path, model: SentenceTransformer) -> None:

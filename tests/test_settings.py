@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import WORDS
+from conftest import WORDS, tokenizer
+from families import random_encoder
 from graphs import draft
 from sentence_transformers import SentenceTransformer
 
@@ -151,3 +152,15 @@ def test_a_tokenizer_beside_the_graph_that_differs_is_seen(copy: Path, tmp_path:
     assert other_tokens(encoder, model) == []
     change(tmp_path / "plain" / "tokenizer.json", normalizer=None)
     assert any("UPPER" in text for text in other_tokens(OnnxEncoder(tmp_path / "plain", threads=1), model))
+
+
+@pytest.mark.parametrize("family", ["DistilBert", "ModernBert"])
+def test_inputs_that_the_transformer_does_not_take_are_left_out(family: str, tmp_path: Path) -> None:
+    random_encoder(family, tokenizer(), tmp_path / "made").save(str(tmp_path / "model"))
+    wanted = open_model(tmp_path / "model").encode(TEXTS)
+    [path] = (tmp_path / "model").rglob("tokenizer_config.json")
+    named = json.loads(path.read_text()) | {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    path.write_text(json.dumps(named))
+    opened = open_model(tmp_path / "model")
+    assert list(opened.tokenizer.model_input_names) == ["input_ids", "attention_mask"]
+    np.testing.assert_array_equal(opened.encode(TEXTS), wanted)
