@@ -98,7 +98,8 @@ def _leave_out_unread(model: SentenceTransformer) -> None:
     """Have the tokenizer give only what the transformer takes; transformers 4 passes the rest on, a TypeError."""
     transformer = getattr(model[0], "auto_model", None)
     if transformer is not None:
-        taken = inspect.signature(transformer.forward).parameters
+        # Ids and mask are asked for of every tokenizer: a model without a mask has no graph here, and says so itself.
+        taken = {"input_ids", "attention_mask", *inspect.signature(transformer.forward).parameters}
         model.tokenizer.model_input_names = [name for name in model.tokenizer.model_input_names if name in taken]
 
 
