@@ -1,5 +1,6 @@
 """The parts of an encoder's layers, found by watching it run rather than by the names of one family."""
 
+import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,12 +100,11 @@ def _calls(transformer: Any) -> list[tuple[Any, Any]]:
         m for m in transformer.modules() if next(m.children(), None) is None and next(m.parameters(), None) is not None
     ]
     hooks = [m.register_forward_hook(lambda m, x, y: calls.append((m, x[0] if x else None))) for m in leaves]
-    ids = torch.full((1, 4), min(5, transformer.config.vocab_size - 1))
+    ids = torch.full((1, 4), min(5, transformer.config.vocab_size - 1), device=transformer.device)
+    takes_mask = "attention_mask" in inspect.signature(transformer.forward).parameters  # FNet does not
     try:
         with torch.inference_mode():
-            transformer(
-                input_ids=ids.to(transformer.device), attention_mask=torch.ones_like(ids).to(transformer.device)
-            )
+            transformer(input_ids=ids, **({"attention_mask": torch.ones_like(ids)} if takes_mask else {}))
     finally:
         for hook in hooks:
             hook.remove()
