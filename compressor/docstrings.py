@@ -59,11 +59,16 @@ def sentences(limit: int | None = None, roots: list[Path] | None = None) -> list
     The same packages give the same sentences in the same order.
     """
     found: dict[str, None] = {}
-    for path in _turns(_roots() if roots is None else roots):
+    for path in files(roots):
         found.update(dict.fromkeys(s for text in _docstrings(path) for s in _prose(text)))
         if limit is not None and len(found) >= limit:
             break
     return list(found)[:limit]
+
+
+def files(roots: list[Path] | None = None) -> list[Path]:
+    """Return the files that ``sentences`` reads, in its order."""
+    return list(_turns(_roots() if roots is None else roots))
 
 
 def _roots() -> list[Path]:

@@ -1,7 +1,7 @@
 """Real models small enough to build in a second: random weights, a real tokenizer, real folders."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +136,9 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture(scope="session")
-def _one_footprint_a_kind() -> Callable[..., dict[str, Any]]:
-    """Return ``footprint`` with one process a kind of system, in place of one a system."""
+@pytest.fixture(scope="session", autouse=True)
+def _short_benchmarks() -> Iterator[None]:
+    """Keep a benchmark's turns short, and start one fresh process a kind of system, in place of one a system."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def once(system: Any, texts: Any, *options: Any) -> dict[str, Any]:
@@ -147,22 +147,19 @@ def _one_footprint_a_kind() -> Callable[..., dict[str, Any]]:
             found[kind] = footprint(system, texts, *options)
         return dict(found[kind])
 
-    return once
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.bench.footprint", once)
+        patch.setattr("benchmarks.reader_bench.footprint", once)
+        patch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
+        patch.setattr("benchmarks.throughput.TURN_SECONDS", 0.0)
+        patch.setattr("exporters.contest._LEAST_SECONDS", 0.0)
+        yield
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-    _one_footprint_a_kind: Callable[..., dict[str, Any]],
-) -> None:
-    """Keep computed vectors out of the user's cache, and a benchmark short: its turns, and its fresh processes.
-
-    What a module's own fixture runs, before any test, starts every process.
-    """
-    monkeypatch.setattr("benchmarks.bench.footprint", _one_footprint_a_kind)
-    monkeypatch.setattr("benchmarks.reader_bench.footprint", _one_footprint_a_kind)
-    monkeypatch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr("benchmarks.throughput.TURN_SECONDS", 0.0)
-    monkeypatch.setattr("exporters.contest._LEAST_SECONDS", 0.0)
-    monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep computed texts and vectors out of the user's cache, in one for all processes of the run."""
+    folder = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPRESSOR_CACHE", str((folder.parent if folder.name.startswith("popen-") else folder) / "cache"))
+        yield

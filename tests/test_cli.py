@@ -215,7 +215,7 @@ def test_each_stage_is_a_command(command: Command, tmp_path: Path, tiny: Path, t
     assert command("pca", tmp_path / "student", "--out", tmp_path / "pca", *given, "--dim", "16")[0] == 0
     assert command("quantize", tmp_path / "pca", "--out", tmp_path / "torch8")[0] == 0
     assert command("export", tmp_path / "pca", "--out", tmp_path / "fp32")[0] == 0
-    assert command("quantize", tmp_path / "fp32", "--out", tmp_path / "int8")[0] == 0
+    assert command("quantize", tmp_path / "fp32", "--out", tmp_path / "int8", "--texts", texts)[0] == 0
 
     bars = ["--teacher-cosine-mean", "0", "--teacher-cosine-p1=-1", "--teacher-cosine-min=-1"]
     bars += ["--neighbours-at-10", "0"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import sentences
 from questions import SHAPE, write_reader_recipe
 from running import RECIPE, whole, write_recipe
 from transformers.utils import logging
@@ -86,14 +87,16 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def commands(sealed: Path, tiny: Path, reader: Path, key: Path) -> dict[str, list[object]]:
+def commands(sealed: Path, tiny: Path, reader: Path, key: Path, tmp_path: Path) -> dict[str, list[object]]:
     """Return every command that hands something out, but for where it writes."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(sentences(400)))
     packs = {f"pack {name}": ["pack", sealed / "int8", "--target", name] for name in ("ort", "hub", "token-embeddings")}
     shape = [part for name, value in SHAPE.items() for part in (f"--{name.replace('_', '-')}", value)]
     return packs | {
         "export": ["export", tiny],
         "export-reader": ["export-reader", reader / "torch", *shape],
-        "quantize": ["quantize", sealed / "fp32", "--ranges", "batch"],
+        "quantize": ["quantize", sealed / "fp32", "--ranges", "batch", "--texts", texts],
         "sign": ["sign", sealed / "int8", "--key", key],
         "sbom": ["sbom", sealed / "int8"],
     }

@@ -70,8 +70,6 @@ def recipe(home: Path, *changes: str) -> Recipe:
 def results(home: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
-        patch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
-        patch.setattr("benchmarks.throughput.TURN_SECONDS", 0.0)
         return run(recipe(home), home, home / "runs", "compressor run tiny.toml")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import sentences
 
 from compressor.artifact import sha256
 
@@ -15,7 +16,7 @@ BOTH = """
 import sys
 import compressor.commands
 from compressor.cli import app
-for words in (["export", sys.argv[1], "--out", "fp32"], ["quantize", "fp32", "--out", "int8"]):
+for words in (["export", sys.argv[1], "--out", "fp32"], ["quantize", "fp32", "--out", "int8", "--texts", "texts.txt"]):
     app(words, standalone_mode=False)
 """
 
@@ -34,6 +35,7 @@ def test_two_exports_are_the_same_bytes(make_model: Callable[..., Path], tmp_pat
     homes = [tmp_path / "a", tmp_path / "b" / "deeper"]
     for home in homes:
         home.mkdir(parents=True)
+        (home / "texts.txt").write_text("\n".join(sentences(400)))
     first, second = (exported(model, home, seed) for home, seed in zip(homes, ("1", "2"), strict=True))
     assert first == second
     assert {"fp32/onnx/model.onnx", "int8/onnx/model.onnx", "fp32/manifest.json", "int8/manifest.json"} <= first.keys()

@@ -79,8 +79,6 @@ def go(home: Path, layers: Sequence[int], *changes: str, **options: Any) -> dict
 def results(home: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
-        patch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
-        patch.setattr("benchmarks.throughput.TURN_SECONDS", 0.0)
         patch.setattr("exporters.quantize._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
         return go(home, [1, 4, 2, 0])
 
