@@ -36,17 +36,17 @@ check: .venv/.ready         ## lint, types, and whether the generated pages are 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m compressor.reference --check
-	$(BIN)/python -m benchmarks.figures --check
+	$(BIN)/python -m compressor.cli.reference --check
+	$(BIN)/python -m benchmarks.pages.figures --check
 
 docs: .venv/.ready          ## write the generated pages
-	$(BIN)/python -m compressor.reference
-	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python -m compressor.cli.reference
+	$(BIN)/python -m benchmarks.pages.figures
 
 figures: .venv/.ready       ## measure the README's model again (needs its data; half an hour on two cores)
 	$(BIN)/compressor run recipes/minilm-l3-d256-int8.toml
 	cp runs/minilm-l3-d256-int8/results.json docs/figures/minilm-l3-d256-int8.json
-	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python -m benchmarks.pages.figures
 
 figures-students: .venv/.ready    ## make and measure the students of docs/students.md again (two and three quarter hours)
 	$(BIN)/compressor tradeoff recipes/minilm-layers.toml --layers 6,5,4,3,2,1,0 --precision both
@@ -58,14 +58,14 @@ figures-students: .venv/.ready    ## make and measure the students of docs/stude
 	$(BIN)/compressor curve runs/minilm-l3-matryoshka/pca --truncate --dims 64,32 $(CURVE) \
 	  --out runs/minilm-l3-matryoshka-vectors
 	cp runs/minilm-l3-matryoshka-vectors/curve.json docs/figures/minilm-l3-matryoshka-vectors.json
-	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python -m benchmarks.pages.figures
 
 figures-answers: .venv/.ready     ## make and measure the reader and its ablation again (hours)
 	$(BIN)/compressor run recipes/minilm-qa.toml
 	cp runs/minilm-qa/results.json docs/figures/minilm-qa.json
 	$(BIN)/compressor ablation recipes/minilm-qa.toml
 	cp runs/minilm-qa/ablation.json docs/figures/minilm-qa-ablation.json
-	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python -m benchmarks.pages.figures
 
 figures-peers: figures            ## make the fastest forms of 6, 3, 2 and 1 layers, measure them beside the peers (two hours)
 	$(BIN)/compressor tradeoff recipes/minilm-fastest.toml --layers 3,2,1 --precision both
@@ -88,7 +88,7 @@ figures-limits: .venv/.ready .venv-packages/.ready    ## measure what bounds the
 	  --out docs/figures/limit-$$layers-layers.json || exit 1; done
 	$(BIN)/compressor growth runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --out docs/figures/growth.json
 	$(BINP)/compressor loadgen runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --rounds 12 --out docs/figures/loadgen.json
-	$(BIN)/python -m benchmarks.figures
+	$(BIN)/python -m benchmarks.pages.figures
 
 clean:                      ## remove what the commands above made
 	rm -rf .venv .venv-transformers4 .venv-packages runs

@@ -9,23 +9,23 @@ import numpy as np
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from benchmarks import throughput
-from benchmarks.footprint import footprint
-from benchmarks.limit import Limit
-from benchmarks.quality import Sts
-from benchmarks.server import server
+from benchmarks.quality.sts import Sts
+from benchmarks.speed import throughput
+from benchmarks.speed.footprint import footprint
+from benchmarks.speed.limit import Limit
+from benchmarks.speed.server import server
+from benchmarks.speed.turns import against_itself
 from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, threads_of
-from benchmarks.turns import against_itself
-from compressor.agreement import check_vectors
-from compressor.artifact import Draft, write_json
-from compressor.encoder import Encoder, usable_cores
-from compressor.errors import ProviderError, RecipeError
-from compressor.machine import features
-from compressor.progress import say
-from compressor.recipe import Config
-from compressor.stages import Model
-from compressor.threads import same_threads
-from exporters.providers import CPU, CUDA, require_providers
+from compressor.artifact.folder import Draft, write_json
+from compressor.artifact.workspace import Model
+from compressor.core.config import Config
+from compressor.core.encoder import Encoder, usable_cores
+from compressor.core.errors import ProviderError, RecipeError
+from compressor.core.progress import say
+from compressor.machine.describe import features
+from compressor.machine.threads import same_threads
+from compressor.models.agreement import check_vectors
+from exporters.runtime.providers import CPU, CUDA, require_providers
 from exporters.session import OnnxEncoder
 
 _CHECKED = 64  # texts whose vectors must differ before anything is timed

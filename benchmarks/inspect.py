@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.story import parameters
+from benchmarks.quality.story import parameters
 from benchmarks.systems import kind_of
-from compressor.artifact import Artifact, is_artifact, size_bytes
-from compressor.errors import ArtifactError
-from compressor.teacher import layers_stated, read_config
-from exporters.layout import GRAPH
+from compressor.artifact.folder import Artifact, is_artifact, size_bytes
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ArtifactError
+from compressor.models.source import layers_stated, read_config
 
 _KINDS = {"torch": "sentence-transformers model", "torch-int8": "PyTorch int8 model", "onnx": "ONNX artifact"}
 

@@ -7,20 +7,20 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from benchmarks import throughput
-from benchmarks.footprint import footprint
-from benchmarks.reader_story import Told
+from benchmarks.quality.reader_story import Told
 from benchmarks.reader_systems import Pair, ReaderSystem, pairs_of
+from benchmarks.speed import throughput
+from benchmarks.speed.footprint import footprint
 from benchmarks.systems import threads_of
-from compressor.answering.squad import Question
-from compressor.artifact import Draft, write_json
-from compressor.encoder import usable_cores
-from compressor.machine import features
-from compressor.progress import say
-from compressor.recipe import Config
-from compressor.threads import same_threads
-from exporters.providers import CPU
-from exporters.readers import reader_kind
+from compressor.answering.questions.squad import Question
+from compressor.artifact.folder import Draft, write_json
+from compressor.core.config import Config
+from compressor.core.encoder import usable_cores
+from compressor.core.progress import say
+from compressor.machine.describe import features
+from compressor.machine.threads import same_threads
+from exporters.loading import reader_kind
+from exporters.runtime.providers import CPU
 
 _FOOTPRINT = 64  # questions of which peak memory is measured
 
@@ -54,7 +54,8 @@ class ReaderBench(Config):
     def measure(self, systems: Mapping[str, ReaderSystem], questions: Sequence[Question]) -> dict[str, Any]:
         """Return the ``bench`` section of the results: pairs of question and context in, answers out.
 
-        Ratios are to the first system. Questions a second and latencies in ms, as ``benchmarks.throughput`` has them.
+        Ratios are to the first system. Questions a second and latencies in ms, as
+        ``benchmarks.speed.throughput`` has them.
         """
         threads = self.threads or usable_cores()
         with same_threads(threads):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.systems import System, threads_of
-from compressor.answering.reader import Reader, Reading
-from compressor.answering.squad import Question
-from exporters.readers import open_reader_of
+from compressor.answering.questions.squad import Question
+from compressor.answering.readers.reader import Reader, Reading
+from exporters.loading import open_reader_of
 
 Pair = Sequence[str]  # question and context
 
@@ -26,7 +26,11 @@ class ReaderSystem(System):
     def imports(self) -> tuple[str, ...]:
         """Name the modules that it runs on, so that a load can be timed without them."""
         onnx = ("exporters.reader",)
-        return onnx if self.kind == "onnx" else ("compressor.answering.quantize", "compressor.answering.model")
+        return (
+            onnx
+            if self.kind == "onnx"
+            else ("compressor.answering.readers.torch_int8", "compressor.answering.readers.model")
+        )
 
     def reader(self) -> Reader:
         """Load the reader itself."""

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from compressor.artifact import MANIFEST, size_bytes
-from compressor.encoder import Encoder
-from compressor.errors import ModelError
-from exporters.layout import GRAPH, TORCH_INT8
+from compressor.artifact.folder import MANIFEST, size_bytes
+from compressor.artifact.layout import GRAPH, TORCH_INT8
+from compressor.core.encoder import Encoder
+from compressor.core.errors import ModelError
 
 _TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
@@ -41,10 +41,10 @@ class System:
         if self.threads:
             torch.set_num_threads(self.threads)
         if self.kind == "torch-int8":
-            from compressor.quantize import TorchInt8Encoder
+            from compressor.models.torch_int8 import TorchInt8Encoder
 
             return TorchInt8Encoder.load(Path(self.folder))
-        from compressor.sentence_model import Precision, TorchEncoder
+        from compressor.models.sentence_model import Precision, TorchEncoder
 
         precision: Precision = "fp16" if self.provider == TORCH_CUDA_FP16 else "fp32"
         device = "cuda" if self.provider in (TORCH_CUDA, TORCH_CUDA_FP16) else "cpu"
@@ -53,7 +53,7 @@ class System:
     def imports(self) -> tuple[str, ...]:
         """Name the modules that it runs on, so that a load can be timed without them."""
         onnx = ("exporters.session",)
-        return onnx if self.kind == "onnx" else ("compressor.quantize", "compressor.sentence_model")
+        return onnx if self.kind == "onnx" else ("compressor.models.torch_int8", "compressor.models.sentence_model")
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -80,7 +80,7 @@ def threads_of(encoder: Any) -> int:
 
 def kind_of(folder: Path) -> Kind:
     """Tell what a folder holds; ModelError if nothing that can be run."""
-    from compressor.teacher import transformer_folder  # here, to stay out of what `footprint` measures
+    from compressor.models.source import transformer_folder  # here, to stay out of what `footprint` measures
 
     if (folder / TORCH_INT8).is_file():
         return "torch-int8"

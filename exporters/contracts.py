@@ -14,10 +14,10 @@ import onnx
 from onnx import TensorProto, ValueInfoProto
 from onnx.external_data_helper import uses_external_data
 
-from compressor.errors import ArtifactError
-from compressor.strict_json import read_json
-from exporters.graph import load
-from exporters.layout import EMBEDDING, GRAPH, INPUTS
+from compressor.artifact.layout import EMBEDDING, GRAPH, INPUTS
+from compressor.core.errors import ArtifactError
+from compressor.core.strict_json import read_json
+from exporters.graph.files import load
 
 OUTPUTS = tuple(zip(EMBEDDING, (3, 2), strict=True))
 DOMAINS = ("", "ai.onnx", "com.microsoft")

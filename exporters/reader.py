@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compressor.answering.reader import Features, Reading, WindowReader, read_reading
-from compressor.answering.spans import Logits
-from compressor.answering.squad import Question
-from compressor.answering.windows import Cutter, batches, padded
-from compressor.encoder import check_whole, usable_cores
-from compressor.errors import ArtifactError
-from compressor.strict_json import read_json
-from exporters.forking import PerProcess
-from exporters.layout import ANSWERING, GRAPH
-from exporters.providers import CPU, computing, open_session, require_providers
-from exporters.running import Running
+from compressor.answering.questions.spans import Logits
+from compressor.answering.questions.squad import Question
+from compressor.answering.questions.windows import Cutter, batches, padded
+from compressor.answering.readers.reader import Features, Reading, WindowReader, read_reading
+from compressor.artifact.layout import ANSWERING, GRAPH
+from compressor.core.encoder import check_whole, usable_cores
+from compressor.core.errors import ArtifactError
+from compressor.core.strict_json import read_json
+from exporters.runtime.forking import PerProcess
+from exporters.runtime.providers import CPU, computing, open_session, require_providers
+from exporters.runtime.running import Running
 
 
 def batches_of_questions(folder: Path, questions: Sequence[Question], count: int) -> Iterator[Features]:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from numpy.typing import NDArray
 
-from compressor.encoder import check_whole
-from compressor.errors import BusyError, CompressorError, TextError
-from exporters.forking import check_process
-from exporters.providers import CPU
+from compressor.core.encoder import check_whole
+from compressor.core.errors import BusyError, CompressorError, TextError
+from exporters.runtime.forking import check_process
+from exporters.runtime.providers import CPU
 from exporters.session import OnnxEncoder
 
 Row = NDArray[Any]  # float32 [dim]

@@ -12,17 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from compressor.encoder import Vectors, check_texts, check_whole, length_sorted_batches, listed, ordered, usable_cores
-from compressor.errors import ArtifactError
-from compressor.output_vectors import Precision, Ranges, check_precision, quantized
-from compressor.strict_json import read_json, read_plain
-from compressor.untrusted import LONGEST
-from exporters.forking import PerProcess, check_process
-from exporters.layout import GRAPH
-from exporters.prompts import DOCUMENT, QUERY, Prompts
-from exporters.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
-from exporters.running import Running
-from exporters.words import WordTokenizer, cutting_side
+from compressor.artifact.layout import GRAPH
+from compressor.core.encoder import (
+    Vectors,
+    check_texts,
+    check_whole,
+    length_sorted_batches,
+    listed,
+    ordered,
+    usable_cores,
+)
+from compressor.core.errors import ArtifactError
+from compressor.core.strict_json import read_json, read_plain
+from compressor.untrusted.settings import LONGEST
+from compressor.vectors.codes import Precision, Ranges, check_precision, quantized
+from exporters.runtime.forking import PerProcess, check_process
+from exporters.runtime.prompts import DOCUMENT, QUERY, Prompts
+from exporters.runtime.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
+from exporters.runtime.running import Running
+from exporters.runtime.words import WordTokenizer, cutting_side
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come

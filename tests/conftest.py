@@ -16,8 +16,8 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from benchmarks.footprint import footprint
-from compressor.teacher import Source, find
+from benchmarks.speed.footprint import footprint
+from compressor.models.source import Source, find
 
 pytest_plugins = ["graphs", "packed", "measured"]  # tiny models' artifacts, hand-outs of them, a run's results
 
@@ -150,9 +150,9 @@ def _short_benchmarks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.bench.footprint", once)
         patch.setattr("benchmarks.reader_bench.footprint", once)
-        patch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
-        patch.setattr("benchmarks.throughput.TURN_SECONDS", 0.0)
-        patch.setattr("exporters.contest._LEAST_SECONDS", 0.0)
+        patch.setattr("benchmarks.speed.throughput.SETTLE_SECONDS", 0.0)
+        patch.setattr("benchmarks.speed.throughput.TURN_SECONDS", 0.0)
+        patch.setattr("exporters.search.contest._LEAST_SECONDS", 0.0)
         yield
 
 

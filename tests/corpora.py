@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from compressor.corpus import Corpus, Texts
-from compressor.errors import TextError
+from compressor.core.errors import TextError
+from compressor.texts.corpus import Corpus, Texts
 
 NUMBERED = [f"Sentence number {i} stands here." for i in range(1000)]
 

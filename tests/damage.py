@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compressor.artifact import MANIFEST
-from compressor.inspector import described
-from compressor.manifest import manifest_text, sealed
+from compressor.artifact.folder import MANIFEST
+from compressor.artifact.manifest import manifest_text, sealed
+from compressor.untrusted.inspector import described
 
 Random = random.Random
 GRAPH = "onnx/model.onnx"

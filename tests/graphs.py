@@ -15,12 +15,12 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from compressor.artifact import Draft
-from compressor.encoder import Vectors
-from exporters.calibrate import batches_of_texts
-from exporters.onnx import Export
-from exporters.optimise import Optimise
-from exporters.quantize import OnnxInt8
+from compressor.artifact.folder import Draft
+from compressor.core.encoder import Vectors
+from exporters.graph.export import Export
+from exporters.graph.optimise import Optimise
+from exporters.precision.calibrate import batches_of_texts
+from exporters.precision.int8 import OnnxInt8
 
 Ids = NDArray[np.int64]
 _SIZES: dict[str, Any] = {

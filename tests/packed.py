@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from questions import SHAPE, questions
 
-from compressor.answering.base import tokenizer_of
-from compressor.answering.model import reader_of
-from compressor.answering.reader import Reading
-from compressor.artifact import Draft, key_of, writing
-from exporters.conformance import write_conformance
-from exporters.optimise import Optimise
+from compressor.answering.readers.base import tokenizer_of
+from compressor.answering.readers.model import reader_of
+from compressor.answering.readers.reader import Reading
+from compressor.artifact.folder import Draft, key_of, writing
+from exporters.graph.export_reader import ReaderExport
+from exporters.graph.optimise import Optimise
 from exporters.pack import TARGETS, pack
 from exporters.pack.target import Target
-from exporters.quantize import OnnxInt8
+from exporters.precision.int8 import OnnxInt8
 from exporters.reader import batches_of_questions
-from exporters.reader_export import ReaderExport
+from exporters.verify.conformance import write_conformance
 
 LINEAR = {"dense": 16, "activation": "Identity"}  # as principal components make it
 NEEDED = {"mlflow": "mlflow", "tokenizer-in-graph": "onnxruntime_extensions"}

@@ -7,15 +7,15 @@ from typing import Any
 
 from conftest import sentences
 
-from benchmarks.report import as_toml
-from compressor.answering.finetune import Finetune
-from compressor.answering.reader import Reading
-from compressor.answering.squad import Answer, Question, Questions
-from compressor.artifact import Draft
-from exporters.optimise import Optimise
-from exporters.quantize import OnnxInt8
+from benchmarks.report.page import as_toml
+from compressor.answering.questions.squad import Answer, Question, Questions
+from compressor.answering.readers.reader import Reading
+from compressor.answering.training.finetune import Finetune
+from compressor.artifact.folder import Draft
+from exporters.graph.export_reader import ReaderExport
+from exporters.graph.optimise import Optimise
+from exporters.precision.int8 import OnnxInt8
 from exporters.reader import batches_of_questions
-from exporters.reader_export import ReaderExport
 
 SHAPE: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12}
 TRAINED: dict[str, Any] = {"precision": "fp32", "learning_rate": 3e-3}

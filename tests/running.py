@@ -4,7 +4,7 @@ from pathlib import Path
 
 from conftest import sentences
 
-from compressor.artifact import Artifact
+from compressor.artifact.folder import Artifact
 
 RECIPE = """
 [teacher]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from compressor.agreement import Heldout, cosines, neighbours_in_common, normalized
-from compressor.encoder import Vectors
-from compressor.errors import TextError
-from compressor.pca import fit
+from compressor.core.encoder import Vectors
+from compressor.core.errors import TextError
+from compressor.models.agreement import Heldout, cosines, neighbours_in_common, normalized
+from compressor.vectors.pca import fit
 
 
 def random_vectors(count: int, width: int, seed: int = 0) -> Vectors:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from damage import reseal
 
-from compressor.artifact import Artifact
-from compressor.errors import ArtifactError
-from exporters.allowed import _VIEWS, check_names, has_conformance
-from exporters.conformance import write_conformance
-from exporters.hard import TEXTS
-from exporters.inspection import inspect
-from exporters.layout import CASES
+from compressor.artifact.allowed import _VIEWS, check_names, has_conformance
+from compressor.artifact.cases import TEXTS
+from compressor.artifact.folder import Artifact
+from compressor.artifact.layout import CASES
+from compressor.core.errors import ArtifactError
+from compressor.untrusted.inspection import inspect
 from exporters.pack import TARGETS
+from exporters.verify.conformance import write_conformance
 
 STRANGE = [
     "modeling_own.py", "setup.sh", "model.pkl.gz", "weights.dill", "sitecustomize.py", "run.py", "Makefile", ".bashrc",

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from compressor import artifact, errors
-from compressor.artifact import (
+from compressor.artifact import folder as artifact
+from compressor.artifact.folder import (
     FORMAT,
     MANIFEST,
     Artifact,
@@ -28,7 +28,8 @@ from compressor.artifact import (
     write_json,
     writing,
 )
-from compressor.errors import ArtifactError, ModelError, StorageError
+from compressor.core import errors
+from compressor.core.errors import ArtifactError, ModelError, StorageError
 
 
 def make(to: Path, text: str = "weights", key: str = "key") -> Artifact:
@@ -140,7 +141,7 @@ def test_a_rename_that_fails_brings_the_earlier_artifact_back(tmp_path: Path, mo
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     killed = (
-        "import os, sys, pathlib; from compressor.artifact import writing\n"
+        "import os, sys, pathlib; from compressor.artifact.folder import writing\n"
         "with writing(pathlib.Path(sys.argv[1]), 'stage', 'key') as draft:\n"
         "    (draft.folder / 'half').write_text('half'); os.kill(os.getpid(), 9)"
     )

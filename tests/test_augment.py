@@ -13,11 +13,10 @@ from questions import questions, write_squad
 from transformers import BertConfig, BertForMaskedLM
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.answering.augment import Augment, Candidates, Masked, Moves, candidates_of
-from compressor.answering.squad import Answer, Question, Questions, read_squad
-from compressor.cli import app
-from compressor.errors import ModelError
+from compressor.answering.questions.squad import Answer, Question, Questions, read_squad
+from compressor.answering.training.augment import Augment, Candidates, Masked, Moves, candidates_of
+from compressor.cli.app import app
+from compressor.core.errors import ModelError
 
 CONTEXT = "In 1990 the Big red House by a river ran over; THE man's dog, 7up, sees a red bird."
 ASKED = Questions(

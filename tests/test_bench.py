@@ -11,13 +11,13 @@ from graphs import draft
 from tokenizers import Tokenizer
 
 from benchmarks import bench as module
-from benchmarks import throughput
 from benchmarks.bench import Bench, systems_of, token_figures, with_quality
+from benchmarks.speed import throughput
 from benchmarks.systems import System
-from compressor.errors import CompressorError, ProviderError, RecipeError, TextError
-from compressor.stages import Model
-from exporters import providers
-from exporters.providers import CPU, CUDA
+from compressor.artifact.workspace import Model
+from compressor.core.errors import CompressorError, ProviderError, RecipeError, TextError
+from exporters.runtime import providers
+from exporters.runtime.providers import CPU, CUDA
 
 STEPS = ("teacher", "distil", "pca", "quantize", "fp32", "int8")
 

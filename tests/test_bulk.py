@@ -11,10 +11,10 @@ from conftest import build, sentences, tokenizer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
-from compressor import bulk
-from compressor.agreement import cosines
-from compressor.bulk import BulkEncoder
-from compressor.sentence_model import TorchEncoder, open_model
+from compressor.models import bulk
+from compressor.models.agreement import cosines
+from compressor.models.bulk import BulkEncoder
+from compressor.models.sentence_model import TorchEncoder, open_model
 
 TEXTS = [*sentences(150), "a", "a dog " * 60, "x" * 300]  # the last two are cut at 64 tokens
 

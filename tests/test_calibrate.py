@@ -13,15 +13,14 @@ from graphs import draft, quantize, sqnr_db
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.cli import app
-from compressor.errors import RecipeError, TextError
-from exporters.calibrate import Batch, batches_of_texts, dynamic_inputs, measure_ranges
-from exporters.graph import load, run_operators
-from exporters.layout import GRAPH
-from exporters.parity import invariance
-from exporters.quantize import OnnxInt8
+from compressor.artifact.layout import GRAPH
+from compressor.cli.app import app
+from compressor.core.errors import RecipeError, TextError
+from exporters.graph.files import load, run_operators
+from exporters.precision.calibrate import Batch, batches_of_texts, dynamic_inputs, measure_ranges
+from exporters.precision.int8 import OnnxInt8
 from exporters.session import OnnxEncoder
+from exporters.verify.parity import invariance
 
 TEXTS = sentences(64, seed=5)
 

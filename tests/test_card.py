@@ -13,17 +13,17 @@ from conftest import sentences
 from graphs import draft, make_artifacts, quantize
 from huggingface_hub import ModelCard
 
-from compressor.artifact import Draft
-from compressor.distil.static import static_student
-from compressor.licence import licence_of
-from compressor.machine import INT8_FEATURES, features
-from compressor.output_vectors import RANGES, Ranges, quantized
-from compressor.sentence_model import open_model
-from compressor.stages import Model
-from exporters.card import CONSUMERS, Publish, _row
-from exporters.graph import run_operators
-from exporters.layout import GRAPH
-from exporters.onnx import Export
+from compressor.artifact.folder import Draft
+from compressor.artifact.layout import GRAPH
+from compressor.artifact.licence import licence_of
+from compressor.artifact.workspace import Model
+from compressor.distil.student.static import static_student
+from compressor.machine.describe import INT8_FEATURES, features
+from compressor.models.sentence_model import open_model
+from compressor.vectors.codes import RANGES, Ranges, quantized
+from exporters.graph.export import Export
+from exporters.graph.files import run_operators
+from exporters.publish.card import CONSUMERS, Publish, _row
 from exporters.session import OnnxEncoder
 
 CHECKS: list[dict[str, Any]] = [

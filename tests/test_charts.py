@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from measured import SVG, circles
 
-from benchmarks import charts
-from benchmarks.charts import Box, Scale, place
+from benchmarks.report import charts
+from benchmarks.report.charts import Box, Scale, place
 
 
 def test_pictures_are_well_formed(results: dict[str, Any]) -> None:

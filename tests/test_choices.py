@@ -8,19 +8,19 @@ import pytest
 from conftest import sentences
 from running import RECIPE, write_recipe
 
-from benchmarks.curve import Curve
-from compressor.artifact import Draft
-from compressor.corpus import Texts
-from compressor.distil.embedding import Distil
-from compressor.distil.multilingual import Multilingual, Translations
-from compressor.mixing import folded
-from compressor.parallel import ParallelTexts
-from compressor.pca import Pca
-from compressor.pipeline import Flow, Recipe
-from compressor.recipe import load
-from compressor.sentence_model import TorchEncoder
-from compressor.stages import Workspace
-from compressor.teacher import find
+from benchmarks.quality.curve import Curve
+from compressor.artifact.folder import Draft
+from compressor.artifact.workspace import Workspace
+from compressor.core.config import load
+from compressor.distil.language.multilingual import Multilingual, Translations
+from compressor.distil.training.embedding import Distil
+from compressor.flow.embedding import Flow, Recipe
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import find
+from compressor.texts.corpus import Texts
+from compressor.texts.mixing import folded
+from compressor.texts.parallel import ParallelTexts
+from compressor.vectors.pca import Pca
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from test_artifact import fault, make, names
 
-from compressor import artifact
-from compressor.artifact import MANIFEST, writing
-from compressor.errors import ArtifactError, StorageError
+from compressor.artifact import folder as artifact
+from compressor.artifact.folder import MANIFEST, writing
+from compressor.core.errors import ArtifactError, StorageError
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ import pytest
 from conftest import sentences
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401  registers the stages' commands
-from compressor.cli import app, guarded
+from compressor.cli.app import app, guarded
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -181,7 +180,7 @@ def test_no_space_left(command: Command, tmp_path: Path, tiny: Path, monkeypatch
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("exporters.consumers._write", full)
+    monkeypatch.setattr("exporters.graph.consumers._write", full)
     line = refusal(command("export", tiny, "--out", tmp_path / "s"))
     assert "no space left on the device" in line
     assert not list(tmp_path.rglob("*.onnx"))

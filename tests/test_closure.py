@@ -11,39 +11,40 @@ from typing import Any
 
 import pytest
 
-from compressor import closure, stages
-from compressor.closure import LEFT_OUT, PROJECT, Sources, installed
-from compressor.distil.embedding import Distil
-from compressor.pca import Pca
-from compressor.stages import Key, stage_key
-from exporters.onnx import Export
-from exporters.optimise import Optimise
-from exporters.quantize import OnnxInt8
-from exporters.search import Search
+from compressor.artifact import code as closure
+from compressor.artifact import workspace as stages
+from compressor.artifact.code import LEFT_OUT, PROJECT, Sources, installed
+from compressor.artifact.workspace import Key, stage_key
+from compressor.distil.training.embedding import Distil
+from compressor.vectors.pca import Pca
+from exporters.graph.export import Export
+from exporters.graph.optimise import Optimise
+from exporters.precision.int8 import OnnxInt8
+from exporters.search.trials import Search
 
-ROOT = Path(closure.__file__).parents[1]
+ROOT = Path(closure.__file__).parents[2]
 STAGES = {
-    "distil": "compressor.distil.embedding",
-    "multilingual": "compressor.distil.multilingual",
-    "vectors": "compressor.vectors",
-    "pca": "compressor.pca",
-    "ranges": "compressor.output_ranges",
-    "quantize": "compressor.quantize",
-    "export": "exporters.onnx",
-    "optimise": "exporters.optimise",
-    "fp16": "exporters.half",
-    "int8": "exporters.quantize",
-    "search": "exporters.search",
-    "verify": "exporters.verify",
-    "publish": "exporters.card",
-    "story": "benchmarks.story",
+    "distil": "compressor.distil.training.embedding",
+    "multilingual": "compressor.distil.language.multilingual",
+    "vectors": "compressor.models.teacher_vectors",
+    "pca": "compressor.vectors.pca",
+    "ranges": "compressor.vectors.ranges",
+    "quantize": "compressor.models.torch_int8",
+    "export": "exporters.graph.export",
+    "optimise": "exporters.graph.optimise",
+    "fp16": "exporters.precision.fp16",
+    "int8": "exporters.precision.int8",
+    "search": "exporters.search.trials",
+    "verify": "exporters.verify.embedding",
+    "publish": "exporters.publish.card",
+    "story": "benchmarks.quality.story",
     "bench": "benchmarks.bench",
-    "finetune": "compressor.answering.finetune",
-    "distil-reader": "compressor.answering.distil",
-    "export-reader": "exporters.reader_export",
-    "verify-reader": "exporters.reader_verify",
+    "finetune": "compressor.answering.training.finetune",
+    "distil-reader": "compressor.answering.training.distil",
+    "export-reader": "exporters.graph.export_reader",
+    "verify-reader": "exporters.verify.reader",
     "bench-reader": "benchmarks.reader_bench",
-    "growth": "benchmarks.growth",
+    "growth": "benchmarks.speed.growth",
 }
 
 
@@ -81,7 +82,7 @@ def edited(copied: Path, known: Sources, before: dict[str, Any]) -> Any:
     """Edit a file of the copy; return the stages whose keys change."""
 
     def edit(name: str, change: Callable[[str], str]) -> set[str]:
-        path = next(copied.rglob(name)) if "/" not in name else copied / name
+        path = copied / name
         text = path.read_text()
         try:
             path.write_text(change(text))
@@ -101,27 +102,39 @@ def add_code(text: str) -> str:
 @pytest.mark.parametrize(
     ("file", "changed", "kept"),
     [
-        ("smooth.py", {"int8", "search"}, {"distil", "pca", "export", "optimise", "bench", "finetune"}),
-        ("calibrate.py", {"int8", "search", "verify"}, {"distil", "pca", "export", "optimise", "vectors"}),
-        ("rewrite.py", {"int8", "search"}, {"distil", "pca", "export", "optimise"}),
-        ("parity.py", {"verify", "search", "fp16"}, {"distil", "int8", "export"}),
-        ("clipping.py", {"search"}, {"int8", "verify"}),
-        ("states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
-        ("lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
-        ("trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
-        ("throughput.py", {"bench", "bench-reader"}, {"distil", "int8", "verify", "story"}),
-        ("footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),
-        ("server.py", {"bench"}, {"distil", "int8", "verify"}),
-        ("bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
-        ("similarities.py", {"distil", "pca", "ranges"}, {"vectors", "export", "int8"}),
-        ("conformance.py", {"publish", "fp16"}, {"int8", "verify", "export"}),
-        ("consumers.py", {"export", "optimise", "export-reader"}, {"distil", "pca"}),
-        ("session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
-        ("windows.py", {"finetune", "distil-reader", "bench-reader"}, {"distil", "int8", "bench"}),
-        ("sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
-        ("report.py", set(), set(STAGES)),
-        ("progress.py", set(), set(STAGES)),
-        ("errors.py", set(), set(STAGES)),
+        (
+            "exporters/precision/smooth.py",
+            {"int8", "search"},
+            {"distil", "pca", "export", "optimise", "bench", "finetune"},
+        ),
+        (
+            "exporters/precision/calibrate.py",
+            {"int8", "search", "verify"},
+            {"distil", "pca", "export", "optimise", "vectors"},
+        ),
+        ("exporters/graph/rewrite.py", {"int8", "search"}, {"distil", "pca", "export", "optimise"}),
+        ("exporters/verify/parity.py", {"verify", "search", "fp16"}, {"distil", "int8", "export"}),
+        ("exporters/precision/clipping.py", {"search"}, {"int8", "verify"}),
+        ("compressor/distil/training/states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
+        ("compressor/answering/training/lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
+        ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
+        ("benchmarks/speed/throughput.py", {"bench", "bench-reader"}, {"distil", "int8", "verify", "story"}),
+        ("benchmarks/speed/footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),
+        ("benchmarks/speed/server.py", {"bench"}, {"distil", "int8", "verify"}),
+        ("compressor/models/bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
+        ("compressor/vectors/similarities.py", {"distil", "pca", "ranges"}, {"vectors", "export", "int8"}),
+        ("exporters/verify/conformance.py", {"publish", "fp16"}, {"int8", "verify", "export"}),
+        ("exporters/graph/consumers.py", {"export", "optimise", "export-reader"}, {"distil", "pca"}),
+        ("exporters/session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
+        (
+            "compressor/answering/questions/windows.py",
+            {"finetune", "distil-reader", "bench-reader"},
+            {"distil", "int8", "bench"},
+        ),
+        ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
+        ("benchmarks/report/page.py", set(), set(STAGES)),
+        ("compressor/core/progress.py", set(), set(STAGES)),
+        ("compressor/core/errors.py", set(), set(STAGES)),
     ],
 )
 def test_an_edited_file_changes_the_keys_of_what_runs_it(
@@ -132,7 +145,16 @@ def test_an_edited_file_changes_the_keys_of_what_runs_it(
     assert not found & kept
 
 
-@pytest.mark.parametrize("file", ["smooth.py", "bulk.py", "sentence_model.py", "pca.py", "footprint.py"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "exporters/precision/smooth.py",
+        "compressor/models/bulk.py",
+        "compressor/models/sentence_model.py",
+        "compressor/vectors/pca.py",
+        "benchmarks/speed/footprint.py",
+    ],
+)
 def test_words_and_formatting_change_no_key(edited: Any, file: str) -> None:
     assert edited(file, lambda text: f"# a comment\n{text}\n\n# another\n") == set()
     assert edited(file, lambda text: re.sub(r'^( *)"""(?=\w)', r'\1"""Otherwise: ', text, flags=re.MULTILINE)) == set()
@@ -140,8 +162,8 @@ def test_words_and_formatting_change_no_key(edited: Any, file: str) -> None:
 
 
 def test_files_that_are_handed_out_count(edited: Any) -> None:
-    assert edited("exporters/consumers.md", lambda text: text + "more") == {"publish"}
-    assert "publish" in edited("exporters/runners/run.mjs", lambda text: text + "// more")
+    assert edited("exporters/publish/consumers.md", lambda text: text + "more") == {"publish"}
+    assert "publish" in edited("compressor/artifact/runners/run.mjs", lambda text: text + "// more")
 
 
 def test_keys_hang_neither_on_the_place_nor_on_the_order(copied: Path, before: dict[str, Any]) -> None:
@@ -167,7 +189,7 @@ def test_what_an_import_is(tmp_path: Path) -> None:
         "    from compressor import g\n",
         b="def f():\n    try:\n        import compressor.c\n    except ImportError:\n        from . import h\n",
         c="RUN = ['-m', 'compressor.d']\nNOT = 'compressor.nowhere, compressor.g'",
-        d="from .e import x\nfrom compressor.errors import y\n",
+        d="from .e import x\nfrom compressor.core.errors import y\n",
         e="from pathlib import Path\nP = Path(__file__).with_name('f.py')",
         f="import numpy.typing, google.protobuf, missing_here, rich\nimport compressor.a",
         g="",
@@ -183,9 +205,9 @@ def test_what_an_import_is(tmp_path: Path) -> None:
 
 def test_without_sources_the_release_stands_for_the_code(tmp_path: Path) -> None:
     sources = Sources({name: tmp_path / "archive.zip" / name for name in PROJECT})
-    key = sources.key("compressor.pca")
+    key = sources.key("compressor.vectors.pca")
     assert key["release"] == closure.versions()
-    assert key["roots"] == ("compressor.pca",)
+    assert key["roots"] == ("compressor.vectors.pca",)
 
 
 def test_packages_of_another_name_are_found() -> None:
@@ -226,7 +248,7 @@ def test_packages_count_where_they_are_used(upgraded: Any) -> None:
 
 
 def test_what_is_left_out_is_there() -> None:
-    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "compressor").glob("*.py")}
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "compressor").rglob("*.py")}
     assert modules | {"compressor"} >= LEFT_OUT
 
 
@@ -244,7 +266,7 @@ def test_what_the_machine_decides_is_in_the_key(monkeypatch: pytest.MonkeyPatch)
         for module in {sys.modules[kind.__module__] for one in configs.values() for kind in type(one).__mro__}:
             if hasattr(module, "features"):
                 monkeypatch.setattr(module, "features", lambda own=own: own)
-        monkeypatch.setattr("compressor.machine.features", lambda own=own: own)
+        monkeypatch.setattr("compressor.machine.describe.features", lambda own=own: own)
         found.append({name: stage_key(name, config, []) for name, config in configs.items()})
     assert {name for name in configs if found[0][name] != found[1][name]} == {"search", "distil"}
 

@@ -11,16 +11,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from compressor import command_table
-from compressor.cli import app
-from compressor.command_table import COMMANDS, HELP, Deferred, Entry, help_of
-from compressor.reference import stated_help
+from compressor.cli import table as command_table
+from compressor.cli.app import app
+from compressor.cli.reference import stated_help
+from compressor.cli.table import COMMANDS, HELP, Deferred, Entry, help_of
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "onnx", "onnxruntime", "scipy", "pandas", "datasets",
-         "matplotlib", "sklearn", "numpy", "compressor.pipeline", "compressor.commands")  # fmt: skip
+         "matplotlib", "sklearn", "numpy", "compressor.flow.embedding", "compressor.cli.make",
+         "compressor.cli.common")  # fmt: skip
 ALL_HELP = f"""
 import json, sys
-from compressor.cli import app
+from compressor.cli.app import app
 for words in [["--help"], ["nothing"], *([name, "--help"] for name in {list(COMMANDS)!r})]:
     try:
         app(words)

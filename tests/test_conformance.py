@@ -14,17 +14,17 @@ import pytest
 from damage import reseal
 from tokenizers import Tokenizer
 
-from compressor.artifact import sha256, writing
-from compressor.errors import ArtifactError
-from compressor.inspect_cases import check_cases
-from compressor.inspect_graph import Refusal
-from exporters import allowed
-from exporters.conformance import write_conformance
-from exporters.hard import TEXTS, tolerance, truncation_of
-from exporters.inspection import inspect
-from exporters.layout import CASES, GRAPH, RUNNERS, RUNNERS_FOLDER
-from exporters.runners.run import failures
+from compressor.artifact import allowed
+from compressor.artifact.cases import TEXTS, tolerance, truncation_of
+from compressor.artifact.folder import sha256, writing
+from compressor.artifact.layout import CASES, GRAPH, RUNNERS, RUNNERS_FOLDER
+from compressor.artifact.runners.run import failures
+from compressor.core.errors import ArtifactError
+from compressor.untrusted.cases import check_cases
+from compressor.untrusted.graph import Refusal
+from compressor.untrusted.inspection import inspect
 from exporters.session import OnnxEncoder
+from exporters.verify.conformance import write_conformance
 
 
 @pytest.fixture(params=["plain", "int8"])

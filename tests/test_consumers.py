@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
-from compressor.errors import ModelError, TextError
-from compressor.sentence_model import open_model
-from exporters.onnx import Export
+from compressor.core.errors import ModelError, TextError
+from compressor.models.sentence_model import open_model
+from exporters.graph.export import Export
 from exporters.session import OnnxEncoder
 
 FILES = [

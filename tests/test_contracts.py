@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from compressor.errors import ArtifactError
+from compressor.core.errors import ArtifactError
 from exporters.contracts import CONSUMERS, RULES, Folder, check
 
 POOLING = "1_Pooling/config.json"

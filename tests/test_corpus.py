@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from corpora import NUMBERED, every, fault, files, write
 
-from compressor import mixing, reading
-from compressor.cache import cache_folder
-from compressor.corpus import MIN_TEXTS, Corpus, Texts
-from compressor.errors import RecipeError
-from compressor.textstore import TextStore
+from compressor.core.cache import cache_folder
+from compressor.core.errors import RecipeError
+from compressor.texts import mixing, reading
+from compressor.texts.corpus import MIN_TEXTS, Corpus, Texts
+from compressor.texts.textstore import TextStore
 
 
 @pytest.fixture(autouse=True)

@@ -13,20 +13,19 @@ import pytest
 from conftest import sentences
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401  registers the command
-from benchmarks.curve import Curve, Judge
-from benchmarks.curve_chart import picture
-from benchmarks.quality import Sts
-from compressor.agreement import Heldout, neighbours_in_common
-from compressor.artifact import Artifact, Draft
-from compressor.cli import app, guarded
-from compressor.corpus import Texts
-from compressor.encoder import Vectors
-from compressor.errors import CompressorError, RecipeError
-from compressor.output_vectors import Ranges, quantized, scored
-from compressor.pca import Pca
-from compressor.sentence_model import TorchEncoder
-from compressor.teacher import find
+from benchmarks.quality.curve import Curve, Judge
+from benchmarks.quality.sts import Sts
+from benchmarks.report.curve_chart import picture
+from compressor.artifact.folder import Artifact, Draft
+from compressor.cli.app import app, guarded
+from compressor.core.encoder import Vectors
+from compressor.core.errors import CompressorError, RecipeError
+from compressor.models.agreement import Heldout, neighbours_in_common
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import find
+from compressor.texts.corpus import Texts
+from compressor.vectors.codes import Ranges, quantized, scored
+from compressor.vectors.pca import Pca
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,9 @@ from questions import SHAPE, write_reader_recipe
 from running import RECIPE, whole, write_recipe
 from transformers.utils import logging
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.artifact import Artifact
-from compressor.cli import app, guarded
-from compressor.stages import Workspace
+from compressor.artifact.folder import Artifact
+from compressor.artifact.workspace import Workspace
+from compressor.cli.app import app, guarded
 
 Line = Callable[..., str]
 
@@ -180,9 +179,8 @@ def test_a_second_run_in_one_folder_is_one_line(kind: str, line: Line, tiny: Pat
 
 WORKER = """
 import sys
-import compressor.commands
-from compressor.cli import app
-from compressor.errors import ArtifactError
+from compressor.cli.app import app
+from compressor.core.errors import ArtifactError
 for number in range(3):
     for words in json.loads(sys.argv[1]):
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compressor import docstrings
+from compressor.texts import docstrings
 
 
 def write(path: Path, lines: list[str]) -> Path:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from compressor import machine
-from compressor.doctor import Advice, examine, print_doctor
+from compressor.machine import describe as machine
+from compressor.machine.doctor import Advice, examine, print_doctor
 
 AMX = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"]
 
@@ -203,8 +203,8 @@ def test_telemetry_is_told(value: str, verdict: str, reason: str, monkeypatch: p
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, as_json: bool, quick: bool) -> str:
-    monkeypatch.setattr("compressor.doctor.describe", lambda: describe(features=["avx2"]))
-    monkeypatch.setattr("compressor.doctor.measure_peaks", lambda: {"fp32_gflops": 64.4, "int8_gops": 1802.0})
+    monkeypatch.setattr("compressor.machine.doctor.describe", lambda: describe(features=["avx2"]))
+    monkeypatch.setattr("compressor.machine.doctor.measure_peaks", lambda: {"fp32_gflops": 64.4, "int8_gops": 1802.0})
     out = io.StringIO()
     print_doctor(Console(file=out, width=60), as_json, quick)
     return out.getvalue()

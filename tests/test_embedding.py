@@ -11,15 +11,15 @@ from conftest import sentences
 from families import random_transformer
 from trained import FIELDS, TEXTS, Trained, same, vectors
 
-from compressor.agreement import cosines
-from compressor.distil import training
-from compressor.distil.embedding import Distil, save_student
-from compressor.distil.lessons import Part
-from compressor.distil.student import keep_layers
-from compressor.errors import ModelError, RecipeError
-from compressor.projection import Projection
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
-from compressor.weights import read_header
+from compressor.core.errors import ModelError, RecipeError
+from compressor.distil.student.layers import keep_layers
+from compressor.distil.training import train as training
+from compressor.distil.training.embedding import Distil, save_student
+from compressor.distil.training.lessons import Part
+from compressor.models.agreement import cosines
+from compressor.models.projection import Projection
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.untrusted.weights import read_header
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_a_student_that_loads_otherwise_is_not_saved(
     student: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where layers cannot be counted by name, weights that are missing tell."""
-    monkeypatch.setattr("compressor.sentence_model.check_folder", lambda folder: None)
+    monkeypatch.setattr("compressor.models.sentence_model.check_folder", lambda folder: None)
     transformer_of(student).config.num_hidden_layers = 4
     with pytest.raises(ModelError, match=r"wrong: weights are missing: encoder\.layer\.2\."):
         save_student(student, tmp_path / "wrong", TEXTS[:8])

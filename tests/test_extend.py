@@ -11,12 +11,12 @@ from conftest import WORDS, sentences
 from sentence_transformers import SentenceTransformer
 from tokenizers import models
 
-from benchmarks.translation import matching
-from compressor.distil.alignment import align
-from compressor.distil.extend import Initial, Vocabulary, extend_vocabulary, tokens_per_word
-from compressor.errors import RecipeError
-from compressor.parallel import ParallelTexts
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
+from benchmarks.quality.translation import matching
+from compressor.core.errors import RecipeError
+from compressor.distil.language.alignment import align
+from compressor.distil.language.extend import Initial, Vocabulary, extend_vocabulary, tokens_per_word
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.texts.parallel import ParallelTexts
 
 _LETTERS = random.Random(7)
 FOREIGN = {
@@ -59,7 +59,7 @@ def test_words_that_translate_each_other_are_linked() -> None:
 def test_the_first_rounds_of_model_1_on_a_known_example(monkeypatch: pytest.MonkeyPatch) -> None:
     # "the house" / "das Haus", "the book" / "das Buch" (Koehn 2010, figure 4.4): after one round t(das | the) = 0.5,
     # t(Haus | the) = 0.25, t(Haus | house) = 0.5, so in the second round Haus belongs to house by 0.5 / 0.75.
-    monkeypatch.setattr("compressor.distil.alignment._ROUNDS", 2)
+    monkeypatch.setattr("compressor.distil.language.alignment._ROUNDS", 2)
     counts = align([[0, 1], [0, 2]], [[3, 4], [3, 5]], 6).toarray()
     assert counts[4, 1] == pytest.approx((2 / 3) ** 2)
     assert counts[4, 0] == pytest.approx(1 / 3 * 1 / 2)  # the article itself is torn between das and Haus
@@ -67,7 +67,7 @@ def test_the_first_rounds_of_model_1_on_a_known_example(monkeypatch: pytest.Monk
 
 
 def test_what_is_beyond_the_limit_of_memory_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compressor.distil.alignment.MAX_LINKS", 7)
+    monkeypatch.setattr("compressor.distil.language.alignment.MAX_LINKS", 7)
     counts = align([[0, 1], [2, 3], [4]], [[5, 6], [7], [8, 9]], 10).toarray()
     assert counts.sum(axis=0).nonzero()[0].tolist() == [0, 1, 2, 3]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import answers, figures, limits, students
-from benchmarks.markdown import source
-from benchmarks.peers import page as peers
-from compressor.errors import ArtifactError, TextError
+from benchmarks.pages import answers, figures, limits, students
+from benchmarks.report import peers
+from benchmarks.report.markdown import source
+from compressor.core.errors import ArtifactError, TextError
 
 ROOT = Path(__file__).parents[1]
 PAGES = (students.PAGE, students.LAYERS, students.VECTORS, answers.PAGE, answers.PICTURE, peers.PAGE,
@@ -133,7 +133,7 @@ def test_the_command_exits_with_one_line_when_stale(
 ) -> None:
     monkeypatch.chdir(copied)
     assert figures.main(["--check"]) == 1
-    assert capsys.readouterr().err.endswith("docs/limits.md: stale; run python -m benchmarks.figures\n")
+    assert capsys.readouterr().err.endswith("docs/limits.md: stale; run python -m benchmarks.pages.figures\n")
     assert figures.main([]) == 0
     assert figures.main(["--check"]) == 0
     (copied / "docs/figures/minilm-light.json").unlink()

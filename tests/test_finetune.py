@@ -12,16 +12,15 @@ from questions import questions, write_squad
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.answering.attention import WideAttention, keep_attention
-from compressor.answering.finetune import Finetune
-from compressor.answering.model import TorchReader, check_reader, open_reader
-from compressor.answering.reader import Reader, Reading, read_reading
-from compressor.answering.spans import measure
-from compressor.answering.squad import Questions
-from compressor.artifact import Artifact, Draft
-from compressor.cli import app
-from compressor.errors import ModelError, TextError
+from compressor.answering.questions.spans import measure
+from compressor.answering.questions.squad import Questions
+from compressor.answering.readers.attention import WideAttention, keep_attention
+from compressor.answering.readers.model import TorchReader, check_reader, open_reader
+from compressor.answering.readers.reader import Reader, Reading, read_reading
+from compressor.answering.training.finetune import Finetune
+from compressor.artifact.folder import Artifact, Draft
+from compressor.cli.app import app
+from compressor.core.errors import ModelError, TextError
 
 TRAIN, TEST = questions(400), questions(80, seed=1)
 FIELDS: dict[str, Any] = {"max_length": 48, "stride": 8, "max_question": 12, "precision": "fp32", "batch_size": 16}
@@ -152,7 +151,7 @@ def test_a_threshold_that_is_stated_is_not_chosen(tiny: Path, tmp_path: Path) ->
 def test_the_weights_are_averaged_over_the_last_steps(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compressor.answering import training
+    from compressor.answering.training import train as training
 
     seen, step = [], training._Advance.on_step_end
 
@@ -175,7 +174,7 @@ def test_the_weights_are_averaged_over_the_last_steps(
 def test_a_stopped_training_goes_on(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float
 ) -> None:
-    from compressor.answering import training
+    from compressor.answering.training import train as training
 
     whole = tuned(tiny, tmp_path / "whole", epochs=(1.0,), checkpoint_steps=5, average=average)
     with monkeypatch.context() as patch:

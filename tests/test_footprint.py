@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import sentences
 
-from benchmarks import footprint as module
-from benchmarks.footprint import footprint
+from benchmarks.speed import footprint as module
+from benchmarks.speed.footprint import footprint
 from benchmarks.systems import System
-from compressor.errors import CompressorError
+from compressor.core.errors import CompressorError
 
 TEXTS = sentences(40)
 
@@ -30,7 +30,7 @@ def test_onnx_needs_less_memory_than_pytorch(artifacts: Callable[..., Path], tin
 
 def test_the_peak_is_kept_when_memory_is_given_back() -> None:
     code = (
-        "from benchmarks.footprint import peak_bytes; before = peak_bytes(); some = bytearray(100_000_000); "
+        "from benchmarks.speed.footprint import peak_bytes; before = peak_bytes(); some = bytearray(100_000_000); "
         "some[::4096] = b'x' * len(some[::4096]); del some; print(peak_bytes() - before)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -38,7 +38,7 @@ def test_the_peak_is_kept_when_memory_is_given_back() -> None:
 
 
 def test_nothing_else_is_loaded_beside_the_system() -> None:
-    code = "import sys, benchmarks.footprint, exporters.session; print(*sys.modules)"
+    code = "import sys, benchmarks.speed.footprint, exporters.session; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "onnx", "pydantic", "scipy", "rich"} & set(done.stdout.split())
 

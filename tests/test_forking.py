@@ -11,17 +11,17 @@ import pytest
 from conftest import sentences
 from forked import forked
 
-from compressor.errors import ArtifactError, CompressorError
-from exporters import forking
-from exporters.forking import PerProcess
-from exporters.layout import GRAPH
-from exporters.running import Running
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ArtifactError, CompressorError
+from exporters.runtime import forking
+from exporters.runtime.forking import PerProcess
+from exporters.runtime.running import Running
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 
 USED = """
 import threading, numpy as np
-from compressor.errors import CompressorError
+from compressor.core.errors import CompressorError
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 many = [f"the cat 猫 {{i}}" for i in range(300)]

@@ -14,21 +14,21 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from packed import MLMODEL
 
-from benchmarks.quality import Sts
-from compressor.answering.pipeline import ReaderRecipe
-from compressor.answering.reader import read_reading
-from compressor.answering.squad import read_squad
-from compressor.artifact import Artifact
-from compressor.corpus import Texts
-from compressor.errors import CompressorError
-from compressor.licence import licence_of
-from compressor.manifest import FORMAT, manifest_text, sealed
-from compressor.pipeline import Recipe
-from compressor.reading import lines
-from compressor.recipe import load
-from compressor.teacher import check_folder
-from compressor.untrusted import check_settings
-from exporters.prompts import default_prompt
+from benchmarks.quality.sts import Sts
+from compressor.answering.questions.squad import read_squad
+from compressor.answering.readers.reader import read_reading
+from compressor.artifact.folder import Artifact
+from compressor.artifact.licence import licence_of
+from compressor.artifact.manifest import FORMAT, manifest_text, sealed
+from compressor.core.config import load
+from compressor.core.errors import CompressorError
+from compressor.flow.answering import ReaderRecipe
+from compressor.flow.embedding import Recipe
+from compressor.models.source import check_folder
+from compressor.texts.corpus import Texts
+from compressor.texts.reading import lines
+from compressor.untrusted.settings import check_settings
+from exporters.runtime.prompts import default_prompt
 from exporters.session import _open_tokenizer
 
 fuzzed = settings(

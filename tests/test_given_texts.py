@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import sentences
 
-from compressor.errors import RecipeError, TextError
-from compressor.sentence_model import TorchEncoder
+from compressor.core.errors import RecipeError, TextError
+from compressor.models.sentence_model import TorchEncoder
 from exporters import session
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from conftest import sentences
 
-from benchmarks import growth as module
-from benchmarks.growth import Growth, repeated, summary
-from compressor.errors import CompressorError, RecipeError
+from benchmarks.speed import growth as module
+from benchmarks.speed.growth import Growth, repeated, summary
+from compressor.core.errors import CompressorError, RecipeError
 
 TEXTS = sentences(500)
 

@@ -13,16 +13,17 @@ from graphs import draft
 from onnx import TensorProto
 
 from benchmarks.bench import Bench
-from compressor.commands import _systems
-from compressor.errors import ArtifactError, GateError, ProviderError
-from exporters import providers, session
-from exporters.conformance import cases, write_conformance
-from exporters.graph import run_operators
-from exporters.half import Half
-from exporters.hard import FP16_COSINE, INT8_COSINE
-from exporters.layout import CASES, GRAPH
-from exporters.providers import CPU, CUDA, open_session, run_bound
+from compressor.artifact.cases import FP16_COSINE, INT8_COSINE
+from compressor.artifact.layout import CASES, GRAPH
+from compressor.cli.measure import _systems
+from compressor.core.errors import ArtifactError, GateError, ProviderError
+from exporters import session
+from exporters.graph.files import run_operators
+from exporters.precision.fp16 import Half
+from exporters.runtime import providers
+from exporters.runtime.providers import CPU, CUDA, open_session, run_bound
 from exporters.session import OnnxEncoder
+from exporters.verify.conformance import cases, write_conformance
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ import damage
 import hostility
 import pytest
 
-from compressor import inspector
-from compressor.errors import CompressorError
-from compressor.inspector import MEMORY_BYTES, Inspector, described
-from compressor.manifest import checked_manifest
-from exporters.inspection import inspect
+from compressor.artifact.manifest import checked_manifest
+from compressor.core.errors import CompressorError
+from compressor.untrusted import inspector
+from compressor.untrusted.inspection import inspect
+from compressor.untrusted.inspector import MEMORY_BYTES, Inspector, described
 
 Damage = Callable[[Path, random.Random], None]
 ACCIDENTS: tuple[Damage, ...] = (
@@ -146,7 +146,7 @@ def test_the_command_says_what_it_checked_and_imports_little(artifact: Path) -> 
     assert done.returncode == 0
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [f"pass  {check}" for check in CHECKS]
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
-    assert {"compressor.manifest", "pydantic"} <= imported
+    assert {"compressor.artifact.manifest", "pydantic"} <= imported
     slow = {"torch", "transformers", "onnx", "onnxruntime", "tokenizers", "sentence_transformers", "numpy", "yaml"}
     assert not slow & imported
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from running import RECIPE, whole, write_recipe
 
-from compressor.artifact import sha256, writing
-from compressor.errors import CompressorError, StorageError
-from exporters.onnx import Export
+from compressor.artifact.folder import sha256, writing
+from compressor.core.errors import CompressorError, StorageError
+from exporters.graph.export import Export
 
 resource = pytest.importorskip("resource")
 STAGES = [
@@ -32,8 +32,8 @@ STAGES = [
 ROOT = Path(__file__).parents[1]
 WRITER = """
 import pathlib, random, sys
-from compressor.artifact import writing
-from compressor.errors import ArtifactError
+from compressor.artifact.folder import writing
+from compressor.core.errors import ArtifactError
 to, busy = pathlib.Path(sys.argv[1]), 0
 for number in range(int(sys.argv[2])):
     try:
@@ -168,7 +168,7 @@ def test_a_run_killed_at_thirty_moments_ends_with_the_same_files(home: Path) -> 
 
 @pytest.mark.slow
 def test_a_second_run_in_one_folder_is_one_line(home: Path) -> None:
-    from compressor.stages import Workspace
+    from compressor.artifact.workspace import Workspace
 
     with Workspace(home / "busy" / "tiny").lock():
         process = begin(home, "busy")

@@ -9,9 +9,9 @@ from conftest import sentences
 from foreign import sts_rows
 from graphs import draft
 
-from benchmarks.languages import Languages, read_tests
-from compressor.distil.multilingual import Multilingual, Translations
-from compressor.errors import TextError
+from benchmarks.quality.languages import Languages, read_tests
+from compressor.core.errors import TextError
+from compressor.distil.language.multilingual import Multilingual, Translations
 
 UPPER = {"pairs": [["a.en", "a.up"]], "heldout": 30, "matching": [["b.en", "b.up"]], "sts": [["en.csv", "up.csv"]]}
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import sentences
 
-from compressor.distil.lessons import Lessons, Part
-from compressor.distil.trainer import LengthGroupedBatches
-from compressor.errors import TextError
+from compressor.core.errors import TextError
+from compressor.distil.training.lessons import Lessons, Part
+from compressor.distil.training.trainer import LengthGroupedBatches
 
 RANDOM = np.random.default_rng(0)
 TEXTS = ["x" * int(n) for n in RANDOM.integers(3, 60, 5003)]

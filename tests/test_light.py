@@ -14,14 +14,14 @@ from families import LAYERS, random_encoder, random_transformer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
-from compressor.agreement import cosines, neighbours_in_common
-from compressor.distil.light import open_student, shrink, with_projection
-from compressor.distil.structure import find_parts
-from compressor.distil.student import keep_layers
-from compressor.errors import ModelError, RecipeError, TextError
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
-from compressor.teacher import check_folder
-from compressor.weights import INDEX
+from compressor.core.errors import ModelError, RecipeError, TextError
+from compressor.distil.student.layers import keep_layers
+from compressor.distil.student.light import open_student, shrink, with_projection
+from compressor.distil.student.structure import find_parts
+from compressor.models.agreement import cosines, neighbours_in_common
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.models.source import check_folder
+from compressor.untrusted.weights import INDEX
 
 TEXTS, HELDOUT = sentences(200), sentences(100, seed=1)
 ALL = (0, 1, 2, 3)

@@ -9,9 +9,9 @@ import pytest
 from conftest import sentences
 from rich.console import Console
 
-from benchmarks import limit as module
-from benchmarks.limit import Limit
-from benchmarks.limit_table import longest, print_limit
+from benchmarks.report.limit_table import longest, print_limit
+from benchmarks.speed import limit as module
+from benchmarks.speed.limit import Limit
 
 PEAKS = {"fp32_gflops": 50.0, "bf16_gflops": 100.0, "int8_gops": 400.0}
 

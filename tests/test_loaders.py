@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from compressor.errors import CompressorError, ModelError
-from compressor.loaders import MODULES
-from compressor.sentence_model import open_model
-from compressor.teacher import check_folder
-from compressor.untrusted import check_json
+from compressor.core.errors import CompressorError, ModelError
+from compressor.models.sentence_model import open_model
+from compressor.models.source import check_folder
+from compressor.untrusted.loaders import MODULES
+from compressor.untrusted.settings import check_json
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from conftest import sentences
 from rich.console import Console
 
-from benchmarks import loadgen as module
-from benchmarks import server
-from benchmarks.loadgen import Loadgen, print_loadgen
-from compressor.errors import DependencyError
+from benchmarks.speed import loadgen as module
+from benchmarks.speed import server
+from benchmarks.speed.loadgen import Loadgen, print_loadgen
+from compressor.core.errors import DependencyError
 
 TEXTS = sentences(300)
 
@@ -44,8 +44,8 @@ def test_agreement_is_of_the_rounds_ratios(pairs: list[tuple[float, float]], rat
 def found(artifacts: Callable[..., Path]) -> dict[str, Any]:
     pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen is not installed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.throughput.TURN_SECONDS", 0.2)
-        patch.setattr("benchmarks.throughput.SETTLE_SECONDS", 0.0)
+        patch.setattr("benchmarks.speed.throughput.TURN_SECONDS", 0.2)
+        patch.setattr("benchmarks.speed.throughput.SETTLE_SECONDS", 0.0)
         patch.setattr(server, "SECONDS", 0.3)
         patch.setattr(server, "QUERIES", 64)
         check = Loadgen(rounds=2, queries=64, server_rounds=1, server_p99_ms=1000, threads=1)

@@ -12,15 +12,15 @@ import torch
 from families import random_encoder
 from safetensors.torch import load_file, save_file
 
-from compressor.answering.augment import Masked
-from compressor.answering.model import check_reader, open_reader, reader_of
-from compressor.artifact import Draft, sha256
-from compressor.errors import ModelError
-from compressor.quantize import WEIGHTS as INT8
-from compressor.quantize import TorchInt8, TorchInt8Encoder
-from compressor.sentence_model import TorchEncoder, open_model
-from compressor.teacher import find, weights_files
-from compressor.weights import INDEX
+from compressor.answering.readers.model import check_reader, open_reader, reader_of
+from compressor.answering.training.augment import Masked
+from compressor.artifact.folder import Draft, sha256
+from compressor.core.errors import ModelError
+from compressor.models.sentence_model import TorchEncoder, open_model
+from compressor.models.source import find, weights_files
+from compressor.models.torch_int8 import WEIGHTS as INT8
+from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
+from compressor.untrusted.weights import INDEX
 
 Tensors = dict[str, torch.Tensor]
 

@@ -10,15 +10,15 @@ import torch
 from pydantic import ValidationError
 from trained import HELDOUT, TEXTS, Trained, vectors
 
-from compressor.agreement import cosines
-from compressor.distil import losses
-from compressor.distil.embedding import Distil
-from compressor.distil.losses import Imitation, Losses, Targets
-from compressor.distil.states import States
-from compressor.distil.student import keep_layers
-from compressor.errors import RecipeError
-from compressor.projection import Projection
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.core.errors import RecipeError
+from compressor.distil.student.layers import keep_layers
+from compressor.distil.training import losses
+from compressor.distil.training.embedding import Distil
+from compressor.distil.training.losses import Imitation, Losses, Targets
+from compressor.distil.training.states import States
+from compressor.models.agreement import cosines
+from compressor.models.projection import Projection
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
 
 RANDOM = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compressor import machine
+from compressor.machine import describe as machine
 
 
 def test_this_machine_is_described_in_json() -> None:

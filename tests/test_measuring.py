@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from test_cli import Command, command, refusal, texts  # noqa: F401  fixtures
 
-from compressor.artifact import sha256
-from exporters.layout import GRAPH
+from compressor.artifact.folder import sha256
+from compressor.artifact.layout import GRAPH
 
 SMALL = {
     "profile": ("--lengths", "8,16", "--threads", "1"),

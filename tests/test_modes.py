@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from compressor.artifact import Artifact, writing
-from compressor.cli import guarded
-from compressor.errors import ArtifactError, ModelError
-from compressor.output_vectors import RANGES, Ranges
-from compressor.projection import PROJECTION, Projection
-from compressor.untrusted import check_json
-from compressor.weights import read_header
-from exporters.graph import load
-from exporters.inspection import inspect
+from compressor.artifact.folder import Artifact, writing
+from compressor.cli.app import guarded
+from compressor.core.errors import ArtifactError, ModelError
+from compressor.models.projection import PROJECTION, Projection
+from compressor.untrusted.inspection import inspect
+from compressor.untrusted.settings import check_json
+from compressor.untrusted.weights import read_header
+from compressor.vectors.codes import RANGES, Ranges
+from exporters.graph.files import load
 
 
 @pytest.fixture(params=[0o022, 0o027, 0o077])

@@ -8,17 +8,17 @@ import pytest
 from conftest import sentences
 from foreign import foreign, write_language
 
-from compressor.corpus import Texts
-from compressor.distil.extend import tokens_per_word
-from compressor.distil.multilingual import Multilingual, Translations
-from compressor.distil.switching import Switched
-from compressor.errors import RecipeError, TextError
-from compressor.pipeline import Flow, Recipe, run
-from compressor.recipe import load
-from compressor.sentence_model import open_model
-from compressor.stages import Workspace
-from compressor.teacher import find, read_config
-from compressor.vectors import training_vectors
+from compressor.artifact.workspace import Workspace
+from compressor.core.config import load
+from compressor.core.errors import RecipeError, TextError
+from compressor.distil.language.extend import tokens_per_word
+from compressor.distil.language.multilingual import Multilingual, Translations
+from compressor.distil.language.switching import Switched
+from compressor.flow.embedding import Flow, Recipe, run
+from compressor.models.sentence_model import open_model
+from compressor.models.source import find, read_config
+from compressor.models.teacher_vectors import training_vectors
+from compressor.texts.corpus import Texts
 
 RECIPE = """
 [teacher]

@@ -10,24 +10,26 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import figures, tradeoff
-from benchmarks.answers import ablation
-from benchmarks.curve import print_curve
 from benchmarks.inspect import print_facts
-from benchmarks.markdown import source
-from benchmarks.peers import page as peers
-from benchmarks.reader_report import print_readers as print_readers
-from benchmarks.report import print_table, write_report
-from compressor import progress, stages
-from compressor.cli import out
-from compressor.errors import TextError, guarded
-from compressor.markdown import code, escaped
-from compressor.progress import plain_console, say, track
-from exporters.card import Publish
-from exporters.search_report import print_search
+from benchmarks.pages import figures
+from benchmarks.pages.answers import ablation
+from benchmarks.quality.curve import print_curve
+from benchmarks.report import peers
+from benchmarks.report.markdown import source
+from benchmarks.report.page import print_table, write_report
+from benchmarks.report.reader_report import print_readers as print_readers
+from benchmarks.tradeoff import measure as tradeoff
+from compressor.artifact import workspace as stages
+from compressor.cli.common import out
+from compressor.core import progress
+from compressor.core.errors import TextError, guarded
+from compressor.core.markdown import code, escaped
+from compressor.core.progress import plain_console, say, track
+from exporters.publish.card import Publish
+from exporters.search.report import print_search
 
 NAMES = ("corpus[/b] [v2].txt", "[bold]x[/]", "a :smile: b", "link[https://a.b]")
-ROOT = Path(progress.__file__).parents[1]
+ROOT = Path(progress.__file__).parents[2]
 
 
 def shown(show: Callable[[Any], object], width: int = 400) -> str:

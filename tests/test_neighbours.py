@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from trained import TEXTS, Trained
 
-from compressor.agreement import normalized
-from compressor.distil.lessons import Lessons, Part
-from compressor.distil.neighbours import grouped
-from compressor.distil.trainer import LengthGroupedBatches
+from compressor.distil.training.lessons import Lessons, Part
+from compressor.distil.training.neighbours import grouped
+from compressor.distil.training.trainer import LengthGroupedBatches
+from compressor.models.agreement import normalized
 
 
 def related(rows: np.ndarray, units: np.ndarray) -> float:

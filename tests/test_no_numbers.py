@@ -13,18 +13,18 @@ from conftest import sentences
 from safetensors.torch import load_file, save_file
 
 from benchmarks.bench import Bench
-from benchmarks.curve import Judge
-from benchmarks.quality import Sts
-from benchmarks.server import Latency, Search
-from benchmarks.story import row
+from benchmarks.quality.curve import Judge
+from benchmarks.quality.story import row
+from benchmarks.quality.sts import Sts
+from benchmarks.speed.server import Latency, Search
 from benchmarks.systems import System
-from compressor.agreement import Heldout, check_vectors
-from compressor.artifact import write_json
-from compressor.errors import CompressorError, ModelError
-from compressor.pca import fit
-from compressor.sentence_model import TorchEncoder
-from compressor.strict_json import json_text
-from compressor.teacher import find
+from compressor.artifact.folder import write_json
+from compressor.core.errors import CompressorError, ModelError
+from compressor.core.strict_json import json_text
+from compressor.models.agreement import Heldout, check_vectors
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import find
+from compressor.vectors.pca import fit
 
 TEXTS = sentences(40)
 STS = Sts("pairs", TEXTS[:20], TEXTS[20:], [float(i % 5) for i in range(20)])

@@ -12,12 +12,12 @@ from conftest import sentences
 from graphs import batch, build_family, by_torch, draft
 from onnx import TensorProto
 
-from compressor.artifact import sha256
-from compressor.encoder import Vectors
-from compressor.errors import ModelError, RecipeError
-from compressor.sentence_model import open_model
-from exporters.layout import GRAPH
-from exporters.onnx import Export
+from compressor.artifact.folder import sha256
+from compressor.artifact.layout import GRAPH
+from compressor.core.encoder import Vectors
+from compressor.core.errors import ModelError, RecipeError
+from compressor.models.sentence_model import open_model
+from exporters.graph.export import Export
 from exporters.session import OnnxEncoder
 
 BATCHES = (1, 2, 7, 64)

@@ -13,12 +13,12 @@ from graphs import draft, quantize, sqnr_db
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from compressor.artifact import sha256
-from compressor.errors import ArtifactError
-from compressor.machine import features
-from exporters.graph import run_operators
-from exporters.layout import GRAPH, INTEGER_PRODUCTS
-from exporters.quantize import OnnxInt8
+from compressor.artifact.folder import sha256
+from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
+from compressor.core.errors import ArtifactError
+from compressor.machine.describe import features
+from exporters.graph.files import run_operators
+from exporters.precision.int8 import OnnxInt8
 from exporters.session import OnnxEncoder
 
 TEXTS = sentences(64)
@@ -55,7 +55,7 @@ def test_nothing_after_pooling_is_quantized(bias: bool, make_model: Callable[...
     from graphs import make_artifacts
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
-    from compressor.sentence_model import open_model
+    from compressor.models.sentence_model import open_model
 
     model = open_model(make_model(layers=2, normalize=False))
     model.append(Dense(32, 16, bias=bias, activation_function=torch.nn.Identity()))

@@ -10,11 +10,11 @@ import pytest
 from conftest import sentences
 from graphs import batch, draft
 
-from compressor.artifact import sha256
-from compressor.errors import ArtifactError
-from exporters.graph import run_operators
-from exporters.layout import GRAPH
-from exporters.optimise import Optimise
+from compressor.artifact.folder import sha256
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ArtifactError
+from exporters.graph.files import run_operators
+from exporters.graph.optimise import Optimise
 from exporters.session import OnnxEncoder
 
 TEXTS = [*sentences(30), "", "the cat sleeps " * 40]

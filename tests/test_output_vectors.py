@@ -14,13 +14,13 @@ from safetensors.numpy import load_file, save_file
 from scipy.stats import spearmanr
 from sentence_transformers import quantize_embeddings
 
-from compressor.agreement import Heldout, cosines, neighbours_in_common, normalized
-from compressor.artifact import Draft
-from compressor.encoder import Encoder, Vectors
-from compressor.errors import ArtifactError, RecipeError
-from compressor.output_ranges import OutputVectors
-from compressor.output_vectors import PRECISIONS, RANGES, Precision, Ranges, bytes_of, quantized, scored
-from compressor.sentence_model import TorchEncoder
+from compressor.artifact.folder import Draft
+from compressor.core.encoder import Encoder, Vectors
+from compressor.core.errors import ArtifactError, RecipeError
+from compressor.models.agreement import Heldout, cosines, neighbours_in_common, normalized
+from compressor.models.sentence_model import TorchEncoder
+from compressor.vectors.codes import PRECISIONS, RANGES, Precision, Ranges, bytes_of, quantized, scored
+from compressor.vectors.ranges import OutputVectors
 from exporters.session import OnnxEncoder
 
 TEXTS, HELDOUT = sentences(150), sentences(60, seed=3)
@@ -194,7 +194,7 @@ def test_what_the_artifact_cannot_encode(artifacts: Callable[..., Path]) -> None
 
 def test_without_torch_and_safetensors_for_float32() -> None:
     code = (
-        "import sys, exporters.session, compressor.output_vectors\n"
+        "import sys, exporters.session, compressor.vectors.codes\n"
         "print({'torch', 'sentence_transformers', 'safetensors', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

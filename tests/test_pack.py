@@ -13,12 +13,12 @@ from damage import reseal
 from packed import NEEDED, contents, options_of, seal, view
 from typer.testing import CliRunner
 
-from compressor.artifact import Artifact, is_artifact
-from compressor.cli import app, guarded
-from compressor.errors import ArtifactError, CompressorError, DependencyError, RecipeError
-from compressor.handoff import pack as pack_command  # the command joins the app
-from exporters.inspection import inspect
-from exporters.layout import GRAPH
+from compressor.artifact.folder import Artifact, is_artifact
+from compressor.artifact.layout import GRAPH
+from compressor.cli.app import app, guarded
+from compressor.cli.handoff import pack as pack_command  # the command joins the app
+from compressor.core.errors import ArtifactError, CompressorError, DependencyError, RecipeError
+from compressor.untrusted.inspection import inspect
 from exporters.pack import TARGETS
 
 ANYWHERE = ["triton", "kserve", "ort", "javascript", "hub"]

@@ -16,9 +16,9 @@ from huggingface_hub import ModelCard
 from packed import edit_json, seal, view
 from tokenizers import Tokenizer
 
-from compressor.encoder import Vectors
-from compressor.errors import ArtifactError, RecipeError
-from exporters.layout import GRAPH
+from compressor.artifact.layout import GRAPH
+from compressor.core.encoder import Vectors
+from compressor.core.errors import ArtifactError, RecipeError
 from exporters.pack.ort_format import canonical
 from exporters.session import OnnxEncoder
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import sentences
 from packed import edit_json, seal, view
 
-from compressor.errors import ArtifactError
+from compressor.core.errors import ArtifactError
 from exporters.pack.tokenizer_in_graph import GUARD, HARD
 from exporters.session import OnnxEncoder
 

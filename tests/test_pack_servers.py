@@ -9,9 +9,9 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from packed import seal, view
 
-from compressor.errors import ArtifactError, RecipeError
-from exporters.layout import GRAPH
-from exporters.providers import CPU, open_session
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ArtifactError, RecipeError
+from exporters.runtime.providers import CPU, open_session
 
 TYPES = {"tensor(int64)": "TYPE_INT64", "tensor(float)": "TYPE_FP32"}
 Field = descriptor_pb2.FieldDescriptorProto

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from compressor.errors import RecipeError, TextError
-from compressor.parallel import Parallel, ParallelTexts
+from compressor.core.errors import RecipeError, TextError
+from compressor.texts.parallel import Parallel, ParallelTexts
 
 ENGLISH = [f"Sentence number {i} stands here." for i in range(40)]
 GERMAN = [f"Satz Nummer {i} steht schön hier." for i in range(40)]

@@ -12,13 +12,13 @@ from conftest import sentences
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA, TruncatedSVD
 
-from compressor.agreement import Heldout, neighbours_in_common, normalized
-from compressor.artifact import Draft, sha256
-from compressor.encoder import Vectors
-from compressor.errors import RecipeError, TextError
-from compressor.pca import Pca, fit, fold, pair_correlation, rotated
-from compressor.projection import PROJECTION, Projection
-from compressor.sentence_model import TorchEncoder, open_model
+from compressor.artifact.folder import Draft, sha256
+from compressor.core.encoder import Vectors
+from compressor.core.errors import RecipeError, TextError
+from compressor.models.agreement import Heldout, neighbours_in_common, normalized
+from compressor.models.projection import PROJECTION, Projection
+from compressor.models.sentence_model import TorchEncoder, open_model
+from compressor.vectors.pca import Pca, fit, fold, pair_correlation, rotated
 
 TEXTS = sentences(200)
 HELDOUT = sentences(60, seed=3)

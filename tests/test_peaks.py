@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from compressor import peaks as module
-from compressor.peaks import measure_peaks
+from compressor.machine import peaks as module
+from compressor.machine.peaks import measure_peaks
 
 
 def test_peaks_are_measured_and_threads_put_back() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.peers import rounds
 from benchmarks.peers.entry import Entry
-from compressor.errors import PeerError
+from compressor.core.errors import PeerError
 
 
 class Known:

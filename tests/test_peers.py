@@ -14,16 +14,17 @@ import pytest
 from conftest import sentences
 from test_cli import command  # noqa: F401 - a fixture
 
-from benchmarks import markdown
-from benchmarks.peers import catalogue, environments, page, process, run
+from benchmarks.peers import catalogue, environments, process, run
 from benchmarks.peers.catalogue import PEERS, Form, Peer, chosen
 from benchmarks.peers.entry import open_peer, open_system
 from benchmarks.peers.forms import form_folder
 from benchmarks.peers.process import Worker
+from benchmarks.report import markdown
+from benchmarks.report import peers as page
 from benchmarks.systems import System
-from compressor.errors import PeerError, RecipeError
-from compressor.sentence_model import TorchEncoder
-from compressor.teacher import Source, find
+from compressor.core.errors import PeerError, RecipeError
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import Source, find
 
 TEXTS = sentences(64)
 BF16 = next(peer for peer in PEERS if peer.name == "pytorch-bf16")

@@ -14,11 +14,11 @@ import onnxruntime
 import pytest
 from running import write_recipe
 
-from compressor.artifact import Artifact
-from compressor.errors import ArtifactError, GateError, RecipeError
-from compressor.output_vectors import Ranges
-from compressor.pipeline import Flow, Recipe, run
-from compressor.recipe import load
+from compressor.artifact.folder import Artifact
+from compressor.core.config import load
+from compressor.core.errors import ArtifactError, GateError, RecipeError
+from compressor.flow.embedding import Flow, Recipe, run
+from compressor.vectors.codes import Ranges
 from exporters.session import OnnxEncoder
 
 RECIPE = """
@@ -186,7 +186,7 @@ def test_the_gate_names_figure_and_bar_and_nothing_is_handed_out(
 def test_a_second_run_in_the_same_folder_is_refused(
     home: Path, folder: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from compressor.stages import Workspace
+    from compressor.artifact.workspace import Workspace
 
     with (
         Workspace(folder).lock(),
@@ -216,7 +216,7 @@ def go_small(home: Path, tiny: Path, name: str, *changes: str) -> dict[str, Any]
 
 
 def test_a_static_student_goes_all_the_way(home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporters.quantize._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
+    monkeypatch.setattr("exporters.precision.int8._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
     made = go_small(home, tiny, "static", "distil.layers=0")
     story = {row["stage"]: row for row in made["story"]}
     assert list(story) == ["teacher", "distil", "fp32", "fp16", "int8"]

@@ -12,11 +12,11 @@ from families import random_encoder, random_transformer
 from graphs import draft
 from tokenizers import AddedToken, Tokenizer
 
-from compressor import positions as tables
-from compressor.errors import ArtifactError, ModelError
-from compressor.positions import positions
-from compressor.sentence_model import open_model
-from exporters.onnx import Export
+from compressor.core.errors import ArtifactError, ModelError
+from compressor.models import positions as tables
+from compressor.models.positions import positions
+from compressor.models.sentence_model import open_model
+from exporters.graph.export import Export
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from compressor.distil.answering import PredictionLayer, divergence, of_labels, squared
+from compressor.answering.training.losses import PredictionLayer, divergence, of_labels, squared
 
 RANDOM = np.random.default_rng(0)
 VALID = torch.tensor([[True, False, True, True, False], [True, False, True, True, True]])

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from conftest import sentences
 
-from compressor.errors import ArtifactError
-from exporters import profile as module
-from exporters.calibrate import batches_of_texts
-from exporters.forms import Form, Forms
-from exporters.graph import run_operators
-from exporters.layout import GRAPH, copy_consumer_files
-from exporters.profile import operations_of, profile
-from exporters.quantize import OnnxInt8
+from compressor.artifact.layout import GRAPH, copy_consumer_files
+from compressor.core.errors import ArtifactError
+from exporters.graph.files import run_operators
+from exporters.precision.calibrate import batches_of_texts
+from exporters.precision.int8 import OnnxInt8
+from exporters.runtime import profile as module
+from exporters.runtime.profile import operations_of, profile
+from exporters.search.forms import Form, Forms
 
 
 def by_hand(rows: int, length: int, layers: int = 4, width: int = 32) -> int:

@@ -13,15 +13,15 @@ from conftest import build, sentences
 from sentence_transformers import SentenceTransformer
 from trained import TEXTS, Trained
 
-from compressor.agreement import Heldout, cosines
-from compressor.artifact import Draft
-from compressor.distil.lessons import Collate, Lessons, Part
-from compressor.distil.light import shrink, with_projection
-from compressor.distil.static import static_student
-from compressor.distil.vocabulary import trim_vocabulary
-from compressor.errors import TextError
-from compressor.pca import Pca
-from compressor.sentence_model import TorchEncoder, open_model
+from compressor.artifact.folder import Draft
+from compressor.core.errors import TextError
+from compressor.distil.student.light import shrink, with_projection
+from compressor.distil.student.static import static_student
+from compressor.distil.student.vocabulary import trim_vocabulary
+from compressor.distil.training.lessons import Collate, Lessons, Part
+from compressor.models.agreement import Heldout, cosines
+from compressor.models.sentence_model import TorchEncoder, open_model
+from compressor.vectors.pca import Pca
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 

@@ -14,16 +14,16 @@ from conftest import sentences, tokenizer
 from families import random_encoder, random_transformer
 from sentence_transformers import SentenceTransformer
 
-from compressor.agreement import cosines
-from compressor.artifact import Draft
-from compressor.distil.importance import importance
-from compressor.distil.prune import compact, freeze_pruned, prune
-from compressor.distil.structure import find_parts
-from compressor.errors import ModelError, RecipeError
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
-from exporters.layout import GRAPH
-from exporters.onnx import Export
-from exporters.optimise import Optimise
+from compressor.artifact.folder import Draft
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ModelError, RecipeError
+from compressor.distil.student.importance import importance
+from compressor.distil.student.prune import compact, freeze_pruned, prune
+from compressor.distil.student.structure import find_parts
+from compressor.models.agreement import cosines
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
+from exporters.graph.export import Export
+from exporters.graph.optimise import Optimise
 from exporters.session import OnnxEncoder
 
 TEXTS, HELDOUT = sentences(60), sentences(30, seed=1)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality import Sts
-from compressor.encoder import Vectors
-from compressor.errors import TextError
-from compressor.sentence_model import TorchEncoder
-from compressor.teacher import Source
+from benchmarks.quality.sts import Sts
+from compressor.core.encoder import Vectors
+from compressor.core.errors import TextError
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import Source
 
 
 class Angles:

@@ -12,14 +12,14 @@ import torch
 from conftest import WORDS, sentences
 from safetensors.torch import load_file, save_file
 
-from compressor.agreement import cosines
-from compressor.artifact import Artifact, Draft, writing
-from compressor.encoder import Encoder, Vectors
-from compressor.errors import ModelError
-from compressor.pca import fit, fold
-from compressor.quantize import SETTINGS, WEIGHTS, TorchInt8, TorchInt8Encoder, flatten, quantize
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
-from compressor.teacher import Source
+from compressor.artifact.folder import Artifact, Draft, writing
+from compressor.core.encoder import Encoder, Vectors
+from compressor.core.errors import ModelError
+from compressor.models.agreement import cosines
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.models.source import Source
+from compressor.models.torch_int8 import SETTINGS, WEIGHTS, TorchInt8, TorchInt8Encoder, flatten, quantize
+from compressor.vectors.pca import fit, fold
 
 TEXTS = sentences(60)
 LINEAR = 4 * 6 + 1  # six in each of four layers, and the pooler's

@@ -7,7 +7,7 @@ import pytest
 import transformers
 from questions import make_readers, questions
 
-from exporters.layout import GRAPH
+from compressor.artifact.layout import GRAPH
 from exporters.reader import OnnxReader
 
 TEST = questions(40, seed=1)

@@ -9,21 +9,21 @@ import torch
 from questions import SHAPE, questions, write_squad
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.answering import distil, training
-from compressor.answering.distil import ReaderDistil, teacher_logits
-from compressor.answering.finetune import Finetune
-from compressor.answering.model import TorchReader, check_reader, open_reader
-from compressor.answering.reader import Reading
-from compressor.answering.spans import measure
-from compressor.answering.start import make_student
-from compressor.answering.training import ReaderLoss
-from compressor.answering.windows import padded
-from compressor.artifact import Draft
-from compressor.cli import app
-from compressor.distil.states import Matching
-from compressor.distil.student import find_layers
-from compressor.errors import ModelError, RecipeError
+from compressor.answering.questions.spans import measure
+from compressor.answering.questions.windows import padded
+from compressor.answering.readers.model import TorchReader, check_reader, open_reader
+from compressor.answering.readers.reader import Reading
+from compressor.answering.training import distil
+from compressor.answering.training import train as training
+from compressor.answering.training.distil import ReaderDistil, teacher_logits
+from compressor.answering.training.finetune import Finetune
+from compressor.answering.training.start import make_student
+from compressor.answering.training.train import ReaderLoss
+from compressor.artifact.folder import Draft
+from compressor.cli.app import app
+from compressor.core.errors import ModelError, RecipeError
+from compressor.distil.student.layers import find_layers
+from compressor.distil.training.states import Matching
 
 TRAIN, TEST = questions(400), questions(80, seed=1)
 FIELDS = SHAPE | {"precision": "fp32", "batch_size": 16, "layers": 2, "learning_rate": 2e-3, "epochs": 4.0,

@@ -13,19 +13,18 @@ from forked import forked
 from questions import SHAPE, make_readers, questions, write_squad
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.answering.model import TorchReader
-from compressor.answering.reader import Reader, Reading
-from compressor.answering.spans import measure
-from compressor.artifact import Draft
-from compressor.cli import app
-from compressor.errors import ArtifactError, ProviderError, RecipeError, TextError
-from exporters.graph import run_operators
-from exporters.half import Half
-from exporters.layout import GRAPH
-from exporters.quantize import OnnxInt8
+from compressor.answering.questions.spans import measure
+from compressor.answering.readers.model import TorchReader
+from compressor.answering.readers.reader import Reader, Reading
+from compressor.artifact.folder import Draft
+from compressor.artifact.layout import GRAPH
+from compressor.cli.app import app
+from compressor.core.errors import ArtifactError, ProviderError, RecipeError, TextError
+from exporters.graph.export_reader import ReaderExport
+from exporters.graph.files import run_operators
+from exporters.precision.fp16 import Half
+from exporters.precision.int8 import OnnxInt8
 from exporters.reader import OnnxReader, batches_of_questions
-from exporters.reader_export import ReaderExport
 
 TEST = questions(80, seed=1)
 

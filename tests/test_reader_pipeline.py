@@ -12,21 +12,20 @@ import pytest
 from questions import SHAPE, TRAINED, questions, write_reader_recipe, write_squad
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.answering.ablation import variants
-from compressor.answering.model import TorchReader
-from compressor.answering.pipeline import ReaderRecipe, run_reader
-from compressor.answering.quantize import load
-from compressor.answering.reader import Reading, read_reading
-from compressor.answering.sets import QuestionSets
-from compressor.answering.spans import measure
-from compressor.answering.squad import Question, Questions, read_squad
-from compressor.answering.steps import Step, check_steps
-from compressor.cli import app
-from compressor.errors import CompressorError, GateError, RecipeError, TextError
-from compressor.recipe import load as load_recipe
-from exporters.layout import GRAPH
-from exporters.readers import open_reader_of
+from compressor.answering.questions.sets import QuestionSets
+from compressor.answering.questions.spans import measure
+from compressor.answering.questions.squad import Question, Questions, read_squad
+from compressor.answering.readers.model import TorchReader
+from compressor.answering.readers.reader import Reading, read_reading
+from compressor.answering.readers.torch_int8 import load
+from compressor.answering.training.steps import Step, check_steps
+from compressor.artifact.layout import GRAPH
+from compressor.cli.app import app
+from compressor.core.config import load as load_recipe
+from compressor.core.errors import CompressorError, GateError, RecipeError, TextError
+from compressor.flow.ablation import variants
+from compressor.flow.answering import ReaderRecipe, run_reader
+from exporters.loading import open_reader_of
 
 
 def call(*words: str) -> Any:

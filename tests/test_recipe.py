@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from compressor.answering.pipeline import ReaderRecipe
-from compressor.answering.steps import check_steps
-from compressor.distil.embedding import Distil
-from compressor.errors import RecipeError
-from compressor.pipeline import Recipe
-from compressor.quantize import TorchInt8
-from compressor.recipe import Config, load
-from compressor.tasks import task_of
+from compressor.answering.training.steps import check_steps
+from compressor.core.config import Config, load
+from compressor.core.errors import RecipeError
+from compressor.distil.training.embedding import Distil
+from compressor.flow.answering import ReaderRecipe
+from compressor.flow.embedding import Recipe
+from compressor.flow.tasks import task_of
+from compressor.models.torch_int8 import TorchInt8
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SECTIONS = (

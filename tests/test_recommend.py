@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import tradeoff_chart
-from benchmarks.charts import systems
-from benchmarks.recommend import Bounds, Choice, knee, pareto, recommend, told
-from benchmarks.tradeoff import FORMAT, table, with_share
-from compressor.cli import app, guarded
-from compressor.errors import ArtifactError, GateError, RecipeError
+from benchmarks.report.charts import systems
+from benchmarks.tradeoff import chart as tradeoff_chart
+from benchmarks.tradeoff.measure import FORMAT, table, with_share
+from benchmarks.tradeoff.recommend import Bounds, Choice, knee, pareto, recommend, told
+from compressor.cli.app import app, guarded
+from compressor.core.errors import ArtifactError, GateError, RecipeError
 
 SVG = "{http://www.w3.org/2000/svg}"
 Give = Callable[..., dict[str, Any]]

@@ -12,9 +12,10 @@ import pytest
 from measured import circles
 from rich.console import Console
 
-from benchmarks import charts, figures
-from benchmarks.charts import Measure, significant
-from benchmarks.report import Gains, as_toml, print_table, write_report
+from benchmarks.pages import figures
+from benchmarks.report import charts
+from benchmarks.report.charts import Measure, significant
+from benchmarks.report.page import Gains, as_toml, print_table, write_report
 
 
 class Loads(HTMLParser):

@@ -10,12 +10,9 @@ from conftest import sentences
 from graphs import batch
 from onnx import numpy_helper
 
-from exporters.calibrate import batches_of_texts, dynamic_inputs, fix_ranges, measure_ranges
-from exporters.graph import load, run_operators, save
-from exporters.layout import GRAPH, copy_consumer_files
-from exporters.qdq import as_qdq
-from exporters.quantize import OnnxInt8
-from exporters.rewrite import (
+from compressor.artifact.layout import GRAPH, copy_consumer_files
+from exporters.graph.files import load, run_operators, save
+from exporters.graph.rewrite import (
     attention_by_products,
     drop_unread,
     gelu_after_bias,
@@ -23,6 +20,9 @@ from exporters.rewrite import (
     separate_products,
     tanh_gelu,
 )
+from exporters.precision.calibrate import batches_of_texts, dynamic_inputs, fix_ranges, measure_ranges
+from exporters.precision.int8 import OnnxInt8
+from exporters.precision.qdq import as_qdq
 from exporters.session import OnnxEncoder
 
 Rewrite = Callable[[onnx.ModelProto], int]

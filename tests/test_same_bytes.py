@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import sentences
 
-from compressor.artifact import sha256
+from compressor.artifact.folder import sha256
 
 ROOT = Path(__file__).parents[1]
 BOTH = """
 import sys
-import compressor.commands
-from compressor.cli import app
+from compressor.cli.app import app
 for words in (["export", sys.argv[1], "--out", "fp32"], ["quantize", "fp32", "--out", "int8", "--texts", "texts.txt"]):
     app(words, standalone_mode=False)
 """

@@ -4,9 +4,9 @@ from itertools import product
 
 import pytest
 
-from compressor.answering.scores import evaluate, exact_match, f1, normalize
-from compressor.answering.squad import Answer, Question
-from compressor.errors import TextError
+from compressor.answering.questions.scores import evaluate, exact_match, f1, normalize
+from compressor.answering.questions.squad import Answer, Question
+from compressor.core.errors import TextError
 
 
 @pytest.mark.parametrize(

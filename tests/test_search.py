@@ -13,24 +13,23 @@ from conftest import sentences
 from graphs import draft
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor.artifact import Artifact, writing
-from compressor.cli import app
-from compressor.encoder import length_sorted_batches
-from compressor.errors import ArtifactError, GateError, RecipeError, TextError
-from compressor.machine import features
-from compressor.manifest import read_manifest
-from compressor.pipeline import Recipe, run
-from compressor.recipe import load
-from exporters import search as module
-from exporters.contest import Ratio, contest, encoder_pass
-from exporters.forms import Form
-from exporters.graph import run_operators
-from exporters.inspection import inspect
-from exporters.layout import GRAPH
-from exporters.quantize import OnnxInt8
-from exporters.running import Running
-from exporters.search import Search
+from compressor.artifact.folder import Artifact, writing
+from compressor.artifact.layout import GRAPH
+from compressor.artifact.manifest import read_manifest
+from compressor.cli.app import app
+from compressor.core.config import load
+from compressor.core.encoder import length_sorted_batches
+from compressor.core.errors import ArtifactError, GateError, RecipeError, TextError
+from compressor.flow.embedding import Recipe, run
+from compressor.machine.describe import features
+from compressor.untrusted.inspection import inspect
+from exporters.graph.files import run_operators
+from exporters.precision.int8 import OnnxInt8
+from exporters.runtime.running import Running
+from exporters.search import trials as module
+from exporters.search.contest import Ratio, contest, encoder_pass
+from exporters.search.forms import Form
+from exporters.search.trials import Search
 from exporters.session import OnnxEncoder
 
 SAMPLE, HELDOUT = sentences(80, seed=1), sentences(100, seed=2)
@@ -108,7 +107,7 @@ def test_the_fastest_inside_the_gate_is_kept(
 def test_a_pass_lasts_long_enough_to_be_told_from_its_start(
     artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporters.contest._LEAST_SECONDS", 0.2)
+    monkeypatch.setattr("exporters.search.contest._LEAST_SECONDS", 0.2)
     encoder, counts = OnnxEncoder(artifacts() / "fp32", threads=1), []
     encode = encoder.encode
     monkeypatch.setattr(encoder, "encode", lambda texts, size: (counts.append(len(texts)), encode(texts, size)))
@@ -141,7 +140,7 @@ def test_a_faster_form_that_loses_quality_is_refused(
         return len(found)
 
     faster(monkeypatch, {"tanh": 2.0})
-    monkeypatch.setattr("exporters.forms.tanh_gelu", cut)
+    monkeypatch.setattr("exporters.search.forms.tanh_gelu", cut)
     result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
     assert result["choice"]["form"]["gelu"] == "alone"
     row = next(row for row in result["trials"] if "gelu tanh" in row["name"])
@@ -211,7 +210,7 @@ def test_the_encoder_runs_as_the_manifest_says_on_this_cpu_alone(
     assert needs == {"session_options": {"enable_cpu_mem_arena": False}}
     own = encoder.encode(HELDOUT)
     assert np.abs(own - OnnxEncoder(tmp_path / "made", running=Running()).encode(HELDOUT)).max() < 1e-5
-    monkeypatch.setattr("exporters.running.features", lambda: ["avx2"])
+    monkeypatch.setattr("exporters.runtime.running.features", lambda: ["avx2"])
     assert OnnxEncoder(tmp_path / "made").running == Running()
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import sentences
 
-from benchmarks import server as module
-from benchmarks.server import Latency, Search, arrivals, server
+from benchmarks.speed import server as module
+from benchmarks.speed.server import Latency, Search, arrivals, server
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 

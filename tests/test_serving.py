@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import sentences
 
-from compressor.artifact import write_json
-from compressor.errors import BusyError, CompressorError, TextError
+from compressor.artifact.folder import write_json
+from compressor.core.errors import BusyError, CompressorError, TextError
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 

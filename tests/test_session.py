@@ -13,13 +13,14 @@ import onnx
 import pytest
 from conftest import sentences
 
-from compressor.encoder import Encoder
-from compressor.errors import ArtifactError, ProviderError, TextError
-from compressor.sentence_model import open_model
-from exporters import providers, session
-from exporters.layout import GRAPH
-from exporters.providers import CPU, CUDA
-from exporters.running import Running
+from compressor.artifact.layout import GRAPH
+from compressor.core.encoder import Encoder
+from compressor.core.errors import ArtifactError, ProviderError, TextError
+from compressor.models.sentence_model import open_model
+from exporters import session
+from exporters.runtime import providers
+from exporters.runtime.providers import CPU, CUDA
+from exporters.runtime.running import Running
 from exporters.session import OnnxEncoder
 
 # Lengths of 2 to 64 tokens, so that a batch of like length never has neighbours in the order given.

@@ -13,12 +13,12 @@ from families import random_encoder
 from graphs import draft
 from sentence_transformers import SentenceTransformer
 
-from compressor.errors import ModelError
-from compressor.sentence_model import open_model
-from compressor.settings import check_stated
-from exporters.folder import by_modules, other_tokens
-from exporters.onnx import Export
+from compressor.core.errors import ModelError
+from compressor.models.sentence_model import open_model
+from compressor.models.settings import check_stated
+from exporters.graph.export import Export
 from exporters.session import OnnxEncoder
+from exporters.verify.folder import by_modules, other_tokens
 
 LONG = " ".join(WORDS * 3)
 TEXTS = ["the cat sleeps .", "A big RED house", "a dog", LONG]

@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-import exporters.smooth as smoothing
-from compressor.errors import ModelError
-from exporters.calibrate import activations
-from exporters.graph import constants, reads
-from exporters.quantize import quantize_tables
-from exporters.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range
-from exporters.smooth import smooth
+import exporters.precision.smooth as smoothing
+from compressor.core.errors import ModelError
+from exporters.graph.files import constants, reads
+from exporters.graph.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range
+from exporters.precision.calibrate import activations
+from exporters.precision.int8 import quantize_tables
+from exporters.precision.smooth import smooth
 
 WIDTH = 32
 Values = NDArray[np.float32]

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from conftest import sentences
 
-from compressor.agreement import Heldout, normalized
-from compressor.artifact import Draft
-from compressor.encoder import Vectors
-from compressor.errors import RecipeError, TextError
-from compressor.pca import Pca, fit, pair_correlation
-from compressor.projection import Projection
-from compressor.sentence_model import TorchEncoder
-from compressor.similarities import keep_similarities
+from compressor.artifact.folder import Draft
+from compressor.core.encoder import Vectors
+from compressor.core.errors import RecipeError, TextError
+from compressor.models.agreement import Heldout, normalized
+from compressor.models.projection import Projection
+from compressor.models.sentence_model import TorchEncoder
+from compressor.vectors.pca import Pca, fit, pair_correlation
+from compressor.vectors.similarities import keep_similarities
 
 
 def cloud(seed: int, topics: int = 120, width: int = 48) -> Vectors:

@@ -10,13 +10,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from trained import HELDOUT, TEXTS, vectors
 
-from compressor.agreement import cosines
-from compressor.distil.activation import take_relu
-from compressor.distil.embedding import Distil
-from compressor.distil.student import keep_layers
-from compressor.errors import ModelError, RecipeError
-from compressor.pca import pair_correlation
-from compressor.sentence_model import TorchEncoder, is_static, open_model, transformer_of
+from compressor.core.errors import ModelError, RecipeError
+from compressor.distil.student.activation import take_relu
+from compressor.distil.student.layers import keep_layers
+from compressor.distil.training.embedding import Distil
+from compressor.models.agreement import cosines
+from compressor.models.sentence_model import TorchEncoder, is_static, open_model, transformer_of
+from compressor.vectors.pca import pair_correlation
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from conftest import sentences
 from graphs import draft, quantize, sqnr_db
 from onnx import helper, numpy_helper
 
-from exporters.calibrate import batches_of_texts
-from exporters.graph import constants, load, makers, run_operators, save
-from exporters.layout import GRAPH, copy_consumer_files
-from exporters.products import after_pooling
-from exporters.quantize import OnnxInt8
-from exporters.roles import Kept, kept_nodes
+from compressor.artifact.layout import GRAPH, copy_consumer_files
+from exporters.graph.files import constants, load, makers, run_operators, save
+from exporters.graph.roles import Kept, kept_nodes
+from exporters.precision.calibrate import batches_of_texts
+from exporters.precision.int8 import OnnxInt8
+from exporters.precision.products import after_pooling
+from exporters.precision.smooth import Smooth, smooth
 from exporters.session import OnnxEncoder
-from exporters.smooth import Smooth, smooth
 
 TEXTS = sentences(64, seed=5)
 

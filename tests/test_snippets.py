@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.card import CONSUMERS
+from exporters.publish.card import CONSUMERS
 
 TESTS = Path(__file__).parent
 PAGE = CONSUMERS.read_text(encoding="utf-8")

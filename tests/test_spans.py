@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import sentences, tokenizer
 
-from compressor.answering.spans import Choosing, Prediction, Span, best_spans, best_threshold, measure
-from compressor.answering.squad import Answer, Question
-from compressor.answering.windows import Cutter, Cutting, Window
+from compressor.answering.questions.spans import Choosing, Prediction, Span, best_spans, best_threshold, measure
+from compressor.answering.questions.squad import Answer, Question
+from compressor.answering.questions.windows import Cutter, Cutting, Window
 
 CONTEXT = " ".join(sentences(12))
 QUESTION = Question("q", "the cat ?", CONTEXT)

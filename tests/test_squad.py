@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conftest import SHARED
 
-from compressor.answering.squad import Answer, Question, Questions, read_squad
-from compressor.errors import TextError
+from compressor.answering.questions.squad import Answer, Question, Questions, read_squad
+from compressor.core.errors import TextError
 
 CONTEXT = "Die Ergänzungsschule is a 🏫 in Köln."
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from compressor import stages
-from compressor.artifact import MANIFEST, Artifact, Draft, key_of
-from compressor.closure import Sources
-from compressor.errors import ArtifactError, StorageError
-from compressor.recipe import Config
-from compressor.stages import Key, Keyed, Model, Workspace, stage_key
+from compressor.artifact import workspace as stages
+from compressor.artifact.code import Sources
+from compressor.artifact.folder import MANIFEST, Artifact, Draft, key_of
+from compressor.artifact.workspace import Key, Keyed, Model, Workspace, stage_key
+from compressor.core.config import Config
+from compressor.core.errors import ArtifactError, StorageError
 
 
 class Halve(Config):

@@ -17,26 +17,26 @@ from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from benchmarks.inspect import facts
-from benchmarks.story import row
+from benchmarks.quality.story import row
 from benchmarks.systems import System, kind_of
-from compressor.agreement import Heldout, cosines
-from compressor.artifact import Draft
-from compressor.distil import static
-from compressor.distil.static import fit_tokens, shares, static_student, static_tokenizer, token_states
-from compressor.encoder import Vectors
-from compressor.errors import GateError, ModelError, RecipeError, TextError
-from compressor.output_vectors import Ranges
-from compressor.pca import Pca, fit
-from compressor.projection import Projection
-from compressor.quantize import TorchInt8
-from compressor.sentence_model import TorchEncoder, open_model, token_limit
-from compressor.stages import Model
-from compressor.teacher import find
-from exporters.card import Publish
-from exporters.layout import GRAPH
-from exporters.onnx import Export
+from compressor.artifact.folder import Draft
+from compressor.artifact.layout import GRAPH
+from compressor.artifact.workspace import Model
+from compressor.core.encoder import Vectors
+from compressor.core.errors import GateError, ModelError, RecipeError, TextError
+from compressor.distil.student import static
+from compressor.distil.student.static import fit_tokens, shares, static_student, static_tokenizer, token_states
+from compressor.models.agreement import Heldout, cosines
+from compressor.models.projection import Projection
+from compressor.models.sentence_model import TorchEncoder, open_model, token_limit
+from compressor.models.source import find
+from compressor.models.torch_int8 import TorchInt8
+from compressor.vectors.codes import Ranges
+from compressor.vectors.pca import Pca, fit
+from exporters.graph.export import Export
+from exporters.publish.card import Publish
 from exporters.session import OnnxEncoder
-from exporters.verify import Verify, gate
+from exporters.verify.embedding import Verify, gate
 
 TEXTS, HELDOUT = sentences(1200)[:1000], sentences(1200)[1000:]
 MIXED = [*HELDOUT[:40], "", "cat", "the cat sleeps " * 40]

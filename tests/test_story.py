@@ -10,15 +10,15 @@ import pytest
 from conftest import sentences
 from graphs import draft, make_artifacts
 
-from benchmarks.quality import Sts
-from benchmarks.story import Story, parameters, row, what
-from compressor.agreement import Heldout
-from compressor.artifact import size_bytes
-from compressor.pca import Pca
-from compressor.quantize import TorchInt8
-from compressor.sentence_model import open_model
-from compressor.stages import Model
-from compressor.teacher import Source
+from benchmarks.quality.story import Story, parameters, row, what
+from benchmarks.quality.sts import Sts
+from compressor.artifact.folder import size_bytes
+from compressor.artifact.workspace import Model
+from compressor.models.agreement import Heldout
+from compressor.models.sentence_model import open_model
+from compressor.models.source import Source
+from compressor.models.torch_int8 import TorchInt8
+from compressor.vectors.pca import Pca
 
 TEXTS = sentences(160)
 PAIRS = Sts("pairs", TEXTS[:20], TEXTS[20:40], [float(i % 6) for i in range(20)])

@@ -12,9 +12,9 @@ import hostility
 import pytest
 from safetensors.torch import load_file
 
-from compressor.errors import CompressorError, ModelError
-from compressor.sentence_model import open_model
-from compressor.teacher import find
+from compressor.core.errors import CompressorError, ModelError
+from compressor.models.sentence_model import open_model
+from compressor.models.source import find
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from compressor.artifact import Artifact, writing
-from compressor.errors import ArtifactError
-from compressor.manifest import is_stray
-from exporters.inspection import Finding, inspect
+from compressor.artifact.folder import Artifact, writing
+from compressor.artifact.manifest import is_stray
+from compressor.core.errors import ArtifactError
+from compressor.untrusted.inspection import Finding, inspect
 
 LEFT = [
     ".DS_Store",
@@ -127,7 +127,7 @@ def test_strays_are_not_signed(folder: Path, tmp_path: Path) -> None:
         "model_signing.signing", reason="model-signing is not installed", exc_type=ImportError
     )
     assert signing is not None
-    from exporters.trust import _hashing
+    from exporters.publish.trust import _hashing
 
     leave(folder, ".DS_Store")
     before = _hashing(folder).hash(folder)

@@ -12,10 +12,10 @@ from conftest import sentences
 from families import LAYERS, random_transformer
 from sentence_transformers import SentenceTransformer
 
-from compressor.distil.student import find_layers, keep_layers, restack, spread_layers
-from compressor.errors import ModelError, RecipeError
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
-from compressor.teacher import check_folder
+from compressor.core.errors import ModelError, RecipeError
+from compressor.distil.student.layers import find_layers, keep_layers, restack, spread_layers
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.models.source import check_folder
 
 TEXTS = sentences(12)
 

@@ -4,8 +4,8 @@ import pytest
 from conftest import WORDS, sentences
 from foreign import FOREIGN, foreign
 
-from compressor.distil.switching import Lexicon, Switched, lexicon
-from compressor.parallel import ParallelTexts
+from compressor.distil.language.switching import Lexicon, Switched, lexicon
+from compressor.texts.parallel import ParallelTexts
 
 TEXTS = sentences(400, seed=5)
 

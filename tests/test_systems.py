@@ -12,12 +12,12 @@ from conftest import sentences
 from graphs import draft
 
 from benchmarks.systems import System, kind_of
-from compressor.artifact import write_json
-from compressor.encoder import Encoder
-from compressor.errors import ModelError, ProviderError
-from compressor.quantize import TorchInt8, TorchInt8Encoder
-from compressor.sentence_model import TorchEncoder, open_model
-from exporters.providers import CUDA
+from compressor.artifact.folder import write_json
+from compressor.core.encoder import Encoder
+from compressor.core.errors import ModelError, ProviderError
+from compressor.models.sentence_model import TorchEncoder, open_model
+from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
+from exporters.runtime.providers import CUDA
 from exporters.session import OnnxEncoder
 
 TEXTS = sentences(20)

@@ -9,9 +9,9 @@ import datasets
 import pytest
 from corpora import NUMBERED, every, fault, files, write
 
-from compressor.corpus import Texts
-from compressor.errors import TextError
-from compressor.tables import text_column
+from compressor.core.errors import TextError
+from compressor.texts.corpus import Texts
+from compressor.texts.tables import text_column
 
 
 @pytest.fixture(autouse=True)

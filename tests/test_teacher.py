@@ -10,12 +10,21 @@ import pytest
 from families import LAYERS, random_transformer
 from huggingface_hub import constants
 
-from compressor import teacher
-from compressor.artifact import sha256
-from compressor.errors import ModelError
-from compressor.sentence_model import open_model
-from compressor.teacher import DEFAULT, Source, Teacher, check_folder, find, layers_stated, read_config, weights_files
-from compressor.weights import INDEX, layers_in, read_headers
+from compressor.artifact.folder import sha256
+from compressor.core.errors import ModelError
+from compressor.models import source as teacher
+from compressor.models.sentence_model import open_model
+from compressor.models.source import (
+    DEFAULT,
+    Source,
+    Teacher,
+    check_folder,
+    find,
+    layers_stated,
+    read_config,
+    weights_files,
+)
+from compressor.untrusted.weights import INDEX, layers_in, read_headers
 
 MODULES = [
     {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import compressor
-from exporters import card, reader_card
-from exporters.card import CONSUMERS
-from exporters.conformance import RUNNERS_FOLDER, write_conformance
+from exporters.publish import card, reader_card
+from exporters.publish.card import CONSUMERS
+from exporters.verify.conformance import RUNNERS_FOLDER, write_conformance
 
 SWITCH = "ORT_DISABLE_TELEMETRY"
 PAGES = {"consumers": CONSUMERS.read_text("utf-8"), "card": card._CARD, "reader": reader_card._CARD}
@@ -39,7 +39,7 @@ def left_behind(home: Path, *command: str | Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["exporters.session", "benchmarks.footprint, onnxruntime", "compressor, onnxruntime"]
+    "module", ["exporters.session", "benchmarks.speed.footprint, onnxruntime", "compressor, onnxruntime"]
 )
 def test_no_import_leaves_anything_behind(module: str, home: Path) -> None:
     assert left_behind(home, "-c", f"import {module}") == []

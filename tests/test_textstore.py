@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compressor import cache, mixing
-from compressor.errors import TextError
-from compressor.mixing import Buckets, clean, mix, turns
-from compressor.reading import Reading
-from compressor.textstore import TextStore, TextWriter, digest_of, kept_store
+from compressor.core import cache
+from compressor.core.errors import TextError
+from compressor.texts import mixing
+from compressor.texts.mixing import Buckets, clean, mix, turns
+from compressor.texts.reading import Reading
+from compressor.texts.textstore import TextStore, TextWriter, digest_of, kept_store
 
 TEXTS = ["first", "zweiter Satz – länger", "", "日本語", "last one"]
 
@@ -71,15 +72,15 @@ def test_flushed_in_parts_the_files_and_the_fingerprint_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = write(tmp_path / "whole", TEXTS * 50)
-    monkeypatch.setattr("compressor.textstore._FLUSH_BYTES", 30)
-    monkeypatch.setattr("compressor.textstore._ROWS", 7)
+    monkeypatch.setattr("compressor.texts.textstore._FLUSH_BYTES", 30)
+    monkeypatch.setattr("compressor.texts.textstore._ROWS", 7)
     parts = write(tmp_path / "parts", TEXTS * 50)
     assert list(parts) == list(whole)
     assert parts.fingerprint == whole.fingerprint != write(tmp_path / "other", TEXTS[::-1] * 50).fingerprint
 
 
 def test_texts_are_counted_by_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compressor.textstore._ROWS", 2)
+    monkeypatch.setattr("compressor.texts.textstore._ROWS", 2)
     store = write(tmp_path / "store", TEXTS, [0, 2, 2, 0, 1])
     assert store.per_label(slice(None), 4) == [2, 1, 2, 0]
     assert store.per_label(slice(1, 3), 3) == [0, 0, 2]
@@ -250,8 +251,9 @@ def test_a_source_with_nothing_of_its_own_cannot_be_mixed_in(tmp_path: Path) -> 
 _PEAK = """
 import json, sys, tracemalloc
 from pathlib import Path
-from compressor import mixing, textstore
-from compressor.corpus import Texts
+from compressor.texts import mixing
+from compressor.texts import textstore
+from compressor.texts.corpus import Texts
 mixing.PENDING_BYTES = mixing.BUCKET_BYTES = 1 << 17
 textstore._FLUSH_BYTES, textstore._ROWS = 1 << 14, 1 << 10
 Texts(source=sys.argv[2]).load()  # imports, regular expressions

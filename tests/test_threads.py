@@ -10,14 +10,14 @@ import torch
 from conftest import sentences
 
 from benchmarks import bench as module
-from benchmarks import throughput
 from benchmarks.bench import Bench
-from benchmarks.footprint import as_users, footprint
+from benchmarks.speed import throughput
+from benchmarks.speed.footprint import as_users, footprint
 from benchmarks.systems import System
-from compressor.encoder import usable_cores
-from compressor.errors import CompressorError
-from compressor.machine import HUGE_PAGES
-from compressor.threads import same_threads, torch_threads
+from compressor.core.encoder import usable_cores
+from compressor.core.errors import CompressorError
+from compressor.machine.describe import HUGE_PAGES
+from compressor.machine.threads import same_threads, torch_threads
 
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 SMALL = Bench(count=64, batch_sizes=(8,), rounds=1, queries=20, lengths=())

@@ -10,10 +10,10 @@ import pytest
 from conftest import sentences
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from benchmarks import throughput
-from benchmarks.throughput import Offline, by_length, offline, percentiles, rate, single_stream, texts_of_length
-from compressor.encoder import Vectors
-from compressor.errors import TextError
+from benchmarks.speed import throughput
+from benchmarks.speed.throughput import Offline, by_length, offline, percentiles, rate, single_stream, texts_of_length
+from compressor.core.encoder import Vectors
+from compressor.core.errors import TextError
 
 
 class Clock:

@@ -15,10 +15,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from torch import nn
 
-from compressor.artifact import Artifact
-from compressor.errors import ArtifactError
+from compressor.artifact.folder import Artifact
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ArtifactError
 from exporters.contracts import check
-from exporters.layout import GRAPH
 from exporters.pack.token_embeddings import DIFFERENCE_MAX
 from exporters.session import OnnxEncoder
 
@@ -81,7 +81,7 @@ def exported(tiny: Path, home: Path, mode: str, *dense: Dense, normalize: bool =
     """Hand out the tiny model's transformer with other modules behind it, fp32 and not fused."""
     from graphs import draft
 
-    from exporters.onnx import Export
+    from exporters.graph.export import Export
 
     modules: list[Any] = [Transformer(str(tiny), max_seq_length=64), Pooling(32, pooling_mode=mode), *dense]
     model = SentenceTransformer(modules=[*modules, *([Normalize()] if normalize else [])], device="cpu")

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from conftest import WORDS, sentences
 
-from benchmarks import tradeoff as figures
-from benchmarks import tradeoff_chart
-from benchmarks.charts import systems
-from compressor import tradeoff as flow
-from compressor.artifact import Artifact, read_manifest
-from compressor.distil.embedding import Distil
-from compressor.errors import GateError, RecipeError
-from compressor.pipeline import Recipe
-from compressor.recipe import load
+from benchmarks.report.charts import systems
+from benchmarks.tradeoff import chart as tradeoff_chart
+from benchmarks.tradeoff import measure as figures
+from compressor.artifact.folder import Artifact, read_manifest
+from compressor.core.config import load
+from compressor.core.errors import GateError, RecipeError
+from compressor.distil.training.embedding import Distil
+from compressor.flow import tradeoff as flow
+from compressor.flow.embedding import Recipe
 from exporters.session import OnnxEncoder
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -79,7 +79,7 @@ def go(home: Path, layers: Sequence[int], *changes: str, **options: Any) -> dict
 def results(home: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
-        patch.setattr("exporters.quantize._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
+        patch.setattr("exporters.precision.int8._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
         return go(home, [1, 4, 2, 0])
 
 

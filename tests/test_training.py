@@ -15,15 +15,15 @@ from conftest import sentences
 from pydantic import ValidationError
 from trained import FIELDS, HELDOUT, Trained, same, vectors
 
-from compressor.agreement import Heldout, cosines
-from compressor.distil.embedding import Distil
-from compressor.distil.losses import Imitation
-from compressor.distil.student import keep_layers
-from compressor.distil.trainer import ImitationTrainer
-from compressor.distil.training import Agreement
-from compressor.errors import RecipeError
-from compressor.pca import pair_correlation
-from compressor.sentence_model import TorchEncoder, limit_tokens, open_model, token_limit, transformer_of
+from compressor.core.errors import RecipeError
+from compressor.distil.student.layers import keep_layers
+from compressor.distil.training.embedding import Distil
+from compressor.distil.training.losses import Imitation
+from compressor.distil.training.train import Agreement
+from compressor.distil.training.trainer import ImitationTrainer
+from compressor.models.agreement import Heldout, cosines
+from compressor.models.sentence_model import TorchEncoder, limit_tokens, open_model, token_limit, transformer_of
+from compressor.vectors.pca import pair_correlation
 
 STEPS = 2 * 19
 TABLE = "embeddings.word_embeddings.weight"
@@ -59,7 +59,7 @@ def test_attention_is_computed_as_before_after_training(
     def saved(student: Any, *_: Any) -> None:
         seen.append(transformer_of(student).config._attn_implementation)
 
-    monkeypatch.setattr("compressor.distil.embedding.save_student", saved)
+    monkeypatch.setattr("compressor.distil.training.embedding.save_student", saved)
     assert Trained(tmp_path).run(tiny, epochs=0.1).attention == {"eager"}
     assert seen == ["sdpa"]
 
@@ -186,7 +186,7 @@ def test_patience_goes_with_states(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_patience_needs_texts_to_judge_by(tiny: Path, tmp_path: Path) -> None:
-    from compressor.artifact import Draft
+    from compressor.artifact.folder import Draft
 
     with pytest.raises(RecipeError, match=r"^distil\.patience = 2: no texts to choose by$"):
         Distil(**FIELDS | {"patience": 2}).run(

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from sentence_transformers.sentence_transformer.evaluation import TranslationEvaluator
 
-from benchmarks import translation
-from benchmarks.quality import Sts
-from benchmarks.translation import CrossLingualSts, matching, what_was_lost
-from compressor.encoder import Vectors
-from compressor.errors import TextError
-from compressor.sentence_model import TorchEncoder
-from compressor.teacher import Source
+from benchmarks.quality import translation
+from benchmarks.quality.sts import Sts
+from benchmarks.quality.translation import CrossLingualSts, matching, what_was_lost
+from compressor.core.encoder import Vectors
+from compressor.core.errors import TextError
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import Source
 
 
 class Angles:

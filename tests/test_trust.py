@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import compressor.commands  # noqa: F401 - the commands join the app
-from compressor import errors
-from compressor.artifact import sha256, writing
-from compressor.cli import app
-from compressor.errors import ArtifactError, DependencyError
-from exporters import trust
+from compressor.artifact.folder import sha256, writing
+from compressor.cli.app import app
+from compressor.core import errors
+from compressor.core.errors import ArtifactError, DependencyError
+from exporters.publish import trust
 
 CONFIG = {
     "recipe": {"name": "tiny"},

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.turns import against_itself, interval, orders
+from benchmarks.speed.turns import against_itself, interval, orders
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7])

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from conftest import build, sentences
 
-from compressor import vectors
-from compressor.bulk import BulkEncoder
-from compressor.corpus import Corpus, Texts
-from compressor.encoder import Vectors
-from compressor.errors import ArtifactError, RecipeError, StorageError
-from compressor.sentence_model import TorchEncoder
-from compressor.teacher import Source, find
-from compressor.vectors import VectorStore, heldout_of, training_vectors, vectors_of
+from compressor.core.encoder import Vectors
+from compressor.core.errors import ArtifactError, RecipeError, StorageError
+from compressor.models import teacher_vectors as vectors
+from compressor.models.bulk import BulkEncoder
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import Source, find
+from compressor.models.teacher_vectors import VectorStore, heldout_of, training_vectors, vectors_of
+from compressor.texts.corpus import Corpus, Texts
 
 TEXTS = sentences(47)
 SHARD = 10
@@ -198,9 +198,9 @@ def test_a_cache_that_is_a_file(source: Source, tmp_path: Path) -> None:
 
 _PROCESS = """
 import sys, time
-from compressor import vectors
-from compressor.bulk import BulkEncoder
-from compressor.teacher import find
+from compressor.models import teacher_vectors as vectors
+from compressor.models.bulk import BulkEncoder
+from compressor.models.source import find
 vectors.SHARD_TEXTS = 10
 texts = open(sys.argv[2]).read().splitlines()
 encode = BulkEncoder.encode

@@ -15,14 +15,14 @@ from conftest import sentences
 from graphs import draft, quantize
 from onnx import numpy_helper
 
-from compressor.agreement import Heldout
-from compressor.errors import GateError, ModelError
-from compressor.sentence_model import open_model
-from exporters.layout import GRAPH
-from exporters.optimise import Optimise
-from exporters.parity import invariance, largest_difference, parity
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import GateError, ModelError
+from compressor.models.agreement import Heldout
+from compressor.models.sentence_model import open_model
+from exporters.graph.optimise import Optimise
 from exporters.session import OnnxEncoder
-from exporters.verify import Check, Verify, gate
+from exporters.verify.embedding import Check, Verify, gate
+from exporters.verify.parity import invariance, largest_difference, parity
 
 TEXTS = [*sentences(60), "the cat sleeps " * 40]
 LENIENT = Verify(int8_cosine_mean=0.9)
@@ -162,7 +162,7 @@ def test_invariance_is_of_the_text_that_changes_most(
     """One text of 64 that turns away is no 64th of a fault."""
     vectors = [np.tile(np.float32([1, 0]), (64, 1)) for _ in range(3)]
     vectors[place][17] = [0.6, 0.8]
-    monkeypatch.setattr("exporters.parity.invariance", lambda encoder, texts: tuple(vectors))
+    monkeypatch.setattr("exporters.verify.parity.invariance", lambda encoder, texts: tuple(vectors))
     checks = Verify()._invariance("fp32", OnnxEncoder(home / "fp32", threads=1), TEXTS)
     values = {check.check: check.value for check in checks}
     assert values.pop(name) == pytest.approx(0.6)
@@ -181,7 +181,7 @@ def test_a_difference_is_the_largest_either_way_and_no_number_is_one() -> None:
 
 def test_parity_is_of_the_batch_that_differs_most(home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     differences = iter([1e-7, 0.5, *[1e-7] * 20])
-    monkeypatch.setattr("exporters.parity.largest_difference", lambda expected, got: next(differences))
+    monkeypatch.setattr("exporters.verify.parity.largest_difference", lambda expected, got: next(differences))
     assert parity(OnnxEncoder(home / "fp32", threads=1), open_model(tiny)) == 0.5
 
 

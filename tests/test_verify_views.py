@@ -13,14 +13,14 @@ from damage import reseal
 from onnx import helper
 from packed import LINEAR, MLMODEL, edit_json, seal
 
-from compressor.artifact import Artifact, sha256, writing
-from compressor.errors import ArtifactError, CompressorError
-from exporters.inspection import inspect
-from exporters.layout import GRAPH
+from compressor.artifact.folder import Artifact, sha256, writing
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ArtifactError, CompressorError
+from compressor.untrusted.inspection import inspect
+from compressor.untrusted.served import check_served
 from exporters.pack import TARGETS
 from exporters.pack.target import Contents
 from exporters.pack.tokenizer_in_graph import MODEL, TokenizerInGraph, _join, _tokenizer_graph, word_piece
-from exporters.served import check_served
 
 HAS_EXTENSIONS = importlib.util.find_spec("onnxruntime_extensions") is not None
 GRAPHS = {
@@ -245,7 +245,7 @@ CODE = "not of the onnx flavor alone, or names code of its own; code is never ru
     ],
 )
 def test_an_mlflow_model_names_no_code(old: str, new: str, line: str, tmp_path: Path) -> None:
-    from compressor.untrusted import check_settings
+    from compressor.untrusted.settings import check_settings
 
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "MLmodel").write_text(MLMODEL)

@@ -11,9 +11,9 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from compressor.distil.vocabulary import trim_vocabulary
-from compressor.errors import ModelError, RecipeError
-from compressor.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.core.errors import ModelError, RecipeError
+from compressor.distil.student.vocabulary import trim_vocabulary
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
 
 USED = WORDS[:10]
 TEXTS = [" ".join(USED[i : i + 4]) for i in range(7)] * 3

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from compressor.errors import ModelError
-from compressor.weights import layers_in, read_header
+from compressor.core.errors import ModelError
+from compressor.untrusted.weights import layers_in, read_header
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from conftest import WORDS, sentences, tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from compressor.answering.squad import Answer, Question
-from compressor.answering.windows import Cutter, Cutting, Window, batches, labels, padded
-from compressor.errors import ModelError, TextError
+from compressor.answering.questions.squad import Answer, Question
+from compressor.answering.questions.windows import Cutter, Cutting, Window, batches, labels, padded
+from compressor.core.errors import ModelError, TextError
 
 LONG = " ".join(sentences(30))
 

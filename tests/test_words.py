@@ -10,9 +10,9 @@ import pytest
 from conftest import sentences
 from tokenizers import AddedToken, Tokenizer
 
-from compressor.corpus import read_corpus
-from compressor.teacher import Source
-from exporters.words import WordTokenizer, _Known
+from compressor.models.source import Source
+from compressor.texts.corpus import read_corpus
+from exporters.runtime.words import WordTokenizer, _Known
 
 _MADE_OF = [
     *(chr(c) for c in range(0x250)),
@@ -100,7 +100,7 @@ def test_an_added_token_that_begins_as_words_do(token: str, minilm: Source) -> N
 
 
 def test_words_do_not_gather_without_end(minilm: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporters.words._MOST", 50)
+    monkeypatch.setattr("exporters.runtime.words._MOST", 50)
     words, tokenizer = opened(minilm.folder / "tokenizer.json")
     same(words, tokenizer, [f"w{i} " + "long" * 30 for i in range(500)])
     assert len(words._known) <= 50

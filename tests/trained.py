@@ -12,14 +12,14 @@ import torch
 from conftest import sentences
 from safetensors.torch import load_file
 
-from compressor.agreement import Heldout, cosines
-from compressor.artifact import Draft
-from compressor.distil import training
-from compressor.distil.embedding import Distil
-from compressor.distil.losses import Imitation
-from compressor.encoder import Vectors
-from compressor.pca import pair_correlation
-from compressor.sentence_model import TorchEncoder
+from compressor.artifact.folder import Draft
+from compressor.core.encoder import Vectors
+from compressor.distil.training import train as training
+from compressor.distil.training.embedding import Distil
+from compressor.distil.training.losses import Imitation
+from compressor.models.agreement import Heldout, cosines
+from compressor.models.sentence_model import TorchEncoder
+from compressor.vectors.pca import pair_correlation
 
 TEXTS = sentences(304)
 HELDOUT = sentences(150, seed=9)

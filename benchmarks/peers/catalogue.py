@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from compressor.errors import RecipeError
+from compressor.core.errors import RecipeError
 
 
 @dataclass(frozen=True)

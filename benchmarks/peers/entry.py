@@ -10,9 +10,9 @@ from benchmarks.peers.catalogue import Peer
 from benchmarks.peers.forms import form_folder
 from benchmarks.peers.process import Worker
 from benchmarks.systems import System
-from compressor.encoder import Vectors
-from compressor.errors import CompressorError, PeerError
-from compressor.teacher import Source
+from compressor.core.encoder import Vectors
+from compressor.core.errors import CompressorError, PeerError
+from compressor.models.source import Source
 
 
 @dataclass

@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from compressor.cache import cache_folder, partial, remove_leftovers
-from compressor.errors import PeerError, storage
-from compressor.progress import say, track
+from compressor.core.cache import cache_folder, partial, remove_leftovers
+from compressor.core.errors import PeerError, storage
+from compressor.core.progress import say, track
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 _MARKER = ".made"  # written last

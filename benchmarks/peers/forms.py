@@ -8,12 +8,12 @@ from pathlib import Path
 from benchmarks.peers import environments
 from benchmarks.peers.catalogue import Form
 from benchmarks.peers.process import Worker
-from compressor.artifact import key_of
-from compressor.cache import cache_folder, partial, remove_leftovers
-from compressor.closure import installed
-from compressor.errors import PeerError, storage
-from compressor.progress import say
-from compressor.teacher import Source
+from compressor.artifact.code import installed
+from compressor.artifact.folder import key_of
+from compressor.core.cache import cache_folder, partial, remove_leftovers
+from compressor.core.errors import PeerError, storage
+from compressor.core.progress import say
+from compressor.models.source import Source
 
 _RUNNERS = "benchmarks.peers.runners"
 

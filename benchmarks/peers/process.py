@@ -16,9 +16,9 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from compressor.encoder import Vectors
-from compressor.errors import PeerError
-from compressor.threads import environment
+from compressor.core.encoder import Vectors
+from compressor.core.errors import PeerError
+from compressor.machine.threads import environment
 
 _PROGRAM = Path(__file__).with_name("worker.py")
 _ROOT = Path(__file__).parents[2]

@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import throughput
 from benchmarks.peers.entry import Entry
-from benchmarks.throughput import TRIAL_TEXTS, TURN_QUERIES, Offline, percentiles
-from benchmarks.turns import orders
-from compressor.progress import track
+from benchmarks.speed import throughput
+from benchmarks.speed.throughput import TRIAL_TEXTS, TURN_QUERIES, Offline, percentiles
+from benchmarks.speed.turns import orders
+from compressor.core.progress import track
 
 
 def offline(

@@ -11,24 +11,24 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from benchmarks.bench import Bench, check_names, token_figures
-from benchmarks.markdown import source
 from benchmarks.peers import rounds
 from benchmarks.peers.catalogue import Peer, chosen
 from benchmarks.peers.entry import Entry, open_peer, open_system
-from benchmarks.peers.page import markdown, print_peers
-from benchmarks.quality import Sts
-from benchmarks.report import replace_text
+from benchmarks.quality.sts import Sts
+from benchmarks.report.markdown import source
+from benchmarks.report.page import replace_text
+from benchmarks.report.peers import markdown, print_peers
+from benchmarks.speed.throughput import plain_tokenizer, ratio, texts_of_length
 from benchmarks.systems import System
-from benchmarks.throughput import plain_tokenizer, ratio, texts_of_length
-from compressor.agreement import Heldout, check_vectors
-from compressor.artifact import write_json
-from compressor.encoder import usable_cores
-from compressor.errors import PeerError, RecipeError, storage
-from compressor.machine import describe
-from compressor.progress import say, track
-from compressor.strict_json import json_text
-from compressor.teacher import Source
-from exporters.providers import CPU
+from compressor.artifact.folder import write_json
+from compressor.core.encoder import usable_cores
+from compressor.core.errors import PeerError, RecipeError, storage
+from compressor.core.progress import say, track
+from compressor.core.strict_json import json_text
+from compressor.machine.describe import describe
+from compressor.models.agreement import Heldout, check_vectors
+from compressor.models.source import Source
+from exporters.runtime.providers import CPU
 
 AGREEMENT_MIN = 0.9
 """Mean cosine with the teacher below which a peer of its weights is taken for wrongly set up, and not measured."""

@@ -1,1 +1,1 @@
-"""Extractive question answering: data, windows, spans, scores, and the Reader seam."""
+"""Extractive question answering: questions, readers, and how readers learn."""

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from compressor.artifact import Artifact, writing
-from compressor.errors import ArtifactError
-from compressor.stages import stage_key
+from compressor.artifact.folder import Artifact, writing
+from compressor.artifact.workspace import stage_key
+from compressor.core.errors import ArtifactError
 from exporters.pack.hub import Hub
 from exporters.pack.javascript import JavaScript
 from exporters.pack.kserve import KServe

@@ -7,8 +7,8 @@ from typing import Any
 from huggingface_hub import ModelCard
 from pydantic import Field
 
-from compressor.artifact import MANIFEST, Artifact, Draft
-from compressor.errors import ArtifactError
+from compressor.artifact.folder import MANIFEST, Artifact, Draft
+from compressor.core.errors import ArtifactError
 from exporters.pack.target import Contents, Kind, Target, copy_files, write_text
 
 KEPT = "artifact.json"  # the artifact's own manifest: its recipe and figures

@@ -2,7 +2,7 @@
 
 import json
 
-from compressor.artifact import Artifact, Draft
+from compressor.artifact.folder import Artifact, Draft
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, copy_graph, write_text
 
 _FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}

@@ -4,7 +4,7 @@ import json
 
 from pydantic import Field
 
-from compressor.artifact import Artifact, Draft
+from compressor.artifact.folder import Artifact, Draft
 from exporters.pack.target import Contents, check_name, write_text
 from exporters.pack.triton import Triton
 

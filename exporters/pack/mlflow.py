@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from compressor.artifact import Artifact, Draft
-from compressor.errors import installed
+from compressor.artifact.folder import Artifact, Draft
+from compressor.core.errors import installed
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, Tensor, copy_files
 
 MODEL = "model"

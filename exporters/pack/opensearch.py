@@ -8,12 +8,12 @@ from onnx import TensorProto, helper
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from compressor.artifact import Artifact, Draft, sha256
-from compressor.errors import ArtifactError
-from exporters.layout import EMBEDDING
+from compressor.artifact.folder import Artifact, Draft, sha256
+from compressor.artifact.layout import EMBEDDING
+from compressor.core.errors import ArtifactError
 from exporters.pack.target import Contents, Target, check_name, renamed_states, write_text
-from exporters.prompts import default_prompt
-from exporters.words import cutting_side
+from exporters.runtime.prompts import default_prompt
+from exporters.runtime.words import cutting_side
 
 REGISTER = "register.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can state

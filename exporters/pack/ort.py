@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from compressor.artifact import Artifact, Draft
-from compressor.errors import ArtifactError
-from exporters.layout import GRAPH
+from compressor.artifact.folder import Artifact, Draft
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ArtifactError
 from exporters.pack.ort_format import canonical
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
 

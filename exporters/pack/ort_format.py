@@ -9,7 +9,7 @@ from typing import Any
 
 import flatbuffers
 
-from compressor.errors import ArtifactError
+from compressor.core.errors import ArtifactError
 
 _MARK = b"ORTM"
 _ALIGNMENT = 16

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import onnx
 from onnx import TensorProto
 
-from compressor.artifact import Artifact, Draft
-from compressor.errors import ArtifactError, RecipeError
-from compressor.recipe import Config
-from compressor.strict_json import read_json
-from exporters.graph import load, nodes
-from exporters.layout import ANSWERING, EMBEDDING, GRAPH
+from compressor.artifact.folder import Artifact, Draft
+from compressor.artifact.layout import ANSWERING, EMBEDDING, GRAPH
+from compressor.core.config import Config
+from compressor.core.errors import ArtifactError, RecipeError
+from compressor.core.strict_json import read_json
+from exporters.graph.files import load, nodes
 
 Kind = Literal["sentence embeddings", "question answering"]
 _OUTPUTS: dict[Kind, set[str]] = {

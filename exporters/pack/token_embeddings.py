@@ -11,15 +11,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
-from compressor.agreement import normalized
-from compressor.artifact import MANIFEST, Artifact, Draft
-from compressor.encoder import Vectors
-from compressor.errors import ArtifactError
+from compressor.artifact.cases import TEXTS
+from compressor.artifact.folder import MANIFEST, Artifact, Draft
+from compressor.artifact.layout import EMBEDDING, GRAPH
+from compressor.core.encoder import Vectors
+from compressor.core.errors import ArtifactError
+from compressor.models.agreement import normalized
 from exporters import contracts
-from exporters.hard import TEXTS
-from exporters.layout import EMBEDDING, GRAPH
 from exporters.pack.target import Contents, Target, copy_files, renamed_states, write_text
-from exporters.providers import CPU, open_session
+from exporters.runtime.providers import CPU, open_session
 from exporters.session import OnnxEncoder
 
 DIFFERENCE_MAX = 1e-5

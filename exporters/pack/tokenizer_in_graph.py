@@ -14,8 +14,8 @@ import onnxruntime
 from onnx import TensorProto, helper
 from tokenizers import Tokenizer
 
-from compressor.artifact import Artifact, Draft
-from compressor.errors import ArtifactError, installed
+from compressor.artifact.folder import Artifact, Draft
+from compressor.core.errors import ArtifactError, installed
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
 from exporters.session import OnnxEncoder
 

@@ -7,9 +7,9 @@ from typing import Literal
 from onnx import TensorProto
 from pydantic import Field
 
-from compressor.artifact import Artifact, Draft
-from compressor.errors import ArtifactError
-from exporters.layout import GRAPH
+from compressor.artifact.folder import Artifact, Draft
+from compressor.artifact.layout import GRAPH
+from compressor.core.errors import ArtifactError
 from exporters.pack.target import Contents, Target, Tensor, check_name, copy_graph, write_text
 
 _TYPES: dict[int, str] = {

@@ -9,13 +9,13 @@ from typing import Protocol
 import numpy as np
 import pytest
 
-from compressor.artifact import Artifact
-from compressor.encoder import Vectors
-from compressor.pipeline import Flow, Recipe
-from compressor.stages import Workspace
+from compressor.artifact.folder import Artifact
+from compressor.artifact.layout import CASES
+from compressor.artifact.workspace import Workspace
+from compressor.core.encoder import Vectors
+from compressor.flow.embedding import Flow, Recipe
 from consumers import environments
 from consumers.texts import TEXTS
-from exporters.layout import CASES
 from exporters.pack import pack
 from exporters.pack.token_embeddings import TokenEmbeddings
 from exporters.session import OnnxEncoder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compressor.encoder import Vectors
+from compressor.core.encoder import Vectors
 
 _PAGE = Path(__file__).parents[2] / "exporters" / "consumers.md"
 _TEXTS = re.compile(r'^(?P<name>texts|const texts) = \["A sentence\.", "Another one\."\];?$', re.MULTILINE)

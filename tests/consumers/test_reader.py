@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from questions import make_readers, questions
 
-from compressor.answering.reader import Reading, read_reading
-from exporters import reader_card
+from compressor.answering.readers.reader import Reading, read_reading
+from exporters.publish import reader_card
 from exporters.reader import OnnxReader
 
 pytestmark = pytest.mark.consumers

@@ -6,10 +6,10 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from compressor.encoder import Vectors
+from compressor.artifact.layout import GRAPH
+from compressor.core.encoder import Vectors
 from consumers.conftest import INT8_COSINE_MIN, OTHER_KERNELS_MIN
 from consumers.texts import TEXTS
-from exporters.layout import GRAPH
 from exporters.session import OnnxEncoder
 
 pytestmark = pytest.mark.consumers

@@ -1,0 +1,1 @@
+"""The pages of docs that figures are written into."""

@@ -1,0 +1,123 @@
+"""Keep the README's tables, the pictures and the pages true to the committed results:
+``python -m benchmarks.pages.figures``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pages import answers, limits, students
+from benchmarks.report import peers
+from benchmarks.report.charts import Measure, Row, number, quality_against_speed, systems
+from benchmarks.report.markdown import escaped, source
+from benchmarks.report.page import MISSING, count, digits, megabytes, ratio_range, replace_text
+from compressor.core.errors import ArtifactError, CompressorError, TextError
+
+FIGURES = Path("docs/figures")
+RESULTS = "minilm-l3-d256-int8"
+NAMES = (RESULTS, *students.NAMES, *answers.NAMES, peers.NAME, *limits.NAMES)
+README = Path("README.md")
+PICTURE = Path("docs/quality-against-speed.svg")
+
+
+def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
+    """Bring the README's tables, the pages and all pictures in ``folder`` up to date.
+
+    ``results`` by name: ``NAMES``. Returns what was stale; ``check`` writes nothing. Raises
+    TextError for a README without the markers of a table.
+    """
+    readme = folder / README
+    tables = {
+        "figures": table(results[RESULTS]),
+        "layers": students.brief(results["minilm-layers"]),
+        "answers": answers.table(results[answers.RESULTS], source),
+    }
+    wanted = {readme: _with_tables(readme, tables), folder / PICTURE: quality_against_speed(results[RESULTS])}
+    wanted |= {folder / path: text for path, text in students.pages(results, source, table).items()}
+    for one in (answers, peers, limits):
+        wanted |= {folder / path: text for path, text in one.pages(results, source).items()}
+    stale = [path for path, text in wanted.items() if text and not _holds(path, text)]
+    if not check:
+        for path in stale:
+            replace_text(path, wanted[path])
+    return stale
+
+
+def table(results: dict[str, Any]) -> str:
+    """Write the systems as a Markdown table, and below it where the figures come from."""
+    columns = _columns(Measure.choose(results))
+    lines = ["| " + " | ".join(map(escaped, columns)) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    for system in systems(results):
+        cells = [write(system) for write in columns.values()]
+        if system is systems(results)[-1]:
+            cells[0] = f"**{cells[0]}**"
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", source(results)])
+
+
+def _columns(measure: Measure) -> dict[str, Callable[[Row], str]]:
+    """Return each column's heading, and what writes its cell."""
+
+    def quality(system: Row) -> str:
+        value = measure.of(system)
+        return MISSING if value is None else measure.text(value)
+
+    return {
+        "model": lambda system: escaped(system.get("label") or system.get("name")),
+        "size": lambda system: f"{megabytes(system.get('size_bytes'))} MB",
+        measure.label: quality,
+        "texts/s": lambda system: count(number(system, "offline", "texts_per_second")),
+        "speed vs teacher": lambda system: ratio_range(system.get("offline")),
+        "p50 latency": lambda system: f"{digits(number(system, 'single_stream', 'latency_ms_p50'))} ms",
+    }
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text("utf-8") == text
+
+
+def _with_tables(readme: Path, tables: Mapping[str, str]) -> str:
+    try:
+        text = readme.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise TextError(f"{readme}: no such file") from error
+    for name, rows in tables.items():
+        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise TextError(f"{readme}: no place for the {name} between {start} and {end}")
+        text = f"{before}{start}\n{rows}\n{end}{after}"
+    return text
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        results: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such results") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not readable as JSON: {error}") from error
+    return results
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Update the README and the docs of the current folder, or say what is stale; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pages.figures", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything is stale")
+    check = parser.parse_args(arguments).check
+    try:
+        results = {name: _read(FIGURES / f"{name}.json") for name in NAMES}
+        stale = update(results, Path(), check)
+    except CompressorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if check and stale:
+        print(f"{', '.join(map(str, stale))}: stale; run python -m benchmarks.pages.figures", file=sys.stderr)
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The page of measured students, from the results that are committed: layers, width, shorter vectors, languages."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from benchmarks.report import curve_chart
+from benchmarks.report.charts import Measure, Row, number
+from benchmarks.report.markdown import escaped
+from benchmarks.report.page import count, fixed, megabytes, ratio_range
+from benchmarks.tradeoff import chart as tradeoff_chart
+from benchmarks.tradeoff import measure as tradeoff
+
+PAGE, LAYERS, VECTORS = Path("docs/students.md"), Path("docs/layers.svg"), Path("docs/vector-sizes.svg")
+NAMES = ("minilm-layers", "minilm-fastest", "minilm-l1", "minilm-light", "minilm-l3-matryoshka", "minilm-german",
+         "minilm-vectors", "minilm-l3-matryoshka-vectors")  # fmt: skip
+_REDUCTIONS = {"pca": "principal components", "similarities": "similarities kept", "none": "as they are",
+               "truncation": "first dimensions"}  # fmt: skip
+
+Table = Callable[[Row], str]
+
+
+def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Path, str]:
+    """Write the page and its pictures from the ``results`` by name (``NAMES``).
+
+    ``systems`` renders the systems of a run as a table, ``source`` says where figures come from.
+    """
+    layers, curve = results["minilm-layers"], results["minilm-vectors"]
+    text = page("students.md.j2").render(
+        teacher=layers["teacher"]["name"],
+        layers=tradeoff.table(layers),
+        fastest=tradeoff.table(results["minilm-fastest"]),
+        single=systems(results["minilm-l1"]),
+        single_made=_made(results["minilm-l1"]),
+        light=systems(results["minilm-light"]),
+        light_made=_made(results["minilm-light"]),
+        measure=escaped(Measure(_sts(curve)).label),
+        reduced=vectors(curve, ("pca", "similarities", "none"), source),
+        matryoshka=vectors(results["minilm-l3-matryoshka-vectors"], ("truncation", "none"), source),
+        matryoshka_made=_made(results["minilm-l3-matryoshka"]),
+        german=languages(results["minilm-german"], source),
+        german_made=_made(results["minilm-german"]),
+    )
+    return {PAGE: text, LAYERS: tradeoff_chart.picture(layers), VECTORS: curve_chart.picture(curve)}
+
+
+def page(name: str) -> Template:
+    """Return a template of a Markdown page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Markdown
+    )
+    environment.filters["escaped"] = escaped
+    return environment.get_template(name)
+
+
+def brief(results: Row) -> str:
+    """Render the int8 rows of a trade-off, the teacher first, in the columns that decide."""
+    sts = str((results.get("measure") or {}).get("sts"))
+    columns: dict[str, Table] = {
+        "layers kept": lambda row: escaped(str(row["label"]).removesuffix(", ONNX int8")),
+        Measure(sts).label: lambda row: fixed(number(row, "sts", sts), 2),
+        "of the teacher's": lambda row: f"{fixed(100 * row['share'], 1)} %",
+        "texts/s": lambda row: count(number(row, "offline", "texts_per_second")),
+        "speed vs teacher": lambda row: ratio_range(row.get("offline")),
+        "size": lambda row: f"{megabytes(row.get('size_bytes'))} MB",
+    }
+    return rendered(columns, (row for row in results["bench"]["systems"] if row["precision"] in (None, "int8")))
+
+
+def vectors(results: Row, reductions: Sequence[str], source: Table) -> str:
+    """Render a curve as a table: a row a size and reduction, a column a form of the vectors."""
+    sts = _sts(results)
+    by_form: dict[tuple[int, str], dict[str, Row]] = {}
+    for row in results["points"]:
+        if row["reduction"] in reductions:
+            by_form.setdefault((row["dim"], row["reduction"]), {})[row["precision"]] = row
+    columns: dict[str, Callable[[dict[str, Row]], str]] = {
+        "dimensions": lambda forms: str(forms["float32"]["dim"]),
+        "reduced by": lambda forms: _REDUCTIONS[forms["float32"]["reduction"]],
+        "float32": lambda forms: fixed(number(forms["float32"], "sts", sts), 2),
+        "int8": lambda forms: fixed(number(forms["int8"], "sts", sts), 2),
+        "binary": lambda forms: fixed(number(forms["binary"], "sts", sts), 2),
+        "bytes": lambda forms: " / ".join(str(forms[form]["bytes"]) for form in ("float32", "int8", "binary")),
+        "neighbours in common, float32": lambda forms: fixed(number(forms["float32"], "neighbours_at_10"), 3),
+    }
+    return f"{rendered(columns, by_form.values())}\n\n{source(results)}"
+
+
+def languages(results: Row, source: Table) -> str:
+    """Render what a multilingual student knows of both languages; STS as Spearman x 100, the first files."""
+    names = {"teacher": "teacher, PyTorch fp32", "distil": "student, PyTorch fp32", "int8": "student, ONNX int8"}
+    measured = {names[name]: figures for name, figures in results["languages"].items() if name in names}
+    sets = list(next(iter(measured.values()))["matching"])
+    columns: dict[str, Callable[[tuple[str, Any]], str]] = {
+        "model": lambda row: row[0],
+        "STS benchmark test, first language": lambda row: fixed(row[1]["sts"][0]["first"], 2),
+        "new language": lambda row: fixed(row[1]["sts"][0]["new"], 2),
+        "across": lambda row: fixed(row[1]["sts"][0]["across"], 2),
+        "first language kept": lambda row: f"{fixed(100 * row[1]['sts'][0]['first_kept'], 1)} %",
+    } | {f"matching, {name}": _both_ways(name) for name in sets}
+    return f"{rendered(columns, measured.items())}\n\n{source(results)}"
+
+
+def _both_ways(name: str) -> Callable[[tuple[str, Any]], str]:
+    ways = ("source_to_translation", "translation_to_source")
+    return lambda row: " / ".join(f"{fixed(100 * row[1]['matching'][name][way], 1)} %" for way in ways)
+
+
+def rendered(columns: Mapping[str, Callable[[Any], str]], rows: Iterable[Any]) -> str:
+    """Render a Markdown table: each column's heading, and what writes its cell."""
+    lines = ["| " + " | ".join(map(escaped, columns)) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(write(row) for write in columns.values()) + " |" for row in rows)])
+
+
+def _sts(results: Row) -> str:
+    return next(iter(results["points"][0]["sts"]))
+
+
+def _made(results: Row) -> str:
+    """Say how the student of a run was made, as its report does."""
+    return next(escaped(row["what"]) for row in results["story"] if row["stage"] == "distil")

@@ -1,0 +1,1 @@
+"""Quality: correlation with people's judgements, agreement with the teacher, translations found."""

@@ -1,0 +1,207 @@
+"""Quality against the bytes of a vector: principal components of every size, in float32, int8 and binary."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from benchmarks.quality.sts import Sts
+from benchmarks.report.curve_chart import picture
+from compressor.artifact.folder import Draft, write_json
+from compressor.core.config import Config
+from compressor.core.encoder import Encoder, Vectors
+from compressor.core.errors import RecipeError
+from compressor.core.progress import track
+from compressor.machine.describe import describe
+from compressor.models.agreement import check_vectors, cosines, neighbours_in_common, normalized
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import Source
+from compressor.texts.corpus import Corpus
+from compressor.vectors.codes import FORMS, Precision, Ranges, bytes_of, quantized, scored
+from compressor.vectors.pca import Pca, pair_correlation
+
+Row = dict[str, Any]
+Size = Annotated[int, Field(ge=2)]
+Kept = Literal["variance", "similarities"]
+REDUCTIONS: dict[Kept, str] = {"variance": "pca", "similarities": "similarities"}
+STANDARD = (32, 64, 96, 128, 192, 256, 384)
+_CHUNK = 2048  # texts encoded between two signs of progress
+
+
+class Curve(Config):
+    """Fit principal components of several sizes on one set of texts, and measure what they keep on another."""
+
+    dims: tuple[Size, ...] | None = None
+    """Sizes to measure, beside the model's own; by default those of 32, 64, 96, 128, 192, 256 and 384 below it."""
+    sts: tuple[str, ...] = ()
+    """STS files (``sentence1,sentence2,score``) to measure quality on; without any, agreement alone."""
+    center: Literal["auto"] | bool = "auto"
+    """As in ``pca``."""
+    whiten: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """As in ``pca``."""
+    keep: Literal["variance", "similarities", "both"] = "variance"
+    """As in ``pca``; ``both``: the one beside the other."""
+    rotate: bool = True
+    """As in ``pca``, but on by default: it changes nothing for float32."""
+    sample: Annotated[int, Field(ge=100)] = 20_000
+    """Training texts that the components and the ranges of int8 are fitted on, at most."""
+
+    def sizes(self, width: int, texts: int) -> list[int]:
+        """Return the sizes to measure of vectors of ``width``; RecipeError for one that they do not have."""
+        dims = [d for d in STANDARD if d < width] if self.dims is None else list(self.dims)
+        if outside := [d for d in dims if d > width]:
+            raise RecipeError(f"curve.dims = {dims}: {outside[0]} is not in 2..{width}, the length of the vectors")
+        if self.dims == () or len(set(dims)) < len(dims):
+            raise RecipeError(f"curve.dims = {dims}: {'a size is repeated' if dims else 'give at least one'}")
+        for dim in dims:
+            self._pca(dim, "variance" if self.keep == "variance" else "similarities").check(width, texts)
+        return sorted(d for d in dims if d < width)
+
+    def sets(self) -> list[Sts]:
+        """Read the STS files; RecipeError for two of one name."""
+        files = [Sts.read(Path(path)) for path in self.sts]
+        if len({one.name for one in files}) < len(files):
+            raise RecipeError(f"curve.sts = {list(self.sts)}: two files of one name; figures are told apart by it")
+        return files
+
+    def run(self, model: Source, corpus: Corpus, truncate: bool, command: str, draft: Draft) -> Row:
+        """Write ``curve.json`` and ``curve.svg`` into ``draft`` and return what the JSON holds.
+
+        Every text is encoded once; all sizes are cut from the same vectors. ``truncate`` adds the first
+        components of the vectors as they are, which a model trained for it (Matryoshka) keeps quality in.
+        """
+        started, sets = time.monotonic(), self.sets()
+        encoder = TorchEncoder.load(model.folder)
+        dims = self.sizes(encoder.dim, len(corpus.train))
+        judge = Judge.of(encoder, list(corpus.train[: self.sample]), corpus.dev, corpus.heldout, sets)
+        results = {
+            "name": "curve",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command,
+            "settings": self.model_dump(mode="json") | {"truncate": truncate},
+            "model": {"name": model.name, "weights_sha256": model.weights_sha256, "dim": encoder.dim},
+            "texts": corpus.facts() | {"fitted": len(judge.sample)},
+            "points": list(self._points(judge, dims, truncate)),
+            "environment": describe(),
+            "seconds": time.monotonic() - started,
+        }
+        write_json(draft.folder / "curve.json", results)
+        (draft.folder / "curve.svg").write_text(picture(results), encoding="utf-8")
+        return results
+
+    def _pca(self, dim: int, keep: Kept = "variance") -> Pca:
+        return Pca(dim=dim, center=self.center, whiten=self.whiten, keep=keep, rotate=self.rotate, sample=self.sample)
+
+    def _points(self, judge: "Judge", dims: Sequence[int], truncate: bool) -> Iterator[Row]:
+        """Give a row of figures for every size, reduction and precision, the model's own vectors last."""
+        for dim in dims:
+            for keep, name in REDUCTIONS.items():
+                if self.keep not in (keep, "both"):
+                    continue
+                projection, _ = self._pca(dim, keep).choose(judge.sample, judge.dev, judge.dev)
+                facts = {"dim": dim, "reduction": name, "centered": bool(projection.mean.any())}
+                yield from judge.rows(facts, {name: projection.apply(v) for name, v in judge.vectors.items()})
+            if truncate:
+                facts = {"dim": dim, "reduction": "truncation"}
+                yield from judge.rows(facts, {name: v[:, :dim] for name, v in judge.vectors.items()})
+        yield from judge.rows({"dim": judge.heldout.shape[1], "reduction": "none"}, judge.vectors)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The model's own vectors of the texts to fit on (``sample``), to choose by, held out, and of each STS file."""
+
+    vectors: Mapping[str, Vectors]
+    sets: Sequence[Sts]
+
+    @classmethod
+    def of(
+        cls, encoder: Encoder, sample: list[str], dev: list[str], heldout: list[str], sets: Sequence[Sts]
+    ) -> "Judge":
+        """Encode every set of texts once."""
+        texts = {"sample": sample, "dev": dev, "heldout": heldout} | {f"sts {one.key}": one.texts for one in sets}
+        with track("encoding", sum(map(len, texts.values()))) as advance:
+            vectors = {}
+            for name, some in texts.items():
+                chunks = []
+                for start in range(0, len(some), _CHUNK):
+                    chunks.append(encoder.encode(some[start : start + _CHUNK], batch_size=64))
+                    advance(len(chunks[-1]))
+                vectors[name] = np.concatenate(chunks)
+                check_vectors(vectors[name], "the model")
+        return cls(vectors, sets)
+
+    @property
+    def sample(self) -> Vectors:
+        return self.vectors["sample"]
+
+    @property
+    def dev(self) -> Vectors:
+        return self.vectors["dev"]
+
+    @property
+    def heldout(self) -> Vectors:
+        return self.vectors["heldout"]
+
+    def rows(self, facts: Row, reduced: Mapping[str, Vectors]) -> Iterator[Row]:
+        """Give the figures of reduced vectors in each precision; int8's ranges are fitted on the sample's."""
+        # At length 1, as the model with the projection folded in gives them.
+        unit = {name: np.asarray(normalized(vectors), np.float32) for name, vectors in reduced.items()}
+        ranges = Ranges.fit(unit["sample"])
+        for precision in FORMS:
+            decoded = {name: _decoded(v, precision, ranges) for name, v in unit.items() if name != "sample"}
+            sts = {one.name: _spearman(one, decoded[f"sts {one.key}"]) for one in self.sets}
+            shares = [sts[one.name] / full for one in self.sets if (full := self._full(one))]
+            yield facts | {
+                "precision": precision,
+                "bytes": bytes_of(precision, facts["dim"]),
+                "neighbours_at_10": neighbours_in_common(self.heldout, decoded["heldout"]),
+                "pair_correlation": pair_correlation(self.heldout, decoded["heldout"]),
+                "sts": sts,
+                "share": float(np.mean(shares)) if shares else None,
+            }
+
+    def _full(self, one: Sts) -> float:
+        return _spearman(one, self.vectors[f"sts {one.key}"])
+
+
+def _decoded(vectors: Vectors, precision: Precision, ranges: Ranges) -> Vectors:
+    return scored(quantized(vectors, precision, ranges), precision, vectors.shape[1])
+
+
+def _spearman(one: Sts, vectors: Vectors) -> float:
+    """Return Spearman's correlation x 100 of the cosines with the scores, as ``Sts.spearman`` gives a model's.
+
+    Returns 0 where all pairs are equally similar, as those of a few bits may be.
+    """
+    half = len(one.first)
+    similar = cosines(vectors[:half], vectors[half:])
+    return 100 * float(spearmanr(similar, np.array(one.scores))[0]) if np.ptp(similar) else 0.0
+
+
+def print_curve(results: Row, console: Console) -> None:
+    """Print one row a size, reduction and precision."""
+    names = list(results["points"][0]["sts"])
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("vectors")
+    for column in ("bytes", *names, "share", "neighbours", "pairs"):
+        table.add_column(column, justify="right")
+    for row in results["points"]:
+        how = {"pca": "PCA", "similarities": "similarities kept", "truncation": "truncated", "none": "as they are"}[
+            row["reduction"]
+        ]
+        share = "-" if row["share"] is None else f"{100 * row['share']:.2f} %"
+        cells = [f"{row['dim']} {row['precision']}, {how}", str(row["bytes"])]
+        cells += [f"{row['sts'][name]:.2f}" for name in names]
+        table.add_row(*cells, share, f"{row['neighbours_at_10']:.3f}", f"{row['pair_correlation']:.3f}")
+    console.print(table)
+    console.print("share: of the full float32 vectors' Spearman; neighbours, pairs: agreement with them", style="dim")

@@ -1,0 +1,87 @@
+"""The story from teacher to artifact: what each stage kept, cost and saved."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.sts import Sts
+from benchmarks.systems import System, kind_of
+from compressor.artifact.folder import Draft, write_json
+from compressor.artifact.layout import GRAPH
+from compressor.artifact.workspace import Model
+from compressor.core.config import Config
+from compressor.core.progress import track
+from compressor.models.agreement import Heldout, check_vectors
+from compressor.models.projection import Projection
+from compressor.models.source import Source, layers_stated, read_config, weights_files
+from compressor.models.torch_int8 import WEIGHTS
+from compressor.untrusted.weights import read_header
+from exporters.graph.files import load
+
+
+class Story(Config):
+    """Measure every stage's quality and size."""
+
+    def run(self, steps: Mapping[str, Model], heldout: Heldout, sts: Sequence[Sts], draft: Draft) -> None:
+        """Write ``story.json`` into ``draft``, a row a stage."""
+        reducing = steps.get("pca") or steps.get("distil")
+        projection = Projection.load(reducing.folder) if reducing else None
+        rows = []
+        with track("quality", len(steps), "stages") as advance:
+            for name, model in steps.items():
+                full = name == "teacher" or (name == "distil" and "pca" in steps)
+                reduced = None if full else projection
+                rows.append({"stage": name} | row(name, model, heldout, reduced, sts))
+                advance(1)
+        write_json(draft.folder / "story.json", rows)
+
+
+def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> dict[str, Any]:
+    """Return one stage's figures."""
+    system = System(name, name, kind_of(model.folder), str(model.folder))
+    encoder = system.open()
+    vectors = encoder.encode(heldout.texts, 32)
+    check_vectors(vectors, name)
+    return {
+        "what": what(name, model),
+        "layers": layers_stated(read_config(model.folder)),
+        "dim": encoder.dim,
+        "parameters": parameters(model.folder),
+        "size_bytes": system.size_bytes,
+        "seconds": model.figures.get("seconds"),
+        "agreement": heldout.agreement(vectors, projection),
+        "sts": {one.name: one.spearman(encoder, whose=name) for one in sts},
+    }
+
+
+def what(name: str, model: Model) -> str:
+    """Say in a few words what a stage did."""
+    figures = model.figures
+    if isinstance(model, Source):
+        return f"{model.name}, from {model.origin}"
+    if name == "distil" and "layers" in figures:
+        kept = f"layers {', '.join(map(str, figures['layers']))} kept" if figures["layers"] else "one vector a token"
+        minutes = figures["train_seconds"] / 60
+        return f"{kept}; {figures['texts_seen']:,} texts imitated in {minutes:.1f} min"
+    if name == "pca" and "variance_kept" in figures:
+        mean = "mean taken off" if figures["centered"] else "mean left in"
+        return f"principal components, {mean}; {100 * figures['variance_kept']:.1f} % of the variance"
+    return {
+        "distil": "teacher as it is",
+        "pca": "vectors as they are",
+        "quantize": "PyTorch dynamic int8, one scale a channel",
+        "fp32": "one ONNX graph, fused",
+        "fp16": "the same in fp16, for CUDA",
+        "int8": "ONNX int8, one scale a channel; vocabulary one scale a row",
+    }[name]
+
+
+def parameters(folder: Path) -> int:
+    """Count the numbers that a folder's model holds."""
+    kind = kind_of(folder)
+    if kind == "onnx":
+        return sum(prod(tensor.dims) for tensor in load(folder / GRAPH).graph.initializer)
+    files = [folder / WEIGHTS] if kind == "torch-int8" else weights_files(folder)
+    files += sorted(folder.glob("*_Dense/model.safetensors"))
+    return sum(prod(entry["shape"]) for file in files for entry in read_header(file).values())

@@ -1,0 +1,133 @@
+"""The table of a run beside the peers, for the terminal and as Markdown; and the page of the committed one."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.pages.students import Table, page, rendered
+from benchmarks.report.charts import Measure, Row, number, systems
+from benchmarks.report.markdown import escaped
+from benchmarks.report.page import MISSING, count, digits, fixed, megabytes, print_table, ratio_range
+
+PAGE = Path("docs/peers.md")
+NAME = "peers"
+_LEAST_IDLE = 0.05  # of a core; the clock of processor time ticks in hundredths of a second
+
+
+def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
+    """Write the page from the ``results`` by name; ``source`` says where figures come from."""
+    return {PAGE: markdown(results[NAME], source)}
+
+
+def markdown(results: Row, source: Table) -> str:
+    """Write ``peers.md``: every system in one table, its speed by length in another, and where figures come from."""
+    return page("peers.md.j2").render(
+        teacher=escaped((results.get("teacher") or {}).get("name")),
+        texts=results["bench"]["texts"],
+        rounds=results["bench"]["rounds"],
+        threads=results["bench"]["threads"],
+        count=count,
+        fixed=fixed,
+        systems=table(results),
+        lengths=lengths(results),
+        best=_against_best(results),
+        source=source(results),
+    )
+
+
+def table(results: Row) -> str:
+    """Render a row a system; one that does not run says why."""
+    measure = Measure.choose(results)
+
+    def quality(row: Row) -> str:
+        value = measure.of(row)
+        return MISSING if value is None else measure.text(value)
+
+    columns: dict[str, Table] = {
+        "system": _named,
+        "version": _version,
+        "size": lambda row: _with_unit(megabytes(row.get("size_bytes")), "MB"),
+        measure.label: quality,
+        "cosine to the teacher": lambda row: fixed(number(row, "agreement", "cosine_mean"), 4),
+        "at its best": _setting,
+        "texts/s": lambda row: count(number(row, "offline", "texts_per_second")),
+        "speed vs teacher": _speed,
+        "p50 latency": lambda row: _with_unit(digits(number(row, "single_stream", "latency_ms_p50")), "ms"),
+    }
+    return rendered(columns, systems(results))
+
+
+def lengths(results: Row) -> str:
+    """Render each system's speed against the teacher at each length; empty where none was measured."""
+    rows = [row for row in systems(results) if row.get("by_length")]
+    if not rows:
+        return ""
+    columns: dict[str, Table] = {"system": _named}
+    for place, measured in enumerate(rows[0]["by_length"]):
+        columns[f"{measured['tokens']} tokens"] = _at(place)
+    return rendered(columns, rows)
+
+
+def print_peers(results: Row, console: Console) -> None:
+    """Print the table, and below it why a peer has no figures."""
+    print_table(results, console)
+    for row in systems(results):
+        if "reason" in row:
+            console.print(f"{row['name']}: {row['reason']}", markup=False, soft_wrap=True)
+        if (number(row, "idle_share") or 0.0) > _LEAST_IDLE:
+            share = 100 * row["idle_share"]
+            console.print(f"{row['name']}: used {share:.0f} % of a core in others' turns", markup=False)
+    for line in _against_best(results):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _named(row: Row) -> str:
+    """Name an artifact by its folder, another system by what it is."""
+    return escaped(row.get("name") if row.get("kind") == "artifact" else row.get("label"))
+
+
+def _with_unit(figure: str, unit: str) -> str:
+    return figure if figure == MISSING else f"{figure} {unit}"
+
+
+def _version(row: Row) -> str:
+    """Name the package that a system runs on, and its version; of ours all that count."""
+    versions = dict(row.get("versions") or {})
+    versions.pop("python", None)
+    if row.get("kind") == "artifact":
+        versions = {name: versions[name] for name in ("onnxruntime",) if name in versions}
+    shown = [f"{name} {version}" for name, version in versions.items()][:2]
+    return escaped(", ".join(shown)) if shown else MISSING
+
+
+def _setting(row: Row) -> str:
+    offline = row.get("offline")
+    if not offline:
+        return MISSING
+    parts = [f"batch {offline['batch_size']}", *(f"{name} {n}" for name, n in offline["setting"].items())]
+    return ", ".join(parts)
+
+
+def _speed(row: Row) -> str:
+    return f"does not run: {escaped(row['reason'])}" if "reason" in row else ratio_range(row.get("offline"))
+
+
+def _at(place: int) -> Callable[[Row], str]:
+    return lambda row: ratio_range(row["by_length"][place])
+
+
+def _against_best(results: Row) -> list[str]:
+    """Say of each artifact how it compares with the fastest peer of the teacher's weights."""
+    labels = {row["name"]: row["label"] for row in systems(results)}
+    lines = []
+    for row in systems(results):
+        told: list[tuple[str, Any]] = [("", row.get("to_best_peer"))]
+        told += [(f" at {one['tokens']} tokens", one.get("to_best_peer")) for one in row.get("by_length") or []]
+        lines += [
+            f"{row['name']} against {labels[one['name']]}, the fastest peer{where}: {ratio_range(one)}"
+            for where, one in told
+            if one
+        ]
+    return lines

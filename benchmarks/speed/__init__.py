@@ -1,0 +1,1 @@
+"""Speed: throughput, latency, load, memory, and what bounds them."""

@@ -1,0 +1,95 @@
+"""How near an artifact comes to what the machine can do, and where the time goes instead."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from benchmarks.speed import throughput
+from benchmarks.speed.throughput import plain_tokenizer, rate, texts_of_length
+from compressor.core.config import Config
+from compressor.core.progress import say, track
+from compressor.machine.describe import bf16_is_fast
+from compressor.machine.peaks import measure_peaks
+from exporters.runtime.profile import INT8_OPERATORS, Operator, profile
+from exporters.session import OnnxEncoder
+
+_PEAKS = {"fp32": "fp32_gflops", "int8": "int8_gops"}
+
+
+class Limit(Config):
+    """Measure the share of the machine's peak that an artifact reaches, and the time of each operator."""
+
+    lengths: tuple[Annotated[int, Field(ge=8)], ...] = (16, 64, 128, 256)
+    """Text lengths, in tokens; lengths above the model's are left out."""
+    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (8, 32)
+    """Batch sizes tried at each length; the best is measured, and profiled."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of the artifact, and of the products that give the peak; by default all cores of the machine."""
+
+    def measure(self, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+        """Return peaks and, a length, rates, shares of the peaks and operators; ``texts`` are cut to the lengths.
+
+        Text in, vectors out, as users have it; the operators' times are of the graph alone, on one thread. The peaks
+        are measured before and after, and the higher ones count. A graph is held against the peak of the precision
+        that it multiplies in: to reach more than the fp32 peak says nothing of one that multiplies int8.
+        """
+        encoder, tokenizer = OnnxEncoder(folder, threads=self.threads), plain_tokenizer(folder)
+        lengths = [length for length in self.lengths if length <= encoder.max_length]
+        say(f"  share of the peak at {', '.join(map(str, lengths))} tokens")
+        before = measure_peaks(throughput.TURN_SECONDS / 2, encoder.threads)
+        with track("limit", len(lengths) * len(self.batch_sizes), "turns") as advance:
+            made = [(length, texts_of_length(tokenizer, texts, length)) for length in lengths]
+            rows = [self._at(encoder, length, same, advance) for length, same in made]
+        after = measure_peaks(throughput.TURN_SECONDS / 2, encoder.threads)
+        peaks = {name: max(before[name], after[name]) for name in before if name != "bf16_gflops" or bf16_is_fast()}
+        return {"threads": encoder.threads, "peaks": peaks, "by_length": [_shares(row, peaks, encoder) for row in rows]}
+
+    def _at(self, encoder: OnnxEncoder, length: int, same: Sequence[str], advance: Any) -> dict[str, Any]:
+        rates = {}
+        for size in self.batch_sizes:
+            rates[size] = float(np.median([rate(encoder, same, size, throughput.TURN_SECONDS / 2) for _ in range(3)]))
+            advance(1)
+        best = max(rates, key=rates.__getitem__)
+        ids, mask = encoder.pad(encoder.tokenize(same[:best]))
+        operators = profile(encoder.folder, ids, mask)
+        return {
+            "tokens": length,
+            "batch_size": best,
+            "texts_per_second": rates[best],
+            "operations_per_text": sum(one.operations for one in operators) / len(ids),
+            "operators": operators,
+        }
+
+
+def _shares(row: Mapping[str, Any], peaks: Mapping[str, float], encoder: OnnxEncoder) -> dict[str, Any]:
+    reached = row["operations_per_text"] * row["texts_per_second"] / 1e9
+    operators: Sequence[Operator] = row["operators"]
+    whole = sum(one.seconds for one in operators)
+    precision = "int8" if any(one.name in INT8_OPERATORS for one in operators) else "fp32"
+    return {
+        **row,
+        "gops": reached,
+        "of_peak": {precision: reached / peaks[_PEAKS[precision]]},
+        "operators": [
+            {
+                "operator": one.name,
+                "nodes": one.nodes,
+                "ms": 1000 * one.seconds,
+                "share": one.seconds / whole,
+                **_reached(one, peaks, encoder.threads),
+            }
+            for one in operators
+        ],
+    }
+
+
+def _reached(one: Operator, peaks: Mapping[str, float], threads: int) -> dict[str, float]:
+    """Return an operator's rate on its one thread, and its share of what a thread could do in its precision."""
+    if not one.operations or not one.seconds:  # ONNX Runtime counts whole microseconds
+        return {}
+    rate = one.operations / one.seconds / 1e9
+    peak = peaks[_PEAKS["int8" if one.name in INT8_OPERATORS else "fp32"]]
+    return {"gops": rate, "of_peak": rate / (peak / threads)}

@@ -1,0 +1,177 @@
+"""Speed as MLPerf Inference defines it (Reddi et al. 2020, arXiv:1911.02549): Offline and SingleStream.
+
+Offline: all texts are there at once; texts a second. SingleStream: one text at a time, the next when the
+last is done; latency percentiles. Text goes in and vectors come out: tokenizing counts. Systems take turns
+within a round, so that a machine that slows down slows all of them, each round in another order.
+"""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from benchmarks.speed.turns import orders
+from compressor.core.encoder import Encoder
+from compressor.core.errors import TextError
+from compressor.core.progress import track
+from compressor.models.source import transformer_folder
+
+TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
+TURN_QUERIES = 20  # queries of SingleStream before the next system has its turn
+_LENGTH_TOKENS, _LEAST_TEXTS = 6144, 32  # texts a length: so many tokens in all, and never fewer than so many texts
+TURN_SECONDS = (
+    1.0  # a turn is passes for at least so long: one pass of a fast system is shorter than a machine's hiccup
+)
+SETTLE_SECONDS = 0.3  # thread pools spin for up to 0.2 s after their last work, on cores that the next system needs
+
+
+@dataclass
+class Offline:
+    """Throughput of one system: its best batch size, and texts a second in each round."""
+
+    by_batch_size: dict[int, float]
+    rounds: list[float] = field(default_factory=list)
+
+    @property
+    def batch_size(self) -> int:
+        return max(self.by_batch_size, key=lambda size: self.by_batch_size[size])
+
+    def as_dict(self, baseline: "Offline") -> dict[str, Any]:
+        """Return the figures, the ratios taken round by round to ``baseline``."""
+        return {
+            "batch_size": self.batch_size,
+            "by_batch_size": {str(size): rate for size, rate in self.by_batch_size.items()},
+            "texts_per_second": float(np.median(self.rounds)),
+            "rounds": self.rounds,
+            **ratio(self.rounds, baseline.rounds),
+        }
+
+
+def ratio(own: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """Compare two systems' rates round by round: the median of the ratios, the lowest and the highest."""
+    ratios = [one / other for one, other in zip(own, base, strict=True)]
+    return {"ratio": float(np.median(ratios)), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+
+
+def rate(encoder: Encoder, texts: Sequence[Any], batch_size: int, seconds: float = 0.0) -> float:
+    """Return texts a second of passes that last ``seconds``, once the last system's threads have gone to sleep."""
+    time.sleep(SETTLE_SECONDS)
+    encoder.encode(texts[:batch_size], batch_size)  # wake this one's
+    start, passes, lasted = time.perf_counter(), 0, 0.0
+    while not passes or lasted < seconds:
+        encoder.encode(texts, batch_size)
+        passes, lasted = passes + 1, time.perf_counter() - start
+    return passes * len(texts) / lasted
+
+
+def offline(
+    encoders: Mapping[str, Encoder],
+    texts: Sequence[Any],
+    batch_sizes: Sequence[int],
+    rounds: int,
+    seconds: float | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios."""
+    lasting = TURN_SECONDS if seconds is None else seconds
+    trial = texts[:TRIAL_TEXTS]
+    measured = {}
+    with track("offline", len(encoders) * (2 * len(batch_sizes) + rounds), "turns") as advance:
+        for name, encoder in encoders.items():
+            encoder.encode(trial[:32], min(batch_sizes))  # warm-up
+            rates = dict.fromkeys(batch_sizes, 0.0)
+            for size in [*batch_sizes, *reversed(batch_sizes)]:
+                rates[size] = max(rates[size], rate(encoder, trial, size, lasting / 4))
+                advance(1)
+            measured[name] = Offline(rates)
+        for order in orders(list(encoders), rounds):
+            for name in order:
+                measured[name].rounds.append(rate(encoders[name], texts, measured[name].batch_size, lasting))
+                advance(1)
+    baseline = next(iter(measured.values()))
+    return {name: result.as_dict(baseline) for name, result in measured.items()}
+
+
+def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[Any], queries: int) -> dict[str, dict[str, Any]]:
+    """Measure every encoder's latency on ``queries`` texts, in turns of 20."""
+    turns: dict[str, list[list[float]]] = {name: [] for name in encoders}
+    starts = range(0, queries, TURN_QUERIES)
+    with track("single stream", queries * len(encoders), "queries") as advance:
+        for start, order in zip(starts, orders(list(encoders), len(starts)), strict=True):
+            turn = [texts[i % len(texts)] for i in range(start, min(start + TURN_QUERIES, queries))]
+            for name in order:
+                turns[name].append(latencies(encoders[name], turn))
+                advance(len(turn))
+    return {name: percentiles(values) for name, values in turns.items()}
+
+
+def latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
+    """Return the milliseconds that each text takes, one after the other."""
+    time.sleep(SETTLE_SECONDS)
+    for text in texts[:3]:
+        encoder.encode([text], 1)  # back from the others' turn
+    values = []
+    for text in texts:
+        start = time.perf_counter()
+        encoder.encode([text], 1)
+        values.append(1000 * (time.perf_counter() - start))
+    return values
+
+
+def percentiles(turns: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return the ``single_stream`` figures of latencies in milliseconds, one sequence a turn."""
+    values = list(itertools.chain.from_iterable(turns))
+    p50, p90, p99 = np.percentile(values, [50, 90, 99])
+    return {
+        "queries": len(values),
+        "latency_ms_p50": float(p50),
+        "latency_ms_p90": float(p90),
+        "latency_ms_p99": float(p99),
+        "turns_ms_p50": [float(np.median(turn)) for turn in turns],
+    }
+
+
+def by_length(
+    encoders: Mapping[str, Encoder], texts: Mapping[int, Sequence[str]], queries: int = 60
+) -> dict[str, list[dict[str, Any]]]:
+    """Measure throughput and median latency at each length; ``texts`` maps tokens to texts of that length."""
+    result: dict[str, list[dict[str, Any]]] = {name: [] for name in encoders}
+    for tokens, same in texts.items():
+        fast = offline(encoders, same, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
+        slow = single_stream(encoders, same, queries)
+        for name, rows in result.items():
+            figures = {key: fast[name][key] for key in ("texts_per_second", "ratio", "ratio_min", "ratio_max")}
+            rows.append({"tokens": tokens, **figures, "latency_ms_p50": slow[name]["latency_ms_p50"]})
+    return result
+
+
+def plain_tokenizer(folder: Path) -> Tokenizer:
+    """Open the tokenizer of a model or an artifact, without padding and truncation."""
+    tokenizer = Tokenizer.from_file(str(transformer_folder(folder) / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def texts_of_length(tokenizer: Tokenizer, texts: Sequence[str], tokens: int) -> list[str]:
+    """Return texts of ``tokens`` tokens each, special ones included, cut from the given texts in a row.
+
+    ``tokenizer`` is one without truncation. TextError if the texts hold no token.
+    """
+    if not any(tokenizer.encode(text, add_special_tokens=False).ids for text in texts):
+        raise TextError(f"{len(texts)} texts without a token; none of {tokens} tokens can be cut from them")
+    wanted = tokens - tokenizer.num_special_tokens_to_add(False)
+    made: list[str] = []
+    source = itertools.cycle(texts)
+    while len(made) < max(_LEAST_TEXTS, _LENGTH_TOKENS // tokens):
+        text = ""
+        ends: list[int] = []
+        while len(ends) < wanted:
+            text = f"{text} {next(source)}".lstrip()
+            ends = [end for _, end in tokenizer.encode(text, add_special_tokens=False).offsets]
+        made.append(text[: ends[wanted - 1]])
+    return made

@@ -1,0 +1,172 @@
+"""Draw the trade-off as one SVG: quality against speed, both against the teacher, students joined in line."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+from benchmarks.report.charts import (
+    _WIDTH,
+    Box,
+    Row,
+    Scale,
+    _circle,
+    _draw,
+    _grid,
+    _marks,
+    _megabytes,
+    _path,
+    _size,
+    _span,
+    _svg,
+    _text,
+    number,
+    place,
+    significant,
+    systems,
+)
+from benchmarks.tradeoff.measure import PASSED, label_of, measure_label
+
+
+class Peer(NamedTuple):
+    """A published point: layers kept, Spearman x 100 on STS benchmark test, sentences a second."""
+
+    layers: int
+    spearman: float
+    speed: float
+
+
+# https://sbert.net/examples/sentence_transformer/training/distillation/README.html
+TEACHER = Peer(12, 85.44, 2300)
+PEERS = (
+    Peer(8, 85.54, 3200),
+    Peer(6, 85.23, 4000),
+    Peer(4, 84.92, 5300),
+    Peer(3, 84.39, 6500),
+    Peer(2, 83.32, 7700),
+    Peer(1, 80.86, 9200),
+)
+# https://sbert.net/docs/sentence_transformer/usage/efficiency.html: an average over models, data sets and lengths,
+# so a speed alone: its quality is no single data set's.
+BACKENDS = {"onnx": 1.06, "onnx-qint8": 3.23, "openvino-qint8": 5.29}
+_STS_TEST, _STS_TEST_PAIRS = "en-test", 1379
+_LEGEND = (
+    "dashed, published by sentence-transformers: layers of stsb-roberta-base on a V100 against its own 12; same test",
+    "dotted, published: speed of its backends on a Core i7-13700K against PyTorch there, mean of models and data sets",
+)
+Dot = tuple[float, float]
+
+
+def picture(results: Row) -> str:
+    """Plot every row's share of the teacher's quality over its speed; empty text where nothing was measured."""
+    shown = [row for row in systems(results) if number(row, "share") is not None and number(row, "offline", "ratio")]
+    if len(shown) < 2:
+        return ""
+    peers = PEERS if has_peers(results) else ()
+    plot = Box(56, 40, _WIDTH - 4, 440)
+    backends = list(BACKENDS.values()) if peers else []
+    speeds = [s for row in shown for s in _span(row)] + [p.speed / TEACHER.speed for p in peers] + backends
+    x = Scale.around(speeds, plot.left, plot.right, log=True)
+    shares = [_percent(row) for row in shown] + [100 * p.spearman / TEACHER.spearman for p in peers]
+    y = Scale.around(shares, plot.bottom, plot.top)
+    body = _grid(plot, x, y, [(tick, f"{tick:g}×") for tick in x.ticks()])
+    dots = [(x(p.speed / TEACHER.speed), y(100 * p.spearman / TEACHER.spearman)) for p in peers]
+    line = [(x(1), y(100)), *dots] if peers else []
+    body += [*_backends(plot, x), *_published(peers, line)] if peers else []
+    taken = [*_along(line), *(Box(a - 4, b - 6, a + 16, b + 6) for a, b in dots)]
+    drawn, said = _own(shown, plot, x, y, taken)
+    return _framed(results, [*body, *drawn], said, plot, bool(peers))
+
+
+def has_peers(results: Row) -> bool:
+    """Whether quality is of STS benchmark test, so that the published points are of the same data set."""
+    files = results.get("sts") or []
+    whole = any(file.get("name") == _STS_TEST and file.get("pairs") == _STS_TEST_PAIRS for file in files)
+    return whole and (results.get("measure") or {}).get("sts") == _STS_TEST
+
+
+def _framed(results: Row, body: list[str], said: list[str], plot: Box, peers: bool) -> str:
+    body.append(_text(4, 20, f"↑ share of the teacher's quality, % ({measure_label(results)})", "muted"))
+    body.append(
+        _text(
+            4,
+            plot.bottom + 48,
+            "layers kept, int8 unless said · circle area: size on disk · bar: lowest to highest round",
+            "muted",
+        )
+    )
+    body.append(_text(plot.right, plot.bottom + 48, "throughput against the teacher, log →", "muted", "end"))
+    legend = _LEGEND if peers else ()
+    body += [_text(4, plot.bottom + 68 + 18 * i, line, "muted") for i, line in enumerate(legend)]
+    height = round(plot.bottom + 60 + 18 * len(legend))
+    return _svg("tradeoff", height, "Layers kept: quality against speed", [*said, *legend], body)
+
+
+def _own(shown: list[Row], plot: Box, x: Scale, y: Scale, taken: list[Box]) -> tuple[list[str], list[str]]:
+    """Draw the teacher and the students, those of one precision joined; return the drawing and it in words."""
+    unit = 26 / math.sqrt(max(map(_size, shown)) or 1.0)
+    discs, bars = zip(*(_marks(row, x, y(_percent(row)), unit) for row in shown), strict=True)
+    names = [_name(row) for row in shown]
+    lines = {
+        role: [(x(_span(row)[1]), y(_percent(row))) for row in shown if row.get("precision") == precision]
+        for role, precision in (("teacher", "fp32"), ("accent", "int8"))
+    }
+    body = [_path(line, role, 2) for role, line in lines.items() if len(line) > 1]
+    taken = [*taken, *discs, *bars, *(box for line in lines.values() for box in _along(line))]
+    labels = place(discs, [(7.6 * len(name), 17.0) for name in names], taken, plot)
+    for row, disc, bar, label, name in zip(shown, discs, bars, labels, names, strict=True):
+        body += _draw(disc, bar, label, (name, _role(row), ""))
+    return body, [f"{name}: {_caption(row)}" for name, row in zip(names, shown, strict=True)]
+
+
+def _along(line: list[Dot]) -> list[Box]:
+    """Return small boxes all along a line, for labels to keep clear of."""
+    boxes = []
+    for (left, top), (right, bottom) in itertools.pairwise(line):
+        steps = max(1, round(math.dist((left, top), (right, bottom)) / 12))
+        points = [(left + (right - left) * i / steps, top + (bottom - top) * i / steps) for i in range(steps + 1)]
+        boxes += [Box(a - 3, b - 3, a + 3, b + 3) for a, b in points]
+    return boxes
+
+
+def _published(peers: tuple[Peer, ...], line: list[Dot]) -> list[str]:
+    body = [_dashed(line, "5 4")]
+    for peer, (left, top) in zip(peers, line[1:], strict=True):
+        body += [_circle(left, top, 3, "other", 0.5), _text(left + 6, top + 4, str(peer.layers), "muted")]
+    return body
+
+
+def _backends(plot: Box, x: Scale) -> list[str]:
+    body = []
+    for i, (name, speed) in enumerate(BACKENDS.items()):
+        body.append(_dashed([(x(speed), plot.top), (x(speed), plot.bottom)], "1 4"))
+        body.append(_text(x(speed) + 4, plot.bottom - 8 - 15 * (i % 2), f"{name} {speed:g}×", "muted"))
+    return body
+
+
+def _dashed(points: list[tuple[float, float]], pattern: str) -> str:
+    return _path(points, "other", 1).replace("<polyline ", f'<polyline stroke-dasharray="{pattern}" ')
+
+
+def _percent(row: Row) -> float:
+    return 100 * (number(row, "share") or 0.0)
+
+
+def _name(row: Row) -> str:
+    if row.get("precision") is None:
+        return "teacher"
+    depth = "static" if row["layers"] == 0 else label_of(row["layers"])
+    return depth + (", fp32" if row["precision"] == "fp32" else "") + ("" if _passed(row) else ", gate missed")
+
+
+def _role(row: Row) -> str:
+    if row.get("precision") is not None and not _passed(row):
+        return "other"
+    return "accent" if row.get("precision") == "int8" else "teacher"
+
+
+def _passed(row: Row) -> bool:
+    return row.get("gate") == PASSED
+
+
+def _caption(row: Row) -> str:
+    return f"{significant(_span(row)[1])}×, {_percent(row):.1f} %, {_megabytes(row)}"

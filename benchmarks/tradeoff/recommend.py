@@ -1,0 +1,256 @@
+"""Pick from a measured trade-off: the bounds hold, and of what was not bounded the best; say why, and what it costs."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.charts import Row, number, significant, systems
+from benchmarks.tradeoff.measure import FORMAT, PASSED, measure_label
+from compressor.core.errors import ArtifactError, GateError, RecipeError
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a model must keep; None where nothing is asked."""
+
+    quality: float | None = None
+    """Least share of the teacher's quality."""
+    speed: float | None = None
+    """Least throughput, as a multiple of the teacher's."""
+    size: float | None = None
+    """Most bytes on disk."""
+
+    @classmethod
+    def read(cls, quality: str | None = None, speed: str | None = None, size: str | None = None) -> "Bounds":
+        """Read the options' words; RecipeError names option, value and what is allowed."""
+        return cls(
+            None if quality is None else _quality(quality),
+            None if speed is None else _positive("--speed", speed, r"[x×]?", "a factor above 0, as 10 or 10x"),
+            None if size is None else _size(size),
+        )
+
+    def __str__(self) -> str:
+        parts = [f"quality ≥ {100 * self.quality:g} %"] if self.quality is not None else []
+        parts += [f"speed ≥ {self.speed:g}×"] if self.speed is not None else []
+        parts += [f"size ≤ {significant(self.size / 1e6)} MB"] if self.size is not None else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A row that may be recommended: it passed the gate, and is measured on all three axes."""
+
+    name: str
+    label: str
+    share: float
+    ratio: float
+    slowest: float
+    fastest: float
+    size_bytes: float
+    artifact: str
+    points: float
+    """The figure that ``share`` is of: Spearman x 100, or the agreement itself."""
+
+    @classmethod
+    def of(cls, row: Row, measure: Row) -> "Choice | None":
+        """Read a row of the table; none for one that missed the gate or lacks a figure."""
+        share, ratio, size = number(row, "share"), number(row, "offline", "ratio"), number(row, "size_bytes")
+        if row.get("gate") != PASSED or share is None or not ratio or not size:
+            return None
+        low, high = (number(row, "offline", end) or ratio for end in ("ratio_min", "ratio_max"))
+        points = _points(row, measure)
+        return cls(row["name"], row["label"], share, ratio, low, high, size, row["artifact"], points)
+
+    def as_fast_as(self, other: "Choice") -> bool:
+        """Whether the ranges over the rounds overlap: then neither is called the faster."""
+        return self.slowest <= other.fastest and other.slowest <= self.fastest
+
+    def misses(self, bounds: Bounds) -> dict[str, float]:
+        """Return, for each bound that does not hold, by which factor."""
+        factors = {
+            "--quality": 1 if bounds.quality is None else bounds.quality / max(self.share, 1e-9),
+            "--speed": 1 if bounds.speed is None else bounds.speed / self.ratio,
+            "--size": 1 if bounds.size is None else self.size_bytes / bounds.size,
+        }
+        return {option: factor for option, factor in factors.items() if factor > 1}
+
+    def __str__(self) -> str:
+        speed = f"{significant(self.ratio)}× [{self.slowest:.2f}–{self.fastest:.2f}] its speed"
+        share = f"{100 * self.share:.1f} % of the teacher's quality"
+        return f"{self.label}: {share}, {speed}, {significant(self.size_bytes / 1e6)} MB"
+
+
+def recommend(path: Path, bounds: Bounds) -> dict[str, Any]:
+    """Pick a row of the trade-off in ``path``, a folder or its ``tradeoff.json``.
+
+    Returns the row, the rule in words, what is given up, and the artifact's path. GateError, with the closest
+    row, where nothing keeps the bounds.
+    """
+    results, folder = _read(path), path if path.is_dir() else path.parent
+    measure = results["measure"]
+    choices = [choice for row in systems(results) if (choice := Choice.of(row, measure))]
+    if not choices:
+        raise GateError(f"{path}: no row passed the gate; nothing to recommend")
+    front = pareto(choices)
+    held = [choice for choice in front if not choice.misses(bounds)]
+    if not held:
+        raise GateError(f"{path}: nothing keeps {bounds}; {_closest(front, bounds)}")
+    pick, rule = _picked(held, bounds)
+    teacher = _points(systems(results)[0], measure)
+    return {
+        "pick": next(row for row in systems(results) if row["name"] == pick.name),
+        "bounds": asdict(bounds),
+        "summary": str(pick),
+        "why": _why(bounds, rule, held, len(front), pick),
+        "given_up": _given_up(pick, teacher, measure_label(results)),
+        "next_better": _next_better(pick, front, "sts" in measure),
+        "front": [choice.name for choice in front],
+        "artifact": str(folder / pick.artifact),
+    }
+
+
+def told(found: dict[str, Any]) -> list[str]:
+    """Return a recommendation as the lines that a person reads."""
+    parts = ("why", "given_up", "next_better", "artifact")
+    return [found["summary"], *(f"{part.replace('_', ' ')}: {found[part]}" for part in parts)]
+
+
+def pareto(choices: Sequence[Choice]) -> list[Choice]:
+    """Return the choices that no other beats: as good in quality, size and speed, and better in one.
+
+    Speeds whose ranges overlap are equal.
+    """
+    return [one for one in choices if not any(_beats(other, one) for other in choices)]
+
+
+def _beats(one: Choice, other: Choice) -> bool:
+    equal = one.as_fast_as(other)
+    if one.share < other.share or one.size_bytes > other.size_bytes or not (equal or one.ratio > other.ratio):
+        return False
+    return one.share > other.share or one.size_bytes < other.size_bytes or not equal
+
+
+def _picked(held: Sequence[Choice], bounds: Bounds) -> tuple[Choice, str]:
+    """Choose by what was not bounded: size last, speed where quality is bounded, quality otherwise."""
+    asked = (bounds.quality is not None, bounds.speed is not None, bounds.size is not None)
+    if asked == (False, False, False):
+        return knee(held), "the knee"
+    if asked == (True, True, False):
+        return min(held, key=lambda c: (c.size_bytes, -c.share)), "the smallest"
+    if asked[0] and not asked[1]:
+        return _fastest(held), "the fastest"
+    return max(held, key=lambda c: (c.share, c.ratio)), "the best in quality"
+
+
+def _fastest(held: Sequence[Choice]) -> Choice:
+    """Take the fastest; among those equal to it in speed the best in quality, then the smallest."""
+    first = max(held, key=lambda c: c.ratio)
+    equal = [choice for choice in held if choice.as_fast_as(first)]
+    return max(equal, key=lambda c: (c.share, -c.size_bytes))
+
+
+def knee(front: Sequence[Choice]) -> Choice:
+    """Take the row farthest above the line from the best in quality to the fastest, speed on a log scale.
+
+    Both axes from 0 to 1 over the front (Satopää et al. 2011, "Finding a 'Kneedle' in a Haystack").
+    """
+    shares, speeds = [c.share for c in front], [math.log(c.ratio) for c in front]
+
+    def height(choice: Choice) -> tuple[float, float]:
+        across = (math.log(choice.ratio) - min(speeds)) / (max(speeds) - min(speeds) or 1)
+        return (choice.share - min(shares)) / (max(shares) - min(shares) or 1) + across, choice.share
+
+    return max(front, key=height)
+
+
+def _why(bounds: Bounds, rule: str, held: Sequence[Choice], front: int, pick: Choice) -> str:
+    if rule == "the knee":
+        words = "no bound given: the knee of the Pareto front, farthest above the line from its best in quality to its"
+        return f"{words} fastest (speed on a log scale), of {front} on it"
+    equal = [c.label for c in held if c is not pick and c.as_fast_as(pick)] if rule == "the fastest" else []
+    tie = f"; equal in speed (ranges overlap), and not better in quality: {', '.join(equal)}" if equal else ""
+    slow = bounds.speed is not None and pick.slowest < bounds.speed
+    dip = f"; in its slowest round {pick.slowest:.2f}×" if slow else ""
+    if len(held) == 1:
+        return f"{bounds}: the only row on the Pareto front that keeps it{dip}"
+    return f"{bounds}: {rule} of the {len(held)} rows on the Pareto front that keep it{tie}{dip}"
+
+
+def _given_up(pick: Choice, teacher: float, label: str) -> str:
+    lost = teacher - pick.points
+    unit, places = ("points of ", 2) if "Spearman" in label else ("of ", 4)
+    if round(lost, places) <= 0:
+        return f"no quality: {-lost:.{places}f} {unit}{label} above the teacher's {teacher:.{places}f}"
+    return f"{lost:.{places}f} {unit}{label}, of the teacher's {teacher:.{places}f}"
+
+
+def _next_better(pick: Choice, front: Sequence[Choice], points: bool) -> str:
+    """Say what the next row up in quality would bring and cost."""
+    better = [choice for choice in front if choice.share > pick.share]
+    if not better:
+        return "none; no row that passed has a better quality"
+    row = min(better, key=lambda c: (c.share, -c.ratio))
+    gain = f"{row.points - pick.points:.2f} points more" if points else f"{row.points - pick.points:.4f} more"
+    factor = pick.ratio / row.ratio
+    pace = f"{max(factor, 1 / factor):.2f}× {'slower' if factor > 1 else 'faster'}"
+    speed = "equal in speed (ranges overlap)" if row.as_fast_as(pick) else pace
+    size = row.size_bytes / pick.size_bytes
+    return f"{row.label}: {gain}; {speed}, {max(size, 1 / size):.2f}× {'larger' if size >= 1 else 'smaller'}"
+
+
+def _closest(front: Sequence[Choice], bounds: Bounds) -> str:
+    def distance(choice: Choice) -> float:
+        return sum(math.log(factor) for factor in choice.misses(bounds).values())
+
+    row = min(front, key=distance)
+    return f"closest is {row}, which misses {' and '.join(row.misses(bounds))}"
+
+
+def _points(row: Row, measure: Row) -> float:
+    if "sts" in measure:
+        return number(row, "sts", measure["sts"]) or 0.0
+    return number(row, "share") or 0.0
+
+
+def _read(path: Path) -> Row:
+    file = path / "tradeoff.json" if path.is_dir() else path
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{file}: no such trade-off; `compressor tradeoff` writes it") from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: not readable as a trade-off: {error}") from error
+    if not isinstance(results, dict) or results.get("format") != FORMAT:
+        raise ArtifactError(f"{file}: format is not {FORMAT}; not a trade-off")
+    return results
+
+
+def _quality(text: str) -> float:
+    allowed = "a share of the teacher's above 0 and at most 1, as 0.99 or 99%"
+    share = _positive("--quality", text.removesuffix("%"), "", allowed, shown=text) / (100 if text.endswith("%") else 1)
+    if share > 1:
+        raise RecipeError(f"--quality {text}: must be {allowed}")
+    return share
+
+
+def _size(text: str) -> float:
+    allowed = "a size above 0, as 10MB, 10 MiB or a count of bytes"
+    unit = (re.search(r"[A-Za-z]+$", text.strip()) or [""])[0]
+    known = unit.lower() in ("", *_UNITS)
+    value = _positive("--size", text, re.escape(unit) if known else "", allowed)
+    return value * _UNITS.get(unit.lower(), 1)
+
+
+def _positive(option: str, text: str, unit: str, allowed: str, shown: str | None = None) -> float:
+    """Read a number above 0 with ``unit`` (a pattern) behind it."""
+    found = re.fullmatch(rf"\s*(\d[\d_,]*\.?\d*|\.\d+)(e[+-]?\d+)?\s*(?:{unit})\s*", text, re.IGNORECASE)
+    value = float((found[1] + (found[2] or "")).replace(",", "").replace("_", "")) if found else 0.0
+    if not 0 < value < math.inf:
+        raise RecipeError(f"{option} {text if shown is None else shown}: must be {allowed}")
+    return value

@@ -1,0 +1,1 @@
+"""Readers in PyTorch: what answers a question from a context."""

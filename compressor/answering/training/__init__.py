@@ -1,0 +1,1 @@
+"""How a reader learns: fine-tuning, prediction-layer and intermediate-layer distillation."""

@@ -1,0 +1,217 @@
+"""Artifact folders: written whole or not at all, each with a manifest that names, sizes and hashes its files."""
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from compressor.artifact.manifest import FORMAT, MANIFEST, check_files, checked_manifest, read_manifest, sealed, sha256
+from compressor.core.errors import ArtifactError, storage
+from compressor.core.strict_json import json_text
+
+__all__ = [
+    "FORMAT", "MANIFEST", "Artifact", "Draft", "claim", "is_artifact", "key_of", "read_manifest", "sha256",
+    "size_bytes", "versions", "write_json", "writing",
+]  # fmt: skip
+_PACKAGES = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum", "compressor")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder and what its manifest says of it."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    strays: tuple[str, ...] = ()
+    """Files that the manifest does not name, and no loader reads."""
+
+    @property
+    def key(self) -> str:
+        """Hash of everything the artifact was made from."""
+        return str(self.manifest["key"])
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return dict(self.manifest["figures"])
+
+    @property
+    def size_bytes(self) -> int:
+        return size_bytes(self.folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Artifact":
+        """Read a folder's manifest and compare every file with it before anything else is read.
+
+        ArtifactError on the first difference: another byte, a file too many, a link, a manifest that was changed.
+        """
+        manifest = checked_manifest(folder)
+        return cls(folder, manifest, check_files(folder, manifest))
+
+
+def is_artifact(folder: Path) -> bool:
+    """Whether ``folder`` carries a manifest of this project."""
+    try:
+        return bool(read_manifest(folder))
+    except ArtifactError:
+        return False
+
+
+@contextmanager
+def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Draft"]:
+    """Give a draft to write into; on success it becomes ``to`` in one rename, on failure nothing is left.
+
+    ``to`` may be absent, empty, or an earlier artifact, which is then replaced; anything else is an
+    ArtifactError before work starts. A full or read-only disk is a StorageError.
+    """
+    with storage(to):
+        claim(to)
+        _recover(to)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        partial = to.parent / f".{to.name}.partial-{os.getpid()}"
+        partial.mkdir()
+        allowed = stat.S_IMODE(partial.stat().st_mode)  # what the umask, or the parent's own rules, let others do
+    draft = Draft(partial)
+    try:
+        with storage(to):
+            yield draft
+            manifest = {
+                "format": FORMAT,
+                "stage": stage,
+                "key": key,
+                "config": config,
+                "figures": draft.figures,
+                "versions": versions(),
+                "files": _listing(partial),
+            }
+            write_json(partial / MANIFEST, sealed(manifest))
+            _share(partial, allowed)
+            _swap(partial, to)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A folder being written, and the figures that go into its manifest."""
+
+    folder: Path
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def claim(to: Path) -> None:
+    """Refuse an output folder that has no name, or holds something that is not ours to replace."""
+    if to.name in ("", ".."):
+        raise ArtifactError(f"{to}: give the folder by its name")
+    try:
+        mode = to.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISDIR(mode):
+        raise ArtifactError(f"{to}: exists and is no folder")
+    if _is_foreign(to):
+        raise ArtifactError(f"{to}: holds something else; give an empty or a new folder")
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether a folder holds something that is no artifact; one that another process replaces is looked at again."""
+    while True:
+        try:
+            seen = folder.stat().st_ino
+            foreign = any(folder.iterdir()) and not is_artifact(folder)
+            if not foreign or folder.stat().st_ino == seen:
+                return foreign
+        except FileNotFoundError:
+            return False
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with a final newline, in one rename; CompressorError for a figure that is NaN or infinite."""
+    text = json_text(value) + "\n"
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    with storage(path):
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def noted_seconds(path: Path) -> float:
+    """Return the ``seconds`` noted in a JSON file, 0 where there are none."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0.0
+
+
+def key_of(*parts: Any) -> str:
+    """Hash any JSON-able parts into one hex key."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def size_bytes(folder: Path) -> int:
+    """Sum the sizes of all files below ``folder``, its manifest left out."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that shape an artifact."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _recover(to: Path) -> None:
+    """Remove what a killed process left half-written, and bring back what it had put aside."""
+    import psutil  # here: those who only read artifacts need not wait for it
+
+    for left in to.parent.glob(f".{glob.escape(to.name)}.*-*"):
+        what, _, owner = left.name.removeprefix(f".{to.name}.").partition("-")
+        if what not in ("partial", "old") or not owner.isdigit():
+            continue
+        if int(owner) != os.getpid() and psutil.pid_exists(int(owner)):
+            continue
+        if what == "old" and not to.exists():
+            os.rename(left, to)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _listing(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): {"sha256": sha256(p), "size": p.stat().st_size} for p in files}
+
+
+def _share(folder: Path, allowed: int) -> None:
+    """Let others read what they could read of a plain new folder of mode ``allowed``; nobody runs a file of it.
+
+    safetensors and temporary files are their writer's alone, and copies have the modes of what they were copied from.
+    """
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(allowed if path.is_dir() else allowed & 0o666)
+
+
+def _swap(partial: Path, to: Path) -> None:
+    """Put ``partial`` where ``to`` is; the old folder goes only once the new one stands."""
+    old = to.parent / f".{to.name}.old-{os.getpid()}"
+    try:
+        if to.exists():
+            os.rename(to, old)
+        os.rename(partial, to)
+    except OSError as error:
+        if old.exists() and not to.exists():
+            os.rename(old, to)
+        if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise ArtifactError(f"{to}: another process wrote it at the same time; run the command again") from error
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,34 @@
+"""Where things lie in an artifact folder."""
+
+import shutil
+from pathlib import Path
+
+from compressor.core.errors import ArtifactError
+
+GRAPH = Path("onnx/model.onnx")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+EMBEDDING = ("last_hidden_state", "sentence_embedding")  # an encoder's outputs
+ANSWERING = ("start_logits", "end_logits")  # a reader's
+TAIL = "tail"  # what follows the transformer carries this name in the graph
+HEAD = "/qa_outputs/"  # in the names of the nodes that give them
+INTEGER_PRODUCTS = (
+    "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QLinearMatMul",
+)  # fmt: skip
+CASES = Path("conformance/cases.json")
+RUNNERS = ("run.py", "run.mjs")  # beside them
+RUNNERS_FOLDER = Path(__file__).with_name("runners")
+TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
+
+
+def require_graph(folder: Path) -> Path:
+    """Return the path of an artifact's graph; ArtifactError where it has none."""
+    if not (folder / GRAPH).is_file():
+        raise ArtifactError(f"{folder}: no {GRAPH}; not an artifact with an ONNX graph")
+    return folder / GRAPH
+
+
+def copy_consumer_files(source: Path, folder: Path) -> None:
+    """Copy everything but the graph, its manifest and its card from one artifact folder to another."""
+    ignored = shutil.ignore_patterns("onnx", "manifest.json", "README.md")
+    shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
+    (folder / GRAPH).parent.mkdir(parents=True, exist_ok=True)

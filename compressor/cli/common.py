@@ -1,0 +1,76 @@
+"""What the commands share: options by name, the model or graph that a command is given, and how results begin."""
+
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from compressor.artifact.folder import Artifact, is_artifact, sha256, size_bytes, writing
+from compressor.artifact.layout import require_graph
+from compressor.artifact.workspace import Keyed, Model, stage_key
+from compressor.core.config import Config
+from compressor.core.progress import plain_console
+from compressor.machine.describe import describe
+
+out = plain_console()
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or an earlier artifact.")]
+TextsOption = Annotated[
+    str | None,
+    typer.Option("--texts", help="Text file (plain or .gz, a text a line) or data set name. [default: docstrings]"),
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many texts.", min=1)]
+RunsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
+]
+ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
+TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+OutFileOption = Annotated[Path | None, typer.Option("--out", help="File to write the figures into, as JSON.")]
+SpeedTextsOption = Annotated[
+    Path | None,
+    typer.Option("--speed-texts", help="An STS file whose sentences are timed, instead of --texts."),
+]
+ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
+NamedArgument = Annotated[
+    str, typer.Argument(help="A sentence-transformers folder or a name on the hub.", metavar="MODEL")
+]
+
+
+def written(folder: Path) -> None:
+    """Say what a command has handed out."""
+    out.print(f"{folder}: {size_bytes(folder) / 1e6:.1f} MB", soft_wrap=True)
+
+
+def command_line() -> str:
+    """Return the command as it was typed, to be run again."""
+    return shlex.join(["compressor", *sys.argv[1:]])
+
+
+def headed(name: str) -> dict[str, Any]:
+    """Return the head of results: the command as it was typed, when, and the machine with its packages."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"name": name, "command": command_line(), "created": created, "environment": describe()}
+
+
+def model_of(folder: Path) -> Model:
+    """Check a sentence-transformers folder and key it by its manifest, or by its content."""
+    from compressor.models.source import check_folder, content_key
+
+    check_folder(folder)
+    key = Artifact.open(folder).key if is_artifact(folder) else content_key(folder)
+    return Model(folder, key)
+
+
+def graph_of(folder: Path) -> Model:
+    """Key an artifact by its graph; ArtifactError where it has none."""
+    return Model(folder, sha256(require_graph(folder)))
+
+
+def writing_stage(to: Path, name: str, config: Config, inputs: list[Keyed]) -> Any:
+    """Open a folder for what the stage ``name`` makes of its configuration and inputs."""
+    return writing(to, name, stage_key(name, config, inputs), config.model_dump(mode="json"))

@@ -1,0 +1,118 @@
+"""Commands that walk a whole recipe: a run, a trade-off, an ablation; what to pick of one, and its report again."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from compressor.cli.common import JsonOption, RunsOption, SetOption, command_line, out
+from compressor.core.strict_json import json_text
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
+    runs: RunsOption = Path("runs"),
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Walk the whole flow of a recipe, from teacher to report; goes on where an earlier run stopped."""
+    from compressor.core.config import load
+    from compressor.flow.tasks import task_of
+
+    task = task_of(recipe)
+    checked: Any = load(recipe, task.schema, set_)
+    results = task.run(checked, recipe.parent, runs, command_line())
+    if as_json:
+        print(json_text(results))
+        return
+    task.print_table(results, out)
+    folder = runs / checked.name
+    out.print(f"artifacts {folder / 'artifacts'}   report {folder / 'report.html'}", soft_wrap=True)
+
+
+def tradeoff(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
+    layers: Annotated[
+        str, typer.Option("--layers", help="Counts of layers to keep, commas between them; 0 is the static student.")
+    ] = "6,5,4,3,2,1,0",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Artifacts to measure and hand out: int8, fp32 or both.")
+    ] = "int8",
+    runs: RunsOption = Path("runs"),
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a recipe's model with each count of layers, measure all in one run, and write the table and picture."""
+    from benchmarks.report.page import print_table
+    from compressor.core.config import load
+    from compressor.flow.embedding import Recipe
+    from compressor.flow.tradeoff import read_counts, read_precisions
+    from compressor.flow.tradeoff import tradeoff as make
+
+    counts, precisions, checked = read_counts(layers), read_precisions(precision), load(recipe, Recipe, set_)
+    results = make(checked, counts, recipe.parent, runs, command_line(), precisions)
+    if as_json:
+        print(json_text(results))
+        return
+    print_table(results, out)
+    folder = runs / f"{checked.name}-tradeoff"
+    out.print(f"artifacts {folder / 'artifacts'}   table {folder / 'tradeoff.md'}", soft_wrap=True)
+
+
+def recommend(
+    tradeoff: Annotated[Path, typer.Argument(help="The folder of a trade-off, or its tradeoff.json.")],
+    quality: Annotated[
+        str | None, typer.Option("--quality", help="Least share of the teacher's quality: 0.99 or 99%.")
+    ] = None,
+    speed: Annotated[
+        str | None, typer.Option("--speed", help="Least throughput, as a multiple of the teacher's: 10x.")
+    ] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Most bytes on disk: 10MB, 10 MiB.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pick from a trade-off what keeps the bounds, say why, and what is given up; without any, the knee."""
+    from benchmarks.tradeoff.recommend import Bounds, told
+    from benchmarks.tradeoff.recommend import recommend as pick
+
+    found = pick(tradeoff, Bounds.read(quality, speed, size))
+    if as_json:
+        print(json_text(found))
+        return
+    for line in told(found):
+        out.print(line, soft_wrap=True, markup=False)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+) -> None:
+    """Write report.html again from a run's results.json, and print its table."""
+    from compressor.core.errors import ArtifactError
+    from compressor.flow.tasks import page_of
+
+    path = folder / "results.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not readable as results: {error}") from error
+    write, print_table = page_of(results)
+    write(results, folder / "report.html")
+    print_table(results, out)
+    out.print(f"report {folder / 'report.html'}", soft_wrap=True)
+
+
+def ablation(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML) for question answering.")],
+    runs: RunsOption = Path("runs"),
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what each ingredient of a recipe's distillation is worth: its student made with and without it."""
+    from benchmarks.pages.answers import ablation as table
+    from compressor.core.config import load
+    from compressor.flow.ablation import ablation as make
+    from compressor.flow.answering import ReaderRecipe
+
+    checked = load(recipe, ReaderRecipe, set_)
+    results = make(checked, recipe.parent, runs, command_line())
+    print(json_text(results) if as_json else table(results))

@@ -1,0 +1,141 @@
+"""One command a stage, each with the options of its configuration."""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from benchmarks.systems import kind_of
+from compressor.artifact.folder import Draft, writing
+from compressor.artifact.layout import require_graph
+from compressor.artifact.workspace import Key, Keyed, checkpoints_of, stage_key
+from compressor.cli.common import (
+    ArtifactArgument,
+    LimitOption,
+    ModelArgument,
+    NamedArgument,
+    OutOption,
+    TeacherOption,
+    TextsOption,
+    graph_of,
+    model_of,
+    out,
+    writing_stage,
+    written,
+)
+from compressor.cli.options import with_options
+from compressor.distil.training.embedding import Distil
+from compressor.flow.calibration import sample_of
+from compressor.machine.processes import rank
+from compressor.models.sentence_model import TorchEncoder, open_model
+from compressor.models.source import DEFAULT, find
+from compressor.models.teacher_vectors import dev_of, made_by, training_precision, training_vectors
+from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
+from compressor.texts.corpus import read_corpus
+from compressor.vectors.pca import Pca
+from exporters.graph.export import Export
+from exporters.graph.files import require_fp32
+from exporters.graph.optimise import Optimise
+from exporters.precision.fp16 import Half
+from exporters.precision.int8 import OnnxInt8
+from exporters.verify.closeness import of_texts
+
+
+@with_options(Distil)
+def distil(
+    out_: OutOption,
+    teacher: TeacherOption = DEFAULT,
+    texts: TextsOption = None,
+    limit: LimitOption = None,
+    *,
+    distil: Distil,
+) -> None:
+    """Train a student with some of the teacher's layers to give the teacher's vectors."""
+    source, corpus = find(teacher), read_corpus(texts, limit)
+    distil.check(open_model(source.folder))
+    inputs: list[Keyed] = [source, corpus, made_by("fp32", training_precision())]
+    key = stage_key("distil", distil, inputs)
+    kept = checkpoints_of(out_, key)
+    with TemporaryDirectory() as aside:
+        # Of several processes that train together, the first writes.
+        to = Path(aside) / "distil" if rank() else out_
+        with writing(to, "distil", key, distil.model_dump(mode="json")) as draft:
+            vectors = training_vectors(source, corpus)
+            distil.run(source.folder, corpus.train, vectors, kept, draft, dev_of(source, corpus))
+    if not rank():
+        shutil.rmtree(kept, ignore_errors=True)
+        written(out_)
+
+
+@with_options(Pca)
+def pca(
+    student: ModelArgument,
+    out_: OutOption,
+    teacher: TeacherOption = DEFAULT,
+    texts: TextsOption = None,
+    limit: LimitOption = None,
+    *,
+    pca: Pca,
+) -> None:
+    """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
+    model, source, corpus = model_of(student), find(teacher), read_corpus(texts, limit)
+    with writing_stage(out_, "pca", pca, [model, source, corpus, made_by("fp32")]) as draft:
+        pca.run(student, corpus.train, dev_of(source, corpus), draft)
+    written(out_)
+
+
+@with_options(OnnxInt8)
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
+    out_: OutOption,
+    texts: TextsOption = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
+    ] = None,
+    limit: LimitOption = None,
+    *,
+    onnxint8: OnnxInt8,
+) -> None:
+    """Quantize to int8: a sentence-transformers folder for PyTorch, an fp32 artifact for ONNX Runtime.
+
+    Texts, or questions, are what ranges are calibrated on; the cosine to fp32 is measured on those held out.
+    """
+    if kind_of(model) == "onnx":
+        require_fp32(require_graph(model), "int8 is made")
+        sample = sample_of(model, onnxint8, texts, questions, limit)
+        with writing_stage(out_, "int8", onnxint8, [graph_of(model), *sample.inputs]) as draft:
+            onnxint8.run(model, draft, sample.batches)
+            draft.figures["closeness"] = close = sample.compare(draft.folder)
+    else:
+        stage, source, corpus = TorchInt8(), model_of(model), read_corpus(texts, limit)
+        with writing_stage(out_, "quantize", stage, [source, corpus]) as draft:
+            stage.run(model, draft)
+            sides = TorchEncoder.load(model), TorchInt8Encoder.load(draft.folder)
+            draft.figures["closeness"] = close = of_texts(*sides, corpus.heldout)
+    mean, least = close["cosine_mean"], close["cosine_min"]
+    out.print(f"cosine to fp32: mean {mean:.6f}, least {least:.6f}, on {close['count']} {close['of']}")
+    written(out_)
+
+
+@with_options(Export, Optimise)
+def export(model: NamedArgument, out_: OutOption, *, export: Export, optimise: Optimise) -> None:
+    """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
+    source = find(model)
+    with (
+        writing_stage(out_, "optimise", optimise, [Key(stage_key("export", export, [source]))]) as draft,
+        TemporaryDirectory() as aside,
+    ):
+        (plain := Path(aside) / "plain").mkdir()
+        export.run(source.folder, Draft(plain))
+        optimise.run(plain, draft)
+    written(out_)
+
+
+@with_options(Half)
+def fp16(artifact: ArtifactArgument, out_: OutOption, *, half: Half) -> None:
+    """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
+    with writing_stage(out_, "fp16", half, [graph_of(artifact)]) as draft:
+        half.run(artifact, draft)
+    written(out_)

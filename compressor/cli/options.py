@@ -1,0 +1,141 @@
+"""Command-line options made from a configuration's fields, so that each is documented in one place."""
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+
+from compressor.core.config import Config
+from compressor.core.errors import RecipeError
+
+C = TypeVar("C", bound=Config)
+
+
+def with_options(*schemas: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add an option for every field of ``schemas`` to a command, and hand it the configurations by class name.
+
+    The command takes them as keyword arguments named like the class in lower case. Options left out take
+    the field's default; values are checked by the configuration itself, and its RecipeError names the field.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def call(**given: Any) -> None:
+            for schema in schemas:
+                names = [name for name in schema.model_fields if name in given]
+                values = {name: given.pop(name) for name in names}
+                given[schema.__name__.lower()] = read(schema, values)
+            command(**given)
+
+        own = [p for n, p in inspect.signature(command).parameters.items() if n not in _arguments(schemas)]
+        extra = [_parameter(schema, name) for schema in schemas for name in schema.model_fields]
+        call.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
+        call.__doc__, call.__name__ = command.__doc__, command.__name__
+        return call
+
+    return decorate
+
+
+def with_choice(name: str, text: str, schemas: Mapping[str, type[Config]]) -> Callable[..., Callable[..., None]]:
+    """Add option ``name``, one of ``schemas``, and an option for every field of any of them.
+
+    The command takes the chosen configuration as keyword argument ``name``. An option of another choice is a
+    RecipeError.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        fields = dict.fromkeys(field for schema in schemas.values() for field in schema.model_fields)
+        having = {field: [key for key, one in schemas.items() if field in one.model_fields] for field in fields}
+
+        def call(**given: Any) -> None:
+            chosen, values = given.pop(name), {field: given.pop(field) for field in fields}
+            if chosen not in schemas:
+                raise RecipeError(f"{name} = {chosen}: not known; allowed: {', '.join(schemas)}")
+            for field, value in values.items():
+                if value is not None and chosen not in having[field]:
+                    flag = f"--{field.replace('_', '-')}"
+                    raise RecipeError(f"{flag}: an option of {', '.join(having[field])}; {chosen} has none such")
+            own = {field: values[field] for field in schemas[chosen].model_fields}
+            command(**given, **{name: read(schemas[chosen], own)})
+
+        metavar = "|".join(schemas)
+        choice = Annotated[str, typer.Option(f"--{name}", help=text, metavar=metavar)]
+        own = [p for n, p in inspect.signature(command).parameters.items() if n != name]
+        extra = [_parameter(schemas[keys[0]], field, f"{', '.join(keys)}: ") for field, keys in having.items()]
+        parameters = [*own, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=choice), *extra]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__doc__, call.__name__ = command.__doc__, command.__name__
+        return call
+
+    return decorate
+
+
+def read(schema: type[C], given: dict[str, Any]) -> C:
+    """Check options as text into a configuration; those left out (None) take their default."""
+    values = {name: _value(schema, name, value) for name, value in given.items() if value is not None}
+    return schema.read(values)
+
+
+def _arguments(schemas: tuple[type[Config], ...]) -> set[str]:
+    return {schema.__name__.lower() for schema in schemas}
+
+
+def _parameter(schema: type[Config], name: str, head: str = "") -> inspect.Parameter:
+    field = schema.model_fields[name]
+    default = "" if field.default is None else f" [default: {_shown(field.default)}]"
+    flag = f"--{name.replace('_', '-')}"
+    text = head + " ".join((field.description or "").split()) + default
+    option = typer.Option(flag, help=text, show_default=False, metavar=_metavar(field.annotation))
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _metavar(annotation: Any) -> str:
+    kinds = _kinds(annotation)
+    words = [w for kind in kinds if get_origin(kind) is Literal for w in map(str, get_args(kind))]
+    words += ["true", "false"] * (bool in kinds)
+    words += ["NUMBER"] * bool({int, float} & set(kinds)) + ["TEXT"] * (str in kinds)
+    if any(get_origin(kind) is tuple for kind in kinds):
+        words.append("A,B,…")
+    return "|".join(words)
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """Return the plain types of an annotation, Annotated and unions taken apart."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [kind for part in get_args(annotation) for kind in _kinds(part)]
+    return [annotation]
+
+
+def _value(schema: type[Config], name: str, text: Any) -> Any:
+    """Turn an option's text into what TOML would have given; what does not fit is left to the check."""
+    kinds = _kinds(schema.model_fields[name].annotation)
+    if not isinstance(text, str):
+        return text
+    for kind in kinds:
+        if get_origin(kind) is tuple and ("," in text or not {int, float} & set(kinds)):
+            return [_scalar(part.strip(), _kinds(get_args(kind)[0])) for part in text.split(",") if part.strip()]
+    return _scalar(text, kinds)
+
+
+def _scalar(text: str, kinds: list[Any]) -> Any:
+    if bool in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text

@@ -1,0 +1,132 @@
+"""The commands by name: where each one's function stands, imported when it runs, and what its help says before."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from compressor.untrusted.inspector import start_ahead
+
+HELP = Path(__file__).with_name("help.json")
+"""The help of every command, by ``compressor.cli.reference``: to show it, nothing of the command is imported."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command's function stands."""
+
+    at: str
+    """``module:function``."""
+    ahead: Callable[[], None] | None = None
+    """What is started before the module is imported, to be ready when it is."""
+
+    def load(self, name: str) -> Any:
+        """Import the function and return it as a command."""
+        if self.ahead is not None:
+            self.ahead()
+        module, _, function = self.at.partition(":")
+        only = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        only.command(name)(getattr(import_module(module), function))
+        return typer.main.get_command(only)
+
+
+COMMANDS = {
+    "run": Entry("compressor.cli.flow:run"),
+    "tradeoff": Entry("compressor.cli.flow:tradeoff"),
+    "recommend": Entry("compressor.cli.flow:recommend"),
+    "doctor": Entry("compressor.cli.show:doctor"),
+    "inspect": Entry("compressor.cli.show:inspect"),
+    "report": Entry("compressor.cli.flow:report"),
+    "finetune": Entry("compressor.cli.answering:finetune"),
+    "distil-reader": Entry("compressor.cli.answering:distil_reader"),
+    "evaluate": Entry("compressor.cli.answering:evaluate"),
+    "export-reader": Entry("compressor.cli.answering:export_reader"),
+    "augment": Entry("compressor.cli.answering:augment"),
+    "ablation": Entry("compressor.cli.flow:ablation"),
+    "pack": Entry("compressor.cli.handoff:pack"),
+    "sign": Entry("compressor.cli.handoff:sign"),
+    "check-signature": Entry("compressor.cli.handoff:check_signature"),
+    "sbom": Entry("compressor.cli.handoff:sbom"),
+    "profile": Entry("compressor.cli.measure:profile"),
+    "loadgen": Entry("compressor.cli.measure:loadgen"),
+    "growth": Entry("compressor.cli.measure:growth"),
+    "optimise": Entry("compressor.cli.optimise:optimise"),
+    "verify": Entry("compressor.cli.verify:verify", ahead=start_ahead),
+    "distil": Entry("compressor.cli.make:distil"),
+    "pca": Entry("compressor.cli.make:pca"),
+    "curve": Entry("compressor.cli.measure:curve"),
+    "quantize": Entry("compressor.cli.make:quantize"),
+    "export": Entry("compressor.cli.make:export"),
+    "fp16": Entry("compressor.cli.make:fp16"),
+    "bench": Entry("compressor.cli.measure:bench"),
+}
+"""In the order in which they are listed."""
+
+
+class Commands(TyperGroup):
+    """The commands of the table."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        stated = _stated().get(cmd_name)
+        return Deferred(cmd_name, stated) if stated else COMMANDS[cmd_name].load(cmd_name)
+
+
+class Deferred(TyperCommand):
+    """A command whose function is imported when it is called for; its help is what is stated."""
+
+    def __init__(self, name: str, stated: dict[str, Any]) -> None:
+        super().__init__(name, help=stated["help"], rich_markup_mode=None)
+        self.stated = stated
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Show the help that is asked for, or become the command itself."""
+        if "--help" in args:
+            return super().make_context(info_name, ["--help"], parent, **extra)  # prints it, and leaves
+        return COMMANDS[str(self.name)].load(str(self.name)).make_context(info_name, args, parent, **extra)
+
+    def shown(self, name: str, parent: Any) -> str:
+        """Return the help as it is shown."""
+        context = super().make_context(name, [], parent, resilient_parsing=True)
+        return str(context.get_help())
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return list(self.stated["usage"])
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        for title in ("Arguments", "Options"):
+            if rows := self.stated[title.lower()]:
+                with formatter.section(title):
+                    formatter.write_dl([tuple(row) for row in rows])
+
+
+def help_of(name: str, parent: Any) -> dict[str, Any]:
+    """Return what a command's help says, from its function: what ``Deferred`` shows again, at any width."""
+    command = COMMANDS[name].load(name)
+    context = command.make_context(name, [], parent, resilient_parsing=True)
+    parameters = command.get_params(context)
+    records = {kind: [p.get_help_record(context) for p in parameters if p.param_type_name == kind] for kind in _KINDS}
+    return {
+        "help": command.help,
+        "usage": command.collect_usage_pieces(context),
+        "arguments": [record for record in records["argument"] if record],
+        "options": [record for record in records["option"] if record],
+    }
+
+
+_KINDS = ("argument", "option")
+
+
+@cache
+def _stated() -> dict[str, Any]:
+    return dict(json.loads(HELP.read_text(encoding="utf-8"))) if HELP.is_file() else {}

@@ -1,0 +1,1 @@
+"""A second language: the words, the parallel texts, and what aligns them."""

@@ -1,0 +1,193 @@
+"""A light student: of another width than its teacher, and fitted to it before any training."""
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
+
+from compressor.core.encoder import Vectors
+from compressor.core.errors import ModelError, RecipeError, TextError
+from compressor.distil.student.activation import take_relu
+from compressor.distil.student.importance import importance
+from compressor.distil.student.layers import check_layers
+from compressor.distil.student.narrow import fit_encoder
+from compressor.distil.student.prune import state_feed_forward
+from compressor.distil.student.regression import Regression, with_one
+from compressor.distil.student.sample import sample_batches, vectors_of
+from compressor.distil.student.structure import Parts, find_parts
+from compressor.distil.student.vocabulary import trim_vocabulary
+from compressor.models.sentence_model import TorchEncoder, assembled, embedding_dimension, open_model, transformer_of
+from compressor.models.source import find
+
+_FITTED = 20_000
+"""Texts that a projection between two models is fitted on, at most."""
+
+
+def shrink(
+    teacher: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    layers: tuple[int, ...],
+    width: int | None = None,
+    heads: int | None = None,
+    feed_forward: int | None = None,
+    vocabulary: int | None = None,
+    relu: bool = False,
+) -> SentenceTransformer:
+    """Return a student of the given size whose vectors, in the teacher's space, are near the teacher's untrained.
+
+    Its weights are fitted to the teacher on a sample of ``texts`` (see ``fit_encoder``); a Dense layer behind the
+    pooling brings the vectors back to the teacher's length. None: the teacher's width and vocabulary, heads of the
+    teacher's size, a feed-forward in proportion to the width. All of the teacher's size gives the teacher's vectors,
+    unless ``relu`` puts a ReLU in the place of each feed-forward's activation, which the fit makes up for in part.
+    Raises RecipeError for a size that cannot be, ModelError for a family whose width cannot be changed.
+    """
+    transformer = transformer_of(teacher)
+    parts = find_parts(transformer)
+    check_layers(layers, len(parts.blocks))
+    if list(layers) != sorted(layers):
+        raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
+    hidden, most = int(transformer.config.hidden_size), parts.blocks[0].up.out_features
+    width = hidden if width is None else _within("width", width, hidden)
+    heads = _heads(parts, width, heads)
+    feed_forward = max(1, most * width // hidden) if feed_forward is None else feed_forward
+    student = _empty(teacher, len(layers), width, heads, _within("feed_forward", feed_forward, most))
+    if relu:
+        take_relu(transformer_of(student))
+    costs, batches = importance(teacher, texts), sample_batches(teacher, texts)
+    basis = fit_encoder(transformer, transformer_of(student), layers, costs, batches)
+    if vocabulary is not None:
+        student = trim_vocabulary(student, texts, vocabulary)
+    dense = _lift(student, teacher, texts, basis)
+    return assembled(teacher, [*student, dense, *copy.deepcopy(list(teacher)[2:])])
+
+
+def open_student(model: str, base: Path | None = None) -> SentenceTransformer:
+    """Open a student by name: a sentence-transformers folder or hub name, or a plain transformers folder.
+
+    A plain encoder gets mean pooling. Folders may be given relative to ``base``. Raises ModelError as ``find`` does.
+    """
+    for folder in (Path(model).expanduser(), (base or Path()) / model):
+        if (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+            return _open_plain(folder)
+    return open_model(find(model, base).folder)
+
+
+def with_projection(
+    student: SentenceTransformer, texts: Sequence[str], teacher_vectors: Vectors
+) -> SentenceTransformer:
+    """Return ``student`` with a Dense layer to the teacher's length and Normalize; itself where the lengths agree.
+
+    The Dense is the least-squares map from the student's vectors of ``texts`` to ``teacher_vectors``, float
+    [texts, dim]. Raises TextError where there are not as many texts as vectors.
+    """
+    if len(texts) != len(teacher_vectors) or not len(texts):
+        raise TextError(f"{len(texts)} texts, {len(teacher_vectors)} vectors of the teacher; wanted one a text")
+    width, dim = embedding_dimension(student), teacher_vectors.shape[1]
+    if width == dim:
+        return student
+    own = torch.from_numpy(TorchEncoder(student).encode(texts[:_FITTED], batch_size=64))
+    fit = Regression()
+    fit.add(with_one(own), torch.as_tensor(teacher_vectors[:_FITTED]).float())
+    dense = _dense(fit.solve(torch.zeros(width + 1, dim), ridge=1e-4))
+    return assembled(student, [*student, dense, Normalize()])
+
+
+def _within(field: str, value: int, most: int) -> int:
+    if not 1 <= value <= most:
+        raise RecipeError(f"distil.{field} = {value}: must be 1 to {most}, the teacher's")
+    return value
+
+
+def _heads(parts: Parts, width: int, heads: int | None) -> int:
+    """Return the heads of a layer: as asked for, else as few as keep heads no larger than the teacher's."""
+    most = parts.heads(0)
+    allowed = [n for n in range(1, most + 1) if width % n == 0 and width // n <= parts.head_size]
+    limits = f"at most the teacher's {most} heads of at most its {parts.head_size} units"
+    if not allowed:
+        raise RecipeError(f"distil.width = {width}: cannot be divided into {limits}")
+    if heads is not None and heads not in allowed:
+        raise RecipeError(f"distil.heads = {heads}: must be one of {allowed}, which divide {width} into {limits}")
+    return heads or allowed[0]
+
+
+def _empty(teacher: SentenceTransformer, depth: int, width: int, heads: int, feed_forward: int) -> SentenceTransformer:
+    """Return an encoder of the teacher's family and another size, with its pooling, not yet fitted."""
+    pooling = teacher[1] if len(teacher) > 1 else None
+    if not isinstance(pooling, Pooling):
+        raise ModelError("no Pooling follows the teacher's transformer; a light student cannot be made")
+    wide = transformer_of(teacher)
+    config = copy.deepcopy(wide.config)
+    config.num_hidden_layers, config.hidden_size, config.num_attention_heads = depth, width, heads
+    state_feed_forward(config, feed_forward)
+    if hasattr(config, "embedding_size"):  # ELECTRA
+        config.embedding_size = width
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what is not fitted, such as a pooler that is not used, is the same each time
+        narrow = type(wide)(config).eval()
+    first: Any = teacher[0]
+    module = copy.copy(first)
+    module._modules = {name: narrow if inner is wide else inner for name, inner in first._modules.items()}
+    stated = pooling.get_config_dict()
+    stated.update({name: width for name in ("embedding_dimension", "word_embedding_dimension") if name in stated})
+    return assembled(teacher, [module, Pooling(**stated)])
+
+
+def _lift(student: SentenceTransformer, teacher: SentenceTransformer, texts: Sequence[str], basis: torch.Tensor) -> Any:
+    """Return the Dense from the student's pooled vectors to the teacher's, by least squares of their directions."""
+    fit = Regression()
+    with torch.no_grad():
+        wide = {
+            row: vector
+            for batch in sample_batches(teacher, texts)
+            for row, vector in zip(batch.rows, vectors_of(teacher, batch, 2), strict=True)
+        }
+        for batch in sample_batches(student, texts):
+            rows = [i for i, row in enumerate(batch.rows) if row in wide]
+            wanted = torch.stack([wide[batch.rows[i]] for i in rows])
+            length = wanted.norm(dim=1, keepdim=True).clamp(min=1e-12)
+            fit.add(with_one(vectors_of(student, batch)[rows]) / length, wanted / length)
+    # A pooling of several kinds puts them side by side.
+    prior = torch.block_diag(*[basis] * (wanted.shape[1] // basis.shape[1]))
+    return _dense(fit.solve(torch.cat([prior, prior.new_zeros(1, prior.shape[1])])))
+
+
+def _dense(map_: torch.Tensor) -> Dense:
+    """Return the Dense layer of a map [width + 1, dim], the bias last."""
+    dense = Dense(len(map_) - 1, map_.shape[1], bias=True, activation_function=torch.nn.Identity())
+    with torch.no_grad():
+        dense.linear.weight.copy_(map_[:-1].T)
+        dense.linear.bias.copy_(map_[-1])
+    return dense
+
+
+def _open_plain(folder: Path) -> SentenceTransformer:
+    """Open a transformers encoder under a module list of its own that adds mean pooling."""
+    with TemporaryDirectory() as made:
+        for file in folder.resolve().iterdir():
+            if file.is_file():
+                (Path(made) / file.name).symlink_to(file)
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            _write_modules(Path(made), config.get("hidden_size", config.get("dim")))
+            return open_model(Path(made))
+        except ModelError as error:
+            raise ModelError(str(error).replace(made, str(folder))) from error
+
+
+def _write_modules(folder: Path, width: int) -> None:
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (folder / "1_Pooling").mkdir()
+    stated = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(stated), encoding="utf-8")

@@ -1,0 +1,112 @@
+"""What a student is made of: how many of the teacher's layers, how wide, with how many words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from sentence_transformers import SentenceTransformer
+
+from compressor.core.config import Config
+from compressor.core.errors import ModelError, RecipeError
+from compressor.distil.student.activation import take_relu
+from compressor.distil.student.layers import check_layers, find_layers, keep_layers, spread_layers
+from compressor.distil.student.light import open_student, shrink, with_projection
+from compressor.distil.student.prune import freeze_pruned, prune
+from compressor.distil.student.search import search_layers
+from compressor.distil.student.static import static_student
+from compressor.distil.student.structure import find_parts
+from compressor.distil.student.vocabulary import trim_vocabulary
+from compressor.models.sentence_model import embedding_dimension, transformer_of
+
+_FITTED = 20_000  # texts that a projection from another student's space is fitted on
+
+
+class Size(Config):
+    """The student: layers of the teacher, a narrower one fitted to it, a static one, or another model."""
+
+    layers: int | tuple[int, ...] = 3
+    """How many of the teacher's layers the student keeps, or which, counted from 0. 0: a static student, whose
+    vector of a text is the mean of one vector a token."""
+    choice: Literal["uniform", "first", "last", "searched"] = "uniform"
+    """Which layers are kept where only their number is given: spread from the first to the last, the first, the last,
+    or those that agree best with the teacher before training."""
+    start: Literal["auto", "fitted", "copied"] = "auto"
+    """What the kept layers start from: ``copied`` as they are, or ``fitted`` by least squares to make up for what was
+    left out; auto: fitted, where the family's structure allows."""
+    width: Annotated[int, Field(ge=1)] | None = None
+    """Width of the student's states; its weights are fitted to the teacher's on the texts. None: the teacher's."""
+    heads: Annotated[int, Field(ge=1)] | None = None
+    """Attention heads a layer, the most important ones. None: the teacher's, or in proportion to the width."""
+    feed_forward: Annotated[int, Field(ge=1)] | None = None
+    """Neurons of a layer's feed-forward, the most important. None: the teacher's, or in proportion to the width."""
+    activation: Literal["teacher", "relu"] = "teacher"
+    """What stands between the two products of a feed-forward. ``relu``: none that int8 has to compute, since a range
+    that starts at zero cuts what is below; a student learns to do with it, and a sixth of the time falls away."""
+    vocabulary: Annotated[int, Field(ge=1)] | None = None
+    """Tokens kept, those that the texts use most. None: all."""
+    model: str | None = None
+    """A student of another make instead: a folder, or a name on the hub."""
+    dim: Annotated[int, Field(ge=2)] | None = None
+    """Length of the student's vectors, in the space of the teacher's principal components. None: the teacher's."""
+
+    def check(self, teacher: SentenceTransformer) -> None:
+        """Raise RecipeError if the teacher cannot give such a student."""
+        depth = len(find_layers(transformer_of(teacher))[2])
+        if isinstance(self.layers, tuple):
+            check_layers(self.layers, depth)
+        elif not 0 <= self.layers <= depth:
+            raise RecipeError(f"distil.layers = {self.layers}: must be 0 to {depth}, the teacher's layers")
+        if self.dim is not None and self.dim > embedding_dimension(teacher):
+            most = embedding_dimension(teacher)
+            raise RecipeError(f"distil.dim = {self.dim}: must be at most {most}, the length of the teacher's vectors")
+        for name in ("width", "heads", "feed_forward", "vocabulary", "activation"):
+            if getattr(self, name) not in (None, "teacher") and (self.layers == 0 or self.model):
+                other = f"model = {self.model}" if self.model else "layers = 0"
+                raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {other}; leave it out")
+
+    def kept(self, teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[int, ...]:
+        """Return the teacher's layers that the student keeps."""
+        if isinstance(self.layers, tuple):
+            return self.layers
+        depth = len(find_layers(transformer_of(teacher))[2])
+        if self.choice == "searched":
+            return search_layers(teacher, self.layers, texts)
+        return spread_layers(self.layers, depth, self.choice)
+
+    def make(
+        self, teacher: SentenceTransformer, kept: tuple[int, ...], texts: Sequence[str], vectors: Any, base: Path
+    ) -> SentenceTransformer:
+        """Return the untrained student, its vectors in the teacher's space.
+
+        ``vectors`` are the teacher's of ``texts``, indexed by rows, [len(texts), width].
+        """
+        if self.model is not None:
+            rows = np.arange(min(_FITTED, len(texts)))
+            return with_projection(open_student(self.model, base), texts[: len(rows)], np.asarray(vectors[rows]))
+        if not kept:
+            return static_student(teacher, texts, vectors=vectors)
+        if self.width is not None or self._fits(teacher, kept):
+            wide = {"width": self.width, "heads": self.heads, "feed_forward": self.feed_forward}
+            relu = self.activation == "relu"
+            return shrink(teacher, texts, layers=kept, vocabulary=self.vocabulary, relu=relu, **wide)
+        student = keep_layers(teacher, kept)
+        if self.activation == "relu":
+            take_relu(transformer_of(student))
+        if self.heads is not None or self.feed_forward is not None:
+            student = prune(student, texts, heads=self.heads, feed_forward=self.feed_forward)
+            freeze_pruned(student)
+        return student if self.vocabulary is None else trim_vocabulary(student, texts, self.vocabulary)
+
+    def _fits(self, teacher: SentenceTransformer, kept: tuple[int, ...]) -> bool:
+        """Tell whether the kept layers are to be fitted; ``start = "fitted"`` leaves a family's refusal to the fit."""
+        if self.start != "auto" or list(kept) != sorted(kept):
+            return self.start == "fitted"
+        if self.heads is not None:
+            return False  # fewer heads at full width are kept as zeros, which a fit would fill
+        try:
+            find_parts(transformer_of(teacher))
+        except ModelError:
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""How a student learns: what is given to it, by which losses, for how long."""

@@ -1,0 +1,130 @@
+"""What a student is asked to imitate: the teacher's vectors, their similarities, its inner states."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+from torch.nn.functional import normalize
+
+from compressor.core.config import Config
+from compressor.models.projection import Projection
+from compressor.vectors.distances import cosine, mse, pairwise, ranking
+
+
+def _not_negative(weight: float | tuple[float, float]) -> float | tuple[float, float]:
+    if min(weight if isinstance(weight, tuple) else (weight,)) < 0:
+        raise ValueError("must not be negative")
+    return weight
+
+
+Weight = Annotated[float | tuple[float, float], AfterValidator(_not_negative)]
+
+
+class Losses(Config):
+    """The losses and their weights: one number, or two for a straight line from start to end of training."""
+
+    mse: Weight = 1.0
+    """Squared distance to the teacher's vector."""
+    cosine: Weight = 0.0
+    """One minus the cosine with the teacher's vector."""
+    pairwise: Weight = 0.0
+    """Squared difference of the similarities of all pairs in the batch from the teacher's, like pairs weighing more."""
+    ranking: Weight = 0.0
+    """Cross-entropy of finding a text's own teacher vector among those of the batch."""
+    hidden: Weight = 0.0
+    """Squared difference of token states from those of the teacher's layers that the student's stand for."""
+    attention: Weight = 0.0
+    """Squared difference of attention from that of the teacher's layers that the student's stand for."""
+    pairwise_power: Annotated[float, Field(ge=0)] = 2.0
+    """A pair weighs as the teacher's similarity to this power; 0: all pairs weigh the same."""
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    """Similarities are divided by it in the ranking loss."""
+    matryoshka: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """Lengths of prefixes of the vector that are trained as vectors of their own, beside the whole."""
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Return the weights above zero at ``progress``, 0 to 1, of the training."""
+        named = {name: getattr(self, name) for name in ("mse", "cosine", "pairwise", "ranking", "hidden", "attention")}
+        now = {name: _at(weight, progress) for name, weight in named.items()}
+        return {name: weight for name, weight in now.items() if weight > 0}
+
+    @property
+    def asked(self) -> set[str]:
+        """Return the names of the losses that have weight at some time."""
+        return set(self.weights(0.0)) | set(self.weights(1.0))
+
+
+def _at(weight: float | tuple[float, float], progress: float) -> float:
+    start, end = weight if isinstance(weight, tuple) else (weight, weight)
+    return start + (end - start) * progress
+
+
+class Targets:
+    """The teacher's vectors by the number of the text, and what a student of ``dim`` dimensions is to make of them.
+
+    With a ``projection`` (what matters most in its first rows) the student's space is the projected one; a prefix of
+    it, made unit length again, is the target of the student's prefix.
+    """
+
+    def __init__(self, vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]], projection: Projection | None):
+        self.vectors = vectors
+        self.components = None if projection is None else torch.from_numpy(projection.components)
+
+    def of(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the teacher's vectors of the texts ``labels`` (int64 [batch]), float32 [batch, width]."""
+        return torch.from_numpy(self.vectors(labels.cpu().numpy())).to(labels.device)
+
+    def reduced(self, teacher: torch.Tensor, dim: int) -> torch.Tensor:
+        """Return the teacher's vectors in the first ``dim`` dimensions of the student's space, float32 [batch, dim]."""
+        if self.components is None:
+            return teacher
+        return normalize(teacher @ self.components[:dim].T.to(teacher.device), dim=1)
+
+
+class Imitation(torch.nn.Module):
+    """The weighted sum of the losses of a batch; a label is the number of its text."""
+
+    def __init__(
+        self,
+        model: Any,
+        losses: Losses,
+        targets: Targets,
+        states: Callable[[dict[str, Any]], dict[str, torch.Tensor]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.losses, self.targets, self.states = model, losses, targets, states
+        self.progress = 0.0
+
+    def forward(self, sentence_features: Any, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss of one batch, a scalar."""
+        (features,) = sentence_features
+        inputs = dict(features)
+        weights = self.losses.weights(self.progress)
+        teacher = self.targets.of(labels)
+        student = self.model(features)["sentence_embedding"].float()
+        total = student.new_zeros(())
+        for dim in (student.shape[1], *self.losses.matryoshka):
+            total = total + self._of_vectors(student, teacher, dim, weights) / (1 + len(self.losses.matryoshka))
+        if self.states is not None:
+            for name, value in self.states(inputs).items():
+                total = total + weights.get(name, 0.0) * value
+        return total
+
+    def _of_vectors(
+        self, student: torch.Tensor, teacher: torch.Tensor, dim: int, weights: dict[str, float]
+    ) -> torch.Tensor:
+        """Return the losses of the vectors' first ``dim`` dimensions (Kusupati et al. 2022, arXiv:2205.13147)."""
+        own, wanted = student[:, :dim], self.targets.reduced(teacher, dim)
+        own = own if dim == student.shape[1] else normalize(own, dim=1)
+        terms = {
+            "mse": lambda: mse(own, wanted),
+            "cosine": lambda: cosine(own, wanted),
+            # In full: what the reduced space is to keep is the teacher's own similarities.
+            "pairwise": lambda: pairwise(own, teacher, self.losses.pairwise_power),
+            "ranking": lambda: ranking(own, wanted, self.losses.temperature),
+        }
+        used = [weights[name] * term() for name, term in terms.items() if name in weights]
+        return sum(used, start=own.new_zeros(()))

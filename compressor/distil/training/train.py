@@ -1,0 +1,262 @@
+"""Train a student on its lessons: on sentence-transformers' trainer, to an end that is known before it starts."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+
+from compressor.core.config import Config
+from compressor.core.errors import RecipeError
+from compressor.core.progress import track
+from compressor.distil.training.clock import Clock
+from compressor.distil.training.lessons import Collate, Lessons
+from compressor.distil.training.losses import Imitation
+from compressor.distil.training.trainer import ImitationTrainer
+from compressor.machine.describe import in_bf16
+from compressor.machine.processes import world
+from compressor.models.agreement import Heldout
+from compressor.models.sentence_model import TorchEncoder, is_static, limit_tokens, token_limit, transformer_of
+from compressor.vectors.pca import pair_correlation
+
+_JUDGED = 500  # held-out texts that decide on an early stop
+_EAGER_TOKENS = 128  # up to here attention in plain operators trains faster than PyTorch's fused one on a CPU
+_ENDLESS = 10**9  # steps; the clock ends such a training
+_MAPS = "maps.safetensors"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
+
+
+def _is_duration(text: str) -> str:
+    if not _DURATION.fullmatch(text):
+        raise ValueError("must be a number with s, m or h behind it, as 10m")
+    return text
+
+
+class Training(Config):
+    """How a student is trained."""
+
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over the texts; parts of one are allowed."""
+    time_budget: Annotated[str, AfterValidator(_is_duration)] | None = None
+    """Train for so long instead, as 10m or 90s; the learning rate falls to zero as the time runs out. What a machine
+    learns in it depends on its speed, and on what else it does."""
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Texts in a training step, of all processes together."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Parts that a step's texts are computed in, for less memory; losses of pairs then see one part at a time."""
+    similar: Annotated[int, Field(ge=1)] = 1
+    """Texts that come into a batch together, one and those that the teacher finds most similar to it, so that
+    similarities within the batch have something to teach. 1: texts at random."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    """Peak of the learning rate, which then falls to zero in a straight line."""
+    embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak of the learning rate of the vocabulary's vectors; a step moves few of them. None: learning_rate."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    """Steps over which the learning rate rises to its peak."""
+    max_length: Annotated[int, Field(ge=8)] = 64
+    """Tokens of a text seen in training; longer texts are cut. The student's own limit stays the teacher's."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training; auto: bf16 where the CPU multiplies it fast."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many checkpoints without better agreement with the teacher on the texts to choose by, and keep the
+    best."""
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 250
+    """Steps between two points that an interrupted training goes on from."""
+    seed: int = 0
+    """Seed of the order of the texts."""
+
+    def decided_here(self) -> bool:
+        return in_bf16(self.precision)
+
+    def check_processes(self) -> None:
+        """Raise RecipeError for a batch that cannot be shared among the processes and the parts of a step."""
+        shares = world() * self.accumulate
+        if self.batch_size % shares:
+            raise RecipeError(f"distil.batch_size = {self.batch_size}: must be a multiple of {shares}, "
+                              f"{world()} processes times accumulate = {self.accumulate}")  # fmt: skip
+        if self.time_budget and world() > 1:
+            raise RecipeError(f"distil.time_budget = {self.time_budget}: with one process only; give epochs instead")
+
+    def train(
+        self,
+        student: SentenceTransformer,
+        loss: Imitation,
+        lessons: Lessons,
+        dev: Heldout | None,
+        checkpoints: Path,
+    ) -> dict[str, Any]:
+        """Train ``student`` in place, going on from ``checkpoints``; return figures of the training."""
+        self.check_processes()
+        limit = token_limit(student)
+        limit_tokens(student, min(self.max_length, limit or self.max_length))
+        _without_dropout(student)
+        attention = _plain_attention(student, self.max_length)
+        if self.patience and dev is None:
+            raise RecipeError(f"distil.patience = {self.patience}: no texts to choose by")
+        torch.manual_seed(self.seed)
+        clock = Clock(checkpoints / "clock.json", self._seconds())
+        collate = Collate(student, lessons, token_limit(student))
+        steps = _ENDLESS if clock.budget else max(1, round(self.epochs * len(lessons) / self.batch_size))
+        with track("training", steps * self.batch_size, left=clock.left if clock.budget else None) as advance:
+            trainer = ImitationTrainer(
+                lessons,
+                collate,
+                clock,
+                self.embedding_learning_rate,
+                self.similar,
+                model=student,
+                args=self._arguments(checkpoints, steps),
+                loss=loss,
+                evaluator=None if self.patience is None or dev is None else Agreement(dev, limit),
+                callbacks=[_Follow(loss, clock, advance, self.batch_size)]
+                + ([EarlyStoppingCallback(self.patience)] if self.patience else []),
+            )
+            trainer.remove_callback(PrinterCallback)
+            kept = last_checkpoint(checkpoints)
+            if kept and (maps := _maps(loss)):
+                for name, value in load_file(Path(kept) / _MAPS).items():
+                    maps[name].copy_(value)
+            start = time.monotonic()
+            clock.start()
+            trainer.train(resume_from_checkpoint=kept)
+            seconds = time.monotonic() - start
+        # The trainer runs the model in bf16 through a wrapped forward; the student itself is fp32.
+        trainer.accelerator.unwrap_model(student, keep_fp32_wrapper=False)
+        if limit:
+            limit_tokens(student, limit)
+        if attention:
+            transformer_of(student).set_attn_implementation(attention)
+        student.to("cpu").eval()
+        resumed = int(kept.rsplit("-", 1)[-1]) if kept else 0
+        return {
+            "resumed_at_step": resumed,
+            "steps": trainer.state.global_step,
+            "texts_seen": trainer.state.global_step * self.batch_size,
+            "train_seconds": seconds,
+            "cut_share": collate.cut / max(collate.seen, 1),
+        }
+
+    def _seconds(self) -> float | None:
+        found = _DURATION.fullmatch(self.time_budget or "")
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else None
+
+    def _arguments(self, checkpoints: Path, steps: int) -> Any:
+        judged: dict[str, Any] = {}
+        if self.patience:
+            judged = {
+                "eval_strategy": "steps",
+                "eval_steps": self.checkpoint_steps,
+                "load_best_model_at_end": True,
+                "metric_for_best_model": "eval_agreement",
+                "greater_is_better": True,
+            }
+        return SentenceTransformerTrainingArguments(
+            output_dir=str(checkpoints),
+            max_steps=steps,
+            per_device_train_batch_size=self.batch_size // world() // self.accumulate,
+            gradient_accumulation_steps=self.accumulate,
+            learning_rate=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+            weight_decay=0.0,
+            bf16=self.decided_here(),
+            use_cpu=not torch.cuda.is_available(),
+            seed=self.seed,
+            save_steps=self.checkpoint_steps,
+            save_total_limit=2 if self.patience else 1,
+            logging_steps=self.checkpoint_steps,
+            disable_tqdm=True,
+            report_to="none",
+            dataloader_pin_memory=False,
+            ddp_find_unused_parameters=True if world() > 1 else None,
+            **judged,
+        )
+
+
+class Agreement(SentenceEvaluator):
+    """Judge a student by how it ranks the most similar texts of those to choose by; needs no labels.
+
+    The texts are cut at ``limit`` tokens, as the student that is saved cuts them, not at training's length.
+    """
+
+    primary_metric = "agreement"
+
+    def __init__(self, dev: Heldout, limit: int | None = None) -> None:
+        super().__init__()
+        self.texts, self.teacher, self.limit = dev.texts[:_JUDGED], dev.teacher[:_JUDGED], limit
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        trained_at = token_limit(model)
+        if self.limit:
+            limit_tokens(model, self.limit)
+        vectors = TorchEncoder(model).encode(self.texts)
+        if trained_at:
+            limit_tokens(model, trained_at)
+        model.train()
+        return {"agreement": pair_correlation(self.teacher, vectors)}
+
+
+class _Follow(TrainerCallback):
+    """Report each step to the display and the loss; end a training whose time is up."""
+
+    def __init__(self, loss: Imitation, clock: Clock, advance: Callable[[int], None], batch_size: int) -> None:
+        self.loss, self.clock, self.advance, self.batch_size = loss, clock, advance, batch_size
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(state.global_step * self.batch_size)
+        self._progress(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(self.batch_size)
+        self._progress(state)
+        if self.clock.share() >= 1:
+            control.should_training_stop = control.should_save = True
+
+    def _progress(self, state: Any) -> None:
+        self.loss.progress = self.clock.share() if self.clock.budget else state.global_step / max(state.max_steps, 1)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.clock.save()
+        if state.is_world_process_zero and (maps := _maps(self.loss)):
+            save_file(maps, Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MAPS)
+
+
+def _maps(loss: Imitation) -> dict[str, torch.Tensor]:
+    """Return the weights that are trained beside the student's; its checkpoints do not have them."""
+    states = loss.states
+    return dict(states.state_dict()) if isinstance(states, torch.nn.Module) else {}
+
+
+def _plain_attention(student: SentenceTransformer, tokens: int) -> str | None:
+    """Have attention computed in plain operators where that trains faster; return what it was computed by."""
+    if is_static(student) or tokens > _EAGER_TOKENS or torch.cuda.is_available():
+        return None
+    transformer = transformer_of(student)
+    before = getattr(transformer.config, "_attn_implementation", None)
+    if before != "sdpa":
+        return None
+    transformer.set_attn_implementation("eager")
+    return str(before)
+
+
+def _without_dropout(model: torch.nn.Module) -> None:
+    """Turn dropout off: imitation of a fixed target has nothing to regularize."""
+    for module in model.modules():
+        # A Dropout has p; fused attention reads a number of the layer that it stands in.
+        for name in ("p", "dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest whole checkpoint: a trainer writes its state last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None

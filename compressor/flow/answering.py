@@ -1,0 +1,292 @@
+"""The flow of a reader: teacher -> distil in steps -> quantize -> export -> optimise -> int8 -> verify -> bench."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+
+from benchmarks.quality.reader_story import Answers, Told, with_answers
+from benchmarks.reader_bench import ReaderBench, systems_of
+from benchmarks.report.reader_report import write_reader_report
+from compressor.answering.questions.sets import QuestionSets, Sets
+from compressor.answering.questions.squad import Questions, read_squad
+from compressor.answering.questions.windows import Cutter
+from compressor.answering.readers.base import depth_of, is_encoder, tokenizer_of
+from compressor.answering.readers.reader import Reading
+from compressor.answering.readers.silence import Threshold
+from compressor.answering.readers.source import ReaderTeacher
+from compressor.answering.readers.torch_int8 import ReaderTorchInt8
+from compressor.answering.training.augment import Augment, candidates_of
+from compressor.answering.training.finetune import Finetune
+from compressor.answering.training.steps import Step, as_questions, check_steps
+from compressor.artifact.folder import key_of, write_json
+from compressor.artifact.licence import licence_of
+from compressor.artifact.workspace import Key, Keyed, Model, Workspace
+from compressor.core.config import Config
+from compressor.core.errors import RecipeError
+from compressor.core.progress import say
+from compressor.flow.base import BaseFlow, say_teacher
+from compressor.machine.describe import describe
+from compressor.models.source import Source
+from compressor.texts.corpus import Texts
+from exporters.graph.export_reader import ReaderExport
+from exporters.graph.optimise import Optimise
+from exporters.precision.calibrate import Batch
+from exporters.precision.int8 import OnnxInt8
+from exporters.publish.reader_card import PublishReader
+from exporters.reader import batches_of_questions
+from exporters.verify.embedding import gate
+from exporters.verify.reader import ReaderVerify
+
+C = TypeVar("C", bound=Config)
+
+
+class ReaderRecipe(Config):
+    """One recipe, one shipped reader. The steps of distil run in their order; quantize runs where its section
+    stands."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run's folder; by default the recipe file's."""
+    task: Literal["question-answering"]
+    """What the model is for."""
+    teacher: ReaderTeacher = ReaderTeacher()
+    questions: QuestionSets
+    reading: Reading = Reading()
+    finetune: Finetune | None = None
+    augment: Augment = Augment()
+    texts: Texts = Texts()
+    distil: tuple[Step, ...] = (Step(),)
+    """The steps, in their order."""
+    quantize: ReaderTorchInt8 | None = None
+    export: ReaderExport = ReaderExport()
+    optimise: Optimise = Optimise()
+    int8: OnnxInt8 = OnnxInt8()
+    verify: ReaderVerify = ReaderVerify()
+    bench: ReaderBench = ReaderBench()
+
+
+def run_reader(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
+    """Walk the flow into ``runs/<name>/`` and return the results; paths in the recipe are relative to ``base``.
+
+    Goes on from the last finished stage; a changed setting runs only what depends on it. Whatever stops it
+    is a CompressorError of one line, a figure below its bar a GateError.
+    """
+    started, work = time.monotonic(), Workspace(runs / recipe.name)
+    flow = ReaderFlow(recipe, base, work)
+    flow.check()
+    with work.lock():
+        flow.announce()
+        story = {"teacher": flow.told(flow.teacher, f"{recipe.teacher.model}, {flow.taught}")}
+        steps = flow.distil()
+        student = list(steps.values())[-1].model
+        reading = flow.reading(student)
+        torch8 = flow.quantize(student, reading)
+        fp32 = flow.optimise(flow.export(student, reading))
+        int8 = flow.int8(fp32)
+        checks = flow.verify(student, fp32, int8, reading)
+        artifacts = {name: flow.publish(name, made, checks) for name, made in (("fp32", fp32), ("int8", int8))}
+        story |= steps
+        if torch8:
+            story["quantize"] = Told(torch8, "PyTorch dynamic int8, one scale a channel", reading)
+        story["fp32"] = Told(artifacts["fp32"], "one ONNX graph, fused", reading)
+        story["int8"] = Told(artifacts["int8"], "ONNX int8, one scale a channel; vocabulary one scale a row", reading)
+        results = flow.measure(story) | {
+            "command": command,
+            "seconds": time.monotonic() - started,
+            "verify": checks,
+            "graphs": {"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
+        }
+        write_json(work.folder / "results.json", results)
+        write_reader_report(results, work.folder / "report.html")
+    return results
+
+
+@dataclass(frozen=True)
+class ReaderFlow(BaseFlow):
+    """The stages of a reader's run, each with what it depends on."""
+
+    recipe: ReaderRecipe
+
+    @cached_property
+    def source(self) -> Source:
+        return self.recipe.teacher.find(self.base)
+
+    @cached_property
+    def sets(self) -> Sets:
+        return self.recipe.questions.load(self.base, tune=self.recipe.reading.no_answer_threshold is None)
+
+    @cached_property
+    def plain(self) -> Questions:
+        """Return the plain texts, as contexts that nothing is asked about."""
+        return as_questions(self.recipe.texts.load(self.base).train)
+
+    def check(self) -> None:
+        """Hold the settings against teacher, questions and texts before any work."""
+        if not self.recipe.distil:
+            raise RecipeError("distil: no step; give at least one")
+        check_steps(self.recipe.distil, depth_of(self.source.folder))
+        self._check_questions()
+        if any(step.on == "texts" for step in self.recipe.distil):
+            self.plain  # noqa: B018 - read for its errors
+
+    def _check_questions(self) -> None:
+        """Hold the questions against every way in which they will be read."""
+        tokenizer, sets = tokenizer_of(self.source.folder).backend_tokenizer, self.sets
+        readings = [self.recipe.reading, *map(self.read_as, (self.recipe.finetune or Finetune(), *self.recipe.distil))]
+        for reading in {key_of(one.max_length, one.stride, one.max_question): one for one in readings}.values():
+            Cutter(tokenizer, reading).check([*sets.train, *sets.test, *(sets.tune or [])])
+
+    def announce(self) -> None:
+        """Say what goes in."""
+        say_teacher(self.source)
+        train, test = self.sets.train, self.sets.test
+        say(("questions", "bold"), f": {self.sets.source}: {len(train):,} to train, {len(test):,} to judge by")
+
+    def read_as(self, stage: C) -> C:
+        """Give a stage the recipe's way of reading, but for what it states itself."""
+        shared = {name: getattr(self.recipe.reading, name) for name in Reading.model_fields}
+        return stage.model_copy(update={n: value for n, value in shared.items() if n not in stage.model_fields_set})
+
+    @property
+    def taught(self) -> str:
+        """Say how the teacher came by its answers."""
+        figures = self.teacher.figures
+        if "learning_rate" not in figures:
+            return "as it is"
+        return f"fine-tuned at {figures['learning_rate']:g} for {figures['epochs']:g} epochs"
+
+    @cached_property
+    def teacher(self) -> Model:
+        """Return the reader to compress, made of an encoder where need be."""
+        stage = self.recipe.finetune
+        if stage is None and not is_encoder(self.source.folder):
+            return self.source
+        stage = self.read_as(stage or Finetune())
+        inputs: list[Keyed] = [self.source, self.sets.train, *self._tune]
+        kept = self.work.checkpoints("teacher", stage, inputs)
+        return self.work.stage("teacher", stage, inputs, lambda to: stage.run(
+            self.source.folder, self.sets.train, kept, to, self.sets.tune))  # fmt: skip
+
+    def distil(self) -> dict[str, Told]:
+        """Take the student through its steps; return the student of each, with what was taught."""
+        students = self.students(self.names, self.recipe.distil)
+        return {name: self.told(made, step.title) for name, made, step in students}
+
+    @property
+    def names(self) -> list[str]:
+        """Name the stages of the recipe's steps."""
+        count = len(self.recipe.distil)
+        return [f"distil-{number}" for number in range(1, count + 1)] if count > 1 else ["distil"]
+
+    def students(self, names: Sequence[str], steps: Sequence[Step]) -> Iterator[tuple[str, Model, Step]]:
+        """Yield the student after each of the steps, which are stages of these names."""
+        student: Model | None = None
+        for name, step in zip(names, steps, strict=True):
+            student = self.step(name, step, student)
+            yield name, student, step
+
+    def step(self, name: str, step: Step, before: Model | None) -> Model:
+        """Take the student one step on from ``before``, the first one from the teacher's layers."""
+        step, asked = self.read_as(step), self._asked(step)
+        inputs: list[Keyed] = [self.teacher, asked, *self._tune, *([before] if before else [])]
+        kept = self.work.checkpoints(name, step, inputs)
+        own = before.folder if before else None
+        return self.work.stage(name, step, inputs, lambda to: step.run(
+            self.teacher.folder, asked, kept, to, own, self.sets.tune), step.title)  # fmt: skip
+
+    @property
+    def _tune(self) -> list[Keyed]:
+        return [self.sets.tune] if self.sets.tune else []
+
+    def _asked(self, step: Step) -> Questions:
+        if step.on == "augmented":
+            return self.augmented
+        return self.plain if step.on == "texts" else self.sets.train
+
+    @cached_property
+    def augmented(self) -> Questions:
+        """Return the questions and their augmented copies."""
+        stage, train = self.recipe.augment, self.sets.train
+        made = self.work.stage("augment", stage, [self.source, train], lambda to: write_json(
+            to.folder / "questions.json", stage.run(train, candidates_of(self.source.folder)).as_squad()))  # fmt: skip
+        return read_squad(made.folder / "questions.json")
+
+    def reading(self, reader: Model) -> Reading:
+        """Return how ``reader`` reads: the recipe's way, with a threshold of its own where some answers are none."""
+        stated, tune = self.recipe.reading, self.sets.tune
+        if tune is None:
+            return stated
+        stage, name = Threshold(), f"thresholds/{reader.folder.name}"
+        made = self.work.stage(name, stage, [reader, tune, stated], lambda to: (
+            stage.run(reader.folder, stated, tune, to)))  # fmt: skip
+        return stated.model_copy(update=made.json("threshold.json"))
+
+    def told(self, model: Model, what: str) -> Told:
+        return Told(model, what, self.reading(model))
+
+    def quantize(self, student: Model, reading: Reading) -> Model | None:
+        """Make the PyTorch int8 form, where the recipe asks for it."""
+        stage = self.recipe.quantize
+        if stage is None:
+            return None
+        return self.work.stage("quantize", stage, [student, reading], lambda to: stage.run(student.folder, reading, to))
+
+    def export(self, student: Model, reading: Reading) -> Model:
+        stage = self.recipe.export
+        return self.work.stage("export", stage, [student, reading], lambda to: stage.run(student.folder, reading, to))
+
+    def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
+        """Return questions that the student was trained on, chosen at random."""
+        return self.sets.train, lambda: batches_of_questions(fp32, self.sets.train, count)
+
+    def answers(self, name: str, told: Told) -> dict[str, Any]:
+        """Return a reader's row of the story: its answers to the questions to be judged by, and its size."""
+        stage, test = Answers(), self.sets.test
+        made = self.work.stage(f"answers/{name}", stage, [told.model, told.reading, test], lambda to: (
+            stage.run(told, test, to)))  # fmt: skip
+        more = {"stage": name, "what": told.what, "seconds": told.model.figures.get("seconds")}
+        figures: dict[str, Any] = made.json("answers.json")
+        return more | figures
+
+    def verify(self, student: Model, fp32: Model, int8: Model, reading: Reading) -> list[dict[str, Any]]:
+        """Return the checks of both artifacts; GateError if one missed its bar."""
+        stage, test = self.recipe.verify, self.sets.test
+        teacher = self.answers("teacher", self.told(self.teacher, ""))["answers"]["f1"]
+        inputs: list[Keyed] = [student, fp32, int8, test, reading, Key(key_of(teacher))]
+        made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
+            fp32.folder, int8.folder, student.folder, teacher, test, reading, to))  # fmt: skip
+        checks: list[dict[str, Any]] = made.json("checks.json")
+        gate(checks)
+        return checks
+
+    def publish(self, name: Any, made: Model, checks: list[dict[str, Any]]) -> Model:
+        """Hand out what passed the gate."""
+        stage = PublishReader(
+            recipe=self.recipe.model_dump(mode="json"),
+            teacher=self.source.name,
+            teacher_sha256=self.source.weights_sha256,
+            teacher_license=licence_of(self.source.folder),
+            precision=name,
+        )
+        inputs: list[Keyed] = [made, Key(key_of(checks))]
+        return self.work.stage(f"artifacts/{name}", stage, inputs, lambda to: stage.run(made, checks, to))
+
+    def measure(self, stages: dict[str, Told]) -> dict[str, Any]:
+        """Measure every stage's answers and the systems' speed; return the results."""
+        bench, test, machine = self.recipe.bench, self.sets.test, describe()
+        story = [self.answers(name, told) for name, told in stages.items()]
+        systems = systems_of(stages, bench.threads)
+        inputs: list[Keyed] = [*(told.model for told in stages.values()), *(told.reading for told in stages.values())]
+        made = self.work.stage("bench", bench, [*inputs, test, Key(key_of(machine))], lambda to: (
+            bench.run(systems, test, to)))  # fmt: skip
+        measured, head = made.json("bench.json"), self.head(self.source, machine)
+        head["teacher"]["tries"] = self.teacher.figures.get("tries") or []
+        return head | {
+            "questions": self.sets.facts(),
+            "story": story,
+            "bench": measured | {"systems": with_answers(measured["systems"], story)},
+        }

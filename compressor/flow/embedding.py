@@ -1,0 +1,328 @@
+"""The flow: teacher -> distil -> pca -> quantize -> export -> optimise -> int8 -> verify -> bench -> report."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field
+
+from benchmarks.bench import Bench, systems_of, with_quality
+from benchmarks.quality.languages import Languages, read_tests
+from benchmarks.quality.story import Story
+from benchmarks.quality.sts import Sts
+from benchmarks.report.page import write_report
+from compressor.artifact.folder import Draft, key_of, write_json, writing
+from compressor.artifact.licence import licence_of
+from compressor.artifact.workspace import Key, Keyed, Model, Workspace
+from compressor.core.config import Config
+from compressor.core.errors import RecipeError
+from compressor.core.progress import say
+from compressor.distil.language.multilingual import Multilingual, Translations
+from compressor.distil.training.embedding import Distil
+from compressor.flow.base import BaseFlow, say_teacher
+from compressor.machine.describe import describe
+from compressor.machine.processes import rank
+from compressor.models.agreement import Heldout
+from compressor.models.sentence_model import embedding_dimension, open_model
+from compressor.models.source import Source, Teacher
+from compressor.models.teacher_vectors import dev_of, heldout_of, made_by, training_precision, training_vectors
+from compressor.models.torch_int8 import TorchInt8
+from compressor.texts.corpus import Corpus, Texts
+from compressor.vectors.pca import Pca
+from compressor.vectors.ranges import OutputVectors
+from exporters.graph.export import Export
+from exporters.graph.optimise import Optimise
+from exporters.precision.calibrate import Batch, batches_of_texts
+from exporters.precision.fp16 import Half
+from exporters.precision.int8 import OnnxInt8
+from exporters.publish.card import Publish
+from exporters.search.trials import Search
+from exporters.verify.embedding import Verify, gate
+
+
+class Recipe(Config):
+    """One recipe, one shipped model. The steps distil, multilingual, pca, quantize, fp16 and search run only where
+    their section stands."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run's folder; by default the recipe file's."""
+    task: Literal["sentence-embedding"] = "sentence-embedding"
+    """What the model is for; a recipe for question-answering has sections of its own."""
+    teacher: Teacher = Teacher()
+    texts: Texts = Texts()
+    distil: Distil | None = None
+    multilingual: Multilingual | None = None
+    pca: Pca | None = None
+    quantize: TorchInt8 | None = None
+    export: Export = Export()
+    ranges: OutputVectors = OutputVectors()
+    optimise: Optimise = Optimise()
+    fp16: Half | None = None
+    int8: OnnxInt8 = OnnxInt8()
+    search: Search | None = None
+    verify: Verify = Verify()
+    bench: Bench = Bench()
+
+
+def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
+    """Walk the flow into ``runs/<name>/`` and return the results; paths in the recipe are relative to ``base``.
+
+    Goes on from the last finished stage; a changed setting runs only what depends on it. Whatever stops it
+    is a CompressorError of one line, a figure below its bar a GateError.
+    """
+    started, work = time.monotonic(), Workspace(runs / recipe.name)
+    recipe.bench.check(base)
+    if rank():
+        Flow(recipe, base, work).follow()
+        return {}
+    with work.lock():
+        flow = Flow(recipe, base, work)
+        flow.announce()
+        student = flow.distil()
+        reduced = flow.pca(student)
+        torch8 = flow.quantize(reduced)
+        fp32 = flow.optimise(flow.export(reduced))
+        int8 = flow.search(fp32) or flow.int8(fp32)
+        checks, ranges = flow.verify(reduced, fp32, int8), flow.ranges(reduced)
+        steps = {
+            "teacher": flow.teacher,
+            "distil": student if recipe.distil else None,
+            "pca": reduced if recipe.pca else None,
+            "quantize": torch8,
+            "fp32": flow.publish("fp32", fp32, ranges, checks),
+            "fp16": flow.half(fp32, ranges),
+            "int8": flow.publish("int8", int8, ranges, checks),
+        }
+        results = flow.measure({name: made for name, made in steps.items() if made is not None})
+        results |= {
+            "command": command,
+            "seconds": time.monotonic() - started,
+            "verify": checks,
+            "languages": flow.languages(steps),
+            "graphs": {"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
+        }
+        write_json(work.folder / "results.json", results)
+        write_report(results, work.folder / "report.html")
+    return results
+
+
+@dataclass(frozen=True)
+class Flow(BaseFlow):
+    """The stages of a run, each with what it depends on."""
+
+    recipe: Recipe
+
+    @cached_property
+    def teacher(self) -> Source:
+        return self.recipe.teacher.find(self.base)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        return self.recipe.texts.load(self.base)
+
+    def announce(self) -> None:
+        """Find teacher and texts, hold the settings against them before any work, and say what they are."""
+        model = open_model(self.teacher.folder)
+        distil, pca = self.recipe.distil, self.recipe.pca
+        if distil:
+            distil.check(model)
+        if pca:
+            pca.check(embedding_dimension(model), len(self.corpus.train))
+        if pca and distil and (distil.dim or distil.matryoshka):
+            raise RecipeError(f"pca.dim = {pca.dim}: the student's vectors are short already; leave one section out")
+        if distil and distil.layers == 0 and self.recipe.quantize:
+            raise RecipeError("quantize: PyTorch has no int8 form of a static student; leave the section out")
+        if self.recipe.search:
+            self._check_search(self.recipe.search)
+        if self.recipe.multilingual and not distil:
+            raise RecipeError("multilingual: needs a student to teach; add a section distil")
+        if distil and self.translations:
+            if distil.vocabulary is not None:
+                raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
+            read_tests(self.translations)  # before any training
+        say_teacher(self.teacher)
+        say(("texts", "bold"), f": {self.corpus.source}: {self.corpus.parts()}")
+
+    def _check_search(self, search: Search) -> None:
+        """Refuse a search of another precision, or one on the texts that its choice is then timed on."""
+        if search.precision != "int8":
+            raise RecipeError('search.precision = "fp32": in a recipe the search makes the int8 artifact; must be int8')
+        self._speed_texts(search)
+
+    def _speed_texts(self, search: Search) -> list[str]:
+        """Return the texts that forms are timed on, without any that the benchmark is then timed on."""
+        if search.speed_texts is None:
+            return self.corpus.dev
+        reported = set(self.recipe.bench.pick_texts(self.base, self.corpus.heldout)[1])
+        texts = [text for text in Sts.read(self.base / search.speed_texts).texts if text not in reported]
+        if len(texts) < search.count // 2:
+            raise RecipeError(
+                f"search.speed_texts = {search.speed_texts}: {len(texts)} texts that are not bench.speed_texts'; "
+                f"at least {search.count // 2} are needed: a form is chosen on other texts than it is reported on"
+            )
+        return texts
+
+    @cached_property
+    def heldout(self) -> Heldout:
+        """What is reported is measured on."""
+        return heldout_of(self.teacher, self.corpus)
+
+    @cached_property
+    def dev(self) -> Heldout:
+        """What settings are chosen by."""
+        return dev_of(self.teacher, self.corpus)
+
+    @property
+    def judged(self) -> list[Keyed]:
+        """What the held-out texts and the teacher's vectors of them depend on."""
+        return [self.teacher, self.corpus, made_by("fp32")]
+
+    def distil(self) -> Model:
+        """Train the student; without the section, the teacher goes on as it is."""
+        stage = self.recipe.distil
+        if stage is None:
+            return self.teacher
+        kept = self.work.checkpoints("distil", stage, self._learnt)
+        return self.work.stage("distil", stage, self._learnt, lambda to: self._train(stage, kept, to))
+
+    @property
+    def _learnt(self) -> list[Keyed]:
+        """What a student's training depends on, beside its settings."""
+        vectors = made_by("fp32", training_precision())
+        return [self.teacher, self.corpus, vectors, *([self.translations] if self.translations else [])]
+
+    def _train(self, stage: Distil, kept: Path, to: Draft) -> None:
+        vectors, more, other = training_vectors(self.teacher, self.corpus), [], self.translations
+        if other:
+            more = other.parts(self.teacher, self.corpus, vectors)
+        stage.run(
+            self.teacher.folder,
+            self.corpus.train,
+            vectors,
+            kept,
+            to,
+            dev=self.dev if stage.patience else None,
+            prepare=other.prepare if other else None,
+            more=more,
+            share=other.config.first_language if other else None,
+        )
+
+    def follow(self) -> None:
+        """Take part in the training of the first process, which writes and measures the student."""
+        stage = self.recipe.distil
+        if stage is None:
+            return
+        self.announce()
+        if self.work.is_made("distil", stage, self._learnt):
+            return
+        kept = self.work.checkpoints("distil", stage, self._learnt)
+        with tempfile.TemporaryDirectory() as folder, writing(Path(folder) / "distil", "distil", "", {}) as draft:
+            self._train(stage, kept, draft)
+
+    @cached_property
+    def translations(self) -> Translations | None:
+        stage = self.recipe.multilingual
+        return Translations(stage, self.base) if stage else None
+
+    def languages(self, steps: dict[str, Model | None]) -> Any:
+        """Measure a multilingual student in both languages."""
+        other = self.translations
+        if other is None:
+            return None
+        named = {name: steps.get(name) for name in ("teacher", "distil", "int8")}
+        models = {name: made for name, made in named.items() if made is not None}
+        folders = {name: made.folder for name, made in models.items()}
+        sets, sts = read_tests(other)
+        stage, inputs = Languages(), cast(list[Keyed], [*models.values(), other, *(p for _, p in sets), *sts])
+        made = self.work.stage("languages", stage, inputs, lambda to: stage.run(folders, other, to))
+        return made.json("languages.json")
+
+    def pca(self, student: Model) -> Model:
+        """Reduce the student's vectors; without the section, they stay as long as they are."""
+        stage = self.recipe.pca
+        if stage is None:
+            return student
+        return self.work.stage("pca", stage, [student, *self.judged], lambda to: stage.run(
+            student.folder, self.corpus.train, self.dev, to))  # fmt: skip
+
+    def quantize(self, student: Model) -> Model | None:
+        """Make the PyTorch int8 form, where the recipe asks for it."""
+        stage = self.recipe.quantize
+        if stage is None:
+            return None
+        return self.work.stage("quantize", stage, [student], lambda to: stage.run(student.folder, to))
+
+    def export(self, student: Model) -> Model:
+        stage = self.recipe.export
+        return self.work.stage("export", stage, [student], lambda to: stage.run(student.folder, to))
+
+    def search(self, fp32: Model) -> Model | None:
+        """Search the fastest int8 form on this CPU, where the recipe asks for it; it then is the int8 artifact."""
+        stage, int8 = self.recipe.search, self.recipe.int8
+        if stage is None:
+            return None
+        timed = self._speed_texts(stage)
+        inputs: list[Keyed] = [fp32, self.corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
+        kept = self.work.checkpoints("search", stage, inputs)
+        return self.work.stage("search", stage, inputs, lambda to: stage.run(
+            fp32.folder, int8, self.corpus.train, self.corpus.dev, kept, to, timed))  # fmt: skip
+
+    def half(self, fp32: Model, ranges: Model) -> Model | None:
+        """Make and hand out the fp16 form for CUDA, where the recipe asks for it."""
+        stage = self.recipe.fp16
+        if stage is None:
+            return None
+        made = self.work.stage("fp16", stage, [fp32], lambda to: stage.run(fp32.folder, to))
+        return self.publish("fp16", made, ranges, made.figures["checks"])
+
+    def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
+        """Return the first texts that the student was trained on."""
+        return self.corpus, lambda: batches_of_texts(fp32, self.corpus.train[:count])
+
+    def verify(self, student: Model, fp32: Model, int8: Model) -> list[dict[str, Any]]:
+        """Return the checks of both artifacts; GateError if one missed its bar."""
+        stage = self.recipe.verify
+        inputs: list[Keyed] = [student, fp32, int8, *self.judged]
+        made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
+            fp32.folder, int8.folder, student.folder, self.heldout, to))  # fmt: skip
+        checks: list[dict[str, Any]] = made.json("checks.json")
+        gate(checks)
+        return checks
+
+    def ranges(self, student: Model) -> Model:
+        """Fit the ranges of int8 output vectors."""
+        stage = self.recipe.ranges
+        return self.work.stage("ranges", stage, [student, *self.judged], lambda to: stage.run(
+            student.folder, self.corpus.train, self.heldout, to))  # fmt: skip
+
+    def publish(self, name: Any, made: Model, ranges: Model, checks: list[dict[str, Any]]) -> Model:
+        """Hand out what passed the gate."""
+        stage = Publish(
+            recipe=self.recipe.model_dump(mode="json"),
+            teacher=self.teacher.name,
+            teacher_sha256=self.teacher.weights_sha256,
+            teacher_license=licence_of(self.teacher.folder),
+            precision=name,
+        )
+        return self.work.stage(f"artifacts/{name}", stage, [made, ranges, Key(key_of(checks))], lambda to: stage.run(
+            made, ranges, checks, to))  # fmt: skip
+
+    def measure(self, steps: dict[str, Model]) -> dict[str, Any]:
+        """Measure every step's quality and the systems' speed; return the results."""
+        recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
+        inputs: list[Keyed] = [*steps.values(), *self.judged, *sts]
+        story = self.work.stage("story", tell, inputs, lambda to: tell.run(steps, self.heldout, sts, to))
+        rows = story.json("story.json")
+        source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)
+        machine, systems = describe(), systems_of(steps, recipe.bench)
+        bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
+            recipe.bench.run(systems, texts, source, to)))  # fmt: skip
+        return self.head(self.teacher, machine) | {
+            "texts": self.corpus.facts(),
+            "story": rows,
+            "bench": with_quality(bench.json("bench.json"), rows),
+        }

@@ -1,0 +1,1 @@
+"""What others wrote, opened apart and within bounds before anything loads it."""

@@ -1,0 +1,149 @@
+"""What must hold of an artifact before anything of it is used: its files, its settings, its graphs, in that order."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor.artifact.allowed import check_names, has_conformance
+from compressor.artifact.cases import truncation_of
+from compressor.artifact.folder import Artifact
+from compressor.artifact.layout import CASES, GRAPH
+from compressor.artifact.manifest import check_links
+from compressor.core.errors import ArtifactError
+from compressor.core.strict_json import read_json
+from compressor.untrusted.inspector import Inspector
+from compressor.untrusted.served import check_served
+from compressor.untrusted.settings import check_settings
+
+_TOKENIZER = "tokenizer.json"
+_REGISTER = "register.json"
+_REQUEST = {
+    "name", "version", "description", "function_name", "model_task_type", "model_format",
+    "model_content_size_in_bytes", "model_content_hash_value", "model_config", "url",
+}  # fmt: skip
+_CONFIG = {
+    "model_type", "embedding_dimension", "framework_type", "pooling_mode", "normalize_result", "model_max_length",
+    "all_config",
+}  # fmt: skip
+_FORMS = {"pack/tokenizer-in-graph": "text", "pack/opensearch": "pooled"}  # of the views that change what a graph takes
+_SUFFIXES = {"pack/opensearch": ".zip", "pack/ort": ".ort"}  # and of those that hold it in another file
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked and holds; or that could not be checked here, or was left out, and why."""
+
+    check: str
+    found: str
+    checked: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"check": self.check, "passed": self.checked or None, "found": self.found}
+
+
+def inspect(folder: Path) -> Iterator[Finding]:
+    """Yield what holds of the artifact or packed view in ``folder``, check by check; ArtifactError at the first fault.
+
+    Files first: sizes and hashes against the manifest, nothing more and nothing less than it names. Then what the
+    manifest cannot vouch for, for whoever writes a folder writes its manifest too: files that this project never
+    writes, settings that name code or pickles, and the graph, which is opened in a process of its own. There, too, it
+    is seen whether this machine gives what the conformance set states.
+    """
+    with Inspector() as inspector:  # it starts while the files are hashed
+        artifact = Artifact.open(folder)
+        check_links(folder)
+        size = sum(entry["size"] for entry in artifact.manifest["files"].values())
+        yield Finding("files", f"{len(artifact.manifest['files'])} files, {size / 1e6:.1f} MB, as manifest.json says")
+        if artifact.strays:
+            yield Finding("strays", f"{_listed(artifact.strays)}: not named in manifest.json, and not read", False)
+        graph = _first_graph(artifact)
+        check_names(folder, artifact.manifest)
+        yield from _settings(artifact)
+        yield from _graph(artifact, graph, inspector)
+
+
+def _settings(artifact: Artifact) -> Iterator[Finding]:
+    folder, files = artifact.folder, artifact.manifest["files"]
+    served, source = check_served(folder, files)
+    count = check_settings(folder, files) + served
+    code = "no code but the runners as they were shipped" if has_conformance(folder, artifact.manifest) else "no code"
+    yield Finding("settings", f"{count} read; {code}, no pickles")
+    if source:
+        yield Finding("service", f"takes its model from {source}, where it was not looked at", False)
+
+
+def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Finding]:
+    """Have the one graph of a folder opened, and held against the conformance set where there is one."""
+    if second := next((one for one in _graphs(artifact) if one != name), None):
+        raise ArtifactError(f"{artifact.folder / second}: a second graph, beside {name}; a folder has one")
+    files = artifact.manifest["files"]
+    wanted: dict[str, Any] = {"graph": _named(artifact, name)}
+    if name.endswith(".zip"):
+        _check_register(artifact, name)
+        wanted = {"archive": _named(artifact, name)}
+    elif _TOKENIZER in files:
+        wanted["tokenizer"] = _named(artifact, _TOKENIZER)
+    compared = has_conformance(artifact.folder, artifact.manifest)
+    if compared:
+        wanted["cases"] = _named(artifact, CASES.as_posix())
+    truncation = truncation_of(artifact.folder) if compared else None
+    found = inspector.ask(artifact.folder / name, wanted, _FORMS.get(_stage(artifact), "ids"), truncation)
+    yield Finding("graph", _told(name, found), "unrun" not in found)
+    if compared:
+        yield Finding("conformance", f"{found['cases']} texts give the stated tokens and outputs")
+    else:
+        yield Finding("conformance", f"no {CASES} in this folder: outputs were compared with none", False)
+
+
+def _graphs(artifact: Artifact) -> list[str]:
+    suffixes = (".onnx", _SUFFIXES.get(_stage(artifact), ".onnx"))
+    return sorted(name for name in artifact.manifest["files"] if name.endswith(suffixes))
+
+
+def _first_graph(artifact: Artifact) -> str:
+    if graphs := _graphs(artifact):
+        return graphs[0]
+    raise ArtifactError(f"{artifact.folder}: no {GRAPH}; not an artifact with an ONNX graph")
+
+
+def _stage(artifact: Artifact) -> str:
+    return str(artifact.manifest.get("stage"))
+
+
+def _named(artifact: Artifact, name: str) -> dict[str, Any]:
+    return {"path": str((artifact.folder / name).absolute()), **artifact.manifest["files"][name]}
+
+
+def _check_register(artifact: Artifact, archive: str) -> None:
+    """Refuse a request that registers another archive than the one beside it."""
+    path, entry = artifact.folder / _REGISTER, artifact.manifest["files"][archive]
+    try:
+        said = read_json(path)
+        stated = said["model_content_hash_value"], said["model_content_size_in_bytes"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ArtifactError(f"{path}: not there, or states no size and hash of {archive}") from error
+    config = said.get("model_config")
+    if foreign := said.keys() - _REQUEST or (config.keys() - _CONFIG if isinstance(config, dict) else {"model_config"}):
+        raise ArtifactError(f"{path}: {min(foreign)!a:.60}: never written there")
+    if stated != (entry["sha256"], entry["size"]):
+        raise ArtifactError(f"{path}: its size and hash are not those of {archive}")
+
+
+def _told(name: str, found: Mapping[str, Any]) -> str:
+    known = f"{name}: {sum(found['operators'].values())} known operators"
+    if "unrun" in found:
+        return f"{known}; not run, {found['unrun']} (pip install 'compressor[extensions]')"
+    made = f"vectors of {found['dim']}" if found["dim"] else "logits"
+    used = f", {found['peak_bytes'] >> 20} MiB" if "peak_bytes" in found else ""
+    bounds = "" if found["limited"] else "; memory is not bounded on this system, time is"
+    return f"{known}, runs and gives {made}{used}{bounds}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Return the names at the top, a folder once with how many files it has."""
+    counts: dict[str, int] = {}
+    for name in names:
+        top = name.partition("/")[0]
+        counts[top] = counts.get(top, 0) + 1
+    return ", ".join(ascii(top)[1:-1] + (f" ({count} files)" if count > 1 else "") for top, count in counts.items())

@@ -1,0 +1,173 @@
+"""What the libraries' loaders take from a model's settings: classes from a list, and no file but the folder's own.
+
+sentence-transformers imports modules and activations by the names that a folder gives, transformers tokenizers and
+kernels, and both read further files that settings name. What is listed here is all that they may be asked for.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from compressor.core.errors import ModelError
+
+_FILES = {
+    "Transformer": ("base", "transformer"),
+    "StaticEmbedding": ("sentence_transformer", "static_embedding"),
+    "Pooling": ("sentence_transformer", "pooling"),
+    "Dense": ("base", "dense"),
+    "Normalize": ("base", "normalize"),
+    "LayerNorm": ("sentence_transformer", "layer_norm"),
+    "Dropout": ("sentence_transformer", "dropout"),
+}
+_FIRST = ("Transformer", "StaticEmbedding")
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Yield the names under which releases of sentence-transformers have written a module's class."""
+    part, file = _FILES[name]
+    yield f"sentence_transformers.models.{name}"
+    yield f"sentence_transformers.models.{name}.{name}"
+    for where in {part, "sentence_transformer"}:
+        yield f"sentence_transformers.{where}.modules.{name}"
+        yield f"sentence_transformers.{where}.modules.{file}.{name}"
+
+
+MODULES = {spelling: name for name in _FILES for spelling in _spellings(name)}
+"""The classes that a module list may name, by every spelling."""
+
+_ACTIVATION_NAMES = """
+CELU ELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish ReLU ReLU6 SELU SiLU Sigmoid Softplus
+Softshrink Softsign Tanh Tanhshrink
+"""
+_ACTIVATIONS = {f"torch.nn.{way}{name}" for name in _ACTIVATION_NAMES.split() for way in ("", "modules.activation.")}
+_ACTIVATIONS |= {"torch.nn.Identity", "torch.nn.modules.linear.Identity"}
+
+# Of transformers, those that have a fast form, in either of its major versions; "Fast" may follow.
+_TOKENIZER_NAMES = """
+Albert Bart Barthez Bert BigBird Blenderbot Bloom Camembert CodeLlama Cohere ConvBert Cpm DPRContextEncoder
+DPRQuestionEncoder DPRReader Deberta DebertaV2 DistilBert Electra FNet Funnel GPT2 GPTNeoX Gemma Herbert LED LayoutLM
+LayoutLMv2 LayoutLMv3 LayoutXLM Llama Longformer Lxmert MBart MBart50 MPNet MT5 MarkupLM MobileBert Mvp Nllb OpenAIGPT
+Pegasus PreTrained Qwen2 Reformer RemBert RetriBert RoFormer Roberta SeamlessM4T Splinter SqueezeBert T5 Udop XGLM
+XLMRoberta XLNet
+"""
+_TOKENIZERS = {f"{stem}Tokenizer{fast}" for stem in _TOKENIZER_NAMES.split() for fast in ("", "Fast")}
+_TOKENIZERS |= {"TokenizersBackend"}
+
+_ATTENTION = ("eager", "flex_attention", "sdpa")  # the library's own; others are fetched from the hub, as code
+_WEIGHTS = "model.safetensors"
+_FAMILIES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+SENTENCE_CONFIGS = tuple(f"sentence_{family}_config.json" for family in _FAMILIES)
+_ARGUMENTS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs")
+_HARMLESS = {"add_pooling_layer", "attn_implementation", "dtype", "model_max_length", "padding_side", "torch_dtype"}
+_HARMLESS |= {"truncation_side", "trust_remote_code", "use_fast"}  # the libraries leave trust_remote_code out
+# Settings of a tokenizer that are file names for its constructor, or that name files in another way.
+_READ = ("_file", "_files", "vocab", "merges", "tokenizer_object", "init_inputs", "sp_model_kwargs", "spm")
+_NOT_READ = ("special_tokens_map_file",)  # what older releases left there
+_PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+
+
+def check_beside(folder: Path) -> None:
+    """Refuse a folder whose files have loaders look elsewhere: an adapter's base, an image's or a sound's processor."""
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: an adapter (adapter_config.json), not a whole model; merge it into its base first")
+    for name in _PROCESSORS:
+        if (folder / name).is_file():
+            raise ModelError(f"{folder / name}: names a processor of images or sounds; only models of text are read")
+
+
+def check_modules(path: Path, said: Any) -> list[dict[str, Any]]:
+    """Return a module list of known classes whose folders are within; ModelError else.
+
+    The first, and no other, reads text: the others' settings and tokenizers would not be looked at.
+    """
+    if not isinstance(said, list) or not said:
+        raise ModelError(f"{path}: not readable as a module list")
+    for index, entry in enumerate(said):
+        where, kind = (entry.get("path"), entry.get("type")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(where, str) or not isinstance(kind, str):
+            raise ModelError(f"{path}: not readable as a module list")
+        if not is_inside(where):
+            raise ModelError(f"{path}: module path {where!a:.80} leads out of the folder")
+        if kind not in MODULES:
+            known = ", ".join(_FILES)
+            raise ModelError(f"{path}: module {kind!a:.80} is none that is read ({known}); code is never run")
+        if (MODULES[kind] in _FIRST) != (index == 0):
+            raise ModelError(f"{path}: module {kind!a:.80} at place {index}: {' or '.join(_FIRST)} is first, and once")
+    names = [str(entry.get("name")) for entry in said if "name" in entry]
+    if len(set(names)) < len(names):  # the later would take the place of the earlier
+        raise ModelError(f"{path}: two modules of one name among {', '.join(names)!a:.80}")
+    return said
+
+
+def is_inside(where: str) -> bool:
+    """Tell whether a path that settings give stays in the folder that they are in."""
+    return not (where.startswith(("/", "\\")) or set(":\\\0") & set(where) or ".." in Path(where).parts)
+
+
+def check_names(path: Path, said: Mapping[str, Any]) -> None:
+    """Refuse settings in the file ``path`` that name code or files which are not the folder's own: ModelError."""
+    _check_nested(path, said)
+    if path.name in ("config.json", "tokenizer_config.json"):
+        _check_class(path, said)
+    if path.name == "config.json":
+        _refuse(path, said, "configuration_files", "the file that is read would be another one")
+        if said.get("transformers_weights") not in (None, _WEIGHTS):
+            _refuse(path, said, "transformers_weights", f"weights are read from {_WEIGHTS}")
+        activation = said.get("activation_function")
+        if "in_features" in said and not (isinstance(activation, str) and activation in _ACTIVATIONS):  # of a Dense
+            _refuse(path, said, "activation_function", "none of PyTorch's activations; code is never run")
+    for name in said if path.name == "tokenizer_config.json" else ():
+        if name.endswith(_READ) and name not in _NOT_READ:
+            _refuse(path, said, name, "only the folder's own files are read")
+    for name in said if path.name == "special_tokens_map.json" else ():  # it would override the tokenizer's settings
+        if not name.endswith(("_token", "_tokens")):
+            _refuse(path, said, name, "no special token")
+    if path.name in SENTENCE_CONFIGS:
+        _check_arguments(path, said)
+    if path.name == "config_sentence_transformers.json" and said.get("model_type") != "SentenceTransformer":
+        _refuse(path, said, "model_type", "must be SentenceTransformer, or left out")
+
+
+def _check_nested(path: Path, said: Any) -> None:
+    """Refuse, however deep, kernels from the hub and weights that are quantized already."""
+    if isinstance(said, list):
+        for value in said:
+            _check_nested(path, value)
+    for name, value in said.items() if isinstance(said, dict) else ():
+        ways = list(value.values()) if isinstance(value, dict) else [value]
+        if name.endswith("attn_implementation") and any(way not in (*_ATTENTION, None) for way in ways):
+            allowed = ", ".join(_ATTENTION)
+            _refuse(path, said, name, f"must be one of {allowed}; kernels from the hub are code, which is never run")
+        if name in ("quantization_config", "compression_config") and value:
+            raise ModelError(f"{path}: {name}: weights that are quantized already; give the whole model")
+        if name in ("use_kernels", "kernel_config") and value:
+            _refuse(path, said, name, "kernels from the hub are code, which is never run")
+        _check_nested(path, value)
+
+
+def _check_class(path: Path, said: Mapping[str, Any]) -> None:
+    kind = said.get("tokenizer_class")
+    if kind is not None and not (isinstance(kind, str) and kind in _TOKENIZERS):
+        _refuse(path, said, "tokenizer_class", "none of transformers' fast tokenizers; code is never run")
+    _refuse(path, said, "processor_class", "a processor of images or sounds; only models of text are read")
+
+
+def _check_arguments(path: Path, said: Mapping[str, Any]) -> None:
+    """Refuse what sentence-transformers would hand on to transformers' loaders unseen, and methods to call."""
+    _refuse(path, said, "tokenizer_name_or_path", "only the folder's own files are read")
+    for name in _ARGUMENTS:
+        given = said.get(name) or {}
+        if not isinstance(given, dict) or not given.keys() <= _HARMLESS:
+            _refuse(path, said, name, f"only {', '.join(sorted(_HARMLESS))} may be given")
+    if said.get("transformer_task") not in (None, "feature-extraction"):
+        _refuse(path, said, "transformer_task", "must be feature-extraction")
+    ways = said.get("modality_config") or {}
+    methods = [way.get("method") for way in ways.values() if isinstance(way, dict)] if isinstance(ways, dict) else []
+    if methods != ["forward"] * len(ways):
+        _refuse(path, said, "modality_config", "each method must be forward")
+
+
+def _refuse(path: Path, said: Mapping[str, Any], name: str, why: str) -> None:
+    """Raise ModelError where ``name`` is stated at all."""
+    if said.get(name) not in (None, [], {}):
+        raise ModelError(f"{path}: {name} = {said[name]!a:.80}: {why}")

@@ -1,0 +1,1 @@
+"""Work on vectors alone: PCA, similarities, distances, and codes of fewer bytes."""

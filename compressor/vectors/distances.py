@@ -1,0 +1,42 @@
+"""How far a batch of vectors is from the one that it is to be: what students, and prefixes of vectors, learn by."""
+
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+Unit = torch.Tensor
+"""float32 [batch, dim], rows of length 1."""
+
+
+def mse(student: Unit, teacher: Unit) -> torch.Tensor:
+    """Return the mean squared distance of the rows (Reimers and Gurevych 2020, arXiv:2004.09813), a scalar.
+
+    The squares are summed over the dimensions, so that the value does not depend on the vectors' length;
+    for unit vectors it orders as the cosine does.
+    """
+    return (student - teacher).square().sum(1).mean()
+
+
+def cosine(student: Unit, teacher: Unit) -> torch.Tensor:
+    """Return one minus the mean cosine of the rows (Sanh et al. 2019, arXiv:1910.01108), a scalar."""
+    return 1 - (normalize(student, dim=1) * normalize(teacher, dim=1)).sum(1).mean()
+
+
+def pairwise(student: Unit, teacher: Unit, power: float) -> torch.Tensor:
+    """Return the weighted mean squared difference of the rows' similarities to each other, a scalar.
+
+    Similarity-preserving distillation (Tung and Mori 2019, arXiv:1907.09682; cf. Park et al. 2019,
+    arXiv:1904.05068): the two sides may differ in dimension. A pair weighs as its teacher similarity to
+    ``power``: nearly all pairs of a batch are unrelated, and what matters is the order of the related ones.
+    Multiplied by the batch's size, so that it is of the size of a squared distance.
+    """
+    student, teacher = normalize(student, dim=1), normalize(teacher, dim=1)
+    wanted = (teacher @ teacher.T).fill_diagonal_(0)
+    weights = wanted.clamp(min=0) ** power if power else torch.ones_like(wanted).fill_diagonal_(0)
+    difference = (student @ student.T - wanted).square()
+    return len(student) * (weights * difference).sum() / weights.sum().clamp(min=1e-6)
+
+
+def ranking(student: Unit, teacher: Unit, temperature: float) -> torch.Tensor:
+    """Return the cross-entropy of a row's own teacher among the batch's (Henderson et al. 2017, arXiv:1705.00652)."""
+    scores = normalize(student, dim=1) @ normalize(teacher, dim=1).T / temperature
+    return cross_entropy(scores, torch.arange(len(scores), device=scores.device))

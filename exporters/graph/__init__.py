@@ -1,0 +1,1 @@
+"""ONNX graphs: traced, read, rewritten and fused."""

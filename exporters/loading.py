@@ -1,0 +1,51 @@
+"""Open whatever holds a reader: a Hugging Face folder, its PyTorch int8 form, or an artifact."""
+
+from pathlib import Path
+from typing import Literal
+
+from compressor.answering.readers.reader import READING, Reader, Reading, read_reading
+from compressor.artifact.layout import GRAPH, TORCH_INT8
+from compressor.core.errors import ModelError
+
+Kind = Literal["torch", "torch-int8", "onnx"]
+
+
+def reader_kind(folder: Path) -> Kind:
+    """Tell what a folder holds; ModelError if nothing that reads."""
+    if (folder / TORCH_INT8).is_file():
+        return "torch-int8"
+    if (folder / GRAPH).is_file():
+        return "onnx"
+    if (folder / "config.json").is_file():
+        return "torch"
+    raise ModelError(f"{folder}: no {GRAPH}, no config.json: nothing that answers questions")
+
+
+def open_reader_of(folder: Path, reading: Reading | None = None, threads: int | None = None) -> Reader:
+    """Open the reader in ``folder``, by default as it was made to read. Loads only what it runs on."""
+    kind, reading = reader_kind(folder), reading or stated_reading(folder)
+    if kind == "onnx":
+        from exporters.reader import OnnxReader
+
+        return OnnxReader(folder, threads=threads, reading=reading)
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    if kind == "torch-int8":
+        from compressor.answering.readers.torch_int8 import load
+
+        return load(folder, reading)
+    from compressor.answering.readers.model import TorchReader
+
+    return TorchReader.load(folder, reading)
+
+
+def stated_reading(folder: Path, given: Reading | None = None) -> Reading:
+    """Return how the reader in ``folder`` was made to read, but for the fields that were ``given`` a value.
+
+    The default for a model that was not made here.
+    """
+    known = (folder / READING).is_file() or reader_kind(folder) != "torch"
+    stated, own = read_reading(folder) if known else Reading(), given or Reading()
+    return stated.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

@@ -1,0 +1,1 @@
+"""Graphs in int8 and fp16: calibrated, smoothed, clipped and quantized."""

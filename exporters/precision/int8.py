@@ -1,0 +1,152 @@
+"""int8 for ONNX Runtime: weights a channel, activations as they come, the embedding table a row."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from pydantic import Field
+
+from compressor.artifact.folder import Draft
+from compressor.artifact.layout import GRAPH, copy_consumer_files, require_graph
+from compressor.core.config import Config
+from compressor.core.errors import ModelError, RecipeError
+from compressor.core.progress import track
+from exporters.graph.files import constants, load, reads, require_fp32, run_operators, save
+from exporters.graph.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range, replace
+from exporters.precision.calibrate import Batch, dynamic_inputs, fix_ranges, measure_ranges
+from exporters.precision.products import after_pooling
+from exporters.precision.smooth import Smooth, smooth
+
+_TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
+
+
+class OnnxInt8(Config):
+    """Quantize the graph to int8."""
+
+    reduce_range: bool = False
+    """Use 7 bits of the weights: for x86 CPUs without VNNI, whose 16-bit sums overflow with 8."""
+    embeddings: bool = True
+    """Store the vocabulary's table in int8, one scale a row."""
+    ranges: Literal["calibrated", "batch"] = "calibrated"
+    """Where activations get their scales from: once from a sample of what is trained on, or each batch as it comes;
+    then what a text gives depends on its neighbours a little."""
+    sample: Annotated[int, Field(ge=1)] = 512
+    """Texts, or questions, that calibrated ranges are measured on, at most."""
+    smooth: Smooth = "normalizations"
+    """SmoothQuant, with calibrated ranges: units of activations balanced against their weights. ``values``: what
+    attention and ReLU give, which costs nothing; ``normalizations``: what these give, too, which halves what int8
+    loses for a hundredth of the speed; ``all``: behind each Gelu, too, for three hundredths."""
+
+    attention: Literal["fused", "products"] = "fused"
+    """Each layer's attention as one operator, or as plain products with tokens in front: the same vectors, faster on
+    some CPUs and slower on others."""
+
+    def run(self, optimised: Path, draft: Draft, batches: Callable[[], Iterable[Batch]] | None = None) -> None:
+        """Write the int8 form of an optimised fp32 folder into ``draft``.
+
+        ``batches`` gives what calibrated ranges are measured on; RecipeError where these are asked for without.
+        ArtifactError for a graph that is not fp32.
+        """
+        require_fp32(require_graph(optimised), "int8 is made")
+        copy_consumer_files(optimised, draft.folder)
+        exact = load(optimised / GRAPH)
+        if self.ranges == "batch":
+            model = self.quantize(exact)
+        elif batches is None:
+            raise RecipeError("int8.ranges = 'calibrated': needs texts to calibrate on; must be batch here")
+        else:
+            sample = list(batches())
+            smooth(exact, lambda: tracked("balance", sample), self.smooth, after_pooling(exact))
+            model = self.quantize(exact)
+            if names := dynamic_inputs(model):  # a static student multiplies nothing
+                fix_ranges(model, measure_ranges(exact, names, tracked("measure ranges", sample)))
+                gelu_after_bias(model)
+                relu_by_range(model)
+        if self.attention == "products" and not attention_by_products(model):
+            raise ModelError("int8.attention = products: this graph's layers cannot be written so; must be fused")
+        drop_unread(model)
+        save(model, draft.folder / GRAPH)
+        draft.figures["operators"] = run_operators(draft.folder / GRAPH)
+
+    def quantize(self, exact: onnx.ModelProto, kept: Sequence[str] = (), per_channel: bool = True) -> onnx.ModelProto:
+        """Return the int8 form of a graph: products of activations with ranges of their batch.
+
+        Nodes named in ``kept`` stay as they are; weights have a scale a column, or one each.
+        """
+        with TemporaryDirectory() as folder:
+            graph, path = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+            onnx.save(exact, graph)
+            level = logging.root.level
+            logging.root.setLevel(logging.ERROR)  # it recommends a pre-processing that the optimiser has done
+            try:
+                quantize_dynamic(
+                    str(graph),
+                    str(path),
+                    op_types_to_quantize=["MatMul", "Attention"],
+                    nodes_to_exclude=[*after_pooling(exact), *kept],
+                    per_channel=per_channel,
+                    reduce_range=self.reduce_range,
+                    weight_type=QuantType.QInt8,
+                    extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
+                )
+            finally:
+                logging.root.setLevel(level)
+            model = onnx.load(path)
+        if self.embeddings:
+            quantize_tables(model)
+        return model
+
+
+def tracked(what: str, batches: Sequence[Batch]) -> Iterator[Batch]:
+    """Yield batches, and show how far their reader is."""
+    with track(what, sum(len(batch["input_ids"]) for batch in batches)) as advance:
+        for batch in batches:
+            yield batch
+            advance(len(batch["input_ids"]))
+
+
+def quantize_tables(model: onnx.ModelProto) -> None:
+    """Store every vocabulary table as int8 with one float scale a row, in place.
+
+    A row is dequantized where it is looked up: Gather int8, Cast, Mul by the gathered scale. One scale for
+    the whole table, as other quantizers have it, loses most of the small rows. A table that anything but look-ups
+    reads stays as it is.
+    """
+    counts = reads(model)
+    for name, table in constants(model).items():
+        found = [node for node in model.graph.node if node.op_type == "Gather" and node.input[0] == name]
+        if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or table.dims[0] < _TABLE_ROWS:
+            continue
+        if found and counts[name] == len(found) and not any(_axis(node) for node in found):
+            _quantize_table(model, found, table)
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "axis"), 0)
+
+
+def _quantize_table(model: onnx.ModelProto, found: Sequence[onnx.NodeProto], table: TensorProto) -> None:
+    rows, name = numpy_helper.to_array(table), table.name
+    scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / 127
+    values = np.rint(rows / scales).astype(np.int8)
+    for node in found:
+        ids, output = node.input[1], node.output[0]
+        replace(
+            model,
+            node,
+            [
+                helper.make_node("Gather", [f"{name}.int8", ids], [f"{output}.int8"], name=f"{node.name}.int8"),
+                helper.make_node("Cast", [f"{output}.int8"], [f"{output}.float"], to=TensorProto.FLOAT),
+                helper.make_node("Gather", [f"{name}.scale", ids], [f"{output}.scale"], name=f"{node.name}.scale"),
+                helper.make_node("Mul", [f"{output}.float", f"{output}.scale"], [output]),
+            ],
+        )
+    model.graph.initializer.remove(table)
+    model.graph.initializer.append(numpy_helper.from_array(values, f"{name}.int8"))
+    model.graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scale"))

@@ -1,0 +1,1 @@
+"""Sessions of ONNX Runtime: providers, threads, words, prompts, forks, profiles."""

@@ -1,0 +1,74 @@
+"""How an artifact runs fastest on the CPU that it was tuned on: threads, batches, ONNX Runtime's own settings."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from compressor.artifact.folder import read_manifest
+from compressor.artifact.manifest import MANIFEST
+from compressor.core.errors import ArtifactError
+from compressor.machine.describe import features
+
+_MOST = {"threads": 1024, "batch_tokens": 1 << 31}
+
+
+@dataclass(frozen=True)  # no Config: who only encodes loads no pydantic
+class Running:
+    """Settings of sessions and batches."""
+
+    threads: int = 1
+    """Threads a session; as many sessions run side by side as the cores allow."""
+    batch_tokens: int | None = 256
+    """Tokens of a batch on a CPU, padding included, at most: few enough for a layer's states to stay in the cache of a
+    core. None: as many as its texts have."""
+    equal_lengths: bool = False
+    """Only texts of one length share a batch, so that none is padded."""
+    arena: bool = True
+    """ONNX Runtime keeps the memory of one run for the next."""
+    spinning: bool = True
+    """Threads of one session wait for each other awake."""
+
+    @classmethod
+    def load(cls, folder: Path) -> "Running":
+        """Return what the manifest in ``folder`` states for this CPU; the defaults for another, or without one.
+
+        Raises ArtifactError for settings that are none.
+        """
+        if not (folder / MANIFEST).is_file():
+            return cls()
+        choice = read_manifest(folder)["figures"].get("choice")
+        if choice is None:
+            return cls()
+        try:
+            return cls.read(choice["running"]) if choice["cpu_features"] == features() else cls()
+        except (ValueError, LookupError, TypeError) as error:
+            raise ArtifactError(f"{folder / MANIFEST}: figures.choice: {error}") from error
+
+    @classmethod
+    def read(cls, stated: Mapping[str, Any]) -> "Running":
+        """Make it of what ``as_dict`` gave; ValueError, naming the setting, for anything else."""
+        usual = cls()
+        known = {field.name for field in fields(cls)}
+        for name, value in dict(stated).items():
+            if name not in known:
+                raise ValueError(f"running.{name}: no such setting; known are {', '.join(sorted(known))}")
+            if name == "batch_tokens" and value is None:
+                continue
+            if name in _MOST and not (type(value) is int and 1 <= value <= _MOST[name]):
+                raise ValueError(f"running.{name} = {value!a:.40}: must be a whole number from 1 to {_MOST[name]}")
+            if name not in _MOST and type(value) is not type(getattr(usual, name)):
+                raise ValueError(f"running.{name} = {value!a:.40}: must be true or false")
+        return cls(**stated)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def session_options(self) -> dict[str, Any]:
+        """Return what differs from ONNX Runtime's defaults, as its session options name it."""
+        made: dict[str, Any] = {}
+        if not self.arena:
+            made["enable_cpu_mem_arena"] = False
+        if not self.spinning:
+            made["session.intra_op.allow_spinning"] = "0"
+        return made

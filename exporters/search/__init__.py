@@ -1,0 +1,1 @@
+"""The form of a graph that is fastest on this machine, inside the gate."""
