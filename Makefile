@@ -29,8 +29,8 @@ test-all: test .venv-transformers4/.ready    ## the tests on transformers 5 and 
 	$(BIN4)/python -m pytest -m "not slow and not consumers" $(BESIDE)
 
 test-packages: .venv-packages/.ready    ## the tests of views that need optional packages: mlflow, onnxruntime-extensions, tritonclient, LoadGen
-	$(BINP)/python -m pytest tests/test_pack.py tests/test_pack_servers.py tests/test_pack_packages.py \
-	  tests/test_loadgen.py tests/test_verify_views.py
+	$(BINP)/python -m pytest tests/exporters/test_pack.py tests/exporters/test_pack_servers.py \
+	  tests/exporters/test_pack_packages.py tests/benchmarks/test_loadgen.py tests/exporters/test_verify_views.py
 
 check: .venv/.ready         ## lint, types, and whether the generated pages are up to date
 	$(BIN)/ruff check .

@@ -1,0 +1,228 @@
+"""The benchmark refuses early what it cannot measure, and joins what belongs together."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import sentences
+from graphs import draft
+from tokenizers import Tokenizer
+
+from benchmarks import bench as module
+from benchmarks.bench import Bench, systems_of, token_figures, with_quality
+from benchmarks.speed import throughput
+from benchmarks.systems import System
+from compressor.artifact.workspace import Model
+from compressor.core.errors import CompressorError, ProviderError, RecipeError, TextError
+from exporters.runtime import providers
+from exporters.runtime.providers import CPU, CUDA
+
+STEPS = ("teacher", "distil", "pca", "quantize", "fp32", "int8")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """Return a folder with STS files, one name twice."""
+    for name in ("sts.csv", "more.csv", "other/sts.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a cat,a dog,1\nb,c,2\nd,e,3\n")
+    return tmp_path
+
+
+def test_sts_files_are_read(base: Path) -> None:
+    assert [sts.name for sts in Bench(sts=("sts.csv", "more.csv"), speed_texts="sts.csv").check(base)] == [
+        "sts",
+        "more",
+    ]
+    assert Bench().check(base) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"sts": ("sts.csv", "nowhere.csv")}, TextError, r"nowhere\.csv: no such file$"),
+        ({"speed_texts": "nowhere.csv"}, TextError, r"nowhere\.csv: no such file$"),
+        ({"batch_sizes": ()}, RecipeError, r"^bench\.batch_sizes = \[\]: give at least one$"),
+        ({"providers": ()}, ProviderError, r"^no execution provider given"),
+        ({"providers": (CPU, "Fast")}, ProviderError, r"^Fast: not in this ONNX Runtime \(has .*CPUExec"),
+        (
+            {"sts": ("sts.csv", "other/sts.csv")},
+            RecipeError,
+            r"^bench\.sts = \['sts\.csv', 'other/sts\.csv'\]: two files of one name; figures are told apart by it$",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(
+    options: dict[str, Any], kind: type[CompressorError], message: str, base: Path
+) -> None:
+    with pytest.raises(kind, match=message):
+        Bench(**options).check(base)
+
+
+def test_cuda_is_looked_for_in_both_libraries(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Bench(providers=(CPU, CUDA))
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CPU])
+    with pytest.raises(ProviderError, match=r"^CUDAExecutionProvider: not in this ONNX Runtime .*onnxruntime-gpu"):
+        asked.check(base)
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ProviderError, match=r"^CUDAExecutionProvider: PyTorch sees no CUDA device for the teacher"):
+        asked.check(base)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert asked.check(base) == []
+
+
+def test_texts_are_the_heldout_ones_or_a_files(base: Path) -> None:
+    heldout = sentences(100)
+    assert Bench(count=64).pick_texts(base, heldout) == ("held-out texts", heldout[:64])
+    assert Bench(speed_texts="sts.csv").pick_texts(base, heldout) == ("sts", ["a cat", "b", "d", "a dog", "c", "e"])
+
+
+def names(systems: list[System]) -> list[tuple[str, str, str, str]]:
+    return [(system.name, system.kind, system.folder, system.provider) for system in systems]
+
+
+def steps(*stages: str) -> dict[str, Model]:
+    return {stage: Model(Path(f"/runs/{stage}"), stage) for stage in stages}
+
+
+TORCH = "PyTorch CPU"
+ALL = [
+    ("teacher", "torch", "/runs/teacher", TORCH),
+    ("student", "torch", "/runs/pca", TORCH),
+    ("torch-int8", "torch-int8", "/runs/quantize", TORCH),
+    ("onnx-fp32", "onnx", "/runs/fp32", CPU),
+    ("onnx-int8", "onnx", "/runs/int8", CPU),
+]
+
+
+def test_the_teacher_comes_first() -> None:
+    found = systems_of(steps(*STEPS), Bench(threads=3))
+    assert names(found) == ALL
+    assert {system.threads for system in found} == {3}
+    assert len({system.label for system in found}) == 5
+
+
+def test_stages_left_out_are_not_measured() -> None:
+    found = names(systems_of(steps("teacher", "distil", "fp32", "int8"), Bench()))
+    assert found == [ALL[0], ("student", "torch", "/runs/distil", TORCH), *ALL[3:]]
+    assert names(systems_of(steps("teacher", "fp32", "int8"), Bench())) == [ALL[0], *ALL[3:]]
+
+
+def test_cuda_adds_the_teacher_and_the_fp32_graph() -> None:
+    found = names(systems_of(steps(*STEPS), Bench(providers=(CPU, CUDA))))
+    assert found[:5] == ALL
+    assert found[5:] == [
+        ("teacher-cuda", "torch", "/runs/teacher", "PyTorch CUDA"),
+        ("teacher-fp16-cuda", "torch", "/runs/teacher", "PyTorch CUDA fp16"),
+        ("onnx-fp32-cuda", "onnx", "/runs/fp32", CUDA),
+    ]
+    found = names(systems_of(steps(*STEPS, "fp16"), Bench(providers=(CPU, CUDA))))
+    assert found[8:] == [("onnx-fp16-cuda", "onnx", "/runs/fp16", CUDA)]
+
+
+def quality(value: float) -> dict[str, Any]:
+    return {"agreement": {"cosine_mean": value}, "sts": {"en": 100 * value}}
+
+
+def test_quality_is_joined_by_stage() -> None:
+    story = [{"stage": stage} | quality(i / 10) for i, stage in enumerate(STEPS)]
+    measured = {"rounds": 3, "systems": [{"name": name, "size_bytes": 1} for name, *_ in [*ALL, ("onnx-fp32-cuda",)]]}
+    joined = with_quality(measured, story)
+    assert joined["rounds"] == 3
+    assert [(row["name"], row["sts"]["en"], row["size_bytes"]) for row in joined["systems"]] == [
+        ("teacher", 0, 1),
+        ("student", 20, 1),
+        ("torch-int8", pytest.approx(30), 1),
+        ("onnx-fp32", 40, 1),
+        ("onnx-int8", 50, 1),
+        ("onnx-fp32-cuda", 40, 1),
+    ]
+    assert joined["systems"][1]["agreement"] == {"cosine_mean": 0.2}
+    assert "sts" not in measured["systems"][0]  # the input is left as it is
+
+
+@pytest.mark.parametrize(("stages", "expected"), [(("teacher", "distil"), 0.5), (("teacher",), 0.25)])
+def test_the_student_without_pca_is_what_came_before(stages: tuple[str, ...], expected: float) -> None:
+    story = [{"stage": stage} | quality(value) for stage, value in zip(stages, (0.25, 0.5), strict=False)]
+    joined = with_quality({"systems": [{"name": "student"}]}, story)
+    assert joined["systems"][0]["sts"] == {"en": 100 * expected}
+
+
+@pytest.fixture
+def systems(tiny: Path, artifacts: Callable[..., Path]) -> list[System]:
+    graph = str(artifacts() / "int8")
+    return [System("teacher", "t", "torch", str(tiny), TORCH), System("onnx-int8", "o", "onnx", graph, CPU, 1)]
+
+
+SERVED = {"rate": 9.0, "bound_ms": 50.0, "tried": []}
+SMALL = Bench(count=64, batch_sizes=(8, 16), rounds=2, queries=20, lengths=(8, 32, 65, 256), threads=2)
+
+
+def test_measuring_gives_every_figure(
+    systems: list[System], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        module, "footprint", lambda system, texts: {"load_seconds": 0.5, "peak_memory_bytes": len(texts)}
+    )
+    texts, made = sentences(64), draft(tmp_path / "bench")
+    SMALL.run(systems, texts, "sentences", made)
+    found = json.loads((made.folder / "bench.json").read_text())
+    tokens = [len(Tokenizer.from_file(str(tiny / "tokenizer.json")).encode(text).ids) for text in texts]
+    assert found["texts"]["source"] == "sentences"
+    assert found["texts"]["count"] == 64
+    assert found["texts"]["tokens_mean"] == pytest.approx(sum(tokens) / 64)
+    assert (found["rounds"], found["threads"]) == (2, 2)
+    a_a = found["a_a"]
+    assert a_a["system"] == "onnx-int8"
+    for scenario in ("offline", "single_stream"):
+        assert 0.1 < a_a[scenario]["low"] <= a_a[scenario]["ratio"] <= a_a[scenario]["high"] < 10
+    assert a_a["offline"]["confidence"] == 0.5  # two rounds
+    assert [row["tokens"] for row in found["limit"]["by_length"]] == [8, 32]
+    teacher, graph = found["systems"]
+    for row, system in ((teacher, systems[0]), (graph, systems[1])):
+        assert (row["name"], row["label"], row["provider"]) == (system.name, system.label, system.provider)
+        assert row["size_bytes"] == system.size_bytes
+        assert (row["load_seconds"], row["peak_memory_bytes"]) == (0.5, 64)
+        assert set(row["offline"]["by_batch_size"]) == {"8", "16"}
+        assert len(row["offline"]["rounds"]) == 2
+        assert row["single_stream"]["queries"] == 20
+        assert [r["tokens"] for r in row["by_length"]] == [8, 32]  # 65 and 256 are above the model's 64
+    assert teacher["offline"]["ratio"] == 1
+    assert graph["offline"]["ratio"] > 1
+
+
+def test_the_limit_is_of_graphs_on_the_cpu(systems: list[System]) -> None:
+    assert SMALL._limit(systems[0], sentences(64)) is None
+    assert SMALL._limit(System("g", "g", "onnx", systems[1].folder, CUDA), sentences(64)) is None
+
+
+def test_the_server_scenario_is_of_graphs_and_asked_for(systems: list[System], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def server(encoders: Any, texts: Any, bound_ms: float, ceilings: Any) -> dict[str, Any]:
+        asked.append((list(encoders), bound_ms, ceilings))
+        return {name: SERVED for name in encoders}
+
+    monkeypatch.setattr(module, "server", server)
+    fast = {"teacher": {"texts_per_second": 10.0}, "onnx-int8": {"texts_per_second": 100.0}}
+    encoders = {system.name: system.open() for system in systems}
+    assert SMALL._server(encoders, sentences(64), fast) == {}
+    wanted = SMALL.model_copy(update={"server_p99_ms": 50.0})
+    assert wanted._server(encoders, sentences(64), fast) == {"onnx-int8": SERVED}
+    assert asked == [(["onnx-int8"], 50.0, {"onnx-int8": pytest.approx(120)})]
+
+
+def test_token_figures_are_of_the_texts_lengths(tiny: Path) -> None:
+    tokenizer = throughput.plain_tokenizer(tiny)
+    texts = [" ".join(["cat"] * n) for n in (1, 1, 2, 3, *[5] * 96)]  # each with two special tokens
+    assert token_figures(tokenizer, [*texts, "cat " * 48]) == pytest.approx(
+        {"tokens_mean": (3 + 3 + 4 + 5 + 96 * 7 + 50) / 101, "tokens_p50": 7, "tokens_p99": 7}
+    )
+
+
+def test_systems_of_one_name_are_refused(systems: list[System]) -> None:
+    with pytest.raises(RecipeError, match=r"^systems teacher, teacher: each needs a name of its own$"):
+        SMALL.measure([systems[0], systems[0]], sentences(64), "sentences")

@@ -1,0 +1,223 @@
+"""A light student is near its teacher before any training, and its folder says what it is."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders import sentences, tokenizer
+from families import LAYERS, random_encoder, random_transformer
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+
+from compressor.core.errors import ModelError, RecipeError, TextError
+from compressor.distil.student.layers import keep_layers
+from compressor.distil.student.light import open_student, shrink, with_projection
+from compressor.distil.student.structure import find_parts
+from compressor.models.agreement import cosines, neighbours_in_common
+from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.models.source import check_folder
+from compressor.untrusted.weights import INDEX
+
+TEXTS, HELDOUT = sentences(200), sentences(100, seed=1)
+ALL = (0, 1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny: Path) -> SentenceTransformer:
+    """Return the tiny teacher with states of fewer directions than units, as those of trained models are."""
+    model = open_model(tiny)
+    transformer = transformer_of(model)
+    turn = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(0)))[0]
+    few = turn * torch.logspace(0, -2, 32)
+    with torch.no_grad():
+        for layer in transformer.encoder.layer:
+            for part in (layer.attention.output.dense, layer.output.dense):
+                part.weight.copy_(few @ part.weight)
+        table = transformer.embeddings.word_embeddings.weight
+        table.copy_(table @ few.T)
+    return model
+
+
+@pytest.fixture(scope="module")
+def student(teacher: SentenceTransformer) -> SentenceTransformer:
+    return shrink(teacher, TEXTS, layers=ALL, width=16)
+
+
+def vectors(model: SentenceTransformer, texts: list[str] = HELDOUT) -> np.ndarray[Any, Any]:
+    return TorchEncoder(model).encode(texts)
+
+
+def fault(kind: type[Exception], call: Callable[[], Any]) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    return str(caught.value)
+
+
+def distance(model: SentenceTransformer, teacher: SentenceTransformer) -> float:
+    return float(1 - cosines(vectors(model), vectors(teacher)).mean())
+
+
+def saved(model: SentenceTransformer, folder: Path) -> Path:
+    model.save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+def randomized(student: SentenceTransformer) -> SentenceTransformer:
+    """Return an encoder of the student's size and pooling with random weights, without a projection."""
+    made = copy.deepcopy(SentenceTransformer(modules=list(student)[:2], device="cpu"))
+    torch.manual_seed(0)
+    transformer = transformer_of(made)
+    transformer.load_state_dict(type(transformer)(transformer.config).state_dict())
+    return made
+
+
+def test_a_student_of_the_teachers_size_is_the_teacher(teacher: SentenceTransformer) -> None:
+    same = shrink(teacher, TEXTS[:40], layers=ALL)  # fewer texts than would fit any weight
+    np.testing.assert_allclose(vectors(same), vectors(teacher), atol=1e-4)
+
+
+def test_a_narrow_student_is_near_the_teacher_before_training(
+    teacher: SentenceTransformer, student: SentenceTransformer
+) -> None:
+    control = with_projection(randomized(student), TEXTS, vectors(teacher, TEXTS))
+    assert vectors(student).shape == vectors(control).shape == vectors(teacher).shape
+    assert distance(student, teacher) < 0.3 * distance(control, teacher)
+    kept = [neighbours_in_common(vectors(model), vectors(teacher)) for model in (student, control)]
+    assert kept[0] > kept[1] + 0.25
+
+
+def test_each_layer_counts_and_the_fit_makes_up_for_those_left_out(teacher: SentenceTransformer) -> None:
+    student = shrink(teacher, TEXTS, layers=(0, 2))
+    assert len(find_parts(transformer_of(student)).blocks) == transformer_of(student).config.num_hidden_layers == 2
+    assert distance(student, teacher) < 0.5 * distance(keep_layers(teacher, (0, 2)), teacher)
+
+
+@pytest.mark.parametrize("options", [{"heads": 4}, {"feed_forward": 48}, {"width": 24, "heads": 3}])
+def test_other_sizes_are_near_the_teacher_too(teacher: SentenceTransformer, options: dict[str, int]) -> None:
+    student = shrink(teacher, TEXTS, layers=ALL, **{"width": 16} | options)
+    parts = find_parts(transformer_of(student))
+    assert parts.heads(0) == options.get("heads", 2)
+    assert parts.blocks[0].up.out_features == options.get("feed_forward", 2 * len(parts.norm.weight))
+    assert distance(student, teacher) < 0.02
+
+
+@pytest.mark.parametrize("options", [{}, {"pooling": "cls"}, {"pooling": "max", "normalize": False}, {"dense": 16}])
+def test_a_saved_student_gives_the_same_vectors(
+    make_model: Callable[..., Path], options: dict[str, Any], tmp_path: Path
+) -> None:
+    student = shrink(open_model(make_model(**options)), TEXTS[:50], layers=(0, 3), width=16)
+    folder = saved(student, tmp_path / "student")
+    check_folder(folder)
+    stated = json.loads((folder / "config.json").read_text())
+    sizes = ("hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers")
+    assert [stated[name] for name in sizes] == [16, 2, 32, 2]
+    plain = SentenceTransformer(str(folder), device="cpu").encode(HELDOUT, show_progress_bar=False)
+    np.testing.assert_allclose(plain, vectors(student), atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLMRoberta", "DistilBert", "Electra"])
+def test_families(family: str, tmp_path: Path) -> None:
+    options = {"embedding_size": 16} if family == "Electra" else {}
+    teacher = random_encoder(family, tokenizer(), tmp_path / "teacher", **options)
+    layers = tuple(range(LAYERS))
+    np.testing.assert_allclose(vectors(shrink(teacher, TEXTS[:20], layers=layers)), vectors(teacher), atol=1e-4)
+    student = shrink(teacher, TEXTS, layers=layers, width=8)
+    control = with_projection(randomized(student), TEXTS, vectors(teacher, TEXTS))
+    assert distance(student, teacher) < 0.6 * distance(control, teacher)
+    again = open_model(saved(student, tmp_path / "student"))
+    np.testing.assert_allclose(vectors(again), vectors(student), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("MPNet", "mpnet: positions are relative, not learned; only whole layers can be left out"),
+        ("ModernBert", "modernbert: positions are rotary, not learned; only whole layers can be left out"),
+        ("NomicBert", "nomic_bert: positions are rotary, not learned; only whole layers can be left out"),
+        (
+            "Electra",
+            "electra: its embeddings are of another width than its layers; only whole layers can be left out",
+        ),
+    ],
+)
+def test_other_families_are_refused_with_the_reason(family: str, reason: str) -> None:
+    assert fault(ModelError, lambda: find_parts(random_transformer(family))) == reason
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 33}, "distil.width = 33: must be 1 to 32, the teacher's"),
+        (
+            {"width": 16, "heads": 3},
+            "distil.heads = 3: must be one of [2, 4], which divide 16 into at most the teacher's 4 heads of at most "
+            "its 8 units",
+        ),
+        (
+            {"width": 31},
+            "distil.width = 31: cannot be divided into at most the teacher's 4 heads of at most its 8 units",
+        ),
+        ({"feed_forward": 65}, "distil.feed_forward = 65: must be 1 to 64, the teacher's"),
+        ({"layers": (3, 0)}, "distil.layers = [3, 0]: must ascend in a student of another size"),
+        ({"layers": (4,)}, "distil.layers = [4]: layer 4 is not in 0..3"),
+    ],
+)
+def test_sizes_that_cannot_be(teacher: SentenceTransformer, options: dict[str, Any], message: str) -> None:
+    assert fault(RecipeError, lambda: shrink(teacher, TEXTS[:20], **{"layers": ALL} | options)) == message
+
+
+def test_the_teacher_is_left_as_it_was(teacher: SentenceTransformer) -> None:
+    before = vectors(teacher)
+    student = shrink(teacher, TEXTS[:40], layers=(0, 1), width=16, vocabulary=80)
+    with torch.no_grad():
+        for value in student.parameters():
+            value.zero_()
+    np.testing.assert_array_equal(vectors(teacher), before)
+    assert transformer_of(teacher).config.vocab_size == len(tokenizer())
+
+
+def test_a_student_with_a_trimmed_vocabulary_is_fitted_with_it(teacher: SentenceTransformer, tmp_path: Path) -> None:
+    student = shrink(teacher, TEXTS, layers=ALL, width=16, vocabulary=90)
+    again = open_model(saved(student, tmp_path / "student"))
+    assert transformer_of(again).config.vocab_size == len(again.tokenizer) == 90
+    np.testing.assert_allclose(vectors(again), vectors(student), atol=1e-6)
+    assert distance(student, teacher) < 0.05
+
+
+def test_a_student_by_name(tiny: Path, tmp_path: Path) -> None:
+    teacher = open_model(tiny)
+    np.testing.assert_array_equal(vectors(open_student(tiny.name, tiny.parent)), vectors(teacher))
+    plain = tmp_path / "plain"
+    transformer_of(teacher).save_pretrained(plain)
+    teacher.tokenizer.save_pretrained(plain)
+    opened = open_student(str(plain))
+    ours = vectors(opened)
+    np.testing.assert_allclose(ours / np.linalg.norm(ours, axis=1, keepdims=True), vectors(teacher), atol=1e-5)
+    assert not (plain / "modules.json").exists()  # the folder is left as it was
+    assert vectors(open_model(saved(opened, tmp_path / "again"))).shape == ours.shape
+
+
+def test_a_plain_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 32}')
+    message = fault(ModelError, lambda: open_student(str(tmp_path)))
+    assert message == f"{tmp_path}/model.safetensors: no such file, and no {INDEX}; weights must be safetensors"
+
+
+def test_a_projection_brings_vectors_to_the_teachers_length(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    student, teacher = open_model(make_model(width=16)), open_model(make_model(dense=24))
+    wanted = vectors(student, TEXTS) @ np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    projected = with_projection(student, TEXTS, wanted.astype(np.float16))
+    assert isinstance(projected[-2], Dense)
+    assert isinstance(projected[-1], Normalize)
+    assert cosines(vectors(projected, TEXTS), wanted).min() > 0.99
+    again = open_model(saved(projected, tmp_path / "student"))
+    np.testing.assert_allclose(vectors(again), vectors(projected), atol=1e-6)
+    assert with_projection(teacher, TEXTS, wanted) is teacher
+    message = fault(TextError, lambda: with_projection(student, TEXTS[:9], wanted))
+    assert message == "9 texts, 200 vectors of the teacher; wanted one a text"

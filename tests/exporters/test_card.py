@@ -1,0 +1,222 @@
+"""The card says what the artifact is, and its example runs as it stands."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import sentences
+from graphs import draft, make_artifacts, quantize
+from huggingface_hub import ModelCard
+
+from compressor.artifact.folder import Draft
+from compressor.artifact.layout import GRAPH
+from compressor.artifact.licence import licence_of
+from compressor.artifact.workspace import Model
+from compressor.distil.student.static import static_student
+from compressor.machine.describe import INT8_FEATURES, features
+from compressor.models.sentence_model import open_model
+from compressor.vectors.codes import RANGES, Ranges, quantized
+from exporters.graph.export import Export
+from exporters.graph.files import run_operators
+from exporters.publish.card import CONSUMERS, Publish, _row
+from exporters.session import OnnxEncoder
+
+CHECKS: list[dict[str, Any]] = [
+    {
+        "artifact": "fp32",
+        "check": "parity with PyTorch",
+        "figure": "max_difference",
+        "value": 2.9e-7,
+        "bar": 1e-5,
+        "direction": "<=",
+        "passed": True,
+    },
+    {
+        "artifact": "int8",
+        "check": "batch invariance",
+        "figure": "cosine_min",
+        "value": 0.98765,
+        "bar": None,
+        "direction": ">=",
+        "passed": True,
+    },
+]
+CONFORMANCE = ("cases.json", "run.py", "run.mjs")
+PRECISIONS = {"int8": {"bytes": 32, "neighbours_at_10": 0.99, "pair_correlation": 0.999}}
+
+
+def publish(folder: Path, to: Path, precision: Any, licence: str | None = None) -> Draft:
+    made_of = {"teacher": "org/teacher", "teacher_sha256": "abc123", "teacher_license": licence}
+    stage = Publish(recipe={"name": "tiny"}, precision=precision, **made_of)
+    made, ranges = draft(to), draft(to.parent / f"ranges-{to.name}")
+    Ranges.fit(OnnxEncoder(folder).encode(sentences(100))).save(ranges.folder)
+    operators = {"operators": run_operators(folder / GRAPH)}
+    stage.run(Model(folder, "k", operators), Model(ranges.folder, "r", {"precisions": PRECISIONS}), CHECKS, made)
+    return made
+
+
+def card(made: Draft) -> str:
+    return (made.folder / "README.md").read_text("utf-8")
+
+
+def test_a_bar_that_no_model_misses_is_called_off() -> None:
+    told = {"check": "agreement with the teacher", "figure": "cosine_min", "value": 0.5, "direction": ">="}
+    assert _row(told | {"bar": -1.0, "off": True}).endswith("| cosine_min | 0.5 | off (>= -1) |")
+    assert _row(told | {"bar": 0.4, "off": False}).endswith("| cosine_min | 0.5 | >= 0.4 |")
+    assert _row(told | {"bar": 0.4}).endswith("| cosine_min | 0.5 | >= 0.4 |")  # of an earlier run
+
+
+def test_the_card_names_what_it_is(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    text = card(publish(artifacts(dense=16) / "int8", tmp_path / "int8", "int8"))
+    assert text.startswith("---\nlibrary_name: onnxruntime\n")
+    assert "tags: [sentence-transformers, feature-extraction, sentence-similarity, onnx, int8]\n" in text
+    assert "base_model: org/teacher\n---\n# tiny, int8\n" in text
+    assert "Sentence embeddings of length 16 from texts of up to 64 tokens, int8, for ONNX Runtime." in text
+    assert "Made from `org/teacher` (weights sha256 `abc123`), whose card states no licence." in text
+    assert "transformer, pooling, Dense, normalization" in text
+    assert "`input_ids`, `attention_mask`, `token_type_ids` [batch_size, sequence_length]" in text
+    assert "[batch_size, sequence_length, 32] and `sentence_embedding` [batch_size, 16]" in text
+    assert "| batch invariance | cosine_min | 0.98765 |  |" in text
+    assert "max_difference" not in text  # the other artifact's
+    assert "{" not in text.split("```python")[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "licence"),
+    [
+        ("license: apache-2.0\ntags: [a]", "apache-2.0"),
+        ("tags: [a]", None),
+        ("license: Some text of many words", None),
+        ("license: [mit]", None),
+        ('license: "mit"  # by whom', "mit"),
+        ("license:\n- mit", None),
+        ("model-index:\n  license: mit", None),
+        ("tags: [a]\n---\nlicense: mit", None),
+        ("\xff", None),
+    ],
+)
+def test_the_licence_is_carried_over(header: str, licence: str | None, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{header}\n---\n# A model\n", encoding="latin-1")
+    assert licence_of(tmp_path) == licence
+    assert licence_of(tmp_path / "nowhere") is None
+
+
+def test_the_cards_header_has_the_licence(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    text = card(publish(artifacts(dense=16) / "int8", tmp_path / "int8", "int8", "apache-2.0"))
+    header = ModelCard(text).data.to_dict()
+    assert (header["license"], header["base_model"]) == ("apache-2.0", "org/teacher")
+    assert "(weights sha256 `abc123`), under apache-2.0." in text
+
+
+def test_the_card_says_how_others_load_it(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    page = CONSUMERS.read_text("utf-8")
+    text = card(publish(artifacts(dense=16) / "int8", tmp_path / "int8", "int8"))
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert len(headings) >= 12
+    assert re.findall(r"^### (.+)$", text, re.MULTILINE) == headings
+    assert "dim=16," in text
+    for block in re.findall(r"```\w+\n.*?```", page.replace("dim=256", "dim=16"), re.DOTALL):
+        assert block in text
+    without = card(publish(artifacts("distilbert") / "fp32", tmp_path / "fp32", "fp32"))
+    assert "token_type_ids` [batch" not in without
+    assert re.findall(r"^### (.+)$", without, re.MULTILINE) == [name for name in headings if name != "C"]
+
+
+def test_the_other_card_names_the_other(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    text = card(publish(artifacts("roberta") / "fp32", tmp_path / "fp32", "fp32"))
+    assert "tags: [sentence-transformers, feature-extraction, sentence-similarity, onnx]\n" in text
+    assert "| parity with PyTorch | max_difference | 2.9e-07 | <= 1e-05 |" in text
+    assert "Inputs int64 `input_ids`, `attention_mask` [batch_size" in text
+    assert "Dense" not in text.split("## Loading an artifact")[0]
+    assert "enable_padding(pad_id=1)" in text
+
+
+def test_the_folder_is_the_artifact_with_its_figures(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    source = artifacts() / "int8"
+    made = publish(source, tmp_path / "int8", "int8")
+    files = {p.relative_to(source) for p in source.rglob("*") if p.is_file()}
+    added = {Path("README.md"), Path(RANGES), *(Path("conformance") / name for name in CONFORMANCE)}
+    assert {p.relative_to(made.folder) for p in made.folder.rglob("*") if p.is_file()} == files | added
+    assert (made.folder / GRAPH).read_bytes() == (source / GRAPH).read_bytes()
+    assert made.figures["checks"] == [CHECKS[1]]
+    assert made.figures["operators"]["QAttention"] == 4
+    assert made.figures["output_vectors"] == PRECISIONS
+    assert made.figures["needs"] == {"onnxruntime": ">=1.24", "session_options": {}, "fast_on": list(INT8_FEATURES)}
+    assert made.figures["made_on"] == features()
+
+
+def test_the_ranges_of_int8_vectors_come_with_it(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    made = publish(artifacts() / "int8", tmp_path / "int8", "int8")
+    encoder = OnnxEncoder(made.folder)
+    vectors = encoder.encode(sentences(60, seed=1))
+    codes = quantized(vectors, "int8", Ranges.load(made.folder, encoder.dim)).astype(np.float32)
+    # Proportional to the vectors, so that the codes rank as the vectors do.
+    cosine = (codes * vectors).sum(1) / np.linalg.norm(codes, axis=1)
+    assert cosine.min() > 0.9995
+    assert f"`{RANGES}` holds the `ranges` of sentence-transformers' `quantize_embeddings`" in card(made)
+
+
+def test_a_static_students_card_speaks_of_no_transformer(static: Path, tmp_path: Path) -> None:
+    text = card(publish(static / "int8", tmp_path / "made", "int8"))
+    assert "unit vectors out: one vector a token, pooling, normalization." in text
+    assert "dynamic int8" not in text
+    assert "| batch invariance | cosine_min | 0.98765 |  |" in text
+
+
+def test_a_later_stage_leaves_the_card_behind(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    made = publish(artifacts() / "fp32", tmp_path / "fp32", "fp32")
+    quantize(made.folder, draft(tmp_path / "int8"))
+    assert not (tmp_path / "int8" / "README.md").exists()
+    assert (tmp_path / "int8" / "vocab.txt").is_file()
+
+
+def example(text: str) -> str:
+    return str(re.findall(r"```python\n(.*?)```", text.split("## Loading an artifact")[0], re.DOTALL)[0])
+
+
+@pytest.fixture(scope="module")
+def static(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a static student's artifacts."""
+    home = tmp_path_factory.mktemp("static")
+    static_student(open_model(tiny), sentences(120)).save_pretrained(str(home / "student"), create_model_card=False)
+    return make_artifacts(home / "student", home)
+
+
+@pytest.mark.parametrize(
+    ("options", "precision", "tolerance"),
+    [({}, "fp32", 1e-6), ({"dense": 16}, "int8", 1e-4), ({"family": "roberta"}, "fp32", 1e-6)],
+    ids=["fp32", "int8", "roberta"],
+)
+def test_the_example_runs_as_it_stands(
+    options: dict[str, Any], precision: str, tolerance: float, artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = publish(artifacts(**options) / precision, tmp_path / "made", precision)
+    code = example(card(made)) + f"np.save({str(tmp_path / 'vectors.npy')!r}, vectors)\n"
+    subprocess.run([sys.executable, "-c", code], cwd=made.folder, check=True)
+    expected = OnnxEncoder(made.folder).encode(["A sentence.", "Another one."])
+    got = np.load(tmp_path / "vectors.npy")
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() < tolerance
+    assert np.abs(got[0] - got[1]).max() > 1e-2
+
+
+def test_a_static_students_example_runs_as_it_stands(static: Path, tmp_path: Path) -> None:
+    made = publish(static / "int8", tmp_path / "made", "int8")
+    code = example(card(made)) + f"np.save({str(tmp_path / 'vectors.npy')!r}, vectors)\n"
+    subprocess.run([sys.executable, "-c", code], cwd=made.folder, check=True)
+    expected = OnnxEncoder(made.folder).encode(["A sentence.", "Another one."])
+    assert np.abs(np.load(tmp_path / "vectors.npy") - expected).max() < 1e-5
+
+
+def test_the_example_puts_the_default_prompt_before_its_texts(tiny: Path, tmp_path: Path) -> None:
+    model = open_model(tiny)
+    model.prompts, model.default_prompt_name = {"ask": 'say "é"\n'}, "ask"
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    Export().run(tmp_path / "model", draft(tmp_path / "plain"))
+    code = example(card(publish(tmp_path / "plain", tmp_path / "made", "fp32")))
+    assert r'encode_batch(["say \"é\"\nA sentence.", "say \"é\"\nAnother one."])' in code

@@ -1,0 +1,132 @@
+"""fp16 for CUDA: what is stored, what stays fp32, what is refused; the run on a device as far as a CPU can be one."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from builders import sentences
+from graphs import draft
+from onnx import TensorProto
+
+from benchmarks.bench import Bench
+from compressor.artifact.cases import FP16_COSINE, INT8_COSINE
+from compressor.artifact.layout import CASES, GRAPH
+from compressor.cli.measure import _systems
+from compressor.core.errors import ArtifactError, GateError, ProviderError
+from exporters import session
+from exporters.graph.files import run_operators
+from exporters.precision.fp16 import Half
+from exporters.runtime import providers
+from exporters.runtime.providers import CPU, CUDA, open_session, run_bound
+from exporters.session import OnnxEncoder
+from exporters.verify.conformance import cases, write_conformance
+
+
+@pytest.fixture(scope="module")
+def made(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = draft(tmp_path_factory.mktemp("fp16") / "made")
+    Half().run(artifacts() / "fp32", to)
+    return to.folder
+
+
+def test_layers_are_fp16_and_what_follows_them_is_not(made: Path, artifacts: Callable[..., Path]) -> None:
+    exact, stored = onnx.load(artifacts() / "fp32" / GRAPH), onnx.load(made / GRAPH)
+    before = {t.name: t for t in exact.graph.initializer if t.data_type == TensorProto.FLOAT}
+    after = {t.name: t for t in stored.graph.initializer if t.data_type == TensorProto.FLOAT}
+    assert len(after) < len(before)
+    assert not [t.name for t in after.values() if "layer." in t.name or "embeddings" in t.name]
+    assert (made / GRAPH).stat().st_size < 0.6 * (artifacts() / "fp32" / GRAPH).stat().st_size
+    for graph in (exact.graph, stored.graph):
+        assert [o.type.tensor_type.elem_type for o in graph.output] == [TensorProto.FLOAT] * 2
+        assert {i.type.tensor_type.elem_type for i in graph.input} == {TensorProto.INT64}
+
+
+def test_vectors_are_those_of_fp32_to_ten_bits(made: Path, artifacts: Callable[..., Path]) -> None:
+    texts = [*sentences(50), "", "the cat " * 300]
+    exact, near = OnnxEncoder(artifacts() / "fp32").encode(texts), OnnxEncoder(made).encode(texts)
+    assert near.dtype == np.float32
+    assert 1e-6 < np.abs(exact - near).max() < 5e-3
+    assert (exact * near).sum(axis=1).min() > 0.9999
+    np.testing.assert_allclose(np.linalg.norm(near, axis=1), 1, atol=1e-6)
+
+
+def test_its_fusions_are_those_of_fp32(made: Path, artifacts: Callable[..., Path]) -> None:
+    exact, found = run_operators(artifacts() / "fp32" / GRAPH), run_operators(made / GRAPH)
+    for kind in ("Attention", "BiasGelu"):
+        assert found[kind] == exact[kind] > 0
+
+
+def test_a_conformance_set_becomes_its_own(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    source = tmp_path / "fp32"
+    shutil.copytree(artifacts() / "fp32", source)
+    write_conformance(source)
+    Half().run(source, to := draft(tmp_path / "fp16"))
+    stated = json.loads((to.folder / CASES).read_text(encoding="utf-8"))
+    assert stated["tolerance"] == {"absolute": 1e-4, "cosine": FP16_COSINE}
+    assert [case["outputs"] for case in stated["cases"]] == [case["outputs"] for case in cases(to.folder)]
+    assert FP16_COSINE > INT8_COSINE
+
+
+def test_a_bar_that_is_missed_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(
+        GateError, match=r"^verify fp16: parity with fp32: cosine_min = .*, must be >= 1; the bar is fp16\.cosine_min$"
+    ):
+        Half(cosine_min=1.0).run(artifacts() / "fp32", draft(tmp_path / "fp16"))
+
+
+def test_int8_is_refused(artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArtifactError, match=r"model\.onnx: int8 already; fp16 is made from the fp32 graph$"):
+        Half().run(artifacts() / "int8", draft(tmp_path / "fp16"))
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    with pytest.raises(ProviderError) as caught:
+        OnnxEncoder(artifacts() / "int8", providers=[CUDA])
+    assert str(caught.value) == (
+        f"CUDAExecutionProvider: {artifacts() / 'int8' / GRAPH} multiplies int8, for which ONNX Runtime has no CUDA "
+        "kernels: each product would go to the CPU and back; give the fp32 artifact, or fp16 of it (compressor fp16)"
+    )
+
+
+def test_a_run_on_a_device_gives_what_a_plain_one_does(artifacts: Callable[..., Path]) -> None:
+    folder = artifacts() / "fp32"
+    opened, encoder = open_session(folder, [CPU], 1), OnnxEncoder(folder)
+    ids, mask = encoder.pad(encoder.tokenize(sentences(20)))
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    made = run_bound(opened, inputs, "sentence_embedding", "cpu")
+    np.testing.assert_array_equal(made, opened.run(["sentence_embedding"], inputs)[0])
+
+
+def test_on_cuda_every_batch_is_run_on_the_device(
+    artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU session in its place: what is asked of it is the same."""
+    folder, texts, asked = artifacts() / "fp32", sentences(70), []
+
+    def bound(one: object, inputs: dict[str, np.ndarray], output: str, device: str) -> np.ndarray:
+        asked.append((len(inputs["input_ids"]), output, device))
+        return run_bound(one, inputs, output, "cpu")
+
+    monkeypatch.setattr(session, "require_providers", lambda providers: None)
+    monkeypatch.setattr(
+        session, "open_session", lambda folder, _, threads, running: open_session(folder, [CPU], threads)
+    )
+    monkeypatch.setattr(session, "run_bound", bound)
+    vectors = OnnxEncoder(folder, providers=[CUDA]).encode(texts)
+    np.testing.assert_allclose(vectors, OnnxEncoder(folder).encode(texts), atol=1e-6)
+    assert sum(count for count, *_ in asked) == 70
+    assert {tuple(rest) for _, *rest in asked} == {("sentence_embedding", "cuda")}
+
+
+def test_bench_measures_on_cuda_what_runs_there(artifacts: Callable[..., Path], tiny: Path) -> None:
+    on_both = Bench(providers=(CPU, CUDA))
+    for folder, kind, names in (
+        (tiny, "torch", ["one", "one-cuda", "one-fp16-cuda"]),
+        (tiny, "torch-int8", ["one"]),
+        (artifacts() / "fp32", "onnx", ["one", "one-cuda"]),
+        (artifacts() / "int8", "onnx", ["one"]),
+    ):
+        assert [system.name for system in _systems("one", "label", folder, kind, on_both)] == names
+        assert [system.name for system in _systems("one", "label", folder, kind, Bench())] == ["one"]

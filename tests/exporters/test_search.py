@@ -1,0 +1,430 @@
+"""The search keeps the fastest form inside the gate, says why, goes on where it stopped, and writes its choice down."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import sentences
+from graphs import draft
+from typer.testing import CliRunner
+
+from compressor.artifact.folder import Artifact, writing
+from compressor.artifact.layout import GRAPH
+from compressor.artifact.manifest import read_manifest
+from compressor.cli.app import app
+from compressor.core.config import load
+from compressor.core.encoder import length_sorted_batches
+from compressor.core.errors import ArtifactError, GateError, RecipeError, TextError
+from compressor.flow.embedding import Recipe, run
+from compressor.machine.describe import features
+from compressor.untrusted.inspection import inspect
+from exporters.graph.files import run_operators
+from exporters.precision.int8 import OnnxInt8
+from exporters.runtime.running import Running
+from exporters.search import trials as module
+from exporters.search.contest import Ratio, contest, encoder_pass
+from exporters.search.forms import Form
+from exporters.search.trials import Search
+from exporters.session import OnnxEncoder
+
+SAMPLE, HELDOUT = sentences(80, seed=1), sentences(100, seed=2)
+QUICK: dict[str, Any] = {"count": 64, "turns": 3, "cosine_min": 0.5, "neighbours_at_10": 0.5}
+
+
+def searched(fp32: Path, to: Path, kept: Path, **options: Any) -> dict[str, Any]:
+    """Search and return what ``search.json`` says."""
+    stage = Search(**QUICK | options)
+    with writing(to, "search", "key", stage.model_dump(mode="json")) as made:
+        stage.run(fp32, OnnxInt8(), SAMPLE, HELDOUT, kept, made)
+    result: dict[str, Any] = json.loads((to / "search.json").read_text("utf-8"))
+    return result
+
+
+def faster(monkeypatch: pytest.MonkeyPatch, speeds: dict[str, float]) -> list[str]:
+    """Give rivals whose name has a word in ``speeds`` that many times the base's speed; others a little less."""
+    asked = []
+
+    def timed(base: Any, rivals: dict[str, Any], turns: int) -> dict[str, Ratio]:
+        found = {}
+        for name in rivals:
+            asked.append(name)
+            speed = max((v for word, v in speeds.items() if word in name), default=0.9)
+            found[name] = Ratio(speed, speed - 0.005, speed + 0.005, turns)
+        return found
+
+    monkeypatch.setattr(module, "contest", timed)
+    return asked
+
+
+def test_it_runs_and_what_it_writes_is_an_artifact(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    fp32 = artifacts("wide") / "fp32"
+    result = searched(fp32, tmp_path / "made", tmp_path / "kept")
+    assert Artifact.open(tmp_path / "made").figures["operators"] == run_operators(tmp_path / "made" / GRAPH)
+    stages = [row["stage"] for row in result["trials"]]
+    assert stages[0] == "start"
+    assert set(stages) >= {
+        "smooth",
+        "ranges",
+        "weights",
+        "kept",
+        "attention",
+        "gelu",
+        "skip_normalization",
+        "written",
+        "batch_tokens",
+        "equal_lengths",
+    }
+    assert all(row["verdict"] for row in result["trials"])
+    batch_row = next(row for row in result["trials"] if row["name"].startswith("int8 batch"))
+    assert batch_row["verdict"].startswith("outside the gate: ")
+    page = (tmp_path / "made" / "search.md").read_text("utf-8")
+    assert all(row["name"] in page for row in result["trials"])
+    exact, own = (OnnxEncoder(folder).encode(HELDOUT) for folder in (fp32, tmp_path / "made"))
+    assert (exact * own).sum(axis=1).mean() > 0.98
+
+
+def test_the_fastest_inside_the_gate_is_kept(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = faster(monkeypatch, {"separate": 1.05, "products": 1.2, "= 512": 1.3, "int8 batch": 9.0, "choice": 1.5})
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    assert not any(name.startswith("int8 batch") for name in asked)  # however fast: its vectors depend on their batch
+    assert result["choice"]["form"]["attention"] == "products"
+    assert result["choice"]["running"]["batch_tokens"] == 512
+    assert result["choice"]["ratio"]["median"] == 1.5
+    assert run_operators(tmp_path / "made" / GRAPH)["If"] == 2
+    choice = read_manifest(tmp_path / "made")["figures"]["choice"]
+    assert choice == result["choice"]
+    assert choice["cpu_features"] == features()
+    assert choice["made_for"] == "this"
+
+
+def test_a_pass_lasts_long_enough_to_be_told_from_its_start(
+    artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.search.contest._LEAST_SECONDS", 0.2)
+    encoder, counts = OnnxEncoder(artifacts() / "fp32", threads=1), []
+    encode = encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda texts, size: (counts.append(len(texts)), encode(texts, size)))
+    run = encoder_pass(encoder, HELDOUT, 32)
+    first, second = run(), run()
+    assert counts[0] == len(HELDOUT) < counts[1]
+    assert counts[1] % len(HELDOUT) == 0
+    assert second < 0.2 < 3 * second * counts[1] / len(HELDOUT)  # of the texts as they were given
+    assert first < 0.2
+
+
+def test_a_gain_within_its_spread_is_none(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {"products": 1.004, "tanh": 1.004})
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", loss=0.0)
+    assert result["choice"]["form"]["attention"] == "fused"
+    assert result["choice"]["running"] == Running().as_dict()
+
+
+def test_a_faster_form_that_loses_quality_is_refused(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def cut(model: Any) -> int:
+        """Put Relu in Gelu's place: faster, and another model."""
+        found = [node for node in model.graph.node if node.op_type == "Gelu"]
+        for node in found:
+            node.op_type, node.domain = "Relu", ""
+        return len(found)
+
+    faster(monkeypatch, {"tanh": 2.0})
+    monkeypatch.setattr("exporters.search.forms.tanh_gelu", cut)
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    assert result["choice"]["form"]["gelu"] == "alone"
+    row = next(row for row in result["trials"] if "gelu tanh" in row["name"])
+    assert row["ratio"] is None
+    assert row["verdict"].startswith("outside the gate: cosine_m")
+
+
+def test_forms_that_cannot_be_written_say_so(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {})
+    result = searched(artifacts("mpnet") / "fp32", tmp_path / "made", tmp_path / "kept", cosine_mean=0.5)
+    verdicts = {row["name"]: row["verdict"] for row in result["trials"] if row["stage"] == "attention"}
+    assert len(verdicts) == 2
+    assert all(v.startswith("cannot be written: attention = ") for v in verdicts.values())
+
+
+def test_a_stopped_search_goes_on(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {"products": 1.2})
+    fp32 = artifacts("wide") / "fp32"
+    written = module.Forms.write
+
+    def stop(self: Any, form: Form, path: Path) -> None:
+        if form.attention == "products":
+            raise KeyboardInterrupt
+        written(self, form, path)
+
+    monkeypatch.setattr(module.Forms, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        searched(fp32, tmp_path / "made", tmp_path / "kept")
+    assert not (tmp_path / "made").exists()
+    made = []
+
+    def count(self: Any, form: Form, path: Path) -> None:
+        made.append(form.attention)
+        written(self, form, path)
+
+    monkeypatch.setattr(module.Forms, "write", count)
+    again = searched(fp32, tmp_path / "made", tmp_path / "kept")
+    assert set(made) == {"products"}  # all before it was there already
+    fresh = searched(fp32, tmp_path / "fresh", tmp_path / "other")
+    assert again["trials"] == fresh["trials"]
+    assert (tmp_path / "made" / GRAPH).read_bytes() == (tmp_path / "fresh" / GRAPH).read_bytes()
+
+
+def test_any_cpu_gets_the_form_that_suits_most(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", cpu="any")
+    assert [row["stage"] for row in result["trials"]] == ["start"]
+    choice = result["choice"]
+    assert (choice["cpu"], choice["cpu_features"], choice["ratio"]) == ("any", [], None)
+    assert choice["form"] == Form().model_dump()
+    assert OnnxEncoder(tmp_path / "made").running == Running()
+    weights = [t for t in module.run_operators(tmp_path / "made" / GRAPH)]
+    assert "QAttention" in weights
+
+
+def test_the_encoder_runs_as_the_manifest_says_on_this_cpu_alone(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {"= 128": 1.3, "arena": 1.3, "equal_lengths": 1.1})
+    searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    encoder = OnnxEncoder(tmp_path / "made", threads=2)
+    assert encoder.running == Running(batch_tokens=128, arena=False, equal_lengths=True)
+    needs = read_manifest(tmp_path / "made")["figures"]["needs"]
+    assert needs == {"session_options": {"enable_cpu_mem_arena": False}}
+    own = encoder.encode(HELDOUT)
+    assert np.abs(own - OnnxEncoder(tmp_path / "made", running=Running()).encode(HELDOUT)).max() < 1e-5
+    monkeypatch.setattr("exporters.runtime.running.features", lambda: ["avx2"])
+    assert OnnxEncoder(tmp_path / "made").running == Running()
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ({"threads": 0}, "running.threads = 0: must be a whole number from 1 to 1024"),
+        ({"threads": True}, "running.threads = True: must be a whole number from 1 to 1024"),
+        ({"batch_tokens": "64"}, "running.batch_tokens = '64': must be a whole number from 1 to 2147483648"),
+        ({"arena": 1}, "running.arena = 1: must be true or false"),
+        (
+            {"affinity": 1},
+            "running.affinity: no such setting; known are arena, batch_tokens, equal_lengths, spinning, threads",
+        ),
+    ],
+)
+def test_settings_that_are_none_are_refused(stated: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        Running.read(stated)
+    sound = Running(2, 128, True, False, False)
+    assert Running.read(sound.as_dict()) == sound
+
+
+def test_a_start_below_the_bars_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"search: cosine_mean = 0\.\d+, must be >= 1; the bar is search\.cosine_mean$"):
+        searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept", cosine_mean=1.0)
+    assert not (tmp_path / "made").exists()
+
+
+def test_products_stay_fp32_where_int8_would_miss_the_bars(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {})
+    figures = module._Trials._figures
+
+    def rough(self: Any, form: Form) -> dict[str, float]:
+        return figures(self, form) | ({"cosine_mean": 0.9} if form.kept == "none" else {})
+
+    monkeypatch.setattr(module._Trials, "_figures", rough)
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    starts = [row["verdict"] for row in result["trials"] if row["stage"] == "start"]
+    assert starts == ["outside the gate: cosine_mean = 0.9, must be >= 0.98", "start"]
+    assert result["choice"]["form"]["kept"] == "behind-gelu"
+    assert run_operators(tmp_path / "made" / GRAPH)["MatMul"] == 2
+
+
+def test_what_cannot_be_searched_is_one_line(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    home = artifacts("wide")
+    with pytest.raises(ArtifactError, match=r"int8 already; forms are made from the fp32 graph$"):
+        Search().run(home / "int8", OnnxInt8(), SAMPLE, HELDOUT, tmp_path / "kept", draft(tmp_path / "a"))
+    with pytest.raises(TextError, match=r"^20 texts to choose by are too few to search on; 32 are needed"):
+        Search().run(home / "fp32", OnnxInt8(), SAMPLE, HELDOUT[:20], tmp_path / "kept", draft(tmp_path / "b"))
+
+
+def spoken(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[list[str]]]:
+    """Write an STS file; return its sentences, and a list of the texts that each graph is timed on."""
+    pairs = [(f"{text} again", text) for text in sentences(40, seed=3)]
+    path.write_text("".join(f"{one},{other},{at % 5}\n" for at, (one, other) in enumerate(pairs)), "utf-8")
+    timed: list[list[str]] = []
+    graph_pass = module.graph_pass
+    monkeypatch.setattr(module, "graph_pass", lambda folder, texts: (timed.append(texts), graph_pass(folder, texts))[1])
+    return [pair[side] for side in (0, 1) for pair in pairs], timed
+
+
+def test_the_command(artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(800)), "utf-8")
+    said, timed = spoken(tmp_path / "sts.csv", monkeypatch)
+    line = f"optimise {artifacts('wide') / 'fp32'} --out {tmp_path / 'made'} --texts {tmp_path / 'texts.txt'}"
+    line += f" --speed-texts {tmp_path / 'sts.csv'}"
+    options = "--count 64 --turns 3 --cosine-min 0.5 --neighbours-at-10 0.5"
+    done = CliRunner().invoke(app, [*line.split(), *options.split()], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "Chosen for" in done.output
+    assert Artifact.open(tmp_path / "made").manifest["stage"] == "optimise"
+    assert not list(tmp_path.glob(".made-checkpoints-*"))
+    assert timed
+    assert all(sorted(texts) == sorted(said[:64]) for texts in timed)
+
+
+def test_a_contest_times_in_turns() -> None:
+    order: list[str] = []
+
+    def run(name: str, seconds: float) -> Callable[[], float]:
+        return lambda: (order.append(name), seconds)[1]
+
+    found = contest(run("base", 1.0), {"fast": run("fast", 0.5), "slow": run("slow", 2.0)}, turns=5)
+    assert found["fast"] == Ratio(2.0, 2.0, 2.0, 5)
+    assert found["slow"] == Ratio(0.5, 0.5, 0.5, 2)  # surely slower: no need to know by how much
+    assert order[3:] == ["base", "fast", "slow"] * 2 + ["base", "fast"] * 3
+
+
+def test_a_spread_is_that_of_the_middle_half() -> None:
+    seconds = iter([1.0, 1.0, 2.0, 3.0, 4.0, 9.0])  # one to wake up, then turns against a base of 12 s
+    [found] = contest(lambda: 12.0, {"a": lambda: next(seconds)}, 5).values()
+    assert found == Ratio(4.0, 3.0, 6.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "kept"),
+    [
+        (Ratio(1.2, 0.99, 1.3, 9), False),  # faster in the middle, and not surely
+        (Ratio(1.2, 1.01, 1.3, 9), True),
+        (Ratio(1.002, 1.001, 1.3, 9), False),  # surely, and by nothing
+    ],
+)
+def test_what_is_faster_within_its_spread_alone_is_not_kept(
+    ratio: Ratio, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module._Trials, "_figures", lambda self, form: {"cosine_mean": 0.99})
+    monkeypatch.setattr(
+        module._Trials, "_timed", lambda self, name, base, rivals, whole=False: dict.fromkeys(rivals, ratio)
+    )
+    trials: Any = module._Trials(Search(), None, [], [], Path())  # type: ignore[arg-type]
+    best, rival = Form(), Form(gelu="tanh")
+    assert trials._better(best, {"rival": rival}, {"rival": ratio}) == (rival if kept else best)
+    assert trials._try_running("arena", (False,), best, Running()).arena is not kept
+
+
+def test_the_fastest_of_the_surely_faster_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials: Any = module._Trials(Search(), None, [], [], Path())  # type: ignore[arg-type]
+    ratios = {"a": Ratio(1.3, 1.1, 1.4, 9), "b": Ratio(1.2, 1.15, 1.9, 9), "c": Ratio(1.8, 0.9, 2.0, 9)}
+    rivals = {name: Form(smooth=smooth) for name, smooth in zip("abc", ("none", "all", "normalizations"), strict=True)}
+    assert trials._better(Form(gelu="tanh"), rivals, ratios) == rivals["a"]
+
+
+def test_a_form_that_is_closer_is_kept_where_it_may_be_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    best, closer = Form(), Form(gelu="tanh")
+    monkeypatch.setattr(
+        module._Trials, "_figures", lambda self, form: {"cosine_mean": 0.995 if form == closer else 0.99}
+    )
+    trials: Any = module._Trials(Search(), None, [], [], Path())  # type: ignore[arg-type]
+    for high, kept in ((1.01, closer), (0.99, best)):
+        assert trials._better(best, {"closer": closer}, {"closer": Ratio(0.98, 0.97, high, 9)}) == kept
+
+
+def test_a_batch_that_changes_one_text_counts_by_that_text(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same, other = np.tile(np.float32([1, 0]), (8, 1)), np.tile(np.float32([1, 0]), (8, 1))
+    other[3] = [0.6, 0.8]
+    for padded, batched in ((same, other), (other, same)):
+        monkeypatch.setattr(module, "invariance", lambda *_, made=(same, padded, batched): made)
+        trials = module._Trials(Search(), SimpleNamespace(exported=artifacts() / "fp32"), sentences(20), [], tmp_path)  # type: ignore[arg-type]
+        monkeypatch.setattr(module._Trials, "_folder", lambda self, form: artifacts() / "fp32")
+        monkeypatch.setattr(module._Trials, "_once", lambda self, kind, what, measure: measure())
+        assert trials._figures(Form())["batch_cosine_min"] == pytest.approx(0.6)
+
+
+def test_batches_keep_their_bounds() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 500)
+    for most, equal in [(64, False), (64, True), (30, False), (None, True)]:
+        batches = length_sorted_batches(lengths, 16, most, equal)
+        assert sorted(np.concatenate(batches)) == list(range(500))
+        for rows in batches:
+            longest = int(lengths[rows].max())
+            assert len(rows) == 1 or most is None or len(rows) * longest <= most
+            assert len(rows) <= 16
+            assert not equal or len(set(lengths[rows])) == 1
+    assert length_sorted_batches(np.array([], np.int64), 16, 64, True) == []
+
+
+RECIPE = """
+[teacher]
+model = "{teacher}"
+[texts]
+source = "texts.txt"
+heldout = 80
+[search]
+speed_texts = "dev.csv"
+count = 64
+turns = 3
+cosine_min = 0.5
+neighbours_at_10 = 0.5
+[bench]
+speed_texts = "sts.csv"
+count = 64
+rounds = 1
+queries = 20
+batch_sizes = [8]
+lengths = [8]
+"""
+
+
+def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faster(monkeypatch, {"products": 1.2, "= 128": 1.2})
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(400)))
+    chosen_on, timed = spoken(tmp_path / "dev.csv", monkeypatch)
+    rows = [f"{text},another text,{i % 5}\n" for i, text in enumerate(chosen_on[:10] + sentences(60, seed=4))]
+    (tmp_path / "sts.csv").write_text("".join(rows), "utf-8")
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
+    recipe = load(tmp_path / "tiny.toml", Recipe, [])
+    results = run(recipe, tmp_path, tmp_path / "runs", "compressor run tiny.toml")
+    assert all(check["passed"] for check in results["verify"])  # attention by products counts as fused
+    assert results["graphs"]["int8"]["If"] == 4
+    assert timed
+    others = [text for text in chosen_on if text not in chosen_on[:10]]  # those are reported on
+    assert all(sorted(texts) == sorted(others[:64]) for texts in timed)
+    handed = tmp_path / "runs" / "tiny" / "artifacts" / "int8"
+    assert len(list(inspect(handed))) >= 3  # its operators are among those that are let in
+    figures = read_manifest(handed)["figures"]
+    assert figures["choice"]["form"]["attention"] == "products"
+    assert figures["needs"]["onnxruntime"]
+    assert OnnxEncoder(handed).running.batch_tokens == 128
+    card = (handed / "README.md").read_text("utf-8")
+    assert "searched for" in card
+    assert "batch_tokens 128" in card
+    with pytest.raises(RecipeError, match=r'^search\.precision = "fp32": in a recipe'):
+        run(load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"]), tmp_path, tmp_path / "other", "")
+    same = ["search.speed_texts=sts.csv", "bench.count=200"]
+    with pytest.raises(RecipeError, match=r"^search\.speed_texts = sts\.csv: 0 texts that are not bench\.speed_texts'"):
+        run(load(tmp_path / "tiny.toml", Recipe, same), tmp_path, tmp_path / "other", "")
+
+
+def test_it_starts_from_what_int8_asks_for() -> None:
+    assert module.first_form("int8", OnnxInt8(smooth="all")) == Form(smooth="all")
+    assert module.first_form("int8", OnnxInt8(attention="products")) == Form(attention="products")
+    assert module.first_form("fp32", OnnxInt8()).precision == "fp32"
