@@ -1,4 +1,8 @@
-# One entry for each habit; people and CI call the same ones.
+# One entry for each habit; people and CI call the same ones. `make help` lists them.
+#
+# DATA holds what `make figures` and the like measure on: corpus/en.txt.gz (a sentence a line), stsb/en-{dev,test}.csv
+# (sentence1,sentence2,score: the STS benchmark), and what the recipes name. Recipes look for it in ../shared/data beside
+# the checkout; with a download of your own elsewhere, say where, as docs/measuring.md shows.
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
@@ -10,8 +14,11 @@ BINP := .venv-packages/bin
 BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
-.PHONY: demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
+.PHONY: help demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
   figures-peers figures-limits clean
+
+help:                       ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
 
 demo: .venv/.ready          ## the main job: teacher to verified int8 artifact, with its report
 	$(BIN)/compressor run recipes/quickstart.toml
@@ -32,10 +39,11 @@ test-packages: .venv-packages/.ready    ## the tests of views that need optional
 	$(BINP)/python -m pytest tests/exporters/test_pack.py tests/exporters/test_pack_servers.py \
 	  tests/exporters/test_pack_packages.py tests/benchmarks/test_loadgen.py tests/exporters/test_verify_views.py
 
-check: .venv/.ready         ## lint, types, and whether the generated pages are up to date
+check: .venv/.ready         ## lint, types, floors, and whether the generated pages are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_floors.py
 	$(BIN)/python -m compressor.cli.reference --check
 	$(BIN)/python -m benchmarks.pages.figures --check
 

@@ -1,4 +1,4 @@
-"""Keep the README's tables, the pictures and the pages true to the committed results:
+"""Keep the README's table, the pictures and the pages true to the committed results:
 ``python -m benchmarks.pages.figures``."""
 
 import argparse
@@ -23,18 +23,16 @@ PICTURE = Path("docs/quality-against-speed.svg")
 
 
 def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
-    """Bring the README's tables, the pages and all pictures in ``folder`` up to date.
+    """Bring the README's table, the pages and all pictures in ``folder`` up to date.
 
     ``results`` by name: ``NAMES``. Returns what was stale; ``check`` writes nothing. Raises
-    TextError for a README without the markers of a table.
+    TextError for a README without the markers of its table.
     """
     readme = folder / README
-    tables = {
-        "figures": table(results[RESULTS]),
-        "layers": students.brief(results["minilm-layers"]),
-        "answers": answers.table(results[answers.RESULTS], source),
+    wanted = {
+        readme: _with_table(readme, "figures", table(results[RESULTS])),
+        folder / PICTURE: quality_against_speed(results[RESULTS]),
     }
-    wanted = {readme: _with_tables(readme, tables), folder / PICTURE: quality_against_speed(results[RESULTS])}
     wanted |= {folder / path: text for path, text in students.pages(results, source, table).items()}
     for one in (answers, peers, limits):
         wanted |= {folder / path: text for path, text in one.pages(results, source).items()}
@@ -78,19 +76,17 @@ def _holds(path: Path, text: str) -> bool:
     return path.exists() and path.read_text("utf-8") == text
 
 
-def _with_tables(readme: Path, tables: Mapping[str, str]) -> str:
+def _with_table(readme: Path, name: str, rows: str) -> str:
     try:
         text = readme.read_text("utf-8")
     except FileNotFoundError as error:
         raise TextError(f"{readme}: no such file") from error
-    for name, rows in tables.items():
-        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-        before, found, rest = text.partition(start)
-        _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise TextError(f"{readme}: no place for the {name} between {start} and {end}")
-        text = f"{before}{start}\n{rows}\n{end}{after}"
-    return text
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise TextError(f"{readme}: no place for the {name} between {start} and {end}")
+    return f"{before}{start}\n{rows}\n{end}{after}"
 
 
 def _read(path: Path) -> dict[str, Any]:

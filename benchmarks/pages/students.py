@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from benchmarks.report import curve_chart
 from benchmarks.report.charts import Measure, Row, number
 from benchmarks.report.markdown import escaped
-from benchmarks.report.page import count, fixed, megabytes, ratio_range
+from benchmarks.report.page import fixed
 from benchmarks.tradeoff import chart as tradeoff_chart
 from benchmarks.tradeoff import measure as tradeoff
 
@@ -56,20 +56,6 @@ def page(name: str) -> Template:
     )
     environment.filters["escaped"] = escaped
     return environment.get_template(name)
-
-
-def brief(results: Row) -> str:
-    """Render the int8 rows of a trade-off, the teacher first, in the columns that decide."""
-    sts = str((results.get("measure") or {}).get("sts"))
-    columns: dict[str, Table] = {
-        "layers kept": lambda row: escaped(str(row["label"]).removesuffix(", ONNX int8")),
-        Measure(sts).label: lambda row: fixed(number(row, "sts", sts), 2),
-        "of the teacher's": lambda row: f"{fixed(100 * row['share'], 1)} %",
-        "texts/s": lambda row: count(number(row, "offline", "texts_per_second")),
-        "speed vs teacher": lambda row: ratio_range(row.get("offline")),
-        "size": lambda row: f"{megabytes(row.get('size_bytes'))} MB",
-    }
-    return rendered(columns, (row for row in results["bench"]["systems"] if row["precision"] in (None, "int8")))
 
 
 def vectors(results: Row, reductions: Sequence[str], source: Table) -> str:

@@ -116,12 +116,6 @@ def test_the_page_of_limits_has_each_length_figure_and_count(results: dict[str, 
             assert f"| {row['ratio']:.3f} [{row['low']:.3f}" in page
 
 
-def test_the_short_table_has_the_int8_rows(results: dict[str, Any]) -> None:
-    lines = students.brief(results["minilm-layers"]).splitlines()
-    assert len(lines) == 2 + 1 + len({row["layers"] for row in results["minilm-layers"]["bench"]["systems"]})
-    assert lines[-1].startswith("| no layers (static) | ")
-
-
 def test_a_readme_without_markers_is_refused(results: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# compressor\n", "utf-8")
     with pytest.raises(TextError, match="no place for the figures between <!-- figures:start --> and"):
