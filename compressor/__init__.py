@@ -1,10 +1,22 @@
 """Compress transformer encoders for ONNX Runtime.
 
-Whatever is imported of this project is imported after this: what its libraries would report to their makers is off.
+``compress`` walks a recipe's whole way; ``Recipe`` and ``ReaderRecipe`` are recipes. They are imported when they are
+asked for. Whatever is imported of this project is imported after this: what its libraries would report to their makers
+is off.
 """
 
 import os
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compressor.flow.answering import ReaderRecipe
+    from compressor.flow.embedding import Recipe
+    from compressor.flow.tasks import compress
+
+__all__ = ["ReaderRecipe", "Recipe", "compress"]
+_MODULES = {"ReaderRecipe": "flow.answering", "Recipe": "flow.embedding", "compress": "flow.tasks"}
 
 REPORTS_OFF = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime 1.29 or later: an identifier, a queue and host names, at its import
@@ -21,3 +33,13 @@ for _name, _value in REPORTS_OFF.items():
 _by_name = sys.argv[:1] == ["-m"] and any(word.removeprefix("-m") == "compressor.cli" for word in sys.orig_argv)
 if _by_name and not sys.flags.safe_path and sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(__file__)):
     del sys.path[0]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

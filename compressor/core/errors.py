@@ -122,6 +122,9 @@ def _free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
+INSTALL = "what makes and measures artifacts comes with: pip install 'compressor[train]'"
+
+
 def guarded(command: Callable[[], Any]) -> int:
     """Run ``command`` and return its exit status: 0, 1 for a CompressorError, 130 for Ctrl-C."""
     from rich.text import Text
@@ -136,6 +139,11 @@ def guarded(command: Callable[[], Any]) -> int:
         message = f"{error.filename}: {error.strerror}" if isinstance(error, PermissionError) else str(error)
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
         errors.print(Text.assemble(("error:", "red"), f" {line}"), soft_wrap=True)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("compressor", "exporters", "benchmarks"):
+            raise
+        errors.print(Text.assemble(("error:", "red"), f" {error.name} is not installed; {INSTALL}"), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         status = 130

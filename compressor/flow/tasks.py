@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from compressor.core.config import Config
+from compressor.core.config import Config, load
 from compressor.core.errors import RecipeError
 
 EMBEDDING, ANSWERING = "sentence-embedding", "question-answering"
@@ -33,6 +33,11 @@ def task_of(recipe: Path) -> Task:
         stated = tomllib.loads(recipe.read_text(encoding="utf-8")).get("task", EMBEDDING)
     except (OSError, ValueError, RecursionError):
         stated = EMBEDDING  # reading it as one says what is wrong
+    return task_named(stated, str(recipe))
+
+
+def task_named(stated: object, where: str) -> Task:
+    """Return the task of a name; RecipeError, naming ``where`` it stands, for one that is not known."""
     if stated == EMBEDDING:
         from benchmarks.report.page import print_table
         from compressor.flow.embedding import Recipe, run
@@ -43,7 +48,22 @@ def task_of(recipe: Path) -> Task:
         from compressor.flow.answering import ReaderRecipe, run_reader
 
         return Task(ReaderRecipe, run_reader, print_readers)
-    raise RecipeError(f"{recipe}: task = {stated!a:.80}: must be {EMBEDDING} or {ANSWERING}")
+    raise RecipeError(f"{where}: task = {stated!a:.80}: must be {EMBEDDING} or {ANSWERING}")
+
+
+def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path | str = ".") -> dict[str, Any]:
+    """Walk the whole flow of a recipe into ``runs/<name>``, from where an earlier run stopped; return the results.
+
+    ``recipe``: a ``Recipe``, a ``ReaderRecipe``, or the path of a recipe file. Paths in a file are relative to it,
+    those in a recipe that was made in Python to ``base``. The artifacts lie in ``runs/<name>/artifacts``. Raises
+    CompressorError, of one line; GateError where an artifact is below its bar, and then none is handed out.
+    """
+    if isinstance(recipe, Config):
+        task = task_named(str(getattr(recipe, "task", None)), "recipe")
+        return task.run(recipe, Path(base), Path(runs), f"compress({recipe.__class__.__name__}(...))")
+    path = Path(recipe)
+    task = task_of(path)
+    return task.run(load(path, task.schema), path.parent, Path(runs), f"compress({str(recipe)!r})")
 
 
 def page_of(results: dict[str, Any]) -> tuple[Write, Print]:
