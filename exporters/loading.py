@@ -6,8 +6,19 @@ from typing import Literal
 from compressor.answering.readers.reader import READING, Reader, Reading, read_reading
 from compressor.artifact.layout import GRAPH, TORCH_INT8
 from compressor.core.errors import ModelError
+from compressor.models.source import config_in
 
 Kind = Literal["torch", "torch-int8", "onnx"]
+
+
+def is_reader(folder: Path) -> bool:
+    """Tell a folder that answers questions: one that says how it reads, or a transformer with such a head."""
+    if (folder / READING).is_file():
+        return True
+    if (folder / "modules.json").is_file() or not (folder / "config.json").is_file():
+        return False
+    named = config_in(folder).get("architectures")
+    return isinstance(named, list) and any(str(name).endswith("ForQuestionAnswering") for name in named)
 
 
 def reader_kind(folder: Path) -> Kind:

@@ -229,16 +229,22 @@ def weights_sha256(files: Sequence[Path]) -> str:
     return sha256(files[0]) if len(files) == 1 else key_of({file.name: sha256(file) for file in files})
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the transformer's config.json; a static model, which needs none, is of type "static" and no layers."""
-    if is_static_folder(folder):
-        return {"model_type": "static", "num_hidden_layers": 0}
-    path = transformer_folder(folder) / "config.json"
+def config_in(folder: Path) -> dict[str, Any]:
+    """Return the config.json of a folder that holds a transformer; ModelError for what is none."""
+    path = folder / "config.json"
     if not path.is_file():
         raise ModelError(f"{path}: missing or not JSON")
     config = check_json(path, Architectures())
     if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path}: no model_type; not a transformer")
+    return config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the transformer's config.json; a static model, which needs none, is of type "static" and no layers."""
+    if is_static_folder(folder):
+        return {"model_type": "static", "num_hidden_layers": 0}
+    config = config_in(transformer_folder(folder))
     if config.get("architectures") == [STATIC]:  # an exported one has a family's name for its loaders' sake
         return config | {"model_type": "static"}
     return config

@@ -227,3 +227,22 @@ def test_the_installed_command_prints_its_version() -> None:
     program = Path(sys.executable).with_name("compressor")
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == "compressor 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "outputs"),
+    [
+        ("torch", "question-answering model", None),
+        ("fp32", "ONNX artifact", {"start_logits", "end_logits"}),
+        ("int8", "ONNX artifact", {"start_logits", "end_logits"}),
+    ],
+)
+def test_inspect_shows_what_is_in_a_reader(
+    command: Command, reader: Path, name: str, kind: str, outputs: set[str] | None
+) -> None:
+    status, out, _ = command("inspect", reader / name, "--json")
+    found = json.loads(out)
+    assert (status, found["task"], found["kind"], found["layers"]) == (0, "question-answering", kind, 4)
+    assert set(found.get("outputs", {})) == (outputs or set())
+    assert found["parameters"] > 20_000
+    assert command("inspect", reader / name)[0] == 0
