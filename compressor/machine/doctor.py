@@ -193,7 +193,7 @@ def print_doctor(console: Console, as_json: bool = False, quick: bool = False) -
     advice = examine(machine)
     peaks = None if quick else measure_peaks()
     if as_json:
-        report = {"environment": machine, "advice": [asdict(one) for one in advice], "peaks": peaks}
+        report = {"environment": machine, "advice": [asdict(entry) for entry in advice], "peaks": peaks}
         console.print(json_text(report), soft_wrap=True, markup=False, highlight=False)
         return
     console.print(_summary(machine), _advice_table(advice))
@@ -212,8 +212,8 @@ def _summary(machine: Machine) -> Text:
 
 def _advice_table(advice: list[Advice]) -> Table:
     table = Table("topic", "verdict", "why", box=SIMPLE_HEAD, pad_edge=False)
-    for one in advice:
-        table.add_row(one.topic, Text(one.verdict, style=_COLOURS[one.verdict]), Text(one.why))
+    for entry in advice:
+        table.add_row(entry.topic, Text(entry.verdict, style=_COLOURS[entry.verdict]), Text(entry.why))
     return table
 
 
