@@ -50,7 +50,7 @@ def check_model(model: Any, form: str, onnx: Any) -> tuple[Counter[str], list[St
         raise Refusal("defines functions of its own, or training; only plain operators are run")
     _check_opsets(model, form)
     _check_tensors(model.graph.initializer, onnx)
-    inputs, outputs = ([_stated(value, onnx) for value in some] for some in (model.graph.input, model.graph.output))
+    inputs, outputs = ([_stated(value, onnx) for value in values] for values in (model.graph.input, model.graph.output))
     check_contract(inputs, outputs, form)
     return count_operators(_nodes(model.graph, form, onnx)), outputs
 

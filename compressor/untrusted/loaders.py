@@ -27,9 +27,9 @@ def _spellings(name: str) -> Iterator[str]:
     part, file = _FILES[name]
     yield f"sentence_transformers.models.{name}"
     yield f"sentence_transformers.models.{name}.{name}"
-    for where in {part, "sentence_transformer"}:
-        yield f"sentence_transformers.{where}.modules.{name}"
-        yield f"sentence_transformers.{where}.modules.{file}.{name}"
+    for package in {part, "sentence_transformer"}:
+        yield f"sentence_transformers.{package}.modules.{name}"
+        yield f"sentence_transformers.{package}.modules.{file}.{name}"
 
 
 MODULES = {spelling: name for name in _FILES for spelling in _spellings(name)}
@@ -83,11 +83,11 @@ def check_modules(path: Path, modules: Any) -> list[dict[str, Any]]:
     if not isinstance(modules, list) or not modules:
         raise ModelError(f"{path}: not readable as a module list")
     for index, entry in enumerate(modules):
-        where, kind = (entry.get("path"), entry.get("type")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(where, str) or not isinstance(kind, str):
+        folder, kind = (entry.get("path"), entry.get("type")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(folder, str) or not isinstance(kind, str):
             raise ModelError(f"{path}: not readable as a module list")
-        if not is_inside(where):
-            raise ModelError(f"{path}: module path {where!a:.80} leads out of the folder")
+        if not is_inside(folder):
+            raise ModelError(f"{path}: module path {folder!a:.80} leads out of the folder")
         if kind not in MODULES:
             known = ", ".join(_FILES)
             raise ModelError(f"{path}: module {kind!a:.80} is none that is read ({known}); code is never run")
@@ -99,9 +99,9 @@ def check_modules(path: Path, modules: Any) -> list[dict[str, Any]]:
     return modules
 
 
-def is_inside(where: str) -> bool:
+def is_inside(path: str) -> bool:
     """Tell whether a path that settings give stays in the folder that they are in."""
-    return not (where.startswith(("/", "\\")) or set(":\\\0") & set(where) or ".." in Path(where).parts)
+    return not (path.startswith(("/", "\\")) or set(":\\\0") & set(path) or ".." in Path(path).parts)
 
 
 def check_names(path: Path, settings: Mapping[str, Any]) -> None:
@@ -135,8 +135,10 @@ def _check_nested(path: Path, settings: Any) -> None:
         for value in settings:
             _check_nested(path, value)
     for name, value in settings.items() if isinstance(settings, dict) else ():
-        ways = list(value.values()) if isinstance(value, dict) else [value]
-        if name.endswith("attn_implementation") and any(way not in (*_ATTENTION, None) for way in ways):
+        implementations = list(value.values()) if isinstance(value, dict) else [value]
+        if name.endswith("attn_implementation") and any(
+            implementation not in (*_ATTENTION, None) for implementation in implementations
+        ):
             allowed = ", ".join(_ATTENTION)
             why = f"must be one of {allowed}; kernels from the hub are code, which is never run"
             _refuse(path, settings, name, why)
@@ -163,9 +165,13 @@ def _check_arguments(path: Path, settings: Mapping[str, Any]) -> None:
             _refuse(path, settings, name, f"only {', '.join(sorted(_HARMLESS))} may be given")
     if settings.get("transformer_task") not in (None, "feature-extraction"):
         _refuse(path, settings, "transformer_task", "must be feature-extraction")
-    ways = settings.get("modality_config") or {}
-    methods = [way.get("method") for way in ways.values() if isinstance(way, dict)] if isinstance(ways, dict) else []
-    if methods != ["forward"] * len(ways):
+    modalities = settings.get("modality_config") or {}
+    methods = (
+        [modality.get("method") for modality in modalities.values() if isinstance(modality, dict)]
+        if isinstance(modalities, dict)
+        else []
+    )
+    if methods != ["forward"] * len(modalities):
         _refuse(path, settings, "modality_config", "each method must be forward")
 
 

@@ -189,8 +189,8 @@ def labels(windows: Sequence[Window], questions: Sequence[Question]) -> Ids:
         places = dict.fromkeys(window.place(answer.start, answer.start + len(answer.text)) for answer in stated)
         found.append([place for place in places if place != (0, 0)] or [(0, 0)])
     made = np.full((len(windows), max(map(len, found), default=1), 2), -1, np.int64)
-    for row, some in zip(made, found, strict=True):
-        row[: len(some)] = some
+    for row, spans in zip(made, found, strict=True):
+        row[: len(spans)] = spans
     return made
 
 

@@ -151,12 +151,12 @@ class Candidates:
         new = {text.lower(): ids for text, ids in words if text.lower() not in self._known and len(ids)}
         names = list(new)
         for start in range(0, len(names), _BLOCK):
-            some = names[start : start + _BLOCK]
-            vectors = _units(np.stack([self.table[list(new[name])].mean(axis=0) for name in some]))
-            near = vectors @ self.units.T
-            count = min(most + 1, near.shape[1])  # itself is one of them
-            top = np.argpartition(-near, count - 1, axis=1)[:, :count]
-            for name, row, similar in zip(some, top, near, strict=True):
+            block = names[start : start + _BLOCK]
+            vectors = _units(np.stack([self.table[list(new[name])].mean(axis=0) for name in block]))
+            cosines = vectors @ self.units.T
+            count = min(most + 1, cosines.shape[1])  # itself is one of them
+            top = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+            for name, row, similar in zip(block, top, cosines, strict=True):
                 ranked = [self.words[i] for i in sorted(row, key=lambda i: (-similar[i], i))]
                 self._known[name] = [word for word in ranked if word.lower() != name][:most]
 
