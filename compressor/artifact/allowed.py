@@ -58,10 +58,10 @@ def check_names(folder: Path, manifest: Mapping[str, Any]) -> None:
     if stage.startswith("pack/") and stage not in _VIEWS:
         raise ArtifactError(f"{folder}: stage = {stage!a:.60}: no view of this project")
     known = _known(stage if stage in _VIEWS else "")
-    what = f"a view of {stage.removeprefix('pack/')}" if stage in _VIEWS else "an artifact"
+    kind = f"a view of {stage.removeprefix('pack/')}" if stage in _VIEWS else "an artifact"
     for name, entry in files.items():
         if not known.fullmatch(name):
-            raise ArtifactError(f"{folder / name}: no file of {what}; it may be code, and is not opened")
+            raise ArtifactError(f"{folder / name}: no file of {kind}; it may be code, and is not opened")
         runner = name.removeprefix(f"{CASES.parent}/")
         if runner in RUNNERS and runner != name and entry["sha256"] not in _shipped(runner):
             raise ArtifactError(f"{folder / name}: not the runner that was shipped with any release; it is code")

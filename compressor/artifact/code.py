@@ -132,7 +132,7 @@ class Sources:
         tree = ast.parse(source)
         for node in _statements(tree):
             if isinstance(body := getattr(node, "body", None), list):
-                node.body = [one for one in body if not _changes_nothing(one)]  # type: ignore[attr-defined]
+                node.body = [statement for statement in body if not _changes_nothing(statement)]  # type: ignore[attr-defined]
         named, files = set[str](), list[Path]()
         for node in ast.walk(tree) if _NAMES.search(source) else _statements(tree):
             named.update(_named(node, package))

@@ -176,12 +176,12 @@ def _recover(to: Path) -> None:
     import psutil  # here: those who only read artifacts need not wait for it
 
     for left in to.parent.glob(f".{glob.escape(to.name)}.*-*"):
-        what, _, owner = left.name.removeprefix(f".{to.name}.").partition("-")
-        if what not in ("partial", "old") or not owner.isdigit():
+        kind, _, owner = left.name.removeprefix(f".{to.name}.").partition("-")
+        if kind not in ("partial", "old") or not owner.isdigit():
             continue
         if int(owner) != os.getpid() and psutil.pid_exists(int(owner)):
             continue
-        if what == "old" and not to.exists():
+        if kind == "old" and not to.exists():
             os.rename(left, to)
         else:
             shutil.rmtree(left, ignore_errors=True)

@@ -77,13 +77,13 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, ...]:
             raise ArtifactError(f"{path}: named in {MANIFEST} and not there")
         if found[name].st_size != entry["size"]:
             raise ArtifactError(f"{path}: {found[name].st_size} bytes, {MANIFEST} says {entry['size']}")
-    others = sorted(found.keys() - files.keys() - {MANIFEST})
-    if extra := [name for name in others if not is_stray(name)]:
+    unlisted = sorted(found.keys() - files.keys() - {MANIFEST})
+    if extra := [name for name in unlisted if not is_stray(name)]:
         raise ArtifactError(f"{folder / _shown(extra[0])}: not named in {MANIFEST}")
     for name, entry in files.items():
         if _hash(folder / name) != entry["sha256"]:
             raise ArtifactError(f"{folder / name}: sha256 differs from {MANIFEST}")
-    return tuple(others)
+    return tuple(unlisted)
 
 
 def is_stray(name: str) -> bool:
@@ -184,7 +184,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             entries = [(entry, os.lstat(entry.path)) for entry in os.scandir(folder / inner)]
         except OSError as error:
             raise ArtifactError(unreadable(folder / inner, error)) from error
-        for entry, status in sorted(entries, key=lambda one: one[0].name):
+        for entry, status in sorted(entries, key=lambda pair: pair[0].name):
             name = inner + entry.name
             if stat.S_ISLNK(status.st_mode):
                 raise _link(folder / _shown(name), Path(entry.path))
@@ -199,13 +199,13 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                 raise ArtifactError(f"{folder}: holds more than {2 * _MOST_FILES} files and folders")
 
 
-def _link(told: Path, path: Path) -> ArtifactError:
+def _link(file: Path, path: Path) -> ArtifactError:
     """Return the error for a symbolic link, which the hub's cache has for every file."""
     if Path(os.readlink(path)).parent.name == "blobs":
         return ArtifactError(
-            f"{told}: a link into the hub's cache; for plain files hf download REPOSITORY --local-dir FOLDER, or cp -rL"
+            f"{file}: a link into the hub's cache; for plain files hf download REPOSITORY --local-dir FOLDER, or cp -rL"
         )
-    return ArtifactError(f"{told}: a symbolic link; files of an artifact are plain")
+    return ArtifactError(f"{file}: a symbolic link; files of an artifact are plain")
 
 
 def _shown(name: str) -> str:

@@ -98,17 +98,17 @@ def bench(
     source, corpus = find(teacher), read_corpus(texts, limit)
     systems = [
         *_systems("teacher", "teacher, PyTorch fp32 encode", source.folder, "torch", bench),
-        *(one for model in models for one in _systems(_label(model), str(model), model, kind_of(model), bench)),
+        *(system for model in models for system in _systems(_label(model), str(model), model, kind_of(model), bench)),
     ]
-    origin, spoken = bench.pick_texts(Path(), corpus.heldout)
+    origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
     if peers is not None:
-        beside = Beside(bench, source, systems, chosen, spoken, origin, corpus.train, sts)
+        beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts)
         beside.run(to or Path("runs/peers"), command_line(), as_json, out)
         return
-    measured = bench.measure(systems, spoken, origin)
+    measured = bench.measure(systems, timed_texts, origin)
     for row, system in zip(measured["systems"], systems, strict=True):
         encoder = system.open()
-        row["sts"] = {one.name: one.spearman(encoder, whose=system.name) for one in sts}
+        row["sts"] = {sts_file.name: sts_file.spearman(encoder, whose=system.name) for sts_file in sts}
     results = headed("bench") | {"bench": measured}
     print(json_text(results)) if as_json else print_table(results, out)
 
@@ -121,7 +121,10 @@ def _systems(name: str, label: str, folder: Path, kind: Kind, bench: Bench) -> l
         asked.append((f"{name}-fp16-cuda", f"{label} in fp16, CUDA", TORCH_CUDA_FP16))
     if CUDA in bench.providers and kind == "onnx" and not multiplies_int8(folder / GRAPH):
         asked.append((f"{name}-cuda", f"{label}, CUDA", CUDA))
-    return [System(one, told, kind, str(folder), provider, bench.threads) for one, told, provider in asked]
+    return [
+        System(system_name, system_label, kind, str(folder), provider, bench.threads)
+        for system_name, system_label, provider in asked
+    ]
 
 
 def _label(model: Path) -> str:
@@ -139,8 +142,8 @@ def profile(
     limit: Limit,
 ) -> None:
     """Tell what share of this machine's peak an artifact reaches, and where its time goes, at each length."""
-    source, spoken = _texts(artifact, texts, speed_texts)
-    _tell("limit", limit.measure(artifact, spoken), source, artifact, out_, print_limit, as_json)
+    source, timed_texts = _texts(artifact, texts, speed_texts)
+    _tell("limit", limit.measure(artifact, timed_texts), source, artifact, out_, print_limit, as_json)
 
 
 @with_options(Loadgen)
@@ -154,8 +157,8 @@ def loadgen(
     loadgen: Loadgen,
 ) -> None:
     """Hold this benchmark's Offline, SingleStream and Server figures against MLCommons LoadGen's."""
-    source, spoken = _texts(artifact, texts, speed_texts)
-    _tell("loadgen", loadgen.measure(artifact, spoken), source, artifact, out_, print_loadgen, as_json)
+    source, timed_texts = _texts(artifact, texts, speed_texts)
+    _tell("loadgen", loadgen.measure(artifact, timed_texts), source, artifact, out_, print_loadgen, as_json)
 
 
 @with_options(Growth)
@@ -169,14 +172,14 @@ def growth(
     growth: Growth,
 ) -> None:
     """Stream ever more texts through an artifact: speed and memory at each count. With --out, goes on where it was."""
-    source, spoken = _texts(artifact, texts, speed_texts)
-    key = growth.key(artifact, spoken)
+    source, timed_texts = _texts(artifact, texts, speed_texts)
+    key = growth.key(artifact, timed_texts)
 
     def keep(runs: Sequence[Any]) -> None:
         if out_ is not None:
             write_json(out_, {"key": key, "growth": {"runs": runs}})
 
-    found = growth.measure(artifact, spoken, _done(out_, key), keep)
+    found = growth.measure(artifact, timed_texts, _done(out_, key), keep)
     _tell("growth", found, source, artifact, out_, print_growth, as_json, key=key)
 
 

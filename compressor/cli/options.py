@@ -46,7 +46,7 @@ def with_choice(name: str, text: str, schemas: Mapping[str, type[Config]]) -> Ca
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         fields = dict.fromkeys(field for schema in schemas.values() for field in schema.model_fields)
-        having = {field: [key for key, one in schemas.items() if field in one.model_fields] for field in fields}
+        having = {field: [key for key, schema in schemas.items() if field in schema.model_fields] for field in fields}
 
         def call(**given: Any) -> None:
             chosen, values = given.pop(name), {field: given.pop(field) for field in fields}

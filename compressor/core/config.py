@@ -74,10 +74,10 @@ def _first_fault(schema: type[Config], error: ValidationError) -> str:
     faults = error.errors(include_url=False)
     fault = faults[0]
     place = _place(schema, fault["loc"])
-    for other in faults[1:]:  # the branch of a union that the value got furthest in
-        further = _place(schema, other["loc"])
+    for candidate in faults[1:]:  # the branch of a union that the value got furthest in
+        further = _place(schema, candidate["loc"])
         if further[: len(place)] == place and len(further) > len(place):
-            fault, place = other, further
+            fault, place = candidate, further
     field = ".".join(place) or "recipe"
     if fault["type"] == "extra_forbidden":
         allowed = _fields_at(schema, [part for part in fault["loc"][:-1] if isinstance(part, str)])

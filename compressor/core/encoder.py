@@ -45,8 +45,8 @@ def check_whole(name: str, value: Any) -> int:
 
 def listed(texts: Iterable[str], name: str = "texts") -> Sequence[str]:
     """Return texts as a sequence, from whatever has them in an order; TextError for a single text and what has none."""
-    each = ordered(texts, name, "a list of texts belongs")
-    return texts if isinstance(texts, Sequence) else list(each)
+    iterator = ordered(texts, name, "a list of texts belongs")
+    return texts if isinstance(texts, Sequence) else list(iterator)
 
 
 def ordered(texts: Iterable[str], name: str = "texts", wanted: str = "many belong") -> Iterator[str]:

@@ -118,8 +118,8 @@ def _is_full(error: Exception, code: int | None, path: Path) -> bool:
 
 
 def _free_bytes(path: Path) -> int:
-    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    return shutil.disk_usage(there).free
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(existing).free
 
 
 INSTALL = "what makes and measures artifacts comes with: pip install 'compressor[train]'"

@@ -20,19 +20,19 @@ _LINE_EVERY_SECONDS = 30.0
 
 @contextmanager
 def track(
-    what: str, total: int, unit: str = "texts", left: Callable[[], float] | None = None
+    label: str, total: int, unit: str = "texts", left: Callable[[], float] | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Show ``what`` while the body runs; the body calls the given function with each amount done.
+    """Show ``label`` while the body runs; the body calls the given function with each amount done.
 
     Where ``left`` tells the seconds that are left, ``total`` is not known, and is guessed from the rate so far.
     """
     show = _bar if console.is_terminal else _lines
-    with show(what, total, unit, left) as advance:
+    with show(label, total, unit, left) as advance:
         yield advance
 
 
 @contextmanager
-def _bar(what: str, total: int, unit: str, left: Callable[[], float] | None) -> Iterator[Callable[[int], None]]:
+def _bar(label: str, total: int, unit: str, left: Callable[[], float] | None) -> Iterator[Callable[[int], None]]:
     columns = (
         TextColumn("  {task.description}", markup=False),
         BarColumn(bar_width=28),
@@ -43,7 +43,7 @@ def _bar(what: str, total: int, unit: str, left: Callable[[], float] | None) -> 
     )
     start = time.monotonic()
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total, rate="…")
+        task = progress.add_task(label, total=total, rate="…")
 
         def advance(amount: int) -> None:
             done = progress.tasks[task].completed + amount
@@ -55,7 +55,7 @@ def _bar(what: str, total: int, unit: str, left: Callable[[], float] | None) -> 
 
 
 @contextmanager
-def _lines(what: str, total: int, unit: str, left: Callable[[], float] | None) -> Iterator[Callable[[int], None]]:
+def _lines(label: str, total: int, unit: str, left: Callable[[], float] | None) -> Iterator[Callable[[int], None]]:
     start = shown = time.monotonic()
     done = 0
 
@@ -68,7 +68,7 @@ def _lines(what: str, total: int, unit: str, left: Callable[[], float] | None) -
             rate = done / (now - start)
             seconds = left() if left else (total - done) / rate if rate else 0.0
             of = "" if left else f" of {total:,}"
-            console.print(f"  {what}: {done:,}{of}, {rate:,.0f} {unit}/s, {seconds:,.0f} s left", soft_wrap=True)
+            console.print(f"  {label}: {done:,}{of}, {rate:,.0f} {unit}/s, {seconds:,.0f} s left", soft_wrap=True)
 
     yield advance
 

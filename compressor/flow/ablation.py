@@ -81,12 +81,12 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
     wanted, own = variants(recipe.distil), _names(recipe.distil)
     with work.lock():
         flow.announce()
-        rows = [_row("", "teacher", flow.answers("teacher", flow.told(flow.teacher, "")))]
+        rows = [_row("", "teacher", flow.answers("teacher", flow.story_stage(flow.teacher, "")))]
         for variant in wanted:
             say((variant.group, "bold"), f": {variant.name}")
             names = flow.names if _names(variant.steps) == own else [f"variants/{n}" for n in _names(variant.steps)]
             *_, (name, student, _) = flow.students(names, variant.steps)
-            rows.append(_row(variant.group, variant.name, flow.answers(Path(name).name, flow.told(student, ""))))
+            rows.append(_row(variant.group, variant.name, flow.answers(Path(name).name, flow.story_stage(student, ""))))
             say(f"  F1 {rows[-1]['f1']:.2f}, EM {rows[-1]['exact']:.2f}")
         results = flow.head(flow.source, describe()) | {
             "questions": flow.sets.facts(),

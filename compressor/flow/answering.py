@@ -80,7 +80,7 @@ def run_reader(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> di
     flow.check()
     with work.lock():
         flow.announce()
-        story = {"teacher": flow.told(flow.teacher, f"{recipe.teacher.model}, {flow.taught}")}
+        story = {"teacher": flow.story_stage(flow.teacher, f"{recipe.teacher.model}, {flow.taught}")}
         steps = flow.distil()
         student = list(steps.values())[-1].model
         reading = flow.reading(student)
@@ -137,7 +137,8 @@ class ReaderFlow(BaseFlow):
         """Hold the questions against every way in which they will be read."""
         tokenizer, sets = tokenizer_of(self.source.folder).backend_tokenizer, self.sets
         readings = [self.recipe.reading, *map(self.read_as, (self.recipe.finetune or Finetune(), *self.recipe.distil))]
-        for reading in {key_of(one.max_length, one.stride, one.max_question): one for one in readings}.values():
+        distinct = {key_of(reading.max_length, reading.stride, reading.max_question): reading for reading in readings}
+        for reading in distinct.values():
             Cutter(tokenizer, reading).check([*sets.train, *sets.test, *(sets.tune or [])])
 
     def announce(self) -> None:
@@ -174,7 +175,7 @@ class ReaderFlow(BaseFlow):
     def distil(self) -> dict[str, Told]:
         """Take the student through its steps; return the student of each, with what was taught."""
         students = self.students(self.names, self.recipe.distil)
-        return {name: self.told(made, step.title) for name, made, step in students}
+        return {name: self.story_stage(made, step.title) for name, made, step in students}
 
     @property
     def names(self) -> list[str]:
@@ -225,8 +226,8 @@ class ReaderFlow(BaseFlow):
             stage.run(reader.folder, stated, tune, to)))  # fmt: skip
         return stated.model_copy(update=made.json("threshold.json"))
 
-    def told(self, model: Model, what: str) -> Told:
-        return Told(model, what, self.reading(model))
+    def story_stage(self, model: Model, title: str) -> Told:
+        return Told(model, title, self.reading(model))
 
     def quantize(self, student: Model, reading: Reading) -> Model | None:
         """Make the PyTorch int8 form, where the recipe asks for it."""
@@ -243,19 +244,19 @@ class ReaderFlow(BaseFlow):
         """Return questions that the student was trained on, chosen at random."""
         return self.sets.train, lambda: batches_of_questions(fp32, self.sets.train, count)
 
-    def answers(self, name: str, told: Told) -> dict[str, Any]:
+    def answers(self, name: str, reader: Told) -> dict[str, Any]:
         """Return a reader's row of the story: its answers to the questions to be judged by, and its size."""
         stage, test = Answers(), self.sets.test
-        made = self.work.stage(f"answers/{name}", stage, [told.model, told.reading, test], lambda to: (
-            stage.run(told, test, to)))  # fmt: skip
-        more = {"stage": name, "what": told.what, "seconds": told.model.figures.get("seconds")}
+        made = self.work.stage(f"answers/{name}", stage, [reader.model, reader.reading, test], lambda to: (
+            stage.run(reader, test, to)))  # fmt: skip
+        more = {"stage": name, "what": reader.what, "seconds": reader.model.figures.get("seconds")}
         figures: dict[str, Any] = made.json("answers.json")
         return more | figures
 
     def verify(self, student: Model, fp32: Model, int8: Model, reading: Reading) -> list[dict[str, Any]]:
         """Return the checks of both artifacts; GateError if one missed its bar."""
         stage, test = self.recipe.verify, self.sets.test
-        teacher = self.answers("teacher", self.told(self.teacher, ""))["answers"]["f1"]
+        teacher = self.answers("teacher", self.story_stage(self.teacher, ""))["answers"]["f1"]
         inputs: list[Keyed] = [student, fp32, int8, test, reading, Key(key_of(teacher))]
         made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
             fp32.folder, int8.folder, student.folder, teacher, test, reading, to))  # fmt: skip
@@ -278,9 +279,12 @@ class ReaderFlow(BaseFlow):
     def measure(self, stages: dict[str, Told]) -> dict[str, Any]:
         """Measure every stage's answers and the systems' speed; return the results."""
         bench, test, machine = self.recipe.bench, self.sets.test, describe()
-        story = [self.answers(name, told) for name, told in stages.items()]
+        story = [self.answers(name, reader) for name, reader in stages.items()]
         systems = systems_of(stages, bench.threads)
-        inputs: list[Keyed] = [*(told.model for told in stages.values()), *(told.reading for told in stages.values())]
+        inputs: list[Keyed] = [
+            *(reader.model for reader in stages.values()),
+            *(reader.reading for reader in stages.values()),
+        ]
         made = self.work.stage("bench", bench, [*inputs, test, Key(key_of(machine))], lambda to: (
             bench.run(systems, test, to)))  # fmt: skip
         measured, head = made.json("bench.json"), self.head(self.source, machine)

@@ -196,9 +196,9 @@ class Flow(BaseFlow):
         return [self.teacher, self.corpus, vectors, *([self.translations] if self.translations else [])]
 
     def _train(self, stage: Distil, kept: Path, to: Draft) -> None:
-        vectors, more, other = training_vectors(self.teacher, self.corpus), [], self.translations
-        if other:
-            more = other.parts(self.teacher, self.corpus, vectors)
+        vectors, more, translations = training_vectors(self.teacher, self.corpus), [], self.translations
+        if translations:
+            more = translations.parts(self.teacher, self.corpus, vectors)
         stage.run(
             self.teacher.folder,
             self.corpus.train,
@@ -206,9 +206,9 @@ class Flow(BaseFlow):
             kept,
             to,
             dev=self.dev if stage.patience else None,
-            prepare=other.prepare if other else None,
+            prepare=translations.prepare if translations else None,
             more=more,
-            share=other.config.first_language if other else None,
+            share=translations.config.first_language if translations else None,
         )
 
     def follow(self) -> None:
@@ -230,15 +230,15 @@ class Flow(BaseFlow):
 
     def languages(self, steps: dict[str, Model | None]) -> Any:
         """Measure a multilingual student in both languages."""
-        other = self.translations
-        if other is None:
+        translations = self.translations
+        if translations is None:
             return None
         named = {name: steps.get(name) for name in ("teacher", "distil", "int8")}
         models = {name: made for name, made in named.items() if made is not None}
         folders = {name: made.folder for name, made in models.items()}
-        sets, sts = read_tests(other)
-        stage, inputs = Languages(), cast(list[Keyed], [*models.values(), other, *(p for _, p in sets), *sts])
-        made = self.work.stage("languages", stage, inputs, lambda to: stage.run(folders, other, to))
+        sets, sts = read_tests(translations)
+        stage, inputs = Languages(), cast(list[Keyed], [*models.values(), translations, *(p for _, p in sets), *sts])
+        made = self.work.stage("languages", stage, inputs, lambda to: stage.run(folders, translations, to))
         return made.json("languages.json")
 
     def pca(self, student: Model) -> Model:

@@ -210,7 +210,7 @@ def _measured(
     measured = _benchmark(trunk, pairs, sts)
     rows = {row["name"]: row for row in measured["systems"]}
     teacher = rows["teacher"] | {"layers": depth, "precision": None, "train_seconds": None, "gate": None}
-    own = [rows[name_of(one.layers, precision)] | one.facts(precision) for one, precision in pairs]
+    own = [rows[name_of(student.layers, precision)] | student.facts(precision) for student, precision in pairs]
     measure = measure_of([teacher, *own])
     return {
         "format": FORMAT,
@@ -248,7 +248,11 @@ def _benchmark(trunk: Flow, pairs: Sequence[tuple[Student, Precision]], sts: Seq
 def _hand_out(folder: Path, students: Iterable[Student], precisions: Sequence[Precision]) -> None:
     """Bring ``folder`` to hold the artifacts of the table and no others of an earlier one."""
     passed = [student for student in students if student.gate == PASSED]
-    wanted = {name_of(one.layers, precision): one.artifacts[precision] for one in passed for precision in precisions}
+    wanted = {
+        name_of(student.layers, precision): student.artifacts[precision]
+        for student in passed
+        for precision in precisions
+    }
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*-layers-*"):

@@ -98,8 +98,8 @@ def _cpu_name() -> str:
     if platform.system() == "Darwin":
         return _sysctl("machdep.cpu.brand_string")
     # ARM's cpuinfo has numbers only; lscpu knows their names
-    told = _field(_read(Path("/proc/cpuinfo")), "model name") or _field(_output("lscpu"), "Model name")
-    return told or platform.processor() or platform.machine()
+    name = _field(_read(Path("/proc/cpuinfo")), "model name") or _field(_output("lscpu"), "Model name")
+    return name or platform.processor() or platform.machine()
 
 
 def _field(text: str, *keys: str) -> str:

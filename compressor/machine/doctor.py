@@ -45,15 +45,15 @@ def examine(machine: Machine) -> list[Advice]:
 
 
 def _int8(machine: Machine) -> Iterator[Advice]:
-    has = set(machine["features"])
-    if not has:
+    features = set(machine["features"])
+    if not features:
         yield Advice("int8 ONNX", "note", "this system does not tell what its processor can do; measure int8")
     elif _is_arm(machine):
-        yield _int8_on_arm(has, machine["os"].startswith(("macOS", "Darwin")))
-    elif has >= {"amx_tile", "amx_int8"}:
+        yield _int8_on_arm(features, machine["os"].startswith(("macOS", "Darwin")))
+    elif features >= {"amx_tile", "amx_int8"}:
         why = "AMX: ONNX Runtime multiplies 8-bit activations (u8) by 8-bit weights (s8) in tiles, exactly"
         yield Advice("int8 ONNX", "use", why)
-    elif has & {"avx512_vnni", "avx_vnni"}:
+    elif features & {"avx512_vnni", "avx_vnni"}:
         why = "VNNI: products of u8 and s8 are summed in 32 bits, exactly, four to an instruction"
         yield Advice("int8 ONNX", "use", why)
     else:
@@ -64,11 +64,11 @@ def _int8(machine: Machine) -> Iterator[Advice]:
         yield Advice("int8 ONNX", "avoid", why)
 
 
-def _int8_on_arm(has: set[str], apple: bool) -> Advice:
-    if "i8mm" in has and not apple:
+def _int8_on_arm(features: set[str], apple: bool) -> Advice:
+    if "i8mm" in features and not apple:
         return Advice("int8 ONNX", "use", "i8mm: ONNX Runtime multiplies 8-bit matrices in one instruction")
-    if "asimddp" in has:
-        lack = "ONNX Runtime uses i8mm on Linux alone" if "i8mm" in has else "no i8mm, which is twice as fast"
+    if "asimddp" in features:
+        lack = "ONNX Runtime uses i8mm on Linux alone" if "i8mm" in features else "no i8mm, which is twice as fast"
         return Advice("int8 ONNX", "use", f"dot products of 8 bits, exact ({lack})")
     return Advice("int8 ONNX", "note", "neither i8mm nor dot products: exact, but hardly faster than fp32")
 
@@ -193,7 +193,7 @@ def print_doctor(console: Console, as_json: bool = False, quick: bool = False) -
     advice = examine(machine)
     peaks = None if quick else measure_peaks()
     if as_json:
-        report = {"environment": machine, "advice": [asdict(one) for one in advice], "peaks": peaks}
+        report = {"environment": machine, "advice": [asdict(entry) for entry in advice], "peaks": peaks}
         console.print(json_text(report), soft_wrap=True, markup=False, highlight=False)
         return
     console.print(_summary(machine), _advice_table(advice))
@@ -212,8 +212,8 @@ def _summary(machine: Machine) -> Text:
 
 def _advice_table(advice: list[Advice]) -> Table:
     table = Table("topic", "verdict", "why", box=SIMPLE_HEAD, pad_edge=False)
-    for one in advice:
-        table.add_row(one.topic, Text(one.verdict, style=_COLOURS[one.verdict]), Text(one.why))
+    for entry in advice:
+        table.add_row(entry.topic, Text(entry.verdict, style=_COLOURS[entry.verdict]), Text(entry.why))
     return table
 
 

@@ -14,15 +14,15 @@ _ALIKE = 1e-5
 """Share of the largest component by which vectors differ at most where only rounding tells them apart."""
 
 
-def check_vectors(vectors: Vectors, whose: str) -> None:
-    """Raise ModelError, with ``whose`` they are, for vectors of several texts that are not numbers, or all the same.
+def check_vectors(vectors: Vectors, label: str) -> None:
+    """Raise ModelError, under ``label``, for vectors of several texts that are not numbers, or all the same.
 
     No figure of quality can be taken of them: correlations are NaN, and neighbours are noise.
     """
     if not np.isfinite(vectors).all():
-        raise ModelError(f"{whose}: vectors hold NaN or infinity; its weights are damaged or too large")
+        raise ModelError(f"{label}: vectors hold NaN or infinity; its weights are damaged or too large")
     if len(vectors) > 1 and np.ptp(vectors, axis=0).max() <= _ALIKE * np.abs(vectors).max():
-        raise ModelError(f"{whose}: gives all of {len(vectors)} texts one vector; nothing can be told apart by it")
+        raise ModelError(f"{label}: gives all of {len(vectors)} texts one vector; nothing can be told apart by it")
 
 
 def normalized(vectors: Floats) -> Floats:

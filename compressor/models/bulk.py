@@ -96,11 +96,11 @@ class BulkEncoder:
         mask = features.get("attention_mask")
         if self._maskable and mask is not None and bool(mask.all()):
             del features["attention_mask"]
-        first, *others = list(self.model)
+        first, *later = list(self.model)
         features = {name: _as_float(value) for name, value in first(features).items()}
         if mask is not None:
             features["attention_mask"] = mask
-        for module in others:
+        for module in later:
             features = module(features)
         vectors = features["sentence_embedding"][:, : self.model.truncate_dim]
         return vectors.float().cpu().numpy()
@@ -112,7 +112,7 @@ class Tokens:
 
     flat: dict[str, torch.Tensor]
     lengths: NDArray[np.int64]
-    others: dict[str, Any]
+    shared: dict[str, Any]
     """Features that have no value a token, the same for every text."""
 
     @classmethod
@@ -132,7 +132,7 @@ class Tokens:
         inside = torch.from_numpy(columns[None, :] < lengths[:, None])
         at = torch.from_numpy(np.minimum(self._starts[rows][:, None] + columns, len(self.flat["attention_mask"]) - 1))
         batch = {k: flat[at].masked_fill(~inside, padding.get(k, 0)) for k, flat in self.flat.items()}
-        return batch | self.others
+        return batch | self.shared
 
     def __post_init__(self) -> None:
         self._starts = np.cumsum(self.lengths) - self.lengths

@@ -124,14 +124,14 @@ def _cut(model: SentenceTransformer) -> SentenceTransformer:
     return assembled(model, [*model, cut]).to(model.device)
 
 
-def assembled(like: SentenceTransformer, modules: Sequence[torch.nn.Module]) -> SentenceTransformer:
-    """Return a model of ``modules`` with the prompts and the similarity function of ``like``."""
+def assembled(original: SentenceTransformer, modules: Sequence[torch.nn.Module]) -> SentenceTransformer:
+    """Return a model of ``modules`` with the prompts and the similarity function of ``original``."""
     return SentenceTransformer(
         modules=list(modules),
         device="cpu",
-        prompts={name: prompt or "" for name, prompt in like.prompts.items()},
-        default_prompt_name=like.default_prompt_name,
-        similarity_fn_name=like.similarity_fn_name,
+        prompts={name: prompt or "" for name, prompt in original.prompts.items()},
+        default_prompt_name=original.default_prompt_name,
+        similarity_fn_name=original.similarity_fn_name,
     ).eval()
 
 

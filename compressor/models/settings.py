@@ -199,14 +199,14 @@ def check_stated(path: Path, stated: Mapping[str, Any], table: Mapping[str, Rule
             raise ModelError(
                 f"{path}: {key} = {value!a:.80}: not known, so it cannot be kept; take it out if it changes nothing"
             )
-        allowed = " or ".join(f"{one!a}" for one in rule) or "left out"
+        allowed = " or ".join(f"{choice!a}" for choice in rule) or "left out"
         raise ModelError(f"{path}: {key} = {value!a:.80}: cannot be kept; it must be {allowed}")
 
 
 def _says_nothing(value: Any) -> bool:
     """Tell whether a value is none, false or empty, as an object of empty objects is."""
     if isinstance(value, dict):
-        return all(isinstance(one, dict) and _says_nothing(one) for one in value.values())
+        return all(isinstance(entry, dict) and _says_nothing(entry) for entry in value.values())
     return value is None or value is False or value in ("", [])
 
 

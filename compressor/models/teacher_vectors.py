@@ -65,8 +65,8 @@ class VectorStore:
         shards, offsets = np.divmod(np.where(wanted < 0, wanted + self.count, wanted), SHARD_TEXTS)
         vectors = np.empty((len(wanted), self.dim), np.float32)
         for shard in np.unique(shards):
-            there = shards == shard
-            vectors[there] = self._shard(int(shard))[offsets[there]]
+            in_shard = shards == shard
+            vectors[in_shard] = self._shard(int(shard))[offsets[in_shard]]
         return vectors
 
     def _shard(self, index: int) -> NDArray[np.float16]:
@@ -93,8 +93,8 @@ def vectors_of(teacher: Source, texts: Sequence[str], precision: Precision) -> V
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
         missing = [i for i, shard in enumerate(shards) if not shard.is_sound()]
-        mine = [i for i in missing if i % world == rank]
-        _compute(teacher, texts, precision, {starts[i]: shards[i] for i in mine})
+        own_shards = [i for i in missing if i % world == rank]
+        _compute(teacher, texts, precision, {starts[i]: shards[i] for i in own_shards})
         _wait({i: shards[i] for i in missing if i % world != rank}, world)
     return VectorStore([shard.path for shard in shards], len(texts), shards[0].dim() if shards else 0)
 

@@ -106,7 +106,7 @@ class Texts(Config):
         a source that cannot be read, and for fewer than MIN_TEXTS distinct texts.
         """
         readings = self._open(base or Path())
-        name = ", ".join(one.name for one in readings)
+        name = ", ".join(reading.name for reading in readings)
         store = kept_store(self._folder(readings), partial(self._build, readings, name))
         count = len(store)
         if self.limit is not None:
@@ -140,7 +140,7 @@ class Texts(Config):
     def _folder(self, readings: Sequence[Reading]) -> Path:
         """Return the store's folder, named by all that its texts depend on."""
         code = code_key("compressor.texts.reading", "compressor.texts.mixing")
-        key = key_of([one.identity for one in readings], self.weights, self.seed, code)
+        key = key_of([reading.identity for reading in readings], self.weights, self.seed, code)
         return cache_folder() / "texts" / key
 
     def _build(self, readings: Sequence[Reading], name: str, folder: Path) -> dict[str, Any]:
@@ -156,12 +156,12 @@ class Texts(Config):
         per_source: dict[str, int] = {}
         if len(readings) > 1:
             counts = zip(*(store.per_label(part, len(readings)) for part in parts), strict=True)
-            for one, all_parts in zip(readings, counts, strict=True):
-                per_source[one.name] = per_source.get(one.name, 0) + sum(all_parts)
+            for reading, all_parts in zip(readings, counts, strict=True):
+                per_source[reading.name] = per_source.get(reading.name, 0) + sum(all_parts)
         fingerprint = key_of(store.fingerprint, count, heldout)
         dropped = dict(store.meta["dropped"])
         train, dev, measured = store.first(trained), store[parts[1]], store[parts[2]]
-        columns = {one.name: one.column for one in readings if one.column is not None}
+        columns = {reading.name: reading.column for reading in readings if reading.column is not None}
         return Corpus(train, dev, measured, name, fingerprint, dropped, per_source, columns)
 
 

@@ -39,7 +39,12 @@ class ParallelTexts:
         digest = hashlib.sha256()
         for pair in pairs:
             digest.update(json.dumps(pair).encode())
-        return cls([source for source, _ in pairs], [other for _, other in pairs], dropped or {}, digest.hexdigest())
+        return cls(
+            [source for source, _ in pairs],
+            [translation for _, translation in pairs],
+            dropped or {},
+            digest.hexdigest(),
+        )
 
     @property
     def key(self) -> str:
@@ -111,8 +116,8 @@ class Parallel(Config):
     def _read(self, paths: list[Path]) -> Iterator[Pair]:
         tables = [path for path in paths if kind_of(path) == ".csv"]
         for path in paths:
-            other = kind_of(path) in TABLE_SUFFIXES | PACKED_SUFFIXES and kind_of(path) != ".tsv"
-            if other and (len(paths) == 1 or len(tables) < len(paths)):
+            is_unfit = kind_of(path) in TABLE_SUFFIXES | PACKED_SUFFIXES and kind_of(path) != ".tsv"
+            if is_unfit and (len(paths) == 1 or len(tables) < len(paths)):
                 raise TextError(f"{path}: give lines, two .csv files, or one .tsv file with both texts on a line")
         if len(paths) == 1:
             yield from _columns(paths[0])
@@ -144,11 +149,11 @@ def _columns(path: Path) -> Iterator[Pair]:
 def _side_by_side(paths: list[Path], read: Callable[[Path], Iterator[T]]) -> Iterator[tuple[T, T]]:
     """Yield what stands on the same line of two files."""
     left, right = paths
-    for number, (one, other) in enumerate(zip_longest(read(left), read(right)), start=1):
-        if one is None or other is None:
-            ended, longer = (left, right) if one is None else (right, left)
+    for number, (left_part, right_part) in enumerate(zip_longest(read(left), read(right)), start=1):
+        if left_part is None or right_part is None:
+            ended, longer = (left, right) if left_part is None else (right, left)
             raise TextError(f"{ended}: ends before line {number}, where {longer} goes on; pairs need equal lengths")
-        yield one, other
+        yield left_part, right_part
 
 
 def _cells(path: Path, columns: Sequence[int]) -> Iterator[list[str]]:

@@ -49,7 +49,7 @@ def table_reading(source: str, path: Path, column: str | None) -> Reading:
     return Reading(source, key_of("table", identity, wanted), size, lambda: _texts(path, wanted), wanted)
 
 
-def text_column(source: str, texts: Sequence[str], column: str | None, every: Sequence[str]) -> str:
+def text_column(source: str, texts: Sequence[str], column: str | None, columns: Sequence[str]) -> str:
     """Return the column to read of those that hold ``texts``: the one named, or the only one that may be meant.
 
     That is the only one with a name of TEXT_COLUMNS, or else the only one that does not look like ids. TextError
@@ -58,14 +58,16 @@ def text_column(source: str, texts: Sequence[str], column: str | None, every: Se
     if column is not None:
         if column in texts:
             return column
-        raise TextError(f"{source}: column = {column}: no such text column; there are: {_named(texts or every)}")
+        raise TextError(f"{source}: column = {column}: no such text column; there are: {_named(texts or columns)}")
     known = [name for name in texts if name.strip().lower() in TEXT_COLUMNS]
-    meant = known or [name for name in texts if not _ID.search(name.strip())]
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        raise TextError(f"{source}: several columns hold texts: {_named(meant)}; name the one to read as texts.column")
-    raise TextError(f"{source}: no text column; there are: {_named(texts or every)}")
+    candidates = known or [name for name in texts if not _ID.search(name.strip())]
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise TextError(
+            f"{source}: several columns hold texts: {_named(candidates)}; name the one to read as texts.column"
+        )
+    raise TextError(f"{source}: no text column; there are: {_named(texts or columns)}")
 
 
 def delimiter_of(path: Path) -> str:

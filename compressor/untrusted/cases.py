@@ -36,8 +36,8 @@ def check_cases(content: bytes, tokenizer: Any, session: Any, precision: str, tr
     except Exception as error:  # ONNX Runtime and tokenizers raise their own kinds
         raise Refusal(f"{CASES}: cannot be run: {first_line(error)}") from error
     if found:
-        others = f"; {len(found) - 1} more" if found[1:] else ""
-        raise Refusal(f"does not conform on this machine: {found[0]}{others}")
+        more = f"; {len(found) - 1} more" if found[1:] else ""
+        raise Refusal(f"does not conform on this machine: {found[0]}{more}")
     return len(stated["cases"])
 
 

@@ -50,7 +50,7 @@ def check_model(model: Any, form: str, onnx: Any) -> tuple[Counter[str], list[St
         raise Refusal("defines functions of its own, or training; only plain operators are run")
     _check_opsets(model, form)
     _check_tensors(model.graph.initializer, onnx)
-    inputs, outputs = ([_stated(value, onnx) for value in some] for some in (model.graph.input, model.graph.output))
+    inputs, outputs = ([_stated(value, onnx) for value in values] for values in (model.graph.input, model.graph.output))
     check_contract(inputs, outputs, form)
     return count_operators(_nodes(model.graph, form, onnx)), outputs
 
@@ -101,12 +101,12 @@ def run(session: Any, outputs: list[Stated], form: str, memory_bytes: int) -> in
         names = [name for name, *_ in outputs]
         made = session.run(names, {value.name: feeds[value.name] for value in session.get_inputs()})
     rows, length = (1 if form == "text" else 2), 4
-    for (name, _, shape), one in zip(outputs, made, strict=True):
+    for (name, _, shape), array in zip(outputs, made, strict=True):
         width = shape[-1] if isinstance(shape[-1], int) else length
         wanted = (rows, width) if len(shape) == 2 else (rows, length, width)
-        if one.dtype != np.float32 or one.shape != wanted:
-            raise Refusal(f"output {name} comes as {one.dtype} {list(one.shape)} where {list(wanted)} was stated")
-        if not np.isfinite(one).all():
+        if array.dtype != np.float32 or array.shape != wanted:
+            raise Refusal(f"output {name} comes as {array.dtype} {list(array.shape)} where {list(wanted)} was stated")
+        if not np.isfinite(array).all():
             raise Refusal(f"output {name} is not finite")
     dim = outputs[-1][2][-1]
     return dim if isinstance(dim, int) else None

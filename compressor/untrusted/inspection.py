@@ -75,7 +75,7 @@ def _settings(artifact: Artifact) -> Iterator[Finding]:
 
 def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Finding]:
     """Have the one graph of a folder opened, and held against the conformance set where there is one."""
-    if second := next((one for one in _graphs(artifact) if one != name), None):
+    if second := next((graph for graph in _graphs(artifact) if graph != name), None):
         raise ArtifactError(f"{artifact.folder / second}: a second graph, beside {name}; a folder has one")
     files = artifact.manifest["files"]
     wanted: dict[str, Any] = {"graph": _named(artifact, name)}
@@ -89,7 +89,7 @@ def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Find
         wanted["cases"] = _named(artifact, CASES.as_posix())
     truncation = truncation_of(artifact.folder) if compared else None
     found = inspector.ask(artifact.folder / name, wanted, _FORMS.get(_stage(artifact), "ids"), truncation)
-    yield Finding("graph", _told(name, found), "unrun" not in found)
+    yield Finding("graph", _graph_facts(name, found), "unrun" not in found)
     if compared:
         yield Finding("conformance", f"{found['cases']} texts give the stated tokens and outputs")
     else:
@@ -119,18 +119,20 @@ def _check_register(artifact: Artifact, archive: str) -> None:
     """Refuse a request that registers another archive than the one beside it."""
     path, entry = artifact.folder / _REGISTER, artifact.manifest["files"][archive]
     try:
-        said = read_json(path)
-        stated = said["model_content_hash_value"], said["model_content_size_in_bytes"]
+        request = read_json(path)
+        stated = request["model_content_hash_value"], request["model_content_size_in_bytes"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ArtifactError(f"{path}: not there, or states no size and hash of {archive}") from error
-    config = said.get("model_config")
-    if foreign := said.keys() - _REQUEST or (config.keys() - _CONFIG if isinstance(config, dict) else {"model_config"}):
+    config = request.get("model_config")
+    if foreign := request.keys() - _REQUEST or (
+        config.keys() - _CONFIG if isinstance(config, dict) else {"model_config"}
+    ):
         raise ArtifactError(f"{path}: {min(foreign)!a:.60}: never written there")
     if stated != (entry["sha256"], entry["size"]):
         raise ArtifactError(f"{path}: its size and hash are not those of {archive}")
 
 
-def _told(name: str, found: Mapping[str, Any]) -> str:
+def _graph_facts(name: str, found: Mapping[str, Any]) -> str:
     known = f"{name}: {sum(found['operators'].values())} known operators"
     if "unrun" in found:
         return f"{known}; not run, {found['unrun']} (pip install 'compressor[extensions]')"

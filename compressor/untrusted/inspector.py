@@ -43,7 +43,7 @@ class Inspector:
 
     def ask(
         self,
-        told: Path,
+        label: Path,
         wanted: Mapping[str, Mapping[str, Any]],
         form: str = "ids",
         truncation: Mapping[str, Any] | None = None,
@@ -52,21 +52,21 @@ class Inspector:
 
         They are a ``graph`` of ``form`` (see ``inspect_graph.FORMS``), or an ``archive`` with one in it, a
         ``tokenizer``, and the conformance ``cases`` that both are held against, cut by ``truncation``. Raises
-        ArtifactError, naming ``told``, where they are refused.
+        ArtifactError, naming ``label``, where they are refused.
         """
         size = sum(int(entry["size"]) for entry in wanted.values())
         if size > _MOST_GRAPH_BYTES:
-            raise ArtifactError(f"{told}: {size} bytes; a graph has at most {_MOST_GRAPH_BYTES}")
+            raise ArtifactError(f"{label}: {size} bytes; a graph has at most {_MOST_GRAPH_BYTES}")
         memory, seconds = MEMORY_BYTES + _TIMES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
         how = {"form": form, "truncation": truncation, "memory_bytes": memory, "cpu_seconds": seconds}
         request = json.dumps({**wanted, **how}) + "\n"
         try:
-            said, _ = self.process.communicate(request.encode(), timeout=3 * seconds)
+            reply, _ = self.process.communicate(request.encode(), timeout=3 * seconds)
         except subprocess.TimeoutExpired as error:
-            raise ArtifactError(f"{told}: not checked within {3 * seconds} s; refused") from error
+            raise ArtifactError(f"{label}: not checked within {3 * seconds} s; refused") from error
         except BrokenPipeError:  # it ended before it was asked
-            said = b""
-        return _answer(told, said, self.process.returncode, seconds)
+            reply = b""
+        return _answer(label, reply, self.process.returncode, seconds)
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -82,16 +82,16 @@ def _start() -> subprocess.Popen[bytes]:
     )
 
 
-def _answer(told: Path, said: bytes, status: int, seconds: int) -> dict[str, Any]:
+def _answer(label: Path, reply: bytes, status: int, seconds: int) -> dict[str, Any]:
     try:
-        answer = json.loads(said)
+        answer = json.loads(reply)
     except ValueError as error:
         if status < 0:
             raise ArtifactError(
-                f"{told}: refused: the process that opened it was ended by signal {-status} (it has {seconds} s)"
+                f"{label}: refused: the process that opened it was ended by signal {-status} (it has {seconds} s)"
             ) from error
-        raise ArtifactError(f"{told}: the process that opens graphs ended with status {status}") from error
+        raise ArtifactError(f"{label}: the process that opens graphs ended with status {status}") from error
     if "refused" in answer:
-        raise ArtifactError(f"{told}: {answer['refused']}")
+        raise ArtifactError(f"{label}: {answer['refused']}")
     found: dict[str, Any] = answer["found"]
     return found

@@ -27,9 +27,9 @@ def _spellings(name: str) -> Iterator[str]:
     part, file = _FILES[name]
     yield f"sentence_transformers.models.{name}"
     yield f"sentence_transformers.models.{name}.{name}"
-    for where in {part, "sentence_transformer"}:
-        yield f"sentence_transformers.{where}.modules.{name}"
-        yield f"sentence_transformers.{where}.modules.{file}.{name}"
+    for package in {part, "sentence_transformer"}:
+        yield f"sentence_transformers.{package}.modules.{name}"
+        yield f"sentence_transformers.{package}.modules.{file}.{name}"
 
 
 MODULES = {spelling: name for name in _FILES for spelling in _spellings(name)}
@@ -75,99 +75,107 @@ def check_beside(folder: Path) -> None:
             raise ModelError(f"{folder / name}: names a processor of images or sounds; only models of text are read")
 
 
-def check_modules(path: Path, said: Any) -> list[dict[str, Any]]:
+def check_modules(path: Path, modules: Any) -> list[dict[str, Any]]:
     """Return a module list of known classes whose folders are within; ModelError else.
 
     The first, and no other, reads text: the others' settings and tokenizers would not be looked at.
     """
-    if not isinstance(said, list) or not said:
+    if not isinstance(modules, list) or not modules:
         raise ModelError(f"{path}: not readable as a module list")
-    for index, entry in enumerate(said):
-        where, kind = (entry.get("path"), entry.get("type")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(where, str) or not isinstance(kind, str):
+    for index, entry in enumerate(modules):
+        folder, kind = (entry.get("path"), entry.get("type")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(folder, str) or not isinstance(kind, str):
             raise ModelError(f"{path}: not readable as a module list")
-        if not is_inside(where):
-            raise ModelError(f"{path}: module path {where!a:.80} leads out of the folder")
+        if not is_inside(folder):
+            raise ModelError(f"{path}: module path {folder!a:.80} leads out of the folder")
         if kind not in MODULES:
             known = ", ".join(_FILES)
             raise ModelError(f"{path}: module {kind!a:.80} is none that is read ({known}); code is never run")
         if (MODULES[kind] in _FIRST) != (index == 0):
             raise ModelError(f"{path}: module {kind!a:.80} at place {index}: {' or '.join(_FIRST)} is first, and once")
-    names = [str(entry.get("name")) for entry in said if "name" in entry]
+    names = [str(entry.get("name")) for entry in modules if "name" in entry]
     if len(set(names)) < len(names):  # the later would take the place of the earlier
         raise ModelError(f"{path}: two modules of one name among {', '.join(names)!a:.80}")
-    return said
+    return modules
 
 
-def is_inside(where: str) -> bool:
+def is_inside(path: str) -> bool:
     """Tell whether a path that settings give stays in the folder that they are in."""
-    return not (where.startswith(("/", "\\")) or set(":\\\0") & set(where) or ".." in Path(where).parts)
+    return not (path.startswith(("/", "\\")) or set(":\\\0") & set(path) or ".." in Path(path).parts)
 
 
-def check_names(path: Path, said: Mapping[str, Any]) -> None:
+def check_names(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse settings in the file ``path`` that name code or files which are not the folder's own: ModelError."""
-    _check_nested(path, said)
+    _check_nested(path, settings)
     if path.name in ("config.json", "tokenizer_config.json"):
-        _check_class(path, said)
+        _check_class(path, settings)
     if path.name == "config.json":
-        _refuse(path, said, "configuration_files", "the file that is read would be another one")
-        if said.get("transformers_weights") not in (None, _WEIGHTS):
-            _refuse(path, said, "transformers_weights", f"weights are read from {_WEIGHTS}")
-        activation = said.get("activation_function")
-        if "in_features" in said and not (isinstance(activation, str) and activation in _ACTIVATIONS):  # of a Dense
-            _refuse(path, said, "activation_function", "none of PyTorch's activations; code is never run")
-    for name in said if path.name == "tokenizer_config.json" else ():
+        _refuse(path, settings, "configuration_files", "the file that is read would be another one")
+        if settings.get("transformers_weights") not in (None, _WEIGHTS):
+            _refuse(path, settings, "transformers_weights", f"weights are read from {_WEIGHTS}")
+        activation = settings.get("activation_function")
+        if "in_features" in settings and not (isinstance(activation, str) and activation in _ACTIVATIONS):  # of a Dense
+            _refuse(path, settings, "activation_function", "none of PyTorch's activations; code is never run")
+    for name in settings if path.name == "tokenizer_config.json" else ():
         if name.endswith(_READ) and name not in _NOT_READ:
-            _refuse(path, said, name, "only the folder's own files are read")
-    for name in said if path.name == "special_tokens_map.json" else ():  # it would override the tokenizer's settings
+            _refuse(path, settings, name, "only the folder's own files are read")
+    # This file would override the tokenizer's settings.
+    for name in settings if path.name == "special_tokens_map.json" else ():
         if not name.endswith(("_token", "_tokens")):
-            _refuse(path, said, name, "no special token")
+            _refuse(path, settings, name, "no special token")
     if path.name in SENTENCE_CONFIGS:
-        _check_arguments(path, said)
-    if path.name == "config_sentence_transformers.json" and said.get("model_type") != "SentenceTransformer":
-        _refuse(path, said, "model_type", "must be SentenceTransformer, or left out")
+        _check_arguments(path, settings)
+    if path.name == "config_sentence_transformers.json" and settings.get("model_type") != "SentenceTransformer":
+        _refuse(path, settings, "model_type", "must be SentenceTransformer, or left out")
 
 
-def _check_nested(path: Path, said: Any) -> None:
+def _check_nested(path: Path, settings: Any) -> None:
     """Refuse, however deep, kernels from the hub and weights that are quantized already."""
-    if isinstance(said, list):
-        for value in said:
+    if isinstance(settings, list):
+        for value in settings:
             _check_nested(path, value)
-    for name, value in said.items() if isinstance(said, dict) else ():
-        ways = list(value.values()) if isinstance(value, dict) else [value]
-        if name.endswith("attn_implementation") and any(way not in (*_ATTENTION, None) for way in ways):
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        implementations = list(value.values()) if isinstance(value, dict) else [value]
+        if name.endswith("attn_implementation") and any(
+            implementation not in (*_ATTENTION, None) for implementation in implementations
+        ):
             allowed = ", ".join(_ATTENTION)
-            _refuse(path, said, name, f"must be one of {allowed}; kernels from the hub are code, which is never run")
+            why = f"must be one of {allowed}; kernels from the hub are code, which is never run"
+            _refuse(path, settings, name, why)
         if name in ("quantization_config", "compression_config") and value:
             raise ModelError(f"{path}: {name}: weights that are quantized already; give the whole model")
         if name in ("use_kernels", "kernel_config") and value:
-            _refuse(path, said, name, "kernels from the hub are code, which is never run")
+            _refuse(path, settings, name, "kernels from the hub are code, which is never run")
         _check_nested(path, value)
 
 
-def _check_class(path: Path, said: Mapping[str, Any]) -> None:
-    kind = said.get("tokenizer_class")
+def _check_class(path: Path, settings: Mapping[str, Any]) -> None:
+    kind = settings.get("tokenizer_class")
     if kind is not None and not (isinstance(kind, str) and kind in _TOKENIZERS):
-        _refuse(path, said, "tokenizer_class", "none of transformers' fast tokenizers; code is never run")
-    _refuse(path, said, "processor_class", "a processor of images or sounds; only models of text are read")
+        _refuse(path, settings, "tokenizer_class", "none of transformers' fast tokenizers; code is never run")
+    _refuse(path, settings, "processor_class", "a processor of images or sounds; only models of text are read")
 
 
-def _check_arguments(path: Path, said: Mapping[str, Any]) -> None:
+def _check_arguments(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse what sentence-transformers would hand on to transformers' loaders unseen, and methods to call."""
-    _refuse(path, said, "tokenizer_name_or_path", "only the folder's own files are read")
+    _refuse(path, settings, "tokenizer_name_or_path", "only the folder's own files are read")
     for name in _ARGUMENTS:
-        given = said.get(name) or {}
+        given = settings.get(name) or {}
         if not isinstance(given, dict) or not given.keys() <= _HARMLESS:
-            _refuse(path, said, name, f"only {', '.join(sorted(_HARMLESS))} may be given")
-    if said.get("transformer_task") not in (None, "feature-extraction"):
-        _refuse(path, said, "transformer_task", "must be feature-extraction")
-    ways = said.get("modality_config") or {}
-    methods = [way.get("method") for way in ways.values() if isinstance(way, dict)] if isinstance(ways, dict) else []
-    if methods != ["forward"] * len(ways):
-        _refuse(path, said, "modality_config", "each method must be forward")
+            _refuse(path, settings, name, f"only {', '.join(sorted(_HARMLESS))} may be given")
+    if settings.get("transformer_task") not in (None, "feature-extraction"):
+        _refuse(path, settings, "transformer_task", "must be feature-extraction")
+    modalities = settings.get("modality_config") or {}
+    methods = (
+        [modality.get("method") for modality in modalities.values() if isinstance(modality, dict)]
+        if isinstance(modalities, dict)
+        else []
+    )
+    if methods != ["forward"] * len(modalities):
+        _refuse(path, settings, "modality_config", "each method must be forward")
 
 
-def _refuse(path: Path, said: Mapping[str, Any], name: str, why: str) -> None:
+def _refuse(path: Path, settings: Mapping[str, Any], name: str, why: str) -> None:
     """Raise ModelError where ``name`` is stated at all."""
-    if said.get(name) not in (None, [], {}):
-        raise ModelError(f"{path}: {name} = {said[name]!a:.80}: {why}")
+    if settings.get(name) not in (None, [], {}):
+        raise ModelError(f"{path}: {name} = {settings[name]!a:.80}: {why}")

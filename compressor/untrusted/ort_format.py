@@ -63,7 +63,9 @@ def _nodes(graph: Any, form: str, depth: int = 0) -> Iterator[str]:
             for tensor in [attribute.T(), *_each(attribute.Tensors, attribute.TensorsLength())]:
                 if tensor is not None:
                     _check_tensor(tensor)
-            branches = [one for one in (attribute.G(), *_each(attribute.Graphs, attribute.GraphsLength())) if one]
+            branches = [
+                branch for branch in (attribute.G(), *_each(attribute.Graphs, attribute.GraphsLength())) if branch
+            ]
             check_branches(name, len(branches), depth)
             for branch in branches:
                 yield from _nodes(branch, form, depth + 1)

@@ -51,14 +51,14 @@ def main() -> None:
 
     request = json.loads(sys.stdin.readline())
     try:
-        said: dict[str, Any] = {"found": inspect(request, onnx, onnxruntime, tokenizers)}
+        reply: dict[str, Any] = {"found": inspect(request, onnx, onnxruntime, tokenizers)}
     except Refusal as refusal:
-        said = {"refused": str(refusal)}
+        reply = {"refused": str(refusal)}
     except MemoryError:
-        said = {"refused": f"asks for more than {request['memory_bytes'] >> 20} MiB of memory"}
+        reply = {"refused": f"asks for more than {request['memory_bytes'] >> 20} MiB of memory"}
     except Exception as error:  # parser, runtime and tokenizer raise their own kinds
-        said = {"refused": f"cannot be read: {first_line(error)}"}
-    answer.write(json.dumps(said) + "\n")
+        reply = {"refused": f"cannot be read: {first_line(error)}"}
+    answer.write(json.dumps(reply) + "\n")
     answer.flush()
     os._exit(0)  # no clean-up of what a stranger's graph left
 

@@ -57,29 +57,29 @@ def check_json(path: Path, architectures: Container[str] = ()) -> Any:
     A config of one of ``architectures`` may name code: it is not needed.
     """
     try:
-        said = read_json(path)
-        _check_said(path, said, architectures)
+        content = read_json(path)
+        _check_content(path, content, architectures)
     except OSError as error:
         raise ModelError(unreadable(path, error)) from error
     except ValueError as error:
         raise ModelError(f"{path}: not readable as JSON: {error}") from error
     except RecursionError as error:
         raise ModelError(f"{path}: nested too deeply") from error
-    return said
+    return content
 
 
-def _check_said(path: Path, said: Any, architectures: Container[str]) -> None:
+def _check_content(path: Path, content: Any, architectures: Container[str]) -> None:
     if path.name == "modules.json":
-        check_modules(path, said)
+        check_modules(path, content)
     if path.name in SETTINGS or path.name == "adapter_config.json":
-        if not isinstance(said, dict):
+        if not isinstance(content, dict):
             raise ModelError(f"{path}: must be an object")
-        _check_code(path, said, architectures)
-        check_names(path, said)
+        _check_code(path, content, architectures)
+        check_names(path, content)
     if path.name in SENTENCE_CONFIGS:
-        _check_length(path, said, "max_seq_length", LONGEST)
+        _check_length(path, content, "max_seq_length", LONGEST)
     if path.name == "tokenizer_config.json":
-        _check_limit(path, said.get("model_max_length", LONGEST))
+        _check_limit(path, content.get("model_max_length", LONGEST))
 
 
 def check_mlmodel(path: Path) -> None:
@@ -100,16 +100,18 @@ def check_mlmodel(path: Path) -> None:
         raise ModelError(f"{path}: not of the onnx flavor alone, or names code of its own; code is never run")
 
 
-def _check_code(path: Path, said: Mapping[str, Any], architectures: Container[str]) -> None:
+def _check_code(path: Path, settings: Mapping[str, Any], architectures: Container[str]) -> None:
     """Refuse settings that have code of their own loaded, from the folder or from the hub."""
-    stated = said.get("architectures")
-    known = isinstance(stated, list) and stated and all(isinstance(one, str) and one in architectures for one in stated)
-    if said.get("auto_map") and not known:
+    stated = settings.get("architectures")
+    known = (
+        isinstance(stated, list) and stated and all(isinstance(name, str) and name in architectures for name in stated)
+    )
+    if settings.get("auto_map") and not known:
         raise ModelError(f"{path}: auto_map: names code of its own; remote code is never run")
 
 
-def _check_length(path: Path, said: Mapping[str, Any], name: str, most: int) -> None:
-    value = said.get(name)
+def _check_length(path: Path, settings: Mapping[str, Any], name: str, most: int) -> None:
+    value = settings.get(name)
     if value is not None and (type(value) is not int or not 1 <= value <= most):
         raise ModelError(f"{path}: {name} = {value!a:.40}: must be a whole number from 1 to {most}")
 

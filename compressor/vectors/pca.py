@@ -120,11 +120,11 @@ def pair_correlation(teacher: Vectors, vectors: Vectors, k: int = 10) -> float:
     Returns 0 where all pairs are equally similar.
     """
     upper = np.triu_indices(len(teacher), 1)
-    wanted, got = ((unit @ unit.T)[upper] for unit in (normalized(teacher), normalized(vectors)))
-    count = min(k * len(teacher), len(wanted))
-    similar = np.argpartition(-wanted, count - 1)[:count]
-    wanted, got = wanted[similar], got[similar]
-    return float(spearmanr(wanted, got)[0]) if np.ptp(wanted) and np.ptp(got) else 0.0
+    teacher_cosines, own_cosines = ((unit @ unit.T)[upper] for unit in (normalized(teacher), normalized(vectors)))
+    count = min(k * len(teacher), len(teacher_cosines))
+    similar = np.argpartition(-teacher_cosines, count - 1)[:count]
+    teacher_cosines, own_cosines = teacher_cosines[similar], own_cosines[similar]
+    return float(spearmanr(teacher_cosines, own_cosines)[0]) if np.ptp(teacher_cosines) and np.ptp(own_cosines) else 0.0
 
 
 def fit(vectors: Vectors, dim: int, center: bool, whiten: float = 0.0) -> Projection:

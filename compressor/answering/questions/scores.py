@@ -53,16 +53,16 @@ def evaluate(questions: Sequence[Question], predictions: Mapping[str, str], vers
     ``NoAns_`` figures, as SQuAD 2.0 names them. Raises TextError for a question without a prediction.
     """
     exact, overlap = {}, {}
-    for one in questions:
-        if one.id not in predictions:
-            raise TextError(f'question "{one.id}": no prediction')
-        said = predictions[one.id]
-        exact[one.id] = max(exact_match(said, truth) for truth in truths(one, version))
-        overlap[one.id] = max(f1(said, truth, version) for truth in truths(one, version))
-    figures = _means(exact, overlap, [one.id for one in questions], "")
-    without = [one.id for one in questions if not one.answers]
+    for question in questions:
+        if question.id not in predictions:
+            raise TextError(f'question "{question.id}": no prediction')
+        prediction = predictions[question.id]
+        exact[question.id] = max(exact_match(prediction, truth) for truth in truths(question, version))
+        overlap[question.id] = max(f1(prediction, truth, version) for truth in truths(question, version))
+    figures = _means(exact, overlap, [question.id for question in questions], "")
+    without = [question.id for question in questions if not question.answers]
     if without:
-        figures |= _means(exact, overlap, [one.id for one in questions if one.answers], "HasAns_")
+        figures |= _means(exact, overlap, [question.id for question in questions if question.answers], "HasAns_")
         figures |= _means(exact, overlap, without, "NoAns_")
     return figures
 

@@ -25,7 +25,7 @@ class Sets:
     def facts(self) -> dict[str, Any]:
         """Return the ``questions`` section of the results."""
         sides = {"train": self.train, "test": self.test} | ({"tune": self.tune} if self.tune else {})
-        counted = {name: {"questions": len(one), "contexts": len(one.contexts)} for name, one in sides.items()}
+        counted = {name: {"questions": len(side), "contexts": len(side.contexts)} for name, side in sides.items()}
         return counted | {"source": self.source, "version": self.test.version}
 
 
@@ -54,7 +54,7 @@ class QuestionSets(Config):
         aside = None
         if tune and train.silent:
             train, aside = self._parted(train, THRESHOLD)
-        if not any(one.answers for one in train):
+        if not any(question.answers for question in train):
             raise TextError(f"questions: {self.train}: no question with an answer is left to learn from")
         return Sets(train, test, aside, source)
 
@@ -69,11 +69,11 @@ class QuestionSets(Config):
         if test.version[:1] != train.version[:1]:
             # A file that states none may be of either version where all its questions have an answer.
             version = max(train.version, test.version)
-            if any(one.stated and one.version < version for one in (train, test)):
+            if any(side.stated and side.version < version for side in (train, test)):
                 raise TextError(f"questions: {self.train} is version {train.version}, {self.test} {test.version}")
             train, test = Questions(train.questions, version), Questions(test.questions, version)
         known = set(test.contexts)
-        kept = [one for one in train if one.context not in known]
+        kept = [question for question in train if question.context not in known]
         if not kept:
             raise TextError(f"questions: all contexts of {self.train} stand in {self.test}; nothing is left to learn")
         if len(kept) < len(train):

@@ -82,8 +82,8 @@ def best_spans(
             place = (int(window.offsets[first, 0]), int(window.offsets[last, 1]))
             own[place] = max(own.get(place, -np.inf), score)
     return [
-        _prediction(one.context, spans, float(null), choosing)
-        for one, spans, null in zip(questions, found, nulls, strict=True)
+        _prediction(question.context, spans, float(null), choosing)
+        for question, spans, null in zip(questions, found, nulls, strict=True)
     ]
 
 
@@ -121,7 +121,9 @@ def measure(
     questions: Sequence[Question], predictions: Sequence[Prediction], version: str, threshold: float | None = None
 ) -> dict[str, float]:
     """Return SQuAD's figures of the predictions (see ``evaluate``), by ``threshold`` or by the reader's own."""
-    texts = {one.id: made.text(threshold) for one, made in zip(questions, predictions, strict=True)}
+    texts = {
+        question.id: prediction.text(threshold) for question, prediction in zip(questions, predictions, strict=True)
+    }
     return evaluate(questions, texts, version)
 
 
@@ -131,11 +133,11 @@ def best_threshold(questions: Sequence[Question], predictions: Sequence[Predicti
     To be fitted on other questions than it is judged on. Of equal ones, the highest: answers rather than silence.
     """
     gains = []
-    for one, made in zip(questions, predictions, strict=True):
-        right = truths(one, "2.0")
-        answered = max(f1(made.text(float("inf")), truth) for truth in right)
+    for question, prediction in zip(questions, predictions, strict=True):
+        right = truths(question, "2.0")
+        answered = max(f1(prediction.text(float("inf")), truth) for truth in right)
         silent = max(f1("", truth) for truth in right)
-        gains.append((made.margin, answered - silent))
+        gains.append((prediction.margin, answered - silent))
     # From the lowest margin up: a question is answered where its margin is at most the threshold.
     gains.sort(key=lambda gain: gain[0])
     margins, totals = [-np.inf, *(margin for margin, _ in gains)], np.cumsum([0.0, *(gain for _, gain in gains)])

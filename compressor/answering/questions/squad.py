@@ -49,20 +49,20 @@ class Questions(Sequence[Question]):
     def key(self) -> str:
         """Hash of the questions, contexts and answers."""
         digest = hashlib.sha256(self.version.encode())
-        for one in self.questions:
-            answers = [[answer.text, answer.start] for answer in one.answers]
-            digest.update(json.dumps([one.id, one.text, one.context, answers]).encode())
+        for question in self.questions:
+            answers = [[answer.text, answer.start] for answer in question.answers]
+            digest.update(json.dumps([question.id, question.text, question.context, answers]).encode())
         return digest.hexdigest()
 
     @property
     def silent(self) -> bool:
         """Tell whether some have an answer and some have none, so that a reader must choose between the two."""
-        return len({bool(one.answers) for one in self.questions}) == 2
+        return len({bool(question.answers) for question in self.questions}) == 2
 
     @property
     def contexts(self) -> list[str]:
         """Return the distinct contexts, in the order in which they come."""
-        return list(dict.fromkeys(one.context for one in self.questions))
+        return list(dict.fromkeys(question.context for question in self.questions))
 
     def split(self, heldout: float, seed: int, purpose: str) -> tuple["Questions", "Questions"]:
         """Part into those to train on and about the share ``heldout`` for ``purpose``; no context is on both sides.
@@ -76,8 +76,8 @@ class Questions(Sequence[Question]):
         ranks = {group: _rank(f"{purpose} {seed} {group}") for group in groups.values()}
         order = sorted(ranks, key=lambda group: ranks[group])
         kinds: dict[str, set[bool]] = {}
-        for one in self.questions:
-            kinds.setdefault(groups[one.context], set()).add(bool(one.answers))
+        for question in self.questions:
+            kinds.setdefault(groups[question.context], set()).add(bool(question.answers))
         least, missing = 0, set[bool]().union(*kinds.values())
         while missing:
             missing -= kinds[order[least]]
@@ -89,17 +89,20 @@ class Questions(Sequence[Question]):
             few = "1 context is" if len(order) == 1 else f"{len(order)} contexts are"
             raise TextError(f"heldout = {heldout:g}: {few} too few to hold some out for the {purpose}")
         aside = set(order[:count])
-        parts = ([one for one in self.questions if (groups[one.context] in aside) is side] for side in (False, True))
+        parts = (
+            [question for question in self.questions if (groups[question.context] in aside) is side]
+            for side in (False, True)
+        )
         train, held = (Questions(part, self.version, self.stated) for part in parts)
         return train, held
 
     def as_squad(self) -> dict[str, Any]:
         """Return what a SQuAD file of the questions holds; those of one context stand together."""
         entries: dict[str, list[dict[str, Any]]] = {context: [] for context in self.contexts}
-        for one in self.questions:
-            answers = [{"text": answer.text, "answer_start": answer.start} for answer in one.answers]
-            entry = {"id": one.id, "question": one.text, "answers": answers}
-            entries[one.context].append(entry | ({"is_impossible": not answers} if self.version[0] == "2" else {}))
+        for question in self.questions:
+            answers = [{"text": answer.text, "answer_start": answer.start} for answer in question.answers]
+            entry = {"id": question.id, "question": question.text, "answers": answers}
+            entries[question.context].append(entry | ({"is_impossible": not answers} if self.version[0] == "2" else {}))
         paragraphs = [{"context": context, "qas": qas} for context, qas in entries.items()]
         return {"version": self.version, "data": [{"title": "", "paragraphs": paragraphs}]}
 
@@ -130,10 +133,10 @@ def read_squad(path: Path) -> Questions:
     entries = list(_entries(path, content))
     for entry, context in entries:
         try:
-            one = _question(entry, context, version)
-            if one.id in questions:
-                raise TextError(f'question "{one.id}": its id comes twice')
-            questions[one.id] = one
+            question = _question(entry, context, version)
+            if question.id in questions:
+                raise TextError(f'question "{question.id}": its id comes twice')
+            questions[question.id] = question
         except TextError as error:
             faults.append(str(error))
     if faults:
@@ -141,7 +144,7 @@ def read_squad(path: Path) -> Questions:
         raise TextError(f"{path}: {faults[0]}{count}")
     if not questions:
         raise TextError(f"{path}: no questions")
-    found = "1.1" if all(one.answers for one in questions.values()) else "2.0"
+    found = "1.1" if all(question.answers for question in questions.values()) else "2.0"
     return Questions(list(questions.values()), version or found, version is not None)
 
 
@@ -239,13 +242,13 @@ def _contradiction(stated: Any, answered: bool, version: str | None) -> str | No
 
 def _groups(questions: Sequence[Question]) -> dict[str, str]:
     """Return for each context the original that it is a copy of, by the ids that ``augment`` gives, or itself."""
-    known = {one.id: one.context for one in questions}
+    known = {question.id: question.context for question in questions}
     groups: dict[str, str] = {}
-    for one in questions:
-        name = one.id
+    for question in questions:
+        name = question.id
         while (origin := _COPY.sub("", name)) != name and origin in known:
             name = origin
-        groups.setdefault(one.context, known[name])
+        groups.setdefault(question.context, known[name])
     return groups
 
 

@@ -115,16 +115,16 @@ class Cutter:
         these are is said. Where more than a few are read otherwise, the tokenizer's places of tokens are wrong.
         """
         self._check_lengths(questions)
-        answered = [one for one in questions if one.answers]
+        answered = [question for question in questions if question.answers]
         counts = dict.fromkeys(_READS, 0)
         example = ""
         for start in range(0, len(answered), _BLOCK):
-            some = answered[start : start + _BLOCK]
-            encoded = self._plain.encode_batch([(one.text.strip(), one.context) for one in some])
-            for one, whole in zip(some, (_window(0, part) for part in encoded), strict=True):
-                for answer in one.answers:
-                    counts[read := _reads(whole, one.context, answer)] += 1
-                    example = example or (f' (question "{one.id}")' if read == "otherwise" else "")
+            block = answered[start : start + _BLOCK]
+            encoded = self._plain.encode_batch([(question.text.strip(), question.context) for question in block])
+            for question, whole in zip(block, (_window(0, part) for part in encoded), strict=True):
+                for answer in question.answers:
+                    counts[read := _reads(whole, question.context, answer)] += 1
+                    example = example or (f' (question "{question.id}")' if read == "otherwise" else "")
         share, total = counts["otherwise"], sum(counts.values())
         if share > _OTHERWISE * total:
             raise TextError(
@@ -135,18 +135,18 @@ class Cutter:
             say(f"  {inexact:,} of {total:,} answers ({inexact / total:.1%}) begin or end inside a token")
 
     def _check_lengths(self, questions: Sequence[Question]) -> None:
-        asked = [one.text.strip() for one in questions]
-        for one, encoded in zip(questions, self._plain.encode_batch(asked, add_special_tokens=False), strict=True):
+        asked = [question.text.strip() for question in questions]
+        for question, encoded in zip(questions, self._plain.encode_batch(asked, add_special_tokens=False), strict=True):
             if len(encoded.ids) > self.cutting.max_question:
                 raise TextError(
-                    f'question "{one.id}": {len(encoded.ids)} tokens; at most {self.cutting.max_question} are read '
-                    "(reading.max_question)"
+                    f'question "{question.id}": {len(encoded.ids)} tokens; at most {self.cutting.max_question} are '
+                    "read (reading.max_question)"
                 )
 
     def cut(self, questions: Sequence[Question]) -> list[Window]:
         """Return the windows of all questions in their order, at least one each; TextError for a question too long."""
         self._check_lengths(questions)
-        pairs = [(one.text.strip(), one.context) for one in questions]
+        pairs = [(question.text.strip(), question.context) for question in questions]
         windows = []
         for number, encoded in enumerate(self.tokenizer.encode_batch(pairs)):
             windows += [_window(number, part) for part in (encoded, *encoded.overflowing)]
@@ -189,8 +189,8 @@ def labels(windows: Sequence[Window], questions: Sequence[Question]) -> Ids:
         places = dict.fromkeys(window.place(answer.start, answer.start + len(answer.text)) for answer in stated)
         found.append([place for place in places if place != (0, 0)] or [(0, 0)])
     made = np.full((len(windows), max(map(len, found), default=1), 2), -1, np.int64)
-    for row, some in zip(made, found, strict=True):
-        row[: len(some)] = some
+    for row, spans in zip(made, found, strict=True):
+        row[: len(spans)] = spans
     return made
 
 

@@ -15,12 +15,12 @@ def keep_attention(model: torch.nn.Module) -> None:
     a CPU. Attention is where queries, keys and values are: three linear layers in one module.
     """
     for module in model.modules():
-        own = list(module.children())
-        if sum(isinstance(one, torch.nn.Linear) for one in own) < 3:
+        children = list(module.children())
+        if sum(isinstance(child, torch.nn.Linear) for child in children) < 3:
             continue
-        for one in own:
-            if isinstance(one, torch.nn.Dropout):
-                one.p = 0.0
+        for child in children:
+            if isinstance(child, torch.nn.Dropout):
+                child.p = 0.0
         for name in ("dropout_prob", "attention_dropout"):  # what fused attention reads
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)

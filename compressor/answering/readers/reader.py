@@ -94,9 +94,9 @@ class WindowReader(ABC):
         batch_size = check_whole("batch_size", batch_size)
         made: list[Prediction] = []
         for first in range(0, len(questions), _AHEAD):
-            some = questions[first : first + _AHEAD]
-            windows = self.cutter.cut(some)
-            made += best_spans(some, windows, *self.logits(windows, batch_size), self.reading)
+            block = questions[first : first + _AHEAD]
+            windows = self.cutter.cut(block)
+            made += best_spans(block, windows, *self.logits(windows, batch_size), self.reading)
         return made
 
     def answer(self, questions: Sequence[str], contexts: Sequence[str], batch_size: int = 16) -> list[Prediction]:

@@ -51,16 +51,16 @@ class Augment(Config):
         """
         made = list(questions)
         asked: dict[str, list[Question]] = {}
-        for one in questions:
-            asked.setdefault(one.context, []).append(one)
-        taken = {one.id for one in questions}
+        for question in questions:
+            asked.setdefault(question.context, []).append(question)
+        taken = {question.id for question in questions}
         random = np.random.default_rng(self.seed)
         with track("augmenting", len(asked), "contexts") as advance:
-            for context, some in asked.items():
-                for number, (copied, moves) in enumerate(self._copies(context, some, candidates, random), start=1):
-                    for one in some:
-                        answers = tuple(Answer(answer.text, moves.moved(answer.start)) for answer in one.answers)
-                        made.append(Question(_free(f"{one.id}~{number}", taken), one.text, copied, answers))
+            for context, group in asked.items():
+                for number, (copied, moves) in enumerate(self._copies(context, group, candidates, random), start=1):
+                    for question in group:
+                        answers = tuple(Answer(answer.text, moves.moved(answer.start)) for answer in question.answers)
+                        made.append(Question(_free(f"{question.id}~{number}", taken), question.text, copied, answers))
                 advance(1)
         return Questions(made, questions.version)
 
@@ -68,7 +68,7 @@ class Augment(Config):
         self, context: str, asked: Sequence[Question], candidates: "Candidates", random: np.random.Generator
     ) -> "Iterator[tuple[str, Moves]]":
         """Yield distinct copies of a context, each with how its characters moved."""
-        answers = [(a.start, a.start + len(a.text)) for one in asked for a in one.answers]
+        answers = [(a.start, a.start + len(a.text)) for question in asked for a in question.answers]
         words = [
             match.span()
             for match in _WORD.finditer(context)
@@ -135,25 +135,28 @@ class Candidates:
         texts = [context[start:end] for start, end in words]
         pieces = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         single = [len(ids) == 1 and self.masked is not None for ids in pieces]
-        self._learn([(text, ids) for text, ids, one in zip(texts, pieces, single, strict=True) if not one], most)
+        self._learn(
+            [(text, ids) for text, ids, is_single in zip(texts, pieces, single, strict=True) if not is_single], most
+        )
         masked: Iterator[list[str]] = iter(())
         if self.masked is not None and any(single):
-            places = [place for place, one in zip(words, single, strict=True) if one]
+            places = [place for place, is_single in zip(words, single, strict=True) if is_single]
             masked = iter(self.masked.of(context, places, most))
         return [
-            next(masked) if one else self._known.get(text.lower(), []) for text, one in zip(texts, single, strict=True)
+            next(masked) if is_single else self._known.get(text.lower(), [])
+            for text, is_single in zip(texts, single, strict=True)
         ]
 
     def _learn(self, words: Sequence[tuple[str, Sequence[int]]], most: int) -> None:
         new = {text.lower(): ids for text, ids in words if text.lower() not in self._known and len(ids)}
         names = list(new)
         for start in range(0, len(names), _BLOCK):
-            some = names[start : start + _BLOCK]
-            vectors = _units(np.stack([self.table[list(new[name])].mean(axis=0) for name in some]))
-            near = vectors @ self.units.T
-            count = min(most + 1, near.shape[1])  # itself is one of them
-            top = np.argpartition(-near, count - 1, axis=1)[:, :count]
-            for name, row, similar in zip(some, top, near, strict=True):
+            block = names[start : start + _BLOCK]
+            vectors = _units(np.stack([self.table[list(new[name])].mean(axis=0) for name in block]))
+            cosines = vectors @ self.units.T
+            count = min(most + 1, cosines.shape[1])  # itself is one of them
+            top = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+            for name, row, similar in zip(block, top, cosines, strict=True):
                 ranked = [self.words[i] for i in sorted(row, key=lambda i: (-similar[i], i))]
                 self._known[name] = [word for word in ranked if word.lower() != name][:most]
 
@@ -242,15 +245,15 @@ def _in(word: tuple[int, int], answers: Sequence[tuple[int, int]]) -> bool:
 def _where_any(
     words: Sequence[tuple[int, int]], found: Sequence[list[str]]
 ) -> tuple[list[tuple[int, int]], list[list[str]]]:
-    both = [(word, others) for word, others in zip(words, found, strict=True) if others]
-    return [word for word, _ in both], [others for _, others in both]
+    both = [(word, replacements) for word, replacements in zip(words, found, strict=True) if replacements]
+    return [word for word, _ in both], [replacements for _, replacements in both]
 
 
-def _cased(word: str, other: str) -> str:
-    """Write ``other`` as ``word`` is written: in capitals, with one, or as it is."""
+def _cased(word: str, replacement: str) -> str:
+    """Write ``replacement`` as ``word`` is written: in capitals, with one, or as it is."""
     if word.isupper() and len(word) > 1:
-        return other.upper()
-    return other[0].upper() + other[1:] if word[0].isupper() else other
+        return replacement.upper()
+    return replacement[0].upper() + replacement[1:] if word[0].isupper() else replacement
 
 
 def _replaced(context: str, changes: Mapping[tuple[int, int], str]) -> str:

@@ -147,7 +147,7 @@ def teacher_logits(reader: TorchReader, teacher: Path, windows: Sequence[Window]
     One file in the cache, by the hash of teacher and windows, written in one rename.
     """
     ids = [window.ids for window in windows]
-    read = hashlib.sha256(np.concatenate(ids).tobytes()).hexdigest(), [len(one) for one in ids]
+    read = hashlib.sha256(np.concatenate(ids).tobytes()).hexdigest(), [len(window_ids) for window_ids in ids]
     name = key_of(code_key("compressor.answering.readers.model"), base_key(teacher), *read)
     folder = cache_folder() / "logits"
     path = folder / f"{name}.npy"
@@ -161,7 +161,7 @@ def teacher_logits(reader: TorchReader, teacher: Path, windows: Sequence[Window]
                 np.save(file, flat)
             os.replace(draft, path)
     flat = np.load(path, mmap_mode="r", allow_pickle=False)
-    ends = np.cumsum([len(one) for one in ids])
+    ends = np.cumsum([len(window_ids) for window_ids in ids])
     parts = [np.split(side, ends[:-1]) for side in np.asarray(flat)]
     return list(parts[0]), list(parts[1])
 

@@ -52,10 +52,10 @@ class Finetune(ReaderTraining, Reading):
             raise RecipeError("finetune.learning_rate, finetune.epochs: give at least one of each")
         Cutter(tokenizer_of(encoder).backend_tokenizer, self).check([*questions, *(tune or [])])
         train, tune = hold_out(self, questions, self.heldout, self.seed, tune)
-        if not any(one.answers for one in train):
+        if not any(question.answers for question in train):
             raise TextError("no question with an answer to learn from")
         tries = list(self._tries(encoder, train, tune, settings, checkpoints)) if len(settings) > 1 else []
-        best = max(tries, key=lambda one: one["f1"], default=None)
+        best = max(tries, key=lambda attempt: attempt["f1"], default=None)
         rate, epochs = (best["learning_rate"], best["epochs"]) if best else settings[0]
         reader, figures = self._trained(encoder, train, rate, epochs, checkpoints / "all")
         reader.model.save_pretrained(str(draft.folder), safe_serialization=True)
@@ -81,9 +81,9 @@ class Finetune(ReaderTraining, Reading):
                 checkpoints.mkdir(parents=True, exist_ok=True)
                 kept = {name: value for name, value in figures.items() if not name.endswith("total")}
                 write_json(tried, {"learning_rate": rate, "epochs": epochs} | kept)
-            one: dict[str, float] = json.loads(tried.read_text(encoding="utf-8"))
-            say(f"  learning rate {rate:g}, {epochs:g} epochs: {described(one)}")
-            yield one
+            attempt: dict[str, float] = json.loads(tried.read_text(encoding="utf-8"))
+            say(f"  learning rate {rate:g}, {epochs:g} epochs: {described(attempt)}")
+            yield attempt
 
     def _trained(
         self, encoder: Path, questions: Questions, rate: float, epochs: float, checkpoints: Path

@@ -32,11 +32,11 @@ def make_student(teacher: Any, kept: tuple[int, ...], start: Start, windows: Seq
     restack(student, [(i, stack[i]) for i in kept])
     parts = _fittable(teacher, kept, start)
     if parts is not None:
-        everything = Importance(
+        importance = Importance(
             [torch.zeros(parts.heads(i)) for i in range(len(parts.blocks))],
             [torch.zeros(block.up.out_features) for block in parts.blocks],
         )
-        fit_encoder(teacher.base_model, student.base_model, kept, everything, _sample(teacher, windows, seed))
+        fit_encoder(teacher.base_model, student.base_model, kept, importance, _sample(teacher, windows, seed))
     return student
 
 

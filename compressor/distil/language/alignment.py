@@ -25,9 +25,9 @@ def align(sources: Sequence[Sequence[int]], translations: Sequence[Sequence[int]
     much as both believe in it (Liang et al. 2006, N06-1014), so that frequent words do not collect rare ones.
     """
     links = _Links.of(sources, translations, vocabulary)
-    forth = _posterior(links, links.translation_at, links.pair // vocabulary, links.pair % vocabulary)
-    back = _posterior(links, links.source_at, links.pair % vocabulary, links.pair // vocabulary)
-    counts = np.bincount(links.kind, forth * back, minlength=len(links.pair))
+    forward = _posterior(links, links.translation_at, links.pair // vocabulary, links.pair % vocabulary)
+    backward = _posterior(links, links.source_at, links.pair % vocabulary, links.pair // vocabulary)
+    counts = np.bincount(links.kind, forward * backward, minlength=len(links.pair))
     cells = (links.pair // vocabulary, links.pair % vocabulary)
     return csr_matrix((counts, cells), shape=(vocabulary, vocabulary))
 

@@ -99,4 +99,4 @@ class Translations:
 
     def sts_files(self) -> Sequence[tuple[Path, Path]]:
         """Return the pairs of STS files."""
-        return [(self.base / one, self.base / other) for one, other in self.config.sts]
+        return [(self.base / left, self.base / right) for left, right in self.config.sts]

@@ -97,10 +97,10 @@ class _Fit:
         seen = [self._look(wide, call, real, neurons) for call, real in zip(calls, self.real, strict=True)]
         values = self._attention(wide, narrow, heads, seen, own)
         rows = (heads[:, None] * size + torch.arange(size)).flatten()
-        mids = [(look["mid_spread"], look["mid"]) for look in seen]
+        mids = [(computed["mid_spread"], computed["mid"]) for computed in seen]
         self._residual(wide.out, wide.norm, narrow, "out", wide.out.weight[:, rows] @ values, own, mids)
         self._up(wide, narrow, neurons, seen, own)
-        targets = list(zip([look["end_spread"] for look in seen], self._projected(ends), strict=True))
+        targets = list(zip([computed["end_spread"] for computed in seen], self._projected(ends), strict=True))
         self._residual(wide.down, wide.last_norm, narrow, "down", wide.down.weight[:, neurons], own, targets)
 
     def _look(self, wide: Block, call: Call, real: Tensor, neurons: Tensor) -> dict[str, Tensor]:
@@ -127,9 +127,9 @@ class _Fit:
     ) -> Tensor:
         """Fit query, key and value; return the map [wide, narrow] from the student's values to the heads' own."""
         fit, made = Regression(), Regression()
-        for call, real, look in zip(own, self.real, seen, strict=True):
-            fit.add(with_one(call.states[real]), look["projections"])
-            made.add(with_one(look["projections"]), look["projections"])
+        for call, real, computed in zip(own, self.real, seen, strict=True):
+            fit.add(with_one(call.states[real]), computed["projections"])
+            made.add(with_one(computed["projections"]), computed["projections"])
         prior = torch.cat([self._prior(part) for part in (wide.query, wide.key, wide.value)])
         maps = fit.solve(prior.T).T.chunk(3)
         moments = made.inputs[:-1, :-1] / made.inputs[-1, -1]
@@ -152,8 +152,8 @@ class _Fit:
 
     def _up(self, wide: Block, narrow: Block, neurons: Tensor, seen: list[dict[str, Tensor]], own: list[Call]) -> None:
         fit = Regression()
-        for student, look in zip(self._student(narrow, own), seen, strict=True):
-            fit.add(with_one(student["up"][0]), look["up"])
+        for student, computed in zip(self._student(narrow, own), seen, strict=True):
+            fit.add(with_one(student["up"][0]), computed["up"])
         _put(narrow.up, fit.solve(self._prior(wide.up)[neurons].T).T)
 
     def _residual(

@@ -32,9 +32,9 @@ def record(transformer: Any, layers: list[Any], batches: list[Batch]) -> list[li
     calls: list[list[Call]] = []
 
     def keep(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
-        others = dict(options)
-        states, *rest = inputs or (others.pop("hidden_states"),)
-        calls[-1].append(Call(states, tuple(rest), others))
+        keywords = dict(options)
+        states, *rest = inputs or (keywords.pop("hidden_states"),)
+        calls[-1].append(Call(states, tuple(rest), keywords))
 
     hooks = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers]
     try:

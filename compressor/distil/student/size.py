@@ -63,8 +63,8 @@ class Size(Config):
             raise RecipeError(f"distil.dim = {self.dim}: must be at most {most}, the length of the teacher's vectors")
         for name in ("width", "heads", "feed_forward", "vocabulary", "activation"):
             if getattr(self, name) not in (None, "teacher") and (self.layers == 0 or self.model):
-                other = f"model = {self.model}" if self.model else "layers = 0"
-                raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {other}; leave it out")
+                conflict = f"model = {self.model}" if self.model else "layers = 0"
+                raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {conflict}; leave it out")
 
     def kept(self, teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[int, ...]:
         """Return the teacher's layers that the student keeps."""

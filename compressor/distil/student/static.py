@@ -116,7 +116,7 @@ def token_states(teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[Ve
     states = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
     unseen = np.flatnonzero(counts == 0)
     if len(unseen) and len(unseen) < len(counts):
-        framed = [_framed(encoded["input_ids"][0], encoded["special_tokens_mask"][0], int(one)) for one in unseen]
+        framed = [_framed(encoded["input_ids"][0], encoded["special_tokens_mask"][0], int(token)) for token in unseen]
         alone = _summed(teacher, [ids for ids, _ in framed], [mask for _, mask in framed])[0][unseen]
         alone -= alone.mean(axis=0)
         states[unseen] = normalized(alone) * np.linalg.norm(states[counts > 0], axis=1).mean()
@@ -125,7 +125,7 @@ def token_states(teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[Ve
 
 def _framed(ids: list[int], special: list[int], token: int) -> tuple[list[int], list[int]]:
     """Put one token in place of a text's, between the same special tokens; return ids and special mask."""
-    words = [i for i, one in enumerate(special) if not one]
+    words = [i for i, is_special in enumerate(special) if not is_special]
     first, last = (words[0], words[-1] + 1) if words else (len(ids) - 1, len(ids) - 1)
     return [*ids[:first], token, *ids[last:]], [*special[:first], 0, *special[last:]]
 
@@ -136,7 +136,7 @@ def _summed(teacher: SentenceTransformer, ids: Ids, special: Ids) -> tuple[Vecto
     sums, counts = np.zeros((size, dim), np.float32), np.zeros(size, np.float32)
     vectors = np.zeros((len(ids), dim), np.float32)
     with torch.inference_mode():
-        for rows in length_sorted_batches(np.array([len(one) for one in ids], dtype=np.int64), _BATCH):
+        for rows in length_sorted_batches(np.array([len(text_ids) for text_ids in ids], dtype=np.int64), _BATCH):
             width = max(len(ids[i]) for i in rows)
             tokens, mask, words = (torch.zeros(len(rows), width, dtype=torch.long) for _ in range(3))
             for place, row in enumerate(rows):
@@ -165,9 +165,9 @@ def _forward(teacher: SentenceTransformer, ids: torch.Tensor, mask: torch.Tensor
 
 def shares(ids: Ids, vocabulary: int) -> sparse.csr_matrix:
     """Return each token's share of each text, float32 [len(ids), vocabulary]; rows sum to 1, or 0 without tokens."""
-    lengths = np.array([len(one) for one in ids], dtype=np.int64)
+    lengths = np.array([len(text_ids) for text_ids in ids], dtype=np.int64)
     values = np.repeat(1 / np.maximum(lengths, 1), lengths).astype(np.float32)
-    flat = np.fromiter((token for one in ids for token in one), np.int64, int(lengths.sum()))
+    flat = np.fromiter((token for text_ids in ids for token in text_ids), np.int64, int(lengths.sum()))
     return sparse.csr_matrix((values, flat, np.concatenate([[0], np.cumsum(lengths)])), (len(ids), vocabulary))
 
 

@@ -86,9 +86,9 @@ class Lessons(Sequence[str]):
             count = min(size, left)
             counts = np.diff(np.round(np.cumsum([0.0, *shares]) * count).astype(int))
             if all(share is None for share in stated):
-                rows = np.concatenate([one.rest(n) for one, n in zip(drawn, _fair(counts, drawn), strict=True)])
+                rows = np.concatenate([part.rest(n) for part, n in zip(drawn, _fair(counts, drawn), strict=True)])
             else:
-                rows = np.concatenate([one.take(n) for one, n in zip(drawn, counts, strict=True)])
+                rows = np.concatenate([part.take(n) for part, n in zip(drawn, counts, strict=True)])
             left -= len(rows)
             yield rows
 
@@ -96,10 +96,10 @@ class Lessons(Sequence[str]):
 def _fair(counts: NDArray[Any], drawn: Sequence["_Drawn"]) -> list[int]:
     """Return what to take of each part so that all end together: what another part lacks is taken of the next."""
     wanted, taken = int(counts.sum()), []
-    for count, one in zip(counts, drawn, strict=True):
-        taken.append(min(int(count), one.left))
-    for i, one in enumerate(drawn):
-        more = min(wanted - sum(taken), one.left - taken[i])
+    for count, part in zip(counts, drawn, strict=True):
+        taken.append(min(int(count), part.left))
+    for i, part in enumerate(drawn):
+        more = min(wanted - sum(taken), part.left - taken[i])
         taken[i] += max(more, 0)
     return taken
 

@@ -70,8 +70,8 @@ class LengthGroupedBatches(BatchSampler):
         """Put similar texts side by side, a few batches' worth at a time."""
         lessons = cast(Lessons, self.lessons)
         count = max(1, _COMPARED // self.whole) * self.whole
-        some = [rows[i : i + count] for i in range(0, len(rows), count)]
-        return np.concatenate([part[grouped(lessons.vectors(part), self.similar, random)] for part in some])
+        blocks = [rows[i : i + count] for i in range(0, len(rows), count)]
+        return np.concatenate([part[grouped(lessons.vectors(part), self.similar, random)] for part in blocks])
 
     def __len__(self) -> int:
         return -(-len(self.lessons) // self.whole) * self.parts
