@@ -27,8 +27,8 @@ def text_axes(run: Callable[[Ids], Sequence[Floats]], batch: Ids) -> list[Axes]:
     """
     longest = batch["attention_mask"].shape[1]
     shapes = [(_TEXTS[0], longest), (_TEXTS[1], max(longest - 1, 1))]
-    one, other = ([made.shape for made in run(_filled(batch, *shape))] for shape in shapes)
-    return [_axes(pair, shapes) for pair in zip(one, other, strict=True)]
+    first, second = ([tensor.shape for tensor in run(_filled(batch, *shape))] for shape in shapes)
+    return [_axes(pair, shapes) for pair in zip(first, second, strict=True)]
 
 
 def real_rows(values: Floats, mask: NDArray[np.bool_], axes: Axes) -> Floats:

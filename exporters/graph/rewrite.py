@@ -159,13 +159,13 @@ def _branch(to: str, names: Sequence[str], scale: float, masked: bool) -> onnx.G
 def _state_mask(model: onnx.ModelProto) -> None:
     """Put what all layers read of the mask in front: whether it is needed, and what it adds to the scores."""
     mask = INPUTS[1]
-    one = _constant(model, "attention.one", np.array(1, np.int64))
+    int_one = _constant(model, "attention.one", np.array(1, np.int64))
     axes = _constant(model, "attention.axes", np.array([1, 2], np.int64))
     float_one = _constant(model, "attention.float_one", np.array(1, np.float32))
     low = _constant(model, "attention.low", np.array(-_MASKED, np.float32))
     nodes = [
         helper.make_node("ReduceMin", [mask], ["attention.least"], keepdims=0, name="attention.least"),
-        helper.make_node("Equal", ["attention.least", one], ["attention.full"], name="attention.full"),
+        helper.make_node("Equal", ["attention.least", int_one], ["attention.full"], name="attention.full"),
         helper.make_node("Unsqueeze", [mask, axes], ["attention.mask"], name="attention.mask"),
         helper.make_node("Cast", ["attention.mask"], ["attention.kept"], to=TensorProto.FLOAT, name="attention.kept"),
         helper.make_node("Sub", ["attention.kept", float_one], ["attention.gone"], name="attention.gone"),
@@ -269,7 +269,7 @@ def _fused(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attribute
 
 def replace(model: onnx.ModelProto, node: NodeProto, made: Sequence[NodeProto]) -> None:
     """Put other operators where one stands, in place."""
-    position = next(i for i, other in enumerate(model.graph.node) if other is node or other == node)
+    position = next(i for i, candidate in enumerate(model.graph.node) if candidate is node or candidate == node)
     del model.graph.node[position]
     _insert(model, position, made)
 

@@ -93,7 +93,7 @@ class Contents:
 
     @property
     def opset(self) -> int:
-        return next(int(one.version) for one in self.model.opset_import if one.domain in ("", "ai.onnx"))
+        return next(int(opset.version) for opset in self.model.opset_import if opset.domain in ("", "ai.onnx"))
 
     @property
     def dim(self) -> int:

@@ -54,14 +54,14 @@ def activations(
 
     A tensor may have any shape: a row is a token of a text, or of a head, a text, or whatever a constant has.
     """
-    seen = onnx.ModelProto()
-    seen.CopyFrom(graph)
-    given = {output.name for output in graph.graph.output}
-    added = [name for name in names if name not in given]
-    seen.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in added)
+    probe = onnx.ModelProto()
+    probe.CopyFrom(graph)
+    outputs = {output.name for output in graph.graph.output}
+    added = [name for name in names if name not in outputs]
+    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in added)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(seen.SerializeToString(), options, providers=[CPU])
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=[CPU])
     inputs = [value.name for value in session.get_inputs()]
 
     def run(batch: Batch) -> list[NDArray[np.float32]]:
@@ -72,8 +72,8 @@ def activations(
         places = places or text_axes(run, batch)
         mask = batch["attention_mask"].astype(bool)
         if mask.any():
-            made = zip(names, run(batch), places, strict=True)
-            yield {name: real_rows(values, mask, axes) for name, values, axes in made}
+            tensors = zip(names, run(batch), places, strict=True)
+            yield {name: real_rows(values, mask, axes) for name, values, axes in tensors}
 
 
 def dynamic_inputs(model: onnx.ModelProto) -> list[str]:

@@ -69,16 +69,16 @@ def _drop_round_trips(model: onnx.ModelProto) -> None:
     """Take out, in place, the casts of an fp32 output to fp16 and back that the conversion leaves."""
     made_by = makers(model)
     for back in [node for node in model.graph.node if node.op_type == "Cast" and node.output[0] in _outputs(model)]:
-        there = made_by[back.input[0]]
-        source = there.input[0]
-        if there.op_type != "Cast" or source not in made_by or source in _outputs(model):
+        cast = made_by[back.input[0]]
+        source = cast.input[0]
+        if cast.op_type != "Cast" or source not in made_by or source in _outputs(model):
             continue
         for node in nodes(model.graph):
             node.input[:] = [back.output[0] if name == source else name for name in node.input]
             node.output[:] = [back.output[0] if name == source else name for name in node.output]
         model.graph.node.remove(back)
-        if not reads(model)[there.output[0]]:
-            model.graph.node.remove(there)
+        if not reads(model)[cast.output[0]]:
+            model.graph.node.remove(cast)
 
 
 def _outputs(model: onnx.ModelProto) -> set[str]:

@@ -103,9 +103,9 @@ class OnnxInt8(Config):
         return model
 
 
-def tracked(what: str, batches: Sequence[Batch]) -> Iterator[Batch]:
+def tracked(label: str, batches: Sequence[Batch]) -> Iterator[Batch]:
     """Yield batches, and show how far their reader is."""
-    with track(what, sum(len(batch["input_ids"]) for batch in batches)) as advance:
+    with track(label, sum(len(batch["input_ids"]) for batch in batches)) as advance:
         for batch in batches:
             yield batch
             advance(len(batch["input_ids"]))

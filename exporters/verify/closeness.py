@@ -44,13 +44,17 @@ def of_questions(exact: Path, made: Path, questions: Questions) -> dict[str, Any
 def _logits(reader: OnnxReader, questions: Questions) -> list[Vectors]:
     """Return the start and end logits of each window side by side, float32 [2 * tokens]."""
     starts, ends = reader.logits(reader.cutter.cut(questions))
-    return [np.concatenate(both) for both in zip(starts, ends, strict=True)]
+    return [np.concatenate(pair) for pair in zip(starts, ends, strict=True)]
 
 
 def of_cases(exact: Path, made: Path) -> dict[str, Any]:
     """Return the mean and the least cosine of outputs with the fp32 outputs, on the texts of the conformance set."""
     pairs = zip(cases(exact), cases(made), strict=True)
-    rows = [(one["outputs"][name], other["outputs"][name]) for one, other in pairs for name in one["outputs"]]
+    rows = [
+        (expected["outputs"][name], actual["outputs"][name])
+        for expected, actual in pairs
+        for name in expected["outputs"]
+    ]
     near = [_cosine(*(np.array(side, np.float32) for side in row)) for row in rows]
     return _figures(np.array(near, np.float32), "outputs of the conformance texts")
 

@@ -80,7 +80,7 @@ class ReaderVerify(Config):
         windows = reader.cutter.cut(test[:_COMPARED])
         sides = zip(reader.logits(windows), student.logits(windows), strict=True)
         # Not max() of the differences: it would pass over a NaN.
-        worst = float(np.max([np.abs(a - b).max() for own, its in sides for a, b in zip(own, its, strict=True)]))
+        worst = float(np.max([np.abs(a - b).max() for own, theirs in sides for a, b in zip(own, theirs, strict=True)]))
         bar = self.parity if name == "fp32" else None
         return [Check(name, "parity with PyTorch", "max_difference", worst, bar, "<=", "verify.parity")]
 
@@ -95,13 +95,13 @@ class ReaderVerify(Config):
     ) -> list[Check]:
         drops = [None, None] if name == "fp32" else ["verify.f1_drop", "verify.exact_drop"]
         bars = (0.1, 0.1, _EXACT) if name == "fp32" else (self.f1_drop, self.exact_drop, None)
-        its, own = (measure(test, one, test.version, threshold) for one in (wanted, made))
-        same = np.mean([a.text(threshold) == b.text(threshold) for a, b in zip(wanted, made, strict=True)])
+        reference, own = (measure(test, predictions, test.version, threshold) for predictions in (wanted, made))
+        equal = np.mean([a.text(threshold) == b.text(threshold) for a, b in zip(wanted, made, strict=True)])
         share = own["f1"] / max(teacher_f1, 1e-9)
         return [
-            Check(name, "answers", "same_as_pytorch", float(same), bars[2]),
-            Check(name, "answers", "f1_drop", its["f1"] - own["f1"], bars[0], "<=", drops[0]),
-            Check(name, "answers", "exact_drop", its["exact"] - own["exact"], bars[1], "<=", drops[1]),
+            Check(name, "answers", "same_as_pytorch", float(equal), bars[2]),
+            Check(name, "answers", "f1_drop", reference["f1"] - own["f1"], bars[0], "<=", drops[0]),
+            Check(name, "answers", "exact_drop", reference["exact"] - own["exact"], bars[1], "<=", drops[1]),
             Check(name, "answers", "f1", own["f1"]),
             Check(name, "answers", "exact", own["exact"]),
             Check(name, "answers", "f1_of_teachers", share, self.teacher_f1, field="verify.teacher_f1"),
@@ -112,9 +112,9 @@ class ReaderVerify(Config):
     ) -> Check:
         some = test[:_COMPARED]
         alone = reader.read(some, batch_size=1)
-        same = np.mean([a.text() == b.text() for a, b in zip(alone, made, strict=False)])
+        equal = np.mean([a.text() == b.text() for a, b in zip(alone, made, strict=False)])
         bar = _RANGES_A_BATCH if dynamic else _EXACT
         if name != "fp32" and self.alone is not None:
             bar = self.alone
         field = None if name == "fp32" else "verify.alone"
-        return Check(name, "batch invariance", "same_answers", float(same), bar, field=field)
+        return Check(name, "batch invariance", "same_answers", float(equal), bar, field=field)
