@@ -34,8 +34,8 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
         folder / PICTURE: quality_against_speed(results[RESULTS]),
     }
     wanted |= {folder / path: text for path, text in students.pages(results, source, table).items()}
-    for one in (answers, peers, limits):
-        wanted |= {folder / path: text for path, text in one.pages(results, source).items()}
+    for module in (answers, peers, limits):
+        wanted |= {folder / path: text for path, text in module.pages(results, source).items()}
     stale = [path for path, text in wanted.items() if text and not _holds(path, text)]
     if not check:
         for path in stale:

@@ -119,8 +119,8 @@ class Worker:
         status = self._process.wait()
         if status < 0:
             return f"its process was ended by signal {-status} ({signal.Signals(-status).name})"
-        said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"its process ended with status {status}" + (f": {_one_line(said[-1])}" if said else "")
+        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"its process ended with status {status}" + (f": {_one_line(lines[-1])}" if lines else "")
 
 
 def _environment(threads: int, own: bool) -> Mapping[str, str]:

@@ -51,7 +51,7 @@ def row(name: str, model: Model, heldout: Heldout, projection: Projection | None
         "size_bytes": system.size_bytes,
         "seconds": model.figures.get("seconds"),
         "agreement": heldout.agreement(vectors, projection),
-        "sts": {one.name: one.spearman(encoder, whose=name) for one in sts},
+        "sts": {file.name: file.spearman(encoder, whose=name) for file in sts},
     }
 
 

@@ -54,7 +54,7 @@ class Offline:
 
 def ratio(own: Sequence[float], base: Sequence[float]) -> dict[str, float]:
     """Compare two systems' rates round by round: the median of the ratios, the lowest and the highest."""
-    ratios = [one / other for one, other in zip(own, base, strict=True)]
+    ratios = [own_rate / base_rate for own_rate, base_rate in zip(own, base, strict=True)]
     return {"ratio": float(np.median(ratios)), "ratio_min": min(ratios), "ratio_max": max(ratios)}
 
 
@@ -140,9 +140,9 @@ def by_length(
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure throughput and median latency at each length; ``texts`` maps tokens to texts of that length."""
     result: dict[str, list[dict[str, Any]]] = {name: [] for name in encoders}
-    for tokens, same in texts.items():
-        fast = offline(encoders, same, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
-        slow = single_stream(encoders, same, queries)
+    for tokens, cut in texts.items():
+        fast = offline(encoders, cut, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
+        slow = single_stream(encoders, cut, queries)
         for name, rows in result.items():
             figures = {key: fast[name][key] for key in ("texts_per_second", "ratio", "ratio_min", "ratio_max")}
             rows.append({"tokens": tokens, **figures, "latency_ms_p50": slow[name]["latency_ms_p50"]})
