@@ -29,7 +29,7 @@ def facts(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: no such folder")
     kind, origin = kind_of(path), _origin(path)  # hashes first: a file that was changed is not read
     config = read_config(path)
-    found = {
+    folder_facts = {
         "path": str(path),
         "kind": _KINDS[kind],
         "family": config["model_type"],
@@ -39,8 +39,8 @@ def facts(path: Path) -> dict[str, Any]:
         "files": {p.relative_to(path).as_posix(): p.stat().st_size for p in sorted(path.rglob("*")) if p.is_file()},
     }
     if kind == "onnx":
-        found |= _graph(path / GRAPH)
-    return found | origin
+        folder_facts |= _graph(path / GRAPH)
+    return folder_facts | origin
 
 
 def _graph(path: Path) -> dict[str, Any]:
@@ -76,10 +76,10 @@ def _origin(path: Path) -> dict[str, Any]:
     }
 
 
-def print_facts(found: dict[str, Any], console: Console) -> None:
+def print_facts(folder_facts: dict[str, Any], console: Console) -> None:
     """Print the facts as a two-column table, nested ones on a line each."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in found.items():
+    for name, value in folder_facts.items():
         if name in ("figures", "key"):
             continue  # long; `--json` has them
         if name == "size_bytes":

@@ -125,9 +125,9 @@ class Worker:
 
 def _environment(threads: int, own: bool) -> Mapping[str, str]:
     """Return the variables of a worker: every library's threads as asked for, whatever the user's shell has."""
-    kept = {name: value for name, value in environment(threads).items() if name not in _NOT_THEIRS}
+    variables = {name: value for name, value in environment(threads).items() if name not in _NOT_THEIRS}
     ours = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    return kept | {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": ours} if own else {})
+    return variables | {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": ours} if own else {})
 
 
 def _one_line(text: str, length: int = 300) -> str:

@@ -171,14 +171,14 @@ def _agreements(entries: Sequence[Entry], texts: Sequence[str], strangers: set[s
 
 
 def _scores(entries: Sequence[Entry], files: Sequence[Sts]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     alive = _alive(entries)
     with track("quality", len(alive), "systems") as advance:
         for entry in alive:
             with entry.turn():
-                found[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size, entry.name) for sts in files}
+                scores[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size, entry.name) for sts in files}
             advance(1)
-    return found
+    return scores
 
 
 def _row(entry: Entry, figures: dict[str, Any]) -> dict[str, Any]:

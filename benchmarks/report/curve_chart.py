@@ -94,5 +94,5 @@ def _caption(results: Row) -> str:
     settings = results["settings"]
     turned = ", turned for int8 and binary" if settings.get("rotate") else ""
     whitened = f", whitened by {settings['whiten']:g}" if settings.get("whiten") else ""
-    kept = "principal components" if settings.get("keep", "variance") == "variance" else "similarities kept"
-    return f"numbers at the points: dimensions · {kept}{whitened}{turned}; the last point: none taken"
+    basis = "principal components" if settings.get("keep", "variance") == "variance" else "similarities kept"
+    return f"numbers at the points: dimensions · {basis}{whitened}{turned}; the last point: none taken"

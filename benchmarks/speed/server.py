@@ -75,14 +75,14 @@ def server(
     encoders: Mapping[str, OnnxEncoder], texts: Sequence[str], bound_ms: float, ceilings: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Find every encoder's highest rate; ``ceilings``: what each reaches when all texts are there at once, or more."""
-    found = {}
+    results = {}
     with track("server", 8 * len(encoders), "rates") as advance:
         for name, encoder in encoders.items():
             time.sleep(throughput.SETTLE_SECONDS)
             with Batcher(encoder) as batcher:
                 search = Search(partial(arrivals, batcher, texts), bound_ms)
-                found[name] = search.as_dict(search.highest(ceilings[name], advance))
-    return found
+                results[name] = search.as_dict(search.highest(ceilings[name], advance))
+    return results
 
 
 def arrivals(batcher: Batcher, texts: Sequence[str], rate: float, seed: int) -> Latency:

@@ -165,13 +165,13 @@ def texts_of_length(tokenizer: Tokenizer, texts: Sequence[str], tokens: int) -> 
     if not any(tokenizer.encode(text, add_special_tokens=False).ids for text in texts):
         raise TextError(f"{len(texts)} texts without a token; none of {tokens} tokens can be cut from them")
     wanted = tokens - tokenizer.num_special_tokens_to_add(False)
-    made: list[str] = []
+    cut: list[str] = []
     source = itertools.cycle(texts)
-    while len(made) < max(_LEAST_TEXTS, _LENGTH_TOKENS // tokens):
+    while len(cut) < max(_LEAST_TEXTS, _LENGTH_TOKENS // tokens):
         text = ""
         ends: list[int] = []
         while len(ends) < wanted:
             text = f"{text} {next(source)}".lstrip()
             ends = [end for _, end in tokenizer.encode(text, add_special_tokens=False).offsets]
-        made.append(text[: ends[wanted - 1]])
-    return made
+        cut.append(text[: ends[wanted - 1]])
+    return cut

@@ -77,8 +77,8 @@ class _Tail:
             raise ArtifactError(f"{path}: no Dense; who pools token embeddings takes it as it is")
         modes = [_MODES.get(key) for key in folder.pooling]
         if len(modes) != 1 or modes[0] is None:
-            found = ", ".join(folder.pooling) or "no mode"
-            raise ArtifactError(f"{contents.folder / _POOLING}: {found}; taken are mean or CLS")
+            pooling = ", ".join(folder.pooling) or "no mode"
+            raise ArtifactError(f"{contents.folder / _POOLING}: {pooling}; taken are mean or CLS")
         return cls(contents, modes[0], dense, bool(ends))
 
     def moved(self) -> onnx.ModelProto:

@@ -111,8 +111,8 @@ def word_piece(contents: Contents, settings: dict[str, Any]) -> dict[str, Any]:
     model, normal = settings.get("model") or {}, settings.get("normalizer") or {}
     kinds = (model.get("type"), normal.get("type"), (settings.get("pre_tokenizer") or {}).get("type"))
     if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
-        found = ", ".join(map(str, kinds))
-        raise ArtifactError(f"{path}: {found}; tokenizer-in-graph takes WordPiece, BertNormalizer, BertPreTokenizer")
+        listed = ", ".join(map(str, kinds))
+        raise ArtifactError(f"{path}: {listed}; tokenizer-in-graph takes WordPiece, BertNormalizer, BertPreTokenizer")
     vocabulary = sorted(model["vocab"].items(), key=lambda item: item[1])
     if [number for _, number in vocabulary] != list(range(len(vocabulary))) or any(
         not token or "\n" in token for token, _ in vocabulary
@@ -167,13 +167,13 @@ def is_spelt(character: str, tokenizer: Tokenizer) -> bool:
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
         else:
-            found.append((number, number))
-    return found
+            ranges.append((number, number))
+    return ranges
 
 
 def _forbidden(allowed: Sequence[tuple[int, int]], added: Sequence[dict[str, Any]]) -> str:
@@ -270,7 +270,7 @@ def _refused(operator: Tokenize, text: str) -> bool:
 
 def _python(pattern: str) -> str:
     """Return an RE2 pattern as Python writes it."""
-    return re.sub(r"\\x\{([0-9a-f]+)\}", lambda found: f"\\U{int(found[1], 16):08x}", pattern)
+    return re.sub(r"\\x\{([0-9a-f]+)\}", lambda match: f"\\U{int(match[1], 16):08x}", pattern)
 
 
 def _random_texts(allowed: Sequence[tuple[int, int]]) -> list[str]:

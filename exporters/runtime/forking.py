@@ -55,10 +55,10 @@ def watched(session: Any) -> Any:
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
     try:
-        found = (folder / GRAPH).stat()
+        status = (folder / GRAPH).stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _leave_alone() -> None:

@@ -215,7 +215,7 @@ class _Trials:
             {"stage": stage, "name": name, "figures": dict(figures), "ratio": compared, "verdict": verdict}
         )
 
-    def _checks(self, form: Form, found: Mapping[str, float], first: Mapping[str, float]) -> list[Check]:
+    def _checks(self, form: Form, figures: Mapping[str, float], first: Mapping[str, float]) -> list[Check]:
         """Hold a form's figures against the bars."""
         config = self.config
         closest = max(config.cosine_mean, first["cosine_mean"] - config.loss)
@@ -225,7 +225,7 @@ class _Trials:
             "neighbours_at_10": config.neighbours_at_10,
             "batch_cosine_min": config.batch_cosine_min,
         }
-        return [Check(str(form), "search", f, found[f], bar, field=f"search.{f}") for f, bar in bars.items()]
+        return [Check(str(form), "search", f, figures[f], bar, field=f"search.{f}") for f, bar in bars.items()]
 
     @cached_property
     def _exact(self) -> Vectors:
@@ -248,8 +248,8 @@ class _Trials:
                 "batch_cosine_min": float(min(cosines(alone, changed).min() for changed in (padded, batched))),
             }
 
-        found: dict[str, float] = self._once("figures", form, measure)
-        return found
+        figures: dict[str, float] = self._once("figures", form, measure)
+        return figures
 
     def _timed(
         self,

@@ -206,8 +206,8 @@ def operator_checks(name: str, folder: Path, config: Any, fused: Fused) -> list[
         checks.append(Check(name, "weights as stored", "int8_share", share, 0.5))
     elif name == "int8":
         run, products = integer_products(folder / GRAPH)
-        wanted = max(products - _kept_products(folder), 1)
-        checks.append(Check(name, "operators as run", "integer_products", float(run), float(wanted)))
+        expected = max(products - _kept_products(folder), 1)
+        checks.append(Check(name, "operators as run", "integer_products", float(run), float(expected)))
     return checks
 
 

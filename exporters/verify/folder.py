@@ -69,12 +69,12 @@ def computable(encoder: OnnxEncoder) -> list[str]:
 
 def other_tokens(encoder: OnnxEncoder, model: Any) -> list[str]:
     """Return those of ``texts_for`` of which the folder's tokenizer gives other ids than the model's."""
-    texts, found = texts_for(encoder), []
+    texts, differing = texts_for(encoder), []
     for text, ids in zip(texts, encoder.tokenize(texts), strict=True):
         features = model.preprocess([text], prompt=default_prompt(model) or None)
         if ids != features["input_ids"][0][features["attention_mask"][0].bool()].tolist():
-            found.append(text)
-    return found
+            differing.append(text)
+    return differing
 
 
 def by_modules(encoder: OnnxEncoder, texts: Sequence[str]) -> Vectors:
