@@ -8,8 +8,8 @@ BIN := .venv/bin
 DATA ?= ../shared/data
 CURVE = --texts $(DATA)/corpus/en.txt.gz --sts $(DATA)/stsb/en-test.csv,$(DATA)/stsb/en-dev.csv
 # The search chooses on the one, figures are reported on the other.
-CHOSEN = $(DATA)/stsb/en-dev.csv
-SPOKEN = $(DATA)/stsb/en-test.csv
+CHOOSE_ON = $(DATA)/stsb/en-dev.csv
+REPORT_ON = $(DATA)/stsb/en-test.csv
 BINP := .venv-packages/bin
 BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
@@ -83,16 +83,16 @@ figures-peers: figures            ## make the fastest forms of 6, 3, 2 and 1 lay
 	for layers in 2 1; do $(BIN)/compressor export runs/minilm-fastest-tradeoff/$$layers-layers/distil \
 	  --out runs/exported/$$layers-layers || exit 1; done
 	for layers in 6 3 2 1; do $(BIN)/compressor optimise runs/exported/$$layers-layers --out runs/fastest/$$layers-layers \
-	  --texts $(DATA)/corpus/en.txt.gz --speed-texts $(CHOSEN) || exit 1; done
+	  --texts $(DATA)/corpus/en.txt.gz --speed-texts $(CHOOSE_ON) || exit 1; done
 	$(BIN)/compressor bench runs/fastest/6-layers runs/fastest/3-layers runs/fastest/2-layers runs/fastest/1-layers \
-	  --texts $(DATA)/corpus/en.txt.gz --sts $(SPOKEN) --speed-texts $(SPOKEN) --batch-sizes 8,16,32,64,128 \
+	  --texts $(DATA)/corpus/en.txt.gz --sts $(REPORT_ON) --speed-texts $(REPORT_ON) --batch-sizes 8,16,32,64,128 \
 	  --lengths 128 --peers all --out runs/peers
 	cp runs/peers/peers.json docs/figures/peers.json
 	cp runs/fastest/6-layers/search.json docs/figures/search-6-layers.json
 	$(MAKE) figures-limits
 
 figures-limits: .venv/.ready .venv-packages/.ready    ## measure what bounds them, growth, and LoadGen (a quarter of an hour)
-	for layers in 6 3; do $(BIN)/compressor profile runs/fastest/$$layers-layers --speed-texts $(SPOKEN) \
+	for layers in 6 3; do $(BIN)/compressor profile runs/fastest/$$layers-layers --speed-texts $(REPORT_ON) \
 	  --out docs/figures/limit-$$layers-layers.json || exit 1; done
 	$(BIN)/compressor growth runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --out docs/figures/growth.json
 	$(BINP)/compressor loadgen runs/fastest/3-layers --texts $(DATA)/corpus/en.txt.gz --rounds 12 --out docs/figures/loadgen.json

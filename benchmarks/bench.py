@@ -137,7 +137,7 @@ class Bench(Config):
         """Find the highest rate of what a ``Batcher`` can serve."""
         if self.server_p99_ms is None:
             return {}
-        served = {name: one for name, one in encoders.items() if isinstance(one, OnnxEncoder)}
+        served = {name: encoder for name, encoder in encoders.items() if isinstance(encoder, OnnxEncoder)}
         ceilings = {name: 1.2 * fast[name]["texts_per_second"] for name in served}
         return server(served, texts, self.server_p99_ms, ceilings)
 
@@ -216,12 +216,12 @@ def systems_of(steps: Mapping[str, Model], bench: "Bench") -> list[System]:
 
 def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the ``bench`` section with each system's quality, as the story measured it, beside its speed."""
-    told = {row["stage"]: row for row in story}
-    told.setdefault("pca", told.get("distil", told["teacher"]))
+    by_stage = {row["stage"]: row for row in story}
+    by_stage.setdefault("pca", by_stage.get("distil", by_stage["teacher"]))
     rows = []
     for row in bench["systems"]:
-        same = told.get(_STAGE_OF[row["name"].removesuffix("-cuda")], {})
-        rows.append(row | {"agreement": same.get("agreement", {}), "sts": same.get("sts", {})})
+        figures = by_stage.get(_STAGE_OF[row["name"].removesuffix("-cuda")], {})
+        rows.append(row | {"agreement": figures.get("agreement", {}), "sts": figures.get("sts", {})})
     return bench | {"systems": rows}
 
 

@@ -59,8 +59,8 @@ class ReaderBench(Config):
         """
         threads = self.threads or usable_cores()
         with same_threads(threads):
-            given = {stage: replace(system, threads=threads) for stage, system in systems.items()}
-            return self._measured(given, pairs_of(self.pick(questions)), threads)
+            threaded = {stage: replace(system, threads=threads) for stage, system in systems.items()}
+            return self._measured(threaded, pairs_of(self.pick(questions)), threads)
 
     def _measured(self, systems: Mapping[str, ReaderSystem], pairs: Sequence[Pair], threads: int) -> dict[str, Any]:
         opened = {system.name: system.open() for system in systems.values()}
@@ -106,12 +106,12 @@ def systems_of(stages: Mapping[str, Told], threads: int | None) -> dict[str, Rea
     for stage in ("teacher", last, "quantize", "fp32", "int8"):
         if stage not in stages:
             continue
-        told, kind_of_stage = stages[stage], "distil" if stage == last else stage
-        kind, folder = reader_kind(told.model.folder), str(told.model.folder)
+        entry, kind_of_stage = stages[stage], "distil" if stage == last else stage
+        kind, folder = reader_kind(entry.model.folder), str(entry.model.folder)
         provider = CPU if kind == "onnx" else "PyTorch CPU"
         name, label = _NAMES.get(kind_of_stage, stage), _LABELS[kind_of_stage]
         systems[stage] = ReaderSystem(
-            name, label, kind, folder, provider, threads, reading=told.reading.model_dump_json()
+            name, label, kind, folder, provider, threads, reading=entry.reading.model_dump_json()
         )
     return systems
 

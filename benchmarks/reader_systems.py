@@ -55,4 +55,4 @@ class Asked:
 
 def pairs_of(questions: Sequence[Question]) -> list[Pair]:
     """Return what a reader is asked."""
-    return [(one.text, one.context) for one in questions]
+    return [(question.text, question.context) for question in questions]

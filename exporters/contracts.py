@@ -77,10 +77,10 @@ def inputs(folder: Folder) -> Iterator[str]:
 
 def outputs(folder: Folder) -> Iterator[str]:
     """last_hidden_state first and sentence_embedding second, by rank."""
-    found = [(value.name, len(_dims(value))) for value in folder.model.graph.output]
-    if found != list(OUTPUTS):
-        said = ", ".join(f"{name} of rank {rank}" for name, rank in found)
-        yield f"{GRAPH}: outputs {said}; taken are " + ", ".join(f"{name} of rank {rank}" for name, rank in OUTPUTS)
+    ranks = [(value.name, len(_dims(value))) for value in folder.model.graph.output]
+    if ranks != list(OUTPUTS):
+        listed = ", ".join(f"{name} of rank {rank}" for name, rank in ranks)
+        yield f"{GRAPH}: outputs {listed}; taken are " + ", ".join(f"{name} of rank {rank}" for name, rank in OUTPUTS)
 
 
 def output_types(folder: Folder) -> Iterator[str]:
@@ -226,8 +226,8 @@ def check(folder: Path) -> dict[str, list[str]]:
     opened = Folder(folder)
     if not opened.has(str(GRAPH)):
         raise ArtifactError(f"{folder / GRAPH}: no such file")
-    said = {rule: list(rule(opened)) for rule in RULES}
-    return {name: [line for rule in rules for line in said[rule]] for name, rules in CONSUMERS.items()}
+    complaints = {rule: list(rule(opened)) for rule in RULES}
+    return {name: [line for rule in rules for line in complaints[rule]] for name, rules in CONSUMERS.items()}
 
 
 def _dims(value: ValueInfoProto) -> list[int | str]:

@@ -97,8 +97,8 @@ class OnnxReader(WindowReader):
         parts = [part for own in some for part in own]
         opened = self._opened()
         session = opened.alone if opened.alone is not None and len(parts) == 1 else opened.side_by_side
-        made = iter(opened.pool.map(lambda features: self._run(session, features), parts))
-        return (_joined([next(made) for _ in own]) for own in some)
+        results = iter(opened.pool.map(lambda features: self._run(session, features), parts))
+        return (_joined([next(results) for _ in own]) for own in some)
 
     def _run(self, session: Any, features: Features) -> tuple[Logits, Logits]:
         with computing(self.folder, features["input_ids"]):
@@ -114,6 +114,6 @@ def _parts(features: Features, most_tokens: int | None) -> Iterator[Features]:
         yield {name: values[start : start + rows] for name, values in features.items()}
 
 
-def _joined(made: Sequence[tuple[Logits, Logits]]) -> tuple[Logits, Logits]:
-    starts, ends = zip(*made, strict=True)
+def _joined(results: Sequence[tuple[Logits, Logits]]) -> tuple[Logits, Logits]:
+    starts, ends = zip(*results, strict=True)
     return np.concatenate(starts), np.concatenate(ends)

@@ -120,11 +120,11 @@ class Batcher:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        while cancel and (one := self._dropped()):
+        while cancel and (waiting := self._dropped()):
             try:
-                one.vector.cancel()  # not under the lock: it runs callbacks
+                waiting.vector.cancel()  # not under the lock: it runs callbacks
             finally:
-                one.vector.set_running_or_notify_cancel()  # else ``wait`` would wait for it
+                waiting.vector.set_running_or_notify_cancel()  # else ``wait`` would wait for it
         if threading.current_thread() not in self._workers:
             for worker in self._workers:
                 worker.join()
@@ -145,14 +145,14 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._take():
             try:
-                made: Sequence[Row | BaseException] = self._vectors(batch)
+                results: Sequence[Row | BaseException] = self._vectors(batch)
             except BaseException:  # a worker outlives whatever a batch raises
-                made = [self._alone(one) for one in batch]
-            for one, vector in zip(batch, made, strict=True):
+                results = [self._alone(waiting) for waiting in batch]
+            for waiting, vector in zip(batch, results, strict=True):
                 if isinstance(vector, BaseException):
-                    one.vector.set_exception(vector)
+                    waiting.vector.set_exception(vector)
                 else:
-                    one.vector.set_result(vector)
+                    waiting.vector.set_result(vector)
 
     def _take(self) -> list[_Waiting]:
         """Wait for texts and return the next batch; an empty one at the end."""
@@ -168,18 +168,18 @@ class Batcher:
             longest = max(longest, len(self._queue[0].tokens))
             if batch and (len(batch) + 1) * longest > self._most_tokens:
                 break
-            one = self._queue.popleft()
-            if one.vector.set_running_or_notify_cancel():
-                batch.append(one)
+            waiting = self._queue.popleft()
+            if waiting.vector.set_running_or_notify_cancel():
+                batch.append(waiting)
         return batch
 
     def _vectors(self, batch: Sequence[_Waiting]) -> list[Row]:
-        vectors = self._encoder.run_ids(*self._encoder.pad([one.tokens for one in batch]))
+        vectors = self._encoder.run_ids(*self._encoder.pad([waiting.tokens for waiting in batch]))
         return [vector.copy() for _, vector in zip(batch, vectors, strict=True)]  # a row that is kept keeps no batch
 
-    def _alone(self, one: _Waiting) -> Row | BaseException:
+    def _alone(self, waiting: _Waiting) -> Row | BaseException:
         try:
-            [vector] = self._vectors([one])
+            [vector] = self._vectors([waiting])
         except BaseException as error:
             return error
         return vector

@@ -111,8 +111,8 @@ class OnnxEncoder:
         return self.encode(texts, batch_size, **self._for(DOCUMENT, options))
 
     def _for(self, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-        given = options.get("prompt_name") is not None or options.get("prompt") is not None
-        return options if given else options | {"prompt_name": self.prompts.first(names)}
+        chosen = options.get("prompt_name") is not None or options.get("prompt") is not None
+        return options if chosen else options | {"prompt_name": self.prompts.first(names)}
 
     def stream(
         self,
@@ -203,9 +203,9 @@ class OnnxEncoder:
         width = max(1, *map(len, tokens)) + extra  # a text may have no token at all
         ids = np.full((len(tokens), width), self._pad, np.int64)
         mask = np.zeros((len(tokens), width), np.int64)
-        for row, one in enumerate(tokens):
-            ids[row, : len(one)] = one
-            mask[row, : len(one)] = 1
+        for row, text_ids in enumerate(tokens):
+            ids[row, : len(text_ids)] = text_ids
+            mask[row, : len(text_ids)] = 1
         return ids, mask
 
     def run_ids(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
@@ -227,11 +227,11 @@ class OnnxEncoder:
 
     def _open(self, folder: Path) -> _Opened:
         on_cpu = self.providers == [CPU]
-        each = min(self.running.threads, self.threads) if on_cpu else self.threads
-        side_by_side = open_session(folder, self.providers, each, self.running)
+        threads_each = min(self.running.threads, self.threads) if on_cpu else self.threads
+        side_by_side = open_session(folder, self.providers, threads_each, self.running)
         more = on_cpu and self.threads > 1
         alone = open_session(folder, self.providers, self.threads, self.running) if more else None
-        return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads // each))
+        return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads // threads_each))
 
 
 def token_limit(folder: Path) -> int:

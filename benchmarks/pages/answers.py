@@ -63,10 +63,10 @@ def ablation(results: Row) -> str:
 
 def _tries(results: Row) -> str:
     columns: dict[str, Callable[[Any], str]] = {
-        "learning rate": lambda one: plain(one["learning_rate"]),
-        "epochs": lambda one: plain(one["epochs"]),
-        "F1, held-out questions": lambda one: fixed(one["f1"], 2),
-        "EM": lambda one: fixed(one["exact"], 2),
+        "learning rate": lambda trial: plain(trial["learning_rate"]),
+        "epochs": lambda trial: plain(trial["epochs"]),
+        "F1, held-out questions": lambda trial: fixed(trial["f1"], 2),
+        "EM": lambda trial: fixed(trial["exact"], 2),
     }
     return rendered(columns, results["teacher"]["tries"])
 

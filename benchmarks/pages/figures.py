@@ -29,17 +29,17 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
     TextError for a README without the markers of its table.
     """
     readme = folder / README
-    wanted = {
+    texts = {
         readme: _with_table(readme, "figures", table(results[RESULTS])),
         folder / PICTURE: quality_against_speed(results[RESULTS]),
     }
-    wanted |= {folder / path: text for path, text in students.pages(results, source, table).items()}
-    for one in (answers, peers, limits):
-        wanted |= {folder / path: text for path, text in one.pages(results, source).items()}
-    stale = [path for path, text in wanted.items() if text and not _holds(path, text)]
+    texts |= {folder / path: text for path, text in students.pages(results, source, table).items()}
+    for module in (answers, peers, limits):
+        texts |= {folder / path: text for path, text in module.pages(results, source).items()}
+    stale = [path for path, text in texts.items() if text and not _holds(path, text)]
     if not check:
         for path in stale:
-            replace_text(path, wanted[path])
+            replace_text(path, texts[path])
     return stale
 
 
@@ -82,9 +82,9 @@ def _with_table(readme: Path, name: str, rows: str) -> str:
     except FileNotFoundError as error:
         raise TextError(f"{readme}: no such file") from error
     start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-    before, found, rest = text.partition(start)
+    before, opened, rest = text.partition(start)
     _, closed, after = rest.partition(end)
-    if not found or not closed:
+    if not opened or not closed:
         raise TextError(f"{readme}: no place for the {name} between {start} and {end}")
     return f"{before}{start}\n{rows}\n{end}{after}"
 

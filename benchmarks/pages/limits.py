@@ -44,16 +44,16 @@ def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
     return {PAGE: text}
 
 
-def limit(found: Row) -> str:
+def limit(results: Row) -> str:
     """Render a column a length: rates, shares of the peaks, and where the time goes."""
-    lengths = found["by_length"]
+    lengths = results["by_length"]
     lines: list[tuple[str, list[str]]] = [
         ("texts/s", [count(row["texts_per_second"]) for row in lengths]),
         ("billions of operations/s", [count(row["gops"]) for row in lengths]),
     ]
     for name in lengths[0]["of_peak"]:
         lines.append((f"of the {name} peak", [percent(row["of_peak"][name]) for row in lengths]))
-    for name in longest(found):
+    for name in longest(results):
         lines.append((f"time in {name}", [percent(_share(row, name)) for row in lengths]))
     columns: dict[str, Callable[[tuple[str, list[str]]], str]] = {"tokens": lambda line: line[0]}
     for place, row in enumerate(lengths):
@@ -61,7 +61,7 @@ def limit(found: Row) -> str:
     return rendered(columns, lines)
 
 
-def growth(found: Row) -> str:
+def growth(results: Row) -> str:
     """Render a row a number of texts: speed and memory."""
     return rendered(
         {
@@ -70,26 +70,26 @@ def growth(found: Row) -> str:
             "peak memory": lambda row: f"{megabytes(row['peak_memory_bytes'])} MB",
             "runs": lambda row: str(row["runs"]),
         },
-        found["rows"],
+        results["rows"],
     )
 
 
-def loadgen(found: Row) -> str:
+def loadgen(results: Row) -> str:
     """Render a row a figure: this harness's and LoadGen's."""
-    rows = [(label, UNITS[name], found[scenario][name]) for (scenario, name), label in _FIGURES.items()]
+    rows = [(label, UNITS[name], results[scenario][name]) for (scenario, name), label in _FIGURES.items()]
     return rendered(
         {
-            "figure": lambda one: one[0],
-            "this harness": lambda one: f"{one[2]['ours']:,.4g} {one[1]}",
-            "LoadGen": lambda one: f"{one[2]['loadgen']:,.4g} {one[1]}",
-            "ratio": lambda one: f"{one[2]['ratio']:.3f} [{one[2]['low']:.3f}\N{EN DASH}{one[2]['high']:.3f}]",
+            "figure": lambda row: row[0],
+            "this harness": lambda row: f"{row[2]['ours']:,.4g} {row[1]}",
+            "LoadGen": lambda row: f"{row[2]['loadgen']:,.4g} {row[1]}",
+            "ratio": lambda row: f"{row[2]['ratio']:.3f} [{row[2]['low']:.3f}\N{EN DASH}{row[2]['high']:.3f}]",
         },
         rows,
     )
 
 
-def _peaks(found: Row) -> str:
-    return ", ".join(f"{name.partition('_')[0]} {count(peak)}" for name, peak in found["peaks"].items())
+def _peaks(results: Row) -> str:
+    return ", ".join(f"{name.partition('_')[0]} {count(peak)}" for name, peak in results["peaks"].items())
 
 
 def _at(place: int) -> Callable[[tuple[str, list[str]]], str]:
@@ -97,4 +97,4 @@ def _at(place: int) -> Callable[[tuple[str, list[str]]], str]:
 
 
 def _share(row: Mapping[str, Any], operator: str) -> float:
-    return next((float(one["share"]) for one in row["operators"] if one["operator"] == operator), 0.0)
+    return next((float(entry["share"]) for entry in row["operators"] if entry["operator"] == operator), 0.0)

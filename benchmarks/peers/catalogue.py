@@ -44,8 +44,8 @@ def _own(name: str, label: str, form: str) -> Peer:
 def _made(name: str, label: str, runner: str, form: str, of: str | None = None) -> Peer:
     """A peer whose form is made by its own runner; ``of``, where it runs a form of another name."""
     options = {"form": of or form}
-    made = Form(f"{runner}-{of or form}", runner, runner, options, calibrated=form == "int8")
-    return Peer(name, label, runner, runner, made, {"form": form})
+    own_form = Form(f"{runner}-{of or form}", runner, runner, options, calibrated=form == "int8")
+    return Peer(name, label, runner, runner, own_form, {"form": form})
 
 
 PEERS = (

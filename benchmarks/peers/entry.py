@@ -97,5 +97,5 @@ def open_peer(peer: Peer, teacher: Source, sample: Sequence[str], threads: int) 
 def _load(
     worker: Worker, runner: str, teacher: Source, folder: str | None, threads: int, options: dict[str, Any]
 ) -> Mapping[str, Any]:
-    given = {"runner": runner, "teacher": str(teacher.folder.absolute()), "folder": folder, "threads": threads}
-    return worker.ask("load", **given, options=options)
+    request = {"runner": runner, "teacher": str(teacher.folder.absolute()), "folder": folder, "threads": threads}
+    return worker.ask("load", **request, options=options)

@@ -82,21 +82,21 @@ def _run(name: str, command: list[str], count: int) -> None:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=own
     )
-    said = []
+    lines = []
     try:
         assert process.stdout is not None
         with track(f"environment {name}", count, "packages") as advance:
             for line in process.stdout:
-                said += [line.strip()] if line.strip() else []
+                lines += [line.strip()] if line.strip() else []
                 advance(int(line.startswith("Collecting ")))
         status = process.wait()
     finally:
         process.kill()
         process.wait()
     if status:
-        raise PeerError(f"environment {name} cannot be made: {_reason(said, status)}")
+        raise PeerError(f"environment {name} cannot be made: {_reason(lines, status)}")
 
 
-def _reason(said: list[str], status: int) -> str:
-    errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR:")]
-    return errors[-1] if errors else said[-1] if said else f"exit status {status}"
+def _reason(lines: list[str], status: int) -> str:
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
+    return errors[-1] if errors else lines[-1] if lines else f"exit status {status}"

@@ -119,15 +119,15 @@ class Worker:
         status = self._process.wait()
         if status < 0:
             return f"its process was ended by signal {-status} ({signal.Signals(-status).name})"
-        said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"its process ended with status {status}" + (f": {_one_line(said[-1])}" if said else "")
+        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"its process ended with status {status}" + (f": {_one_line(lines[-1])}" if lines else "")
 
 
 def _environment(threads: int, own: bool) -> Mapping[str, str]:
     """Return the variables of a worker: every library's threads as asked for, whatever the user's shell has."""
-    kept = {name: value for name, value in environment(threads).items() if name not in _NOT_THEIRS}
+    variables = {name: value for name, value in environment(threads).items() if name not in _NOT_THEIRS}
     ours = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    return kept | {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": ours} if own else {})
+    return variables | {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": ours} if own else {})
 
 
 def _one_line(text: str, length: int = 300) -> str:

@@ -29,10 +29,10 @@ def offline(
         for order in orders(alive, rounds):
             for entry in order:
                 if entry.reason is None:
-                    others = [one for one in alive if one is not entry and one.reason is None]
+                    idle = [system for system in alive if system is not entry and system.reason is None]
                     with entry.turn():
                         own = measured[entry.name]
-                        own.rounds.append(_rate(entry, texts, own.batch_size, throughput.TURN_SECONDS, others))
+                        own.rounds.append(_rate(entry, texts, own.batch_size, throughput.TURN_SECONDS, idle))
                 advance(1)
     baseline = measured[alive[0].name]
     done = [entry for entry in alive if entry.reason is None]
@@ -54,24 +54,24 @@ def _best(
             rates[size] = max(_rate(entry, trial, size, throughput.TURN_SECONDS / 4) for _ in range(2))
             advance(1)
         tried.append((setting, Offline(rates)))
-    setting, best = max(tried, key=lambda one: max(one[1].by_batch_size.values()))
+    setting, best = max(tried, key=lambda pair: max(pair[1].by_batch_size.values()))
     if setting != entry.settings[-1]:
         entry.running.ask("use", setting=setting)
     return setting, best
 
 
-def _rate(entry: Entry, texts: Sequence[str], batch_size: int, lasting: float, others: Sequence[Entry] = ()) -> float:
+def _rate(entry: Entry, texts: Sequence[str], batch_size: int, lasting: float, idle: Sequence[Entry] = ()) -> float:
     """Return texts a second of passes that last so many seconds; note how much the others worked, who should sleep."""
     time.sleep(throughput.SETTLE_SECONDS)  # until the last system's threads sleep
     entry.running.seconds(texts[:batch_size], batch_size)  # wake this one's
-    before = [one.running.cpu_seconds() for one in others]
+    before = [system.running.cpu_seconds() for system in idle]
     start, passes, seconds = time.monotonic(), 0, 0.0
     while not passes or seconds < lasting:
         seconds += entry.running.seconds(texts, batch_size)
         passes += 1
     passed = time.monotonic() - start
-    for one, used in zip(others, before, strict=True):
-        one.idle_share = max(one.idle_share, (one.running.cpu_seconds() - used) / passed)
+    for system, used in zip(idle, before, strict=True):
+        system.idle_share = max(system.idle_share, (system.running.cpu_seconds() - used) / passed)
     return passes * len(texts) / seconds
 
 

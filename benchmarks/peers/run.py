@@ -130,8 +130,8 @@ class Beside:
         limit = min(entry.max_length for entry in _alive(entries))
         by_length = {}
         for tokens in (n for n in bench.lengths if n <= limit):
-            same = texts_of_length(tokenizer, texts, tokens)
-            by_length[tokens] = rounds.offline(entries, same, bench.batch_sizes, bench.rounds)
+            cut = texts_of_length(tokenizer, texts, tokens)
+            by_length[tokens] = rounds.offline(entries, cut, bench.batch_sizes, bench.rounds)
         return {
             entry.name: {
                 "agreement": agreements[entry.name],
@@ -148,37 +148,37 @@ def _alive(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.reason is None]
 
 
-def _agreements(entries: Sequence[Entry], texts: Sequence[str], others: set[str]) -> dict[str, dict[str, float]]:
+def _agreements(entries: Sequence[Entry], texts: Sequence[str], strangers: set[str]) -> dict[str, dict[str, float]]:
     """Hold every system's vectors against the teacher's; a peer of its weights that disagrees is out of the run."""
-    told = Heldout(list(texts), entries[0].encode(texts))
-    check_vectors(told.teacher, entries[0].name)
-    found: dict[str, dict[str, float]] = {entries[0].name: {}}
+    heldout = Heldout(list(texts), entries[0].encode(texts))
+    check_vectors(heldout.teacher, entries[0].name)
+    agreements: dict[str, dict[str, float]] = {entries[0].name: {}}
     for entry in _alive(entries)[1:]:
         with entry.turn():
             vectors = entry.encode(texts)
             check_vectors(vectors, entry.name)
-            found[entry.name] = told.agreement(vectors)
-            if entry.kind != "peer" or entry.name in others:
+            agreements[entry.name] = heldout.agreement(vectors)
+            if entry.kind != "peer" or entry.name in strangers:
                 continue
-            cosine = found[entry.name].get("cosine_mean")
+            cosine = agreements[entry.name].get("cosine_mean")
             if cosine is None:
                 raise PeerError(f"gives vectors of {entry.dim} numbers, the teacher of {entries[0].dim}")
             if cosine < AGREEMENT_MIN:
                 raise PeerError(
                     f"its vectors are not the teacher's: mean cosine {cosine:.4f}, at least {AGREEMENT_MIN:g} is asked"
                 )
-    return found
+    return agreements
 
 
 def _scores(entries: Sequence[Entry], files: Sequence[Sts]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     alive = _alive(entries)
     with track("quality", len(alive), "systems") as advance:
         for entry in alive:
             with entry.turn():
-                found[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size, entry.name) for sts in files}
+                scores[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size, entry.name) for sts in files}
             advance(1)
-    return found
+    return scores
 
 
 def _row(entry: Entry, figures: dict[str, Any]) -> dict[str, Any]:
@@ -190,19 +190,19 @@ def _row(entry: Entry, figures: dict[str, Any]) -> dict[str, Any]:
     return row | ({"reason": entry.reason} if entry.reason is not None else figures)
 
 
-def _against_best_peer(rows: list[dict[str, Any]], others: set[str]) -> str | None:
+def _against_best_peer(rows: list[dict[str, Any]], strangers: set[str]) -> str | None:
     """Note in each artifact's row how it compares, round by round, with the fastest peer of the teacher's weights.
 
     Returns that peer's name. At each length it is the one that is fastest there.
     """
-    peers = [row for row in rows if row["kind"] == "peer" and "offline" in row and row["name"] not in others]
+    peers = [row for row in rows if row["kind"] == "peer" and "offline" in row and row["name"] not in strangers]
     if not peers:
         return None
     best = max(peers, key=lambda row: row["offline"]["ratio"])
     for row in (row for row in rows if row["kind"] == "artifact"):
         row["to_best_peer"] = {"name": best["name"], **ratio(row["offline"]["rounds"], best["offline"]["rounds"])}
         for place, own in enumerate(row["by_length"]):
-            there = max(peers, key=lambda peer: peer["by_length"][place]["ratio"])
-            same = there["by_length"][place]
-            own["to_best_peer"] = {"name": there["name"], **ratio(own["rounds"], same["rounds"])}
+            fastest = max(peers, key=lambda peer: peer["by_length"][place]["ratio"])
+            theirs = fastest["by_length"][place]
+            own["to_best_peer"] = {"name": fastest["name"], **ratio(own["rounds"], theirs["rounds"])}
     return str(best["name"])

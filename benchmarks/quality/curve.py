@@ -69,7 +69,7 @@ class Curve(Config):
     def sets(self) -> list[Sts]:
         """Read the STS files; RecipeError for two of one name."""
         files = [Sts.read(Path(path)) for path in self.sts]
-        if len({one.name for one in files}) < len(files):
+        if len({file.name for file in files}) < len(files):
             raise RecipeError(f"curve.sts = {list(self.sts)}: two files of one name; figures are told apart by it")
         return files
 
@@ -128,7 +128,7 @@ class Judge:
         cls, encoder: Encoder, sample: list[str], dev: list[str], heldout: list[str], sets: Sequence[Sts]
     ) -> "Judge":
         """Encode every set of texts once."""
-        texts = {"sample": sample, "dev": dev, "heldout": heldout} | {f"sts {one.key}": one.texts for one in sets}
+        texts = {"sample": sample, "dev": dev, "heldout": heldout} | {f"sts {pairs.key}": pairs.texts for pairs in sets}
         with track("encoding", sum(map(len, texts.values()))) as advance:
             vectors = {}
             for name, some in texts.items():
@@ -159,8 +159,8 @@ class Judge:
         ranges = Ranges.fit(unit["sample"])
         for precision in FORMS:
             decoded = {name: _decoded(v, precision, ranges) for name, v in unit.items() if name != "sample"}
-            sts = {one.name: _spearman(one, decoded[f"sts {one.key}"]) for one in self.sets}
-            shares = [sts[one.name] / full for one in self.sets if (full := self._full(one))]
+            sts = {pairs.name: _spearman(pairs, decoded[f"sts {pairs.key}"]) for pairs in self.sets}
+            shares = [sts[pairs.name] / full for pairs in self.sets if (full := self._full(pairs))]
             yield facts | {
                 "precision": precision,
                 "bytes": bytes_of(precision, facts["dim"]),
@@ -170,22 +170,22 @@ class Judge:
                 "share": float(np.mean(shares)) if shares else None,
             }
 
-    def _full(self, one: Sts) -> float:
-        return _spearman(one, self.vectors[f"sts {one.key}"])
+    def _full(self, pairs: Sts) -> float:
+        return _spearman(pairs, self.vectors[f"sts {pairs.key}"])
 
 
 def _decoded(vectors: Vectors, precision: Precision, ranges: Ranges) -> Vectors:
     return scored(quantized(vectors, precision, ranges), precision, vectors.shape[1])
 
 
-def _spearman(one: Sts, vectors: Vectors) -> float:
+def _spearman(pairs: Sts, vectors: Vectors) -> float:
     """Return Spearman's correlation x 100 of the cosines with the scores, as ``Sts.spearman`` gives a model's.
 
     Returns 0 where all pairs are equally similar, as those of a few bits may be.
     """
-    half = len(one.first)
+    half = len(pairs.first)
     similar = cosines(vectors[:half], vectors[half:])
-    return 100 * float(spearmanr(similar, np.array(one.scores))[0]) if np.ptp(similar) else 0.0
+    return 100 * float(spearmanr(similar, np.array(pairs.scores))[0]) if np.ptp(similar) else 0.0
 
 
 def print_curve(results: Row, console: Console) -> None:

@@ -27,12 +27,12 @@ class Languages(Config):
                     "matching": {title: matching(encoder, p.sources, p.translations) for title, p in sets},
                     "sts": [
                         {
-                            "first": one.left.spearman(encoder),
-                            "new": one.right.spearman(encoder),
-                            "across": one.spearman(encoder),
-                            "files": one.name,
+                            "first": file.left.spearman(encoder),
+                            "new": file.right.spearman(encoder),
+                            "across": file.spearman(encoder),
+                            "files": file.name,
                         }
-                        for one in files
+                        for file in files
                     ],
                 }
                 advance(1)

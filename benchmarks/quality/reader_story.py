@@ -31,15 +31,15 @@ class Told:
 class Answers(Config):
     """Answer the questions to be judged by, and weigh the reader."""
 
-    def run(self, told: Told, test: Questions, draft: Draft) -> None:
+    def run(self, stage: Told, test: Questions, draft: Draft) -> None:
         """Write ``answers.json`` into ``draft``: F1 and exact match on ``test``, 0 to 100, parameters and bytes."""
-        folder, reading = told.model.folder, told.reading
+        folder, reading = stage.model.folder, stage.reading
         system = ReaderSystem("", "", reader_kind(folder), str(folder), reading=reading.model_dump_json())
-        made = system.reader().read(test, 32)
+        predictions = system.reader().read(test, 32)
         figures = {
-            "parameters": parameters(told.model),
+            "parameters": parameters(stage.model),
             "size_bytes": system.size_bytes,
-            "answers": measure(test, made, test.version, reading.no_answer_threshold),
+            "answers": measure(test, predictions, test.version, reading.no_answer_threshold),
         }
         write_json(draft.folder / "answers.json", figures)
 
@@ -55,7 +55,8 @@ def parameters(model: Model) -> int:
 
 def with_answers(systems: Sequence[Mapping[str, Any]], story: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return measured systems with the answers and parameters of their stage beside their speed."""
-    told = {row["stage"]: row for row in story}
+    by_stage = {row["stage"]: row for row in story}
     return [
-        dict(system) | {name: told[system["stage"]][name] for name in ("answers", "parameters")} for system in systems
+        dict(system) | {name: by_stage[system["stage"]][name] for name in ("answers", "parameters")}
+        for system in systems
     ]

@@ -51,7 +51,7 @@ def row(name: str, model: Model, heldout: Heldout, projection: Projection | None
         "size_bytes": system.size_bytes,
         "seconds": model.figures.get("seconds"),
         "agreement": heldout.agreement(vectors, projection),
-        "sts": {one.name: one.spearman(encoder, whose=name) for one in sts},
+        "sts": {file.name: file.spearman(encoder, whose=name) for file in sts},
     }
 
 
@@ -61,9 +61,9 @@ def what(name: str, model: Model) -> str:
     if isinstance(model, Source):
         return f"{model.name}, from {model.origin}"
     if name == "distil" and "layers" in figures:
-        kept = f"layers {', '.join(map(str, figures['layers']))} kept" if figures["layers"] else "one vector a token"
+        layers = f"layers {', '.join(map(str, figures['layers']))} kept" if figures["layers"] else "one vector a token"
         minutes = figures["train_seconds"] / 60
-        return f"{kept}; {figures['texts_seen']:,} texts imitated in {minutes:.1f} min"
+        return f"{layers}; {figures['texts_seen']:,} texts imitated in {minutes:.1f} min"
     if name == "pca" and "variance_kept" in figures:
         mean = "mean taken off" if figures["centered"] else "mean left in"
         return f"principal components, {mean}; {100 * figures['variance_kept']:.1f} % of the variance"

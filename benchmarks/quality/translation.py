@@ -53,13 +53,15 @@ class CrossLingualSts:
     @classmethod
     def read(cls, left: Path, right: Path) -> "CrossLingualSts":
         """Read two STS files of the same rows; TextError names the first row whose scores differ."""
-        one, other = Sts.read(left), Sts.read(right)
-        if len(one.scores) != len(other.scores):
-            raise TextError(f"{right}: {len(other.scores)} pairs, {left} has {len(one.scores)}; rows must correspond")
-        for row, (a, b) in enumerate(zip(one.scores, other.scores, strict=True), start=1):
+        left_pairs, right_pairs = Sts.read(left), Sts.read(right)
+        if len(left_pairs.scores) != len(right_pairs.scores):
+            raise TextError(
+                f"{right}: {len(right_pairs.scores)} pairs, {left} has {len(left_pairs.scores)}; rows must correspond"
+            )
+        for row, (a, b) in enumerate(zip(left_pairs.scores, right_pairs.scores, strict=True), start=1):
             if abs(a - b) > 0.01:  # copies are rounded
                 raise TextError(f"{right}: row {row}: score {b:g}, {left} has {a:g}; rows must correspond")
-        return cls(one, other)
+        return cls(left_pairs, right_pairs)
 
     @property
     def name(self) -> str:

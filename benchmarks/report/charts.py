@@ -156,16 +156,16 @@ def quality_against_speed(results: Row) -> str:
     y = Scale.around([measure.of(s) or 0.0 for s in shown], plot.bottom, plot.top)
     unit = 26 / math.sqrt(max(map(_size, shown)) or 1.0)
     discs, bars = zip(*(_marks(s, x, y(measure.of(s) or 0.0), unit) for s in shown), strict=True)
-    words = [(*_named(results, s), _caption(s, measure)) for s in shown]
-    sizes = [(max(8.0 * len(name), 7.0 * len(caption)), 32.0) for name, _, caption in words]
+    texts = [(*_named(results, s), _caption(s, measure)) for s in shown]
+    sizes = [(max(8.0 * len(name), 7.0 * len(caption)), 32.0) for name, _, caption in texts]
     body = _grid(plot, x, y, [(tick, f"{tick:g}×") for tick in x.ticks()])
-    for point in zip(discs, bars, place(discs, sizes, [*discs, *bars], plot), words, strict=True):
+    for point in zip(discs, bars, place(discs, sizes, [*discs, *bars], plot), texts, strict=True):
         body += _draw(*point)
     body.append(_text(4, 20, f"↑ {measure.label}", "muted"))
     body.append(_text(4, 448, "circle area: size on disk · bar: lowest to highest round", "muted"))
     body.append(_text(plot.right, 448, "throughput against the teacher, log →", "muted", "end"))
-    said = [f"{name}: {caption}" for name, _, caption in words]
-    return _svg("quality-against-speed", 460, "Quality against speed", said, body)
+    summaries = [f"{name}: {caption}" for name, _, caption in texts]
+    return _svg("quality-against-speed", 460, "Quality against speed", summaries, body)
 
 
 def _span(system: Row) -> tuple[float, float, float]:
@@ -185,9 +185,9 @@ def _caption(system: Row, measure: Measure) -> str:
     return f"{ratio}× · {quality}" + (f" · {_megabytes(system)}" if _size(system) else "")
 
 
-def _draw(disc: Box, bar: Box, label: Box, words: tuple[str, str, str]) -> list[str]:
+def _draw(disc: Box, bar: Box, label: Box, texts: tuple[str, str, str]) -> list[str]:
     """Draw a system's circle, range and label, with a leader where the label stands apart."""
-    name, role, caption = words
+    name, role, caption = texts
     x, y, radius = (disc.left + disc.right) / 2, (disc.top + disc.bottom) / 2, (disc.right - disc.left) / 2
     body = [_circle(x, y, radius, role, 0.16), _path([(bar.left, y), (bar.right, y)], role)]
     body += [_path([(end, bar.top), (end, bar.bottom)], role) for end in (bar.left, bar.right)]
@@ -223,8 +223,8 @@ def latency_by_length(results: Row) -> str:
         body.append(_text(plot.right + 74, free + 4, name, role, bold=True))
     body.append(_text(4, 20, "↑ p50 latency of one text, ms, log", "muted"))
     body.append(_text(plot.right, 420, "tokens in the text, log →", "muted", "end"))
-    said = [f"{n}: {', '.join(f'{significant(ms)} ms at {t:g}' for t, ms in line)}" for n, _, line in lines]
-    return _svg("latency-by-length", max(432, round(free) + 16), "Latency by length of the text", said, body)
+    summaries = [f"{n}: {', '.join(f'{significant(ms)} ms at {t:g}' for t, ms in line)}" for n, _, line in lines]
+    return _svg("latency-by-length", max(432, round(free) + 16), "Latency by length of the text", summaries, body)
 
 
 def _latencies(system: Row) -> list[tuple[float, float]]:
@@ -246,8 +246,8 @@ def story(results: Row) -> str:
         body.append(_text(12 + width, top + 21, _megabytes(row), "ink"))
         if quality is not None:
             body.append(_text(_WIDTH - 4, top + 21, measure.text(quality), role, "end", bold=True))
-    said = [f"{stage_name(row)}: {_megabytes(row)}" for row in stages]
-    return _svg("story", 46 + 54 * len(stages), "Size and quality by stage", said, body) if stages else ""
+    summaries = [f"{stage_name(row)}: {_megabytes(row)}" for row in stages]
+    return _svg("story", 46 + 54 * len(stages), "Size and quality by stage", summaries, body) if stages else ""
 
 
 def _size(row: Row) -> float:
@@ -287,10 +287,10 @@ def _path(points: list[tuple[float, float]], role: str, width: float = 1.5) -> s
     return f'<polyline class="s-{role}" points="{corners}" fill="none" stroke-width="{width}"/>'
 
 
-def _text(x: float, y: float, words: str, role: str, anchor: str = "start", bold: bool = False) -> str:
+def _text(x: float, y: float, text: str, role: str, anchor: str = "start", bold: bool = False) -> str:
     colour, weight = role.replace("other", "ink"), 600 if bold else 400
     place = f'x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}" font-weight="{weight}"'
-    return f'<text class="f-{colour} s-surface" {place}>{escape(words)}</text>'
+    return f'<text class="f-{colour} s-surface" {place}>{escape(text)}</text>'
 
 
 def _circle(x: float, y: float, radius: float, role: str, opacity: float = 1) -> str:
@@ -298,7 +298,7 @@ def _circle(x: float, y: float, radius: float, role: str, opacity: float = 1) ->
     return f'<circle class="f-{role} s-{role}" {place} fill-opacity="{opacity}"/>'
 
 
-def _svg(name: str, height: int, title: str, said: list[str], body: list[str]) -> str:
+def _svg(name: str, height: int, title: str, summaries: list[str], body: list[str]) -> str:
     """Frame ``body`` with a title, the figures in words, and both palettes."""
     drawn, pairs = "\n".join(body), COLOURS.items()
     day, night = ("".join(f".f-{r}{{fill:{c[i]}}}.s-{r}{{stroke:{c[i]}}}" for r, c in pairs) for i in (0, 1))
@@ -306,7 +306,7 @@ def _svg(name: str, height: int, title: str, said: list[str], body: list[str]) -
  aria-labelledby="{name}-title {name}-desc" font-family="system-ui,-apple-system,Segoe UI,sans-serif"
  font-size="12.5" style="font-variant-numeric:tabular-nums">
 <title id="{name}-title">{escape(title)}</title>
-<desc id="{name}-desc">{escape("; ".join(said))}</desc>
+<desc id="{name}-desc">{escape("; ".join(summaries))}</desc>
 <style>text{{paint-order:stroke;stroke-width:4px}}{day}@media (prefers-color-scheme:dark){{{night}}}</style>
 <rect class="f-surface" width="{_WIDTH}" height="{height}"/>
 {drawn}

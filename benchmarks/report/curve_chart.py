@@ -43,8 +43,8 @@ def picture(results: Row) -> str:
     body.append(_text(4, 20, f"↑ {label}", "muted"))
     body.append(_text(4, plot.bottom + 66, _caption(results), "muted"))
     body.append(_text(plot.right, plot.bottom + 44, "bytes a vector, log →", "muted", "end"))
-    said = [f"{n}: {', '.join(f'{q:.4g} at {d} dimensions, {b:g} bytes' for b, q, d in p)}" for n, _, p in drawn]
-    return _svg("curve", 508, "Quality against bytes a vector", said, body)
+    summaries = [f"{n}: {', '.join(f'{q:.4g} at {d} dimensions, {b:g} bytes' for b, q, d in p)}" for n, _, p in drawn]
+    return _svg("curve", 508, "Quality against bytes a vector", summaries, body)
 
 
 def _measure(results: Row) -> tuple[str, tuple[str, ...]]:
@@ -94,5 +94,5 @@ def _caption(results: Row) -> str:
     settings = results["settings"]
     turned = ", turned for int8 and binary" if settings.get("rotate") else ""
     whitened = f", whitened by {settings['whiten']:g}" if settings.get("whiten") else ""
-    kept = "principal components" if settings.get("keep", "variance") == "variance" else "similarities kept"
-    return f"numbers at the points: dimensions · {kept}{whitened}{turned}; the last point: none taken"
+    basis = "principal components" if settings.get("keep", "variance") == "variance" else "similarities kept"
+    return f"numbers at the points: dimensions · {basis}{whitened}{turned}; the last point: none taken"

@@ -23,19 +23,22 @@ def print_limit(limit: Mapping[str, Any], console: Console) -> None:
     for name in rows[0]["of_peak"] if rows else ():
         table.add_row(f"of the {name} peak", *(f"{row['of_peak'][name]:.1%}" for row in rows))
     for name in longest(limit):
-        shares = [next((one["share"] for one in row["operators"] if one["operator"] == name), 0.0) for row in rows]
+        shares = [
+            next((operator["share"] for operator in row["operators"] if operator["operator"] == name), 0.0)
+            for row in rows
+        ]
         table.add_row(Text(f"time in {name}"), *(f"{share:.1%}" for share in shares))
     console.print(table)
     peaks = ", ".join(f"{name.partition('_')[0]} {peak:,.0f}" for name, peak in limit["peaks"].items())
-    said = f"peaks on {limit['threads']} threads, billions of operations a second: {peaks}"
-    console.print(Text(said, style="dim"))
+    line = f"peaks on {limit['threads']} threads, billions of operations a second: {peaks}"
+    console.print(Text(line, style="dim"))
 
 
 def longest(limit: Mapping[str, Any]) -> list[str]:
     """Return the operators that take the largest share of the time at any length, the largest first."""
     shares: dict[str, float] = {}
     for row in limit.get("by_length") or []:
-        for one in row.get("operators") or []:
-            name = str(one.get("operator"))
-            shares[name] = max(shares.get(name, 0.0), one.get("share") or 0.0)
+        for operator in row.get("operators") or []:
+            name = str(operator.get("operator"))
+            shares[name] = max(shares.get(name, 0.0), operator.get("share") or 0.0)
     return sorted(shares, key=lambda name: -shares[name])[:_SHOWN]

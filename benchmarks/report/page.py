@@ -91,8 +91,8 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     console.print(Text(f"quality: {measure.label}; to teacher: median [lowest..highest] round"), style="dim")
     bench = results.get("bench") or {}
     if a_a := bench.get("a_a"):
-        told = f"A/A: {a_a.get('system')} against itself: {itself(a_a.get('offline'))}, texts/s"
-        console.print(Text(told, style="dim"))
+        line = f"A/A: {a_a.get('system')} against itself: {itself(a_a.get('offline'))}, texts/s"
+        console.print(Text(line, style="dim"))
     if limit := bench.get("limit"):
         rows = limit.get("by_length") or []
         for name in (rows[0].get("of_peak") or {}) if rows else ():
@@ -179,12 +179,12 @@ def as_toml(section: dict[str, Any], path: tuple[str, ...] = (), item: bool = Fa
     for key, value in scalars.items():
         lines.append(f"# {key}: not set" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}")
     inner = [as_toml(value, (*path, key)) for key, value in section.items() if isinstance(value, dict)]
-    inner += [as_toml(one, (*path, key), item=True) for key, value in lists.items() for one in value]
+    inner += [as_toml(entry, (*path, key), item=True) for key, value in lists.items() for entry in value]
     return "\n\n".join(part for part in ("\n".join(lines), *inner) if part)
 
 
 def _is_sections(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
 
 
 def _figure(value: Any) -> float | None:

@@ -123,11 +123,13 @@ def _against_best(results: Row) -> list[str]:
     labels = {row["name"]: row["label"] for row in systems(results)}
     lines = []
     for row in systems(results):
-        told: list[tuple[str, Any]] = [("", row.get("to_best_peer"))]
-        told += [(f" at {one['tokens']} tokens", one.get("to_best_peer")) for one in row.get("by_length") or []]
+        comparisons: list[tuple[str, Any]] = [("", row.get("to_best_peer"))]
+        comparisons += [
+            (f" at {figures['tokens']} tokens", figures.get("to_best_peer")) for figures in row.get("by_length") or []
+        ]
         lines += [
-            f"{row['name']} against {labels[one['name']]}, the fastest peer{where}: {ratio_range(one)}"
-            for where, one in told
-            if one
+            f"{row['name']} against {labels[comparison['name']]}, the fastest peer{place}: {ratio_range(comparison)}"
+            for place, comparison in comparisons
+            if comparison
         ]
     return lines

@@ -41,8 +41,10 @@ def picture(results: Row) -> str:
             body += _marks(system, index, len(shown), x(of(system)), y)
         body.append(_text(plot.right, plot.bottom + 44, name, "muted", "end"))
     body += _key(shown, 404)
-    said = [_said(system) for system in shown]
-    return _svg("reader", 404 + _KEY * len(shown), "F1 and exact match against size and questions a second", said, body)
+    summaries = [_said(system) for system in shown]
+    return _svg(
+        "reader", 404 + _KEY * len(shown), "F1 and exact match against size and questions a second", summaries, body
+    )
 
 
 def _marks(system: Row, index: int, count: int, x: float, y: Scale) -> list[str]:

@@ -58,10 +58,10 @@ def headline(teacher: Row, artifact: Row) -> str:
     sizes = [number(row, "size_bytes") for row in (teacher, artifact)]
     smaller = sizes[0] / sizes[1] if sizes[0] and sizes[1] else None
     f1 = [number(row, "answers", "f1") for row in (teacher, artifact)]
-    kept = f"{100 * f1[1] / f1[0]:.1f}\N{NO-BREAK SPACE}% of the teacher's F1" if f1[0] and f1[1] is not None else ""
+    quality = f"{100 * f1[1] / f1[0]:.1f}\N{NO-BREAK SPACE}% of the teacher's F1" if f1[0] and f1[1] is not None else ""
     faster = number(artifact, "offline", "ratio")
     return ", ".join(
-        part for part in (gain(smaller, "smaller", "larger"), gain(faster, "faster", "slower"), kept) if part
+        part for part in (gain(smaller, "smaller", "larger"), gain(faster, "faster", "slower"), quality) if part
     )
 
 

@@ -105,9 +105,9 @@ def print_growth(growth: Mapping[str, Any], console: Console) -> None:
     for row in growth["rows"]:
         table.add_row(f"{row['count']:,}", f"{row['texts_per_second']:,.0f}", _megabytes(row)[:-3], str(row["runs"]))
     console.print(table)
-    said = "holds" if growth["holds"] else "does not hold"
+    verdict = "holds" if growth["holds"] else "does not hold"
     line = f"largest to smallest: speed {growth['speed_ratio']:.3f}, memory {growth['memory_ratio']:.3f}"
-    console.print(Text(f"{line}; within {SLACK:.0%}: {said}", style="dim"))
+    console.print(Text(f"{line}; within {SLACK:.0%}: {verdict}", style="dim"))
 
 
 def repeated(texts: Sequence[str], count: int) -> Iterator[str]:

@@ -41,25 +41,25 @@ class Limit(Config):
         say(f"  share of the peak at {', '.join(map(str, lengths))} tokens")
         before = measure_peaks(throughput.TURN_SECONDS / 2, encoder.threads)
         with track("limit", len(lengths) * len(self.batch_sizes), "turns") as advance:
-            made = [(length, texts_of_length(tokenizer, texts, length)) for length in lengths]
-            rows = [self._at(encoder, length, same, advance) for length, same in made]
+            by_length = [(length, texts_of_length(tokenizer, texts, length)) for length in lengths]
+            rows = [self._at(encoder, length, cut, advance) for length, cut in by_length]
         after = measure_peaks(throughput.TURN_SECONDS / 2, encoder.threads)
         peaks = {name: max(before[name], after[name]) for name in before if name != "bf16_gflops" or bf16_is_fast()}
         return {"threads": encoder.threads, "peaks": peaks, "by_length": [_shares(row, peaks, encoder) for row in rows]}
 
-    def _at(self, encoder: OnnxEncoder, length: int, same: Sequence[str], advance: Any) -> dict[str, Any]:
+    def _at(self, encoder: OnnxEncoder, length: int, texts: Sequence[str], advance: Any) -> dict[str, Any]:
         rates = {}
         for size in self.batch_sizes:
-            rates[size] = float(np.median([rate(encoder, same, size, throughput.TURN_SECONDS / 2) for _ in range(3)]))
+            rates[size] = float(np.median([rate(encoder, texts, size, throughput.TURN_SECONDS / 2) for _ in range(3)]))
             advance(1)
         best = max(rates, key=rates.__getitem__)
-        ids, mask = encoder.pad(encoder.tokenize(same[:best]))
+        ids, mask = encoder.pad(encoder.tokenize(texts[:best]))
         operators = profile(encoder.folder, ids, mask)
         return {
             "tokens": length,
             "batch_size": best,
             "texts_per_second": rates[best],
-            "operations_per_text": sum(one.operations for one in operators) / len(ids),
+            "operations_per_text": sum(operator.operations for operator in operators) / len(ids),
             "operators": operators,
         }
 
@@ -67,29 +67,29 @@ class Limit(Config):
 def _shares(row: Mapping[str, Any], peaks: Mapping[str, float], encoder: OnnxEncoder) -> dict[str, Any]:
     reached = row["operations_per_text"] * row["texts_per_second"] / 1e9
     operators: Sequence[Operator] = row["operators"]
-    whole = sum(one.seconds for one in operators)
-    precision = "int8" if any(one.name in INT8_OPERATORS for one in operators) else "fp32"
+    whole = sum(operator.seconds for operator in operators)
+    precision = "int8" if any(operator.name in INT8_OPERATORS for operator in operators) else "fp32"
     return {
         **row,
         "gops": reached,
         "of_peak": {precision: reached / peaks[_PEAKS[precision]]},
         "operators": [
             {
-                "operator": one.name,
-                "nodes": one.nodes,
-                "ms": 1000 * one.seconds,
-                "share": one.seconds / whole,
-                **_reached(one, peaks, encoder.threads),
+                "operator": operator.name,
+                "nodes": operator.nodes,
+                "ms": 1000 * operator.seconds,
+                "share": operator.seconds / whole,
+                **_reached(operator, peaks, encoder.threads),
             }
-            for one in operators
+            for operator in operators
         ],
     }
 
 
-def _reached(one: Operator, peaks: Mapping[str, float], threads: int) -> dict[str, float]:
+def _reached(operator: Operator, peaks: Mapping[str, float], threads: int) -> dict[str, float]:
     """Return an operator's rate on its one thread, and its share of what a thread could do in its precision."""
-    if not one.operations or not one.seconds:  # ONNX Runtime counts whole microseconds
+    if not operator.operations or not operator.seconds:  # ONNX Runtime counts whole microseconds
         return {}
-    rate = one.operations / one.seconds / 1e9
-    peak = peaks[_PEAKS["int8" if one.name in INT8_OPERATORS else "fp32"]]
+    rate = operator.operations / operator.seconds / 1e9
+    peak = peaks[_PEAKS["int8" if operator.name in INT8_OPERATORS else "fp32"]]
     return {"gops": rate, "of_peak": rate / (peak / threads)}

@@ -56,10 +56,10 @@ class Loadgen(Config):
         encoder = OnnxEncoder(folder, threads=self.threads)
         say(f"  this harness and LoadGen on {len(texts):,} texts, {self.rounds} rounds in turns")
         offline, capacity = self._offline(encoder, driver)
-        found = {"offline": offline, "single_stream": self._single_stream(encoder, driver)}
+        results = {"offline": offline, "single_stream": self._single_stream(encoder, driver)}
         if self.server_rounds:
-            found["server"] = self._server(encoder, driver, 1.2 * capacity)
-        return {"threads": encoder.threads, "tolerance": TOLERANCE, "server_p99_ms": self.server_p99_ms, **found}
+            results["server"] = self._server(encoder, driver, 1.2 * capacity)
+        return {"threads": encoder.threads, "tolerance": TOLERANCE, "server_p99_ms": self.server_p99_ms, **results}
 
     def _offline(self, encoder: OnnxEncoder, driver: "_Driver") -> tuple[dict[str, Any], float]:
         """Return the comparison, and this harness's median rate."""
@@ -77,10 +77,10 @@ class Loadgen(Config):
             return {"texts_per_second": log["result_samples_per_second"]}
 
         theirs()
-        same = list(driver.issued)
+        issued = list(driver.issued)
 
         def ours() -> Figures:
-            return {"texts_per_second": throughput.rate(encoder, same, size)}
+            return {"texts_per_second": throughput.rate(encoder, issued, size)}
 
         compared = _compare("offline", ours, theirs, self.rounds)
         return compared, compared["texts_per_second"]["ours"]
@@ -96,10 +96,10 @@ class Loadgen(Config):
             return {f"latency_ms_p{p}": log[f"result_{p}.00_percentile_latency_ns"] / 1e6 for p in (50, 90)}
 
         theirs()
-        same = list(driver.issued)
+        issued = list(driver.issued)
 
         def ours() -> Figures:
-            p50, p90 = np.percentile(throughput.latencies(encoder, same), [50, 90])
+            p50, p90 = np.percentile(throughput.latencies(encoder, issued), [50, 90])
             return {"latency_ms_p50": float(p50), "latency_ms_p90": float(p90)}
 
         return _compare("single stream", ours, theirs, self.rounds)
@@ -108,11 +108,11 @@ class Loadgen(Config):
         with Batcher(encoder, most_waiting=1 << 30) as batcher:  # LoadGen waits for ever for what is refused
 
             def issue(samples: Samples) -> None:
-                for one, text in zip(samples, driver.of(samples), strict=True):
-                    batcher.submit(text).add_done_callback(partial(finish, one))
+                for sample, text in zip(samples, driver.of(samples), strict=True):
+                    batcher.submit(text).add_done_callback(partial(finish, sample))
 
-            def finish(one: Any, _: object) -> None:
-                driver.complete([one])
+            def finish(sample: Any, _: object) -> None:
+                driver.complete([sample])
 
             def theirs(rate: float, seed: int) -> server.Latency:
                 log = driver.run(
@@ -146,30 +146,30 @@ class _Driver:
 
     def of(self, samples: Samples) -> list[str]:
         """Return the texts of samples, and note that they were asked for."""
-        texts = [self.texts[one.index] for one in samples]
+        texts = [self.texts[sample.index] for sample in samples]
         self.issued += texts
         return texts
 
     def complete(self, samples: Samples) -> None:
         """Tell LoadGen that samples are done."""
         answer = self.loadgen.QuerySampleResponse
-        self.loadgen.QuerySamplesComplete([answer(one.id, 0, 0) for one in samples])
+        self.loadgen.QuerySamplesComplete([answer(sample.id, 0, 0) for sample in samples])
 
     def run(self, scenario: str, issue: Callable[[Samples], None], **settings: Any) -> dict[str, Any]:
         """Let LoadGen measure a scenario, and return what it logged."""
         lg, self.issued = self.loadgen, []
-        asked = lg.TestSettings()
-        asked.scenario, asked.mode = getattr(lg.TestScenario, scenario), lg.TestMode.PerformanceOnly
+        test_settings = lg.TestSettings()
+        test_settings.scenario, test_settings.mode = getattr(lg.TestScenario, scenario), lg.TestMode.PerformanceOnly
         fixed = {"qsl_rng_seed": _SEED, "sample_index_rng_seed": _SEED, "schedule_rng_seed": _SEED}
         for name, value in ({"min_duration_ms": 0, "min_query_count": 1} | fixed | settings).items():
-            setattr(asked, name, value)
+            setattr(test_settings, name, value)
         with TemporaryDirectory() as folder:
             log = lg.LogSettings()
             log.log_output.outdir, log.enable_trace = folder, False
             system = lg.ConstructSUT(issue, lambda: None)
             library = lg.ConstructQSL(len(self.texts), len(self.texts), lambda _: None, lambda _: None)
             try:
-                lg.StartTestWithLogSettings(system, library, asked, log)
+                lg.StartTestWithLogSettings(system, library, test_settings, log)
             finally:
                 lg.DestroyQSL(library)
                 lg.DestroySUT(system)
@@ -185,19 +185,19 @@ def _wake(encoder: OnnxEncoder, texts: Sequence[str], batch_size: int) -> None:
 
 
 def _compare(
-    what: str, ours: Callable[[], Figures], theirs: Callable[[], Figures], rounds: int
+    label: str, ours: Callable[[], Figures], theirs: Callable[[], Figures], rounds: int
 ) -> dict[str, dict[str, Any]]:
     """Let both measure, in turns, and compare each figure round by round."""
     drives = {"ours": ours, "loadgen": theirs}
-    taken: dict[str, list[Figures]] = {name: [] for name in drives}
-    with track(what, 2 * rounds, "turns") as advance:
+    measured: dict[str, list[Figures]] = {name: [] for name in drives}
+    with track(label, 2 * rounds, "turns") as advance:
         for order in orders(list(drives), rounds):
             for name in order:
-                taken[name].append(drives[name]())
+                measured[name].append(drives[name]())
                 advance(1)
     return {
-        figure: _agreement([(a[figure], b[figure]) for a, b in zip(*taken.values(), strict=True)])
-        for figure in taken["ours"][0]
+        figure: _agreement([(a[figure], b[figure]) for a, b in zip(*measured.values(), strict=True)])
+        for figure in measured["ours"][0]
     }
 
 
@@ -217,14 +217,14 @@ def _agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def print_loadgen(found: Mapping[str, Any], console: Console) -> None:
+def print_loadgen(results: Mapping[str, Any], console: Console) -> None:
     """Print a row a figure: ours, LoadGen's, and their ratio."""
     table = Table("figure", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("this harness", "LoadGen", "ratio", "within"):
         table.add_column(column, justify="right")
     for scenario in ("offline", "single_stream", "server"):
-        for name, row in (found.get(scenario) or {}).items():
-            values = [f"{row[who]:,.4g} {UNITS[name]}" for who in ("ours", "loadgen")]
+        for name, row in (results.get(scenario) or {}).items():
+            values = [f"{row[tool]:,.4g} {UNITS[name]}" for tool in ("ours", "loadgen")]
             spread = f"{row['ratio']:.3f} [{row['low']:.3f}..{row['high']:.3f}]"
             table.add_row(f"{scenario} {name}", *values, spread, "yes" if row["agrees"] else "no")
     console.print(table)

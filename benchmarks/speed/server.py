@@ -58,16 +58,16 @@ class Search:
         for seed in range(_TRIES):
             queries, p50, p99 = self.drive(rate, seed)
             figures = {"latency_ms_p50": p50, "latency_ms_p99": p99}
-            told = {name: ms if math.isfinite(ms) else None for name, ms in figures.items()}  # JSON has no infinity
-            self.tried.append({"rate": rate, "queries": queries, **told, "held": p99 <= self.bound_ms})
+            finite = {name: ms if math.isfinite(ms) else None for name, ms in figures.items()}  # JSON has no infinity
+            self.tried.append({"rate": rate, "queries": queries, **finite, "held": p99 <= self.bound_ms})
             if p99 <= self.bound_ms:
                 return True
         return False
 
     def as_dict(self, rate: float) -> dict[str, Any]:
         """Return the highest rate with its figures, and everything that was tried."""
-        held = [one for one in self.tried if one["rate"] == rate and one["held"]]
-        figures: dict[str, Any] = {**held[-1]} if held else {"rate": rate}
+        passing = [attempt for attempt in self.tried if attempt["rate"] == rate and attempt["held"]]
+        figures: dict[str, Any] = {**passing[-1]} if passing else {"rate": rate}
         return figures | {"bound_ms": self.bound_ms, "tried": self.tried}
 
 
@@ -75,14 +75,14 @@ def server(
     encoders: Mapping[str, OnnxEncoder], texts: Sequence[str], bound_ms: float, ceilings: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Find every encoder's highest rate; ``ceilings``: what each reaches when all texts are there at once, or more."""
-    found = {}
+    results = {}
     with track("server", 8 * len(encoders), "rates") as advance:
         for name, encoder in encoders.items():
             time.sleep(throughput.SETTLE_SECONDS)
             with Batcher(encoder) as batcher:
                 search = Search(partial(arrivals, batcher, texts), bound_ms)
-                found[name] = search.as_dict(search.highest(ceilings[name], advance))
-    return found
+                results[name] = search.as_dict(search.highest(ceilings[name], advance))
+    return results
 
 
 def arrivals(batcher: Batcher, texts: Sequence[str], rate: float, seed: int) -> Latency:
@@ -100,12 +100,12 @@ def arrivals(batcher: Batcher, texts: Sequence[str], rate: float, seed: int) -> 
     def receive(at: int, vector: Future[Row]) -> None:
         back.append((at, time.perf_counter() - start, vector.exception()))
 
-    for at, (when, which) in enumerate(zip(due.tolist(), drawn.tolist(), strict=True)):
-        early = when - (time.perf_counter() - start)
+    for at, (moment, row) in enumerate(zip(due.tolist(), drawn.tolist(), strict=True)):
+        early = moment - (time.perf_counter() - start)
         if early > 0:
             time.sleep(early)
         try:
-            vector = batcher.submit(texts[which])
+            vector = batcher.submit(texts[row])
         except BusyError:
             break
         vector.add_done_callback(partial(receive, at))

@@ -59,11 +59,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--teacher", default=DEFAULT, help="the model: a folder or a name on the hub")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32, help="of sentence-transformers' encode")
-    given = parser.parse_args(arguments)
-    if min(given.count, given.rounds, given.batch_size) < 1:
+    options = parser.parse_args(arguments)
+    if min(options.count, options.rounds, options.batch_size) < 1:
         parser.error("count, --rounds and --batch-size must be at least 1")
     try:
-        figures = compare(given.teacher, given.texts, given.count, given.rounds, given.batch_size)
+        figures = compare(options.teacher, options.texts, options.count, options.rounds, options.batch_size)
     except CompressorError as error:
         print(error, file=sys.stderr)
         return 1

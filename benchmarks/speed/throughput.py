@@ -54,7 +54,7 @@ class Offline:
 
 def ratio(own: Sequence[float], base: Sequence[float]) -> dict[str, float]:
     """Compare two systems' rates round by round: the median of the ratios, the lowest and the highest."""
-    ratios = [one / other for one, other in zip(own, base, strict=True)]
+    ratios = [own_rate / base_rate for own_rate, base_rate in zip(own, base, strict=True)]
     return {"ratio": float(np.median(ratios)), "ratio_min": min(ratios), "ratio_max": max(ratios)}
 
 
@@ -140,9 +140,9 @@ def by_length(
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure throughput and median latency at each length; ``texts`` maps tokens to texts of that length."""
     result: dict[str, list[dict[str, Any]]] = {name: [] for name in encoders}
-    for tokens, same in texts.items():
-        fast = offline(encoders, same, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
-        slow = single_stream(encoders, same, queries)
+    for tokens, cut in texts.items():
+        fast = offline(encoders, cut, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
+        slow = single_stream(encoders, cut, queries)
         for name, rows in result.items():
             figures = {key: fast[name][key] for key in ("texts_per_second", "ratio", "ratio_min", "ratio_max")}
             rows.append({"tokens": tokens, **figures, "latency_ms_p50": slow[name]["latency_ms_p50"]})
@@ -165,13 +165,13 @@ def texts_of_length(tokenizer: Tokenizer, texts: Sequence[str], tokens: int) -> 
     if not any(tokenizer.encode(text, add_special_tokens=False).ids for text in texts):
         raise TextError(f"{len(texts)} texts without a token; none of {tokens} tokens can be cut from them")
     wanted = tokens - tokenizer.num_special_tokens_to_add(False)
-    made: list[str] = []
+    cut: list[str] = []
     source = itertools.cycle(texts)
-    while len(made) < max(_LEAST_TEXTS, _LENGTH_TOKENS // tokens):
+    while len(cut) < max(_LEAST_TEXTS, _LENGTH_TOKENS // tokens):
         text = ""
         ends: list[int] = []
         while len(ends) < wanted:
             text = f"{text} {next(source)}".lstrip()
             ends = [end for _, end in tokenizer.encode(text, add_special_tokens=False).offsets]
-        made.append(text[: ends[wanted - 1]])
-    return made
+        cut.append(text[: ends[wanted - 1]])
+    return cut

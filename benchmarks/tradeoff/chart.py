@@ -73,8 +73,8 @@ def picture(results: Row) -> str:
     line = [(x(1), y(100)), *dots] if peers else []
     body += [*_backends(plot, x), *_published(peers, line)] if peers else []
     taken = [*_along(line), *(Box(a - 4, b - 6, a + 16, b + 6) for a, b in dots)]
-    drawn, said = _own(shown, plot, x, y, taken)
-    return _framed(results, [*body, *drawn], said, plot, bool(peers))
+    drawn, summaries = _own(shown, plot, x, y, taken)
+    return _framed(results, [*body, *drawn], summaries, plot, bool(peers))
 
 
 def has_peers(results: Row) -> bool:
@@ -84,7 +84,7 @@ def has_peers(results: Row) -> bool:
     return whole and (results.get("measure") or {}).get("sts") == _STS_TEST
 
 
-def _framed(results: Row, body: list[str], said: list[str], plot: Box, peers: bool) -> str:
+def _framed(results: Row, body: list[str], summaries: list[str], plot: Box, peers: bool) -> str:
     body.append(_text(4, 20, f"↑ share of the teacher's quality, % ({measure_label(results)})", "muted"))
     body.append(
         _text(
@@ -98,7 +98,7 @@ def _framed(results: Row, body: list[str], said: list[str], plot: Box, peers: bo
     legend = _LEGEND if peers else ()
     body += [_text(4, plot.bottom + 68 + 18 * i, line, "muted") for i, line in enumerate(legend)]
     height = round(plot.bottom + 60 + 18 * len(legend))
-    return _svg("tradeoff", height, "Layers kept: quality against speed", [*said, *legend], body)
+    return _svg("tradeoff", height, "Layers kept: quality against speed", [*summaries, *legend], body)
 
 
 def _own(shown: list[Row], plot: Box, x: Scale, y: Scale, taken: list[Box]) -> tuple[list[str], list[str]]:

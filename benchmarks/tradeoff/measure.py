@@ -51,28 +51,28 @@ class SideBySide(Config):
         draft: Draft,
     ) -> None:
         """Write ``bench.json`` into ``draft``; the first candidate is the teacher, ``texts`` are source and texts."""
-        source, spoken = texts
-        judged = {one.system.name: _quality(one, heldout, sts) for one in _shown(candidates)}
-        measured = self.bench.measure([one.system for one in candidates], spoken, source)
+        source, speed_texts = texts
+        judged = {candidate.system.name: _quality(candidate, heldout, sts) for candidate in _shown(candidates)}
+        measured = self.bench.measure([candidate.system for candidate in candidates], speed_texts, source)
         rows = [row | judged[row["name"]] for row in measured["systems"]]
         write_json(draft.folder / "bench.json", measured | {"systems": rows})
 
 
 def _shown(candidates: Sequence[Candidate]) -> Any:
     with track("quality", len(candidates), "systems") as advance:
-        for one in candidates:
-            yield one
+        for candidate in candidates:
+            yield candidate
             advance(1)
 
 
-def _quality(one: Candidate, heldout: Heldout, sts: Sequence[Sts]) -> dict[str, Any]:
-    encoder = one.system.open()
+def _quality(candidate: Candidate, heldout: Heldout, sts: Sequence[Sts]) -> dict[str, Any]:
+    encoder = candidate.system.open()
     vectors = encoder.encode(heldout.texts, 32)
-    check_vectors(vectors, one.system.name)
+    check_vectors(vectors, candidate.system.name)
     return {
         "dim": encoder.dim,
-        "agreement": heldout.agreement(vectors, one.projection),
-        "sts": {file.name: file.spearman(encoder, whose=one.system.name) for file in sts},
+        "agreement": heldout.agreement(vectors, candidate.projection),
+        "sts": {file.name: file.spearman(encoder, whose=candidate.system.name) for file in sts},
     }
 
 

@@ -98,16 +98,16 @@ def recommend(path: Path, bounds: Bounds) -> dict[str, Any]:
     if not choices:
         raise GateError(f"{path}: no row passed the gate; nothing to recommend")
     front = pareto(choices)
-    held = [choice for choice in front if not choice.misses(bounds)]
-    if not held:
+    candidates = [choice for choice in front if not choice.misses(bounds)]
+    if not candidates:
         raise GateError(f"{path}: nothing keeps {bounds}; {_closest(front, bounds)}")
-    pick, rule = _picked(held, bounds)
+    pick, rule = _picked(candidates, bounds)
     teacher = _points(systems(results)[0], measure)
     return {
         "pick": next(row for row in systems(results) if row["name"] == pick.name),
         "bounds": asdict(bounds),
         "summary": str(pick),
-        "why": _why(bounds, rule, held, len(front), pick),
+        "why": _why(bounds, rule, candidates, len(front), pick),
         "given_up": _given_up(pick, teacher, measure_label(results)),
         "next_better": _next_better(pick, front, "sts" in measure),
         "front": [choice.name for choice in front],
@@ -115,10 +115,10 @@ def recommend(path: Path, bounds: Bounds) -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> list[str]:
+def lines_of(recommendation: dict[str, Any]) -> list[str]:
     """Return a recommendation as the lines that a person reads."""
     parts = ("why", "given_up", "next_better", "artifact")
-    return [found["summary"], *(f"{part.replace('_', ' ')}: {found[part]}" for part in parts)]
+    return [recommendation["summary"], *(f"{part.replace('_', ' ')}: {recommendation[part]}" for part in parts)]
 
 
 def pareto(choices: Sequence[Choice]) -> list[Choice]:
@@ -126,32 +126,32 @@ def pareto(choices: Sequence[Choice]) -> list[Choice]:
 
     Speeds whose ranges overlap are equal.
     """
-    return [one for one in choices if not any(_beats(other, one) for other in choices)]
+    return [choice for choice in choices if not any(_beats(other, choice) for other in choices)]
 
 
-def _beats(one: Choice, other: Choice) -> bool:
-    equal = one.as_fast_as(other)
-    if one.share < other.share or one.size_bytes > other.size_bytes or not (equal or one.ratio > other.ratio):
+def _beats(choice: Choice, other: Choice) -> bool:
+    equal = choice.as_fast_as(other)
+    if choice.share < other.share or choice.size_bytes > other.size_bytes or not (equal or choice.ratio > other.ratio):
         return False
-    return one.share > other.share or one.size_bytes < other.size_bytes or not equal
+    return choice.share > other.share or choice.size_bytes < other.size_bytes or not equal
 
 
-def _picked(held: Sequence[Choice], bounds: Bounds) -> tuple[Choice, str]:
+def _picked(candidates: Sequence[Choice], bounds: Bounds) -> tuple[Choice, str]:
     """Choose by what was not bounded: size last, speed where quality is bounded, quality otherwise."""
-    asked = (bounds.quality is not None, bounds.speed is not None, bounds.size is not None)
-    if asked == (False, False, False):
-        return knee(held), "the knee"
-    if asked == (True, True, False):
-        return min(held, key=lambda c: (c.size_bytes, -c.share)), "the smallest"
-    if asked[0] and not asked[1]:
-        return _fastest(held), "the fastest"
-    return max(held, key=lambda c: (c.share, c.ratio)), "the best in quality"
+    bounded = (bounds.quality is not None, bounds.speed is not None, bounds.size is not None)
+    if bounded == (False, False, False):
+        return knee(candidates), "the knee"
+    if bounded == (True, True, False):
+        return min(candidates, key=lambda c: (c.size_bytes, -c.share)), "the smallest"
+    if bounded[0] and not bounded[1]:
+        return _fastest(candidates), "the fastest"
+    return max(candidates, key=lambda c: (c.share, c.ratio)), "the best in quality"
 
 
-def _fastest(held: Sequence[Choice]) -> Choice:
+def _fastest(candidates: Sequence[Choice]) -> Choice:
     """Take the fastest; among those equal to it in speed the best in quality, then the smallest."""
-    first = max(held, key=lambda c: c.ratio)
-    equal = [choice for choice in held if choice.as_fast_as(first)]
+    first = max(candidates, key=lambda c: c.ratio)
+    equal = [choice for choice in candidates if choice.as_fast_as(first)]
     return max(equal, key=lambda c: (c.share, -c.size_bytes))
 
 
@@ -169,17 +169,17 @@ def knee(front: Sequence[Choice]) -> Choice:
     return max(front, key=height)
 
 
-def _why(bounds: Bounds, rule: str, held: Sequence[Choice], front: int, pick: Choice) -> str:
+def _why(bounds: Bounds, rule: str, candidates: Sequence[Choice], front: int, pick: Choice) -> str:
     if rule == "the knee":
-        words = "no bound given: the knee of the Pareto front, farthest above the line from its best in quality to its"
-        return f"{words} fastest (speed on a log scale), of {front} on it"
-    equal = [c.label for c in held if c is not pick and c.as_fast_as(pick)] if rule == "the fastest" else []
+        reason = "no bound given: the knee of the Pareto front, farthest above the line from its best in quality to its"
+        return f"{reason} fastest (speed on a log scale), of {front} on it"
+    equal = [c.label for c in candidates if c is not pick and c.as_fast_as(pick)] if rule == "the fastest" else []
     tie = f"; equal in speed (ranges overlap), and not better in quality: {', '.join(equal)}" if equal else ""
     slow = bounds.speed is not None and pick.slowest < bounds.speed
     dip = f"; in its slowest round {pick.slowest:.2f}×" if slow else ""
-    if len(held) == 1:
+    if len(candidates) == 1:
         return f"{bounds}: the only row on the Pareto front that keeps it{dip}"
-    return f"{bounds}: {rule} of the {len(held)} rows on the Pareto front that keep it{tie}{dip}"
+    return f"{bounds}: {rule} of the {len(candidates)} rows on the Pareto front that keep it{tie}{dip}"
 
 
 def _given_up(pick: Choice, teacher: float, label: str) -> str:
@@ -249,8 +249,8 @@ def _size(text: str) -> float:
 
 def _positive(option: str, text: str, unit: str, allowed: str, shown: str | None = None) -> float:
     """Read a number above 0 with ``unit`` (a pattern) behind it."""
-    found = re.fullmatch(rf"\s*(\d[\d_,]*\.?\d*|\.\d+)(e[+-]?\d+)?\s*(?:{unit})\s*", text, re.IGNORECASE)
-    value = float((found[1] + (found[2] or "")).replace(",", "").replace("_", "")) if found else 0.0
+    match = re.fullmatch(rf"\s*(\d[\d_,]*\.?\d*|\.\d+)(e[+-]?\d+)?\s*(?:{unit})\s*", text, re.IGNORECASE)
+    value = float((match[1] + (match[2] or "")).replace(",", "").replace("_", "")) if match else 0.0
     if not 0 < value < math.inf:
         raise RecipeError(f"{option} {text if shown is None else shown}: must be {allowed}")
     return value

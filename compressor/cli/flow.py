@@ -72,14 +72,14 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Pick from a trade-off what keeps the bounds, say why, and what is given up; without any, the knee."""
-    from benchmarks.tradeoff.recommend import Bounds, told
+    from benchmarks.tradeoff.recommend import Bounds, lines_of
     from benchmarks.tradeoff.recommend import recommend as pick
 
     found = pick(tradeoff, Bounds.read(quality, speed, size))
     if as_json:
         print(json_text(found))
         return
-    for line in told(found):
+    for line in lines_of(found):
         out.print(line, soft_wrap=True, markup=False)
 
 

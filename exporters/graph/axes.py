@@ -27,8 +27,8 @@ def text_axes(run: Callable[[Ids], Sequence[Floats]], batch: Ids) -> list[Axes]:
     """
     longest = batch["attention_mask"].shape[1]
     shapes = [(_TEXTS[0], longest), (_TEXTS[1], max(longest - 1, 1))]
-    one, other = ([made.shape for made in run(_filled(batch, *shape))] for shape in shapes)
-    return [_axes(pair, shapes) for pair in zip(one, other, strict=True)]
+    first, second = ([tensor.shape for tensor in run(_filled(batch, *shape))] for shape in shapes)
+    return [_axes(pair, shapes) for pair in zip(first, second, strict=True)]
 
 
 def real_rows(values: Floats, mask: NDArray[np.bool_], axes: Axes) -> Floats:
@@ -56,11 +56,11 @@ def _filled(batch: Ids, texts: int, tokens: int) -> Ids:
     }
 
 
-def _axes(found: tuple[tuple[int, ...], tuple[int, ...]], shapes: Sequence[tuple[int, int]]) -> Axes:
+def _axes(pair: tuple[tuple[int, ...], tuple[int, ...]], shapes: Sequence[tuple[int, int]]) -> Axes:
     """Return the axes whose sizes were the texts, and the tokens, of both runs."""
-    if len(found[0]) != len(found[1]):
+    if len(pair[0]) != len(pair[1]):
         return Axes()
-    sizes = list(zip(*found, strict=True))
+    sizes = list(zip(*pair, strict=True))
     places = [_place(sizes, wanted) for wanted in zip(*shapes, strict=True)]
     flat = _place(sizes, (shapes[0][0] * shapes[0][1], shapes[1][0] * shapes[1][1]))
     return Axes(places[0], places[1], flat) if places[0] != places[1] else Axes(places[0], None, flat)

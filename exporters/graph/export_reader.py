@@ -53,5 +53,5 @@ class _Graph(torch.nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        made = self.model(**dict(zip(self.names, tensors, strict=True)))
-        return made.start_logits, made.end_logits
+        output = self.model(**dict(zip(self.names, tensors, strict=True)))
+        return output.start_logits, output.end_logits

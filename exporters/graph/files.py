@@ -77,10 +77,10 @@ def reads(model: onnx.ModelProto) -> Counter[str]:
 
     What is read as often as a rewrite changes its readers is theirs alone; anything else must be left as it is.
     """
-    found = Counter(name for node in nodes(model.graph) for name in node.input)
+    counts = Counter(name for node in nodes(model.graph) for name in node.input)
     for graph in (model.graph, *branches(model.graph)):
-        found.update(output.name for output in graph.output)
-    return found
+        counts.update(output.name for output in graph.output)
+    return counts
 
 
 def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:

@@ -28,8 +28,8 @@ def gelu_after_bias(model: onnx.ModelProto) -> int:
     The operator that adds a bias and takes the Gelu goes over its input twice; the product adds one for nothing.
     """
     made_by, counts = makers(model), reads(model)
-    found = [node for node in model.graph.node if node.op_type == "BiasGelu"]
-    products = [(node, made_by.get(node.input[0])) for node in found]
+    gelus = [node for node in model.graph.node if node.op_type == "BiasGelu"]
+    products = [(node, made_by.get(node.input[0])) for node in gelus]
     changed = 0
     for node, product in products:
         if product is None or product.op_type != "MatMulIntegerToFloat" or len(product.input) > 6:
@@ -72,11 +72,11 @@ def separate_products(model: onnx.ModelProto) -> int:
     """Take query, key and value out of the fused attention as products of their own, in place; return how many were."""
     changed = 0
     for node in _attentions(model):
-        made, names = _projections(model, node)
-        kept = [a for a in node.attribute if a.name in ("num_heads", "scale", "mask_filter_value")]
+        products, names = _projections(model, node)
+        attributes = [a for a in node.attribute if a.name in ("num_heads", "scale", "mask_filter_value")]
         attention = _fused("MultiHeadAttention", [*names, "", _mask(node)], [node.output[0]])
-        attention.attribute.extend(kept)
-        replace(model, node, [*made, attention])
+        attention.attribute.extend(attributes)
+        replace(model, node, [*products, attention])
         changed += 1
     return changed
 
@@ -87,15 +87,15 @@ def attention_by_products(model: onnx.ModelProto) -> int:
     With tokens in front, heads are read where they lie: three of the four transpositions fall away. A batch without
     padding passes over the mask. Nothing is changed where a layer mixes tokens in another way.
     """
-    found, last = _attentions(model), _last_state(model)
-    if not found or last is None or not _is_row_wise(model, entry := _first_float(model, found[0]), last):
+    attentions, last = _attentions(model), _last_state(model)
+    if not attentions or last is None or not _is_row_wise(model, entry := _first_float(model, attentions[0]), last):
         return 0
     _put_tokens_first(model, entry, last)
     for node in _attentions(model):
-        made, names = _projections(model, node)
-        replace(model, node, [*made, *_attend(model, node, names)])
+        products, names = _projections(model, node)
+        replace(model, node, [*products, *_attend(model, node, names)])
     _state_mask(model)
-    return len(found)
+    return len(attentions)
 
 
 def _attentions(model: onnx.ModelProto) -> list[NodeProto]:
@@ -104,7 +104,7 @@ def _attentions(model: onnx.ModelProto) -> list[NodeProto]:
 
 def _projections(model: onnx.ModelProto, node: NodeProto) -> tuple[list[NodeProto], list[str]]:
     """Return the three products that a fused attention holds, bias included, and the names of what they give."""
-    made: list[NodeProto] = []
+    products: list[NodeProto] = []
     names = []
     weights, bias = _values(model, node.input[1]), _values(model, node.input[2])
     width = weights.shape[1] // 3
@@ -116,12 +116,12 @@ def _projections(model: onnx.ModelProto, node: NodeProto) -> tuple[list[NodeProt
         if node.op_type == "QAttention":
             scale, zero = (_columns(model, node.input[i], own, f"{name}.{i}") for i in (4, 7))
             inputs = [node.input[0], weight, node.input[3], scale, node.input[6], zero, added]
-            made.append(_fused("MatMulIntegerToFloat", inputs, [name], name=name))
+            products.append(_fused("MatMulIntegerToFloat", inputs, [name], name=name))
         else:
-            made.append(helper.make_node("MatMul", [node.input[0], weight], [f"{name}.product"], name=name))
-            made.append(helper.make_node("Add", [f"{name}.product", added], [name], name=f"{name}.sum"))
+            products.append(helper.make_node("MatMul", [node.input[0], weight], [f"{name}.product"], name=name))
+            products.append(helper.make_node("Add", [f"{name}.product", added], [name], name=f"{name}.sum"))
         names.append(name)
-    return made, names
+    return products, names
 
 
 def _attend(model: onnx.ModelProto, node: NodeProto, names: Sequence[str]) -> Iterator[NodeProto]:
@@ -159,13 +159,13 @@ def _branch(to: str, names: Sequence[str], scale: float, masked: bool) -> onnx.G
 def _state_mask(model: onnx.ModelProto) -> None:
     """Put what all layers read of the mask in front: whether it is needed, and what it adds to the scores."""
     mask = INPUTS[1]
-    one = _constant(model, "attention.one", np.array(1, np.int64))
+    int_one = _constant(model, "attention.one", np.array(1, np.int64))
     axes = _constant(model, "attention.axes", np.array([1, 2], np.int64))
     float_one = _constant(model, "attention.float_one", np.array(1, np.float32))
     low = _constant(model, "attention.low", np.array(-_MASKED, np.float32))
     nodes = [
         helper.make_node("ReduceMin", [mask], ["attention.least"], keepdims=0, name="attention.least"),
-        helper.make_node("Equal", ["attention.least", one], ["attention.full"], name="attention.full"),
+        helper.make_node("Equal", ["attention.least", int_one], ["attention.full"], name="attention.full"),
         helper.make_node("Unsqueeze", [mask, axes], ["attention.mask"], name="attention.mask"),
         helper.make_node("Cast", ["attention.mask"], ["attention.kept"], to=TensorProto.FLOAT, name="attention.kept"),
         helper.make_node("Sub", ["attention.kept", float_one], ["attention.gone"], name="attention.gone"),
@@ -185,10 +185,10 @@ def _put_tokens_first(model: onnx.ModelProto, entry: str, last: str) -> None:
     """Turn [texts, tokens, units] to [tokens, texts, units] behind the embeddings, and back behind ``last``."""
     graph = model.graph
     turned, made_last = f"{entry}.turned", f"{last}.turned"
-    made = next(i for i, node in enumerate(graph.node) if entry in node.output)
+    position = next(i for i, node in enumerate(graph.node) if entry in node.output)
     for node in graph.node:
         node.input[:] = [turned if name == entry else name for name in node.input]
-    _insert(model, made + 1, [_turn(entry, turned)])
+    _insert(model, position + 1, [_turn(entry, turned)])
     end = next(i for i, node in enumerate(graph.node) if last in node.output)
     graph.node[end].output[:] = [made_last if name == last else name for name in graph.node[end].output]
     _insert(model, end + 1, [_turn(made_last, last)])
@@ -213,12 +213,12 @@ def _is_row_wise(model: onnx.ModelProto, entry: str, last: str) -> bool:
             waiting += made_by[name].input
     own = {made_by[name].output[0]: made_by[name] for name in inner}.values()
     counts, own_counts = reads(model), Counter(name for node in own for name in node.input)
-    made = {entry, *(name for node in own for name in node.output)} - {last, ""}
+    inside = {entry, *(name for node in own for name in node.output)} - {last, ""}
     stored = constants(model)
     return (
         last in inner
         and all(node.op_type in _ROW_WISE and _is_flat(node, stored) for node in own)
-        and all(counts[name] == own_counts[name] for name in made)
+        and all(counts[name] == own_counts[name] for name in inside)
     )
 
 
@@ -267,21 +267,21 @@ def _fused(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attribute
     return helper.make_node(kind, inputs, outputs, domain=_DOMAIN, **attributes)
 
 
-def replace(model: onnx.ModelProto, node: NodeProto, made: Sequence[NodeProto]) -> None:
+def replace(model: onnx.ModelProto, node: NodeProto, replacement: Sequence[NodeProto]) -> None:
     """Put other operators where one stands, in place."""
-    position = next(i for i, other in enumerate(model.graph.node) if other is node or other == node)
+    position = next(i for i, candidate in enumerate(model.graph.node) if candidate is node or candidate == node)
     del model.graph.node[position]
-    _insert(model, position, made)
+    _insert(model, position, replacement)
 
 
-def _insert(model: onnx.ModelProto, position: int, made: Sequence[NodeProto]) -> None:
-    for offset, node in enumerate(made):
+def _insert(model: onnx.ModelProto, position: int, inserted: Sequence[NodeProto]) -> None:
+    for offset, node in enumerate(inserted):
         model.graph.node.insert(position + offset, node)
 
 
 def drop_unread(model: onnx.ModelProto) -> None:
     """Take out constants that no operator reads any more, nor one in a branch, in place."""
     counts = reads(model)
-    kept = [tensor for tensor in model.graph.initializer if counts[tensor.name]]
+    tensors = [tensor for tensor in model.graph.initializer if counts[tensor.name]]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(tensors)

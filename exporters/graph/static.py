@@ -52,10 +52,10 @@ class StaticTransformer(torch.nn.Module):
     def preprocess(self, inputs: list[str], prompt: str | None = None, **_: Any) -> dict[str, Any]:
         """Return ids and mask of the texts, int64 [texts, longest]."""
         texts = [(prompt or "") + text for text in inputs]
-        found = self.tokenizer(
+        encoded = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="pt"
         )
-        return {"input_ids": found["input_ids"].long(), "attention_mask": found["attention_mask"].long()}
+        return {"input_ids": encoded["input_ids"].long(), "attention_mask": encoded["attention_mask"].long()}
 
     def forward(self, features: dict[str, Any]) -> dict[str, Any]:
         table = self.auto_model(features["input_ids"], features["attention_mask"])

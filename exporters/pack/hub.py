@@ -55,8 +55,8 @@ class Hub(Target):
             "base_model": self.base_model or own.get("base_model"),
             "license": self.license or own.get("license"),
         }
-        kept = {key: value for key, value in own.items() if key not in header}
-        for key, value in {**header, **kept}.items():
+        rest = {key: value for key, value in own.items() if key not in header}
+        for key, value in {**header, **rest}.items():
             card.data[key] = value
         return str(card)
 

@@ -19,8 +19,8 @@ class JavaScript(Target):
         """
         contents = Contents.read(artifact, "javascript", ("sentence embeddings", "question answering"))
         config = contents.json("config.json")
-        for needed in ("tokenizer.json", "tokenizer_config.json"):
-            contents.json(needed)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            contents.json(name)
         dtype = _DTYPES[contents.precision]
         stated = config | {"transformers.js_config": {"dtype": dtype}}
         write_text(draft.folder / "config.json", json.dumps(stated, indent=2, sort_keys=True) + "\n")

@@ -36,28 +36,28 @@ class Ort(Target):
             graph = Path(aside) / "model.onnx"
             shutil.copyfile(artifact.folder / GRAPH, graph)
             self._convert(artifact, graph, draft)
-            said = _usability(graph)
-        write_text(draft.folder / USABILITY, "\n".join(said) + "\n")
+            lines = _usability(graph)
+        write_text(draft.folder / USABILITY, "\n".join(lines) + "\n")
         copy_files(artifact, draft, (*TOKENIZER_FILES, "config.json", "sentence_bert_config.json", "reading.json"))
-        verdicts = [found.groups() for line in said if (found := _VERDICT.search(line))]
+        verdicts = [match.groups() for line in lines if (match := _VERDICT.search(line))]
         draft.figures["usability"] = {provider + how: verdict for provider, how, verdict in verdicts}
         draft.figures["needs"] = contents.needs(platform=self.platform, provider="CPUExecutionProvider")
 
     def _convert(self, artifact: Artifact, graph: Path, draft: Draft) -> None:
-        made = graph.parent / "made"
+        converted = graph.parent / "made"
         # In a process of its own: operators that another graph had registered in this one would be named in the file.
         done = subprocess.run(
             [sys.executable, "-P", "-m", "onnxruntime.tools.convert_onnx_models_to_ort", str(graph)]
-            + ["--output_dir", str(made), "--optimization_style", "Fixed"]
+            + ["--output_dir", str(converted), "--optimization_style", "Fixed"]
             + ["--target_platform", self.platform, "--enable_type_reduction"],
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise ArtifactError(f"{artifact.folder / GRAPH}: cannot be converted: {said[-1]}")
-        (draft.folder / MODEL).write_bytes(canonical((made / MODEL).read_bytes()))
-        lines = (made / f"model.{OPERATORS}").read_text(encoding="utf-8").splitlines()
+            errors = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise ArtifactError(f"{artifact.folder / GRAPH}: cannot be converted: {errors[-1]}")
+        (draft.folder / MODEL).write_bytes(canonical((converted / MODEL).read_bytes()))
+        lines = (converted / f"model.{OPERATORS}").read_text(encoding="utf-8").splitlines()
         # Its comments name the temporary folder.
         kept = [line for line in lines if not line.startswith("#")]
         write_text(draft.folder / OPERATORS, "\n".join(["# Generated from model.ort", *kept, ""]))
@@ -67,13 +67,13 @@ def _usability(graph: Path) -> list[str]:
     """Return what ONNX Runtime's checker says of a graph on phones' accelerators, line by line."""
     from onnxruntime.tools.mobile_helpers.usability_checker import analyze_model
 
-    said = _Said()
+    handler = _Said()
     logger = logging.Logger("usability", logging.INFO)
-    logger.addHandler(said)
+    logger.addHandler(handler)
     with contextlib.redirect_stdout(io.StringIO()):
         helps = analyze_model(graph, logger=logger)
     advice = "compare NNAPI and CoreML with the CPU" if helps else "use the CPU provider"
-    return [*(line for line in said.lines if str(graph.parent) not in line), f"Advice: {advice}"]
+    return [*(line for line in handler.lines if str(graph.parent) not in line), f"Advice: {advice}"]
 
 
 class _Said(logging.Handler):

@@ -75,7 +75,7 @@ def _constraints(builder: Any, resolver: Any) -> int:
 
 
 def _sorted(get: Any, count: int, key: str) -> list[Any]:
-    return sorted((get(i) for i in range(count)), key=lambda one: bytes(getattr(one, key)()))
+    return sorted((get(i) for i in range(count)), key=lambda entry: bytes(getattr(entry, key)()))
 
 
 def _vector(builder: Any, offsets: list[int]) -> int:

@@ -66,7 +66,7 @@ class Contents:
             raise ArtifactError(f"{path}: keeps weights in other files; {target} takes one file")
         outputs = tuple(map(_tensor, model.graph.output))
         names = {tensor.name for tensor in outputs}
-        kind = next((kind for kind, wanted in _OUTPUTS.items() if wanted <= names), None)
+        kind = next((kind for kind, required in _OUTPUTS.items() if required <= names), None)
         if kind is None:
             raise ArtifactError(f"{path}: outputs {', '.join(sorted(names))}; neither an encoder's nor a reader's")
         if kind not in kinds:
@@ -88,12 +88,12 @@ class Contents:
         """The name of its recipe and precision, or of its folder where no recipe made it."""
         config = self.artifact.manifest.get("config")
         recipe = config.get("recipe") if isinstance(config, dict) else None
-        made = str(recipe["name"]) if isinstance(recipe, dict) and recipe.get("name") else self.folder.resolve().name
-        return made if made.endswith(self.precision) else f"{made}-{self.precision}"
+        name = str(recipe["name"]) if isinstance(recipe, dict) and recipe.get("name") else self.folder.resolve().name
+        return name if name.endswith(self.precision) else f"{name}-{self.precision}"
 
     @property
     def opset(self) -> int:
-        return next(int(one.version) for one in self.model.opset_import if one.domain in ("", "ai.onnx"))
+        return next(int(opset.version) for opset in self.model.opset_import if opset.domain in ("", "ai.onnx"))
 
     @property
     def dim(self) -> int:
@@ -137,12 +137,12 @@ def copy_graph(artifact: Artifact, to: Path) -> None:
 
 def renamed_states(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     """Return a copy of an encoder's graph whose token embeddings have another name, and that name."""
-    made, (old, *_), new = onnx.ModelProto(), EMBEDDING, "last_hidden_state_of_transformer"
-    made.CopyFrom(model)
-    for node in nodes(made.graph):
+    renamed, (old, *_), new = onnx.ModelProto(), EMBEDDING, "last_hidden_state_of_transformer"
+    renamed.CopyFrom(model)
+    for node in nodes(renamed.graph):
         node.input[:] = [new if name == old else name for name in node.input]
         node.output[:] = [new if name == old else name for name in node.output]
-    return made, new
+    return renamed, new
 
 
 def write_text(path: Path, text: str) -> None:

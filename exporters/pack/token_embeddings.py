@@ -67,7 +67,9 @@ class _Tail:
     def read(cls, contents: Contents) -> "_Tail":
         folder, path = contracts.Folder(contents.folder), contents.folder / _MODULES
         kinds = [name.rpartition(".")[2] for name in folder.modules]
-        dense = [str(one["path"]) for one, kind in zip(folder.read(_MODULES), kinds, strict=True) if kind == "Dense"]
+        dense = [
+            str(module["path"]) for module, kind in zip(folder.read(_MODULES), kinds, strict=True) if kind == "Dense"
+        ]
         ends = kinds[2 + len(dense) :]
         if kinds != ["Transformer", "Pooling", *["Dense"] * len(dense), *ends] or ends not in ([], ["Normalize"]):
             raise ArtifactError(f"{path}: {', '.join(kinds)}; taken are Transformer, Pooling, Dense, Normalize")
@@ -75,8 +77,8 @@ class _Tail:
             raise ArtifactError(f"{path}: no Dense; who pools token embeddings takes it as it is")
         modes = [_MODES.get(key) for key in folder.pooling]
         if len(modes) != 1 or modes[0] is None:
-            found = ", ".join(folder.pooling) or "no mode"
-            raise ArtifactError(f"{contents.folder / _POOLING}: {found}; taken are mean or CLS")
+            pooling = ", ".join(folder.pooling) or "no mode"
+            raise ArtifactError(f"{contents.folder / _POOLING}: {pooling}; taken are mean or CLS")
         return cls(contents, modes[0], dense, bool(ends))
 
     def moved(self) -> onnx.ModelProto:
@@ -85,12 +87,12 @@ class _Tail:
         graph = model.graph
         steps = [step for folder in self.folders for step in self._dense(folder)]
         for number, (operator, stored) in enumerate(steps):
-            given = [states]
+            inputs = [states]
             if stored is not None:
-                given.append(f"pack_{number}_weight")
-                graph.initializer.append(numpy_helper.from_array(stored, given[-1]))
+                inputs.append(f"pack_{number}_weight")
+                graph.initializer.append(numpy_helper.from_array(stored, inputs[-1]))
             states = EMBEDDING[0] if number == len(steps) - 1 else f"pack_{number}_states"
-            graph.node.append(helper.make_node(operator, given, [states], f"pack_{number}"))
+            graph.node.append(helper.make_node(operator, inputs, [states], f"pack_{number}"))
         axes: list[str | int | None] = ["batch_size", "sequence_length", self.contents.dim]
         graph.output[0].CopyFrom(helper.make_tensor_value_info(EMBEDDING[0], TensorProto.FLOAT, axes))
         return model
@@ -143,15 +145,15 @@ class _Tail:
         session = open_session(folder, [CPU], 1)
         tokens = [ids for ids in encoder.tokenize([text * times for text, times in TEXTS.values()]) if ids]
         worst = 0.0
-        for rows in [*([one] for one in tokens), tokens[:8]]:
+        for rows in [*([row] for row in tokens), tokens[:8]]:
             ids, mask = encoder.pad(rows)
             feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-            taken = {tensor.name: feeds[tensor.name] for tensor in self.contents.inputs}
-            [states] = session.run([EMBEDDING[0]], taken)
+            inputs = {tensor.name: feeds[tensor.name] for tensor in self.contents.inputs}
+            [states] = session.run([EMBEDDING[0]], inputs)
             pooled = _pooled(states, mask, self.pooling)
-            got = normalized(pooled) if self.normalize else pooled
+            vectors = normalized(pooled) if self.normalize else pooled
             # Not max(): it would pass over a NaN.
-            worst = float(np.maximum(worst, np.abs(got - encoder.run_ids(ids, mask)).max()))
+            worst = float(np.maximum(worst, np.abs(vectors - encoder.run_ids(ids, mask)).max()))
         if not worst <= DIFFERENCE_MAX:
             raise ArtifactError(
                 f"{self.contents.folder}: pooled token embeddings differ by {worst:.2g}; at most {DIFFERENCE_MAX:g}"
@@ -169,9 +171,9 @@ def _pooled(states: Vectors, mask: np.ndarray[Any, Any], pooling: str) -> Vector
 
 def _served(folder: Path) -> list[str]:
     """Return the consumers that pool by themselves and can take ``folder``; ArtifactError, with a reason, for none."""
-    said = contracts.check(folder)
+    complaints = contracts.check(folder)
     pools = [name for name, rules in contracts.CONSUMERS.items() if contracts.pools_by_itself in rules]
-    served = [name for name in pools if not said[name]]
+    served = [name for name in pools if not complaints[name]]
     if not served:
-        raise ArtifactError(f"token-embeddings: none of {', '.join(pools)} can take it: {said[pools[0]][0]}")
+        raise ArtifactError(f"token-embeddings: none of {', '.join(pools)} can take it: {complaints[pools[0]][0]}")
     return served

@@ -88,8 +88,8 @@ class TokenizerInGraph(Target):
         if self.restrict:
             unlimited = _by_operator(_tokenizer_graph(attributes, "", None))
             pieces = Tokenizer.from_str(json.dumps(settings))
-            same = same_characters(unlimited, lambda text: encoder.tokenize([text])[0], encoder.prompt)
-            allowed = _ranges(c for c in same if is_spelt(chr(c), pieces))
+            alike = same_characters(unlimited, lambda text: encoder.tokenize([text])[0], encoder.prompt)
+            allowed = _ranges(c for c in alike if is_spelt(chr(c), pieces))
         pattern = None if allowed is None else _forbidden(allowed, settings["added_tokens"])
         tokenizer = _tokenizer_graph(attributes | {"max_length": encoder.max_length}, encoder.prompt, pattern)
         _verify(artifact, _by_operator(tokenizer), encoder, allowed, pattern)
@@ -111,8 +111,8 @@ def word_piece(contents: Contents, settings: dict[str, Any]) -> dict[str, Any]:
     model, normal = settings.get("model") or {}, settings.get("normalizer") or {}
     kinds = (model.get("type"), normal.get("type"), (settings.get("pre_tokenizer") or {}).get("type"))
     if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
-        found = ", ".join(map(str, kinds))
-        raise ArtifactError(f"{path}: {found}; tokenizer-in-graph takes WordPiece, BertNormalizer, BertPreTokenizer")
+        listed = ", ".join(map(str, kinds))
+        raise ArtifactError(f"{path}: {listed}; tokenizer-in-graph takes WordPiece, BertNormalizer, BertPreTokenizer")
     vocabulary = sorted(model["vocab"].items(), key=lambda item: item[1])
     if [number for _, number in vocabulary] != list(range(len(vocabulary))) or any(
         not token or "\n" in token for token, _ in vocabulary
@@ -137,16 +137,16 @@ def same_characters(operator: Tokenize, tokenizer: Tokenize, prompt: str = "") -
     """Return the assigned characters that both read alike: alone, before, after and between letters."""
     assigned = [c for c in range(1, 0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Co", "Cs")]
     waiting = [assigned[i : i + _BLOCK] for i in range(0, len(assigned), _BLOCK)]
-    same: list[int] = []
+    alike: list[int] = []
     while waiting:
         block = waiting.pop()
         text = " ".join(f"{chr(c)} a{chr(c)} {chr(c)}a a{chr(c)}a" for c in block)
         # Both with no limit to their length; the prompt is the tokenizer's alone.
         if list(operator(prompt + text)) == list(tokenizer(text)):
-            same += block
+            alike += block
         elif len(block) > 1:
             waiting += [block[: len(block) // 2], block[len(block) // 2 :]]
-    return sorted(same)
+    return sorted(alike)
 
 
 def is_spelt(character: str, tokenizer: Tokenizer) -> bool:
@@ -167,13 +167,13 @@ def is_spelt(character: str, tokenizer: Tokenizer) -> bool:
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
         else:
-            found.append((number, number))
-    return found
+            ranges.append((number, number))
+    return ranges
 
 
 def _forbidden(allowed: Sequence[tuple[int, int]], added: Sequence[dict[str, Any]]) -> str:
@@ -200,9 +200,9 @@ def _tokenizer_graph(attributes: dict[str, Any], prompt: str, forbidden: str | N
         stored.append(_strings("forbidden", forbidden))
         stored.append(_strings("nothing", ""))
         stored.append(helper.make_tensor("zero", TensorProto.INT64, [1], [0]))
-        kept = ["text", "forbidden", "nothing"]
+        operands = ["text", "forbidden", "nothing"]
         nodes += [
-            helper.make_node("StringRegexReplace", kept, ["kept"], "kept", domain=DOMAIN),
+            helper.make_node("StringRegexReplace", operands, ["kept"], "kept", domain=DOMAIN),
             helper.make_node("StringEqual", ["text", "kept"], ["fine"], "fine", domain=DOMAIN),
             helper.make_node("Not", ["fine"], ["not_fine"], "not_fine"),
             helper.make_node("Cast", ["not_fine"], ["position"], "position", to=TensorProto.INT64),
@@ -212,9 +212,9 @@ def _tokenizer_graph(attributes: dict[str, Any], prompt: str, forbidden: str | N
         ]
         rows[0] = "guarded"
     nodes += [helper.make_node("Unsqueeze", [row, "first_axis"], [n], n) for row, n in zip(rows, names, strict=True)]
-    taken = [helper.make_tensor_value_info("text", TensorProto.STRING, [1])]
-    given = [helper.make_tensor_value_info(n, TensorProto.INT64, [1, "sequence_length"]) for n in names]
-    graph = helper.make_graph(nodes, "tokenizer", taken, given, stored)
+    inputs = [helper.make_tensor_value_info("text", TensorProto.STRING, [1])]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.INT64, [1, "sequence_length"]) for n in names]
+    graph = helper.make_graph(nodes, "tokenizer", inputs, outputs, stored)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
@@ -249,14 +249,14 @@ def _verify(
             if _refused(operator, text):
                 continue
             raise ArtifactError(f"{artifact.folder}: text {shown}: forbidden, and the graph takes it")
-        got = list(operator(text))
-        if got != expected:
-            at = next((i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), None)
-            at = min(len(got), len(expected)) if at is None else at
+        ids = list(operator(text))
+        if ids != expected:
+            at = next((i for i, (a, b) in enumerate(zip(ids, expected, strict=False)) if a != b), None)
+            at = min(len(ids), len(expected)) if at is None else at
             hint = "; --restrict true makes a graph that refuses such texts" if allowed is None else ""
             raise ArtifactError(
                 f"{artifact.folder}: text {shown}: BertTokenizer of onnxruntime-extensions gives other ids than"
-                f" tokenizer.json, from token {at} on ({got[at : at + 3]} and not {expected[at : at + 3]}){hint}"
+                f" tokenizer.json, from token {at} on ({ids[at : at + 3]} and not {expected[at : at + 3]}){hint}"
             )
 
 
@@ -270,7 +270,7 @@ def _refused(operator: Tokenize, text: str) -> bool:
 
 def _python(pattern: str) -> str:
     """Return an RE2 pattern as Python writes it."""
-    return re.sub(r"\\x\{([0-9a-f]+)\}", lambda found: f"\\U{int(found[1], 16):08x}", pattern)
+    return re.sub(r"\\x\{([0-9a-f]+)\}", lambda match: f"\\U{int(match[1], 16):08x}", pattern)
 
 
 def _random_texts(allowed: Sequence[tuple[int, int]]) -> list[str]:
@@ -278,22 +278,22 @@ def _random_texts(allowed: Sequence[tuple[int, int]]) -> list[str]:
     source = random.Random(0)
     characters = [chr(c) for first, last in allowed for c in range(first, last + 1)]
     marks = [c for c in characters if unicodedata.combining(c)] or characters
-    spoken = [c for c in characters if c < "\u0250"]
-    pools = (characters, spoken, [*spoken, *marks], [*spoken, " ", " "])
+    latin = [c for c in characters if c < "\u0250"]
+    pools = (characters, latin, [*latin, *marks], [*latin, " ", " "])
     return ["".join(source.choices(source.choice(pools), k=source.randint(1, 60))) for _ in range(_RANDOM_TEXTS)]
 
 
 def _join(contents: Contents, tokenizer: onnx.ModelProto) -> onnx.ModelProto:
     """Put the tokenizer before the artifact's graph, which takes its names from it; only the vector comes out."""
-    taken = {tensor.name for tensor in contents.inputs}
+    input_names = {tensor.name for tensor in contents.inputs}
     model = onnx.ModelProto()
     model.CopyFrom(contents.model)
     before = onnx.compose.add_prefix(tokenizer, "text_", rename_inputs=False, rename_outputs=False).graph
     graph = model.graph
     own = list(graph.node)
     del graph.node[:], graph.input[:]
-    made = {"input_ids", "token_type_ids", "attention_mask"} - taken
-    graph.node.extend(node for node in before.node if not made & set(node.output))
+    unused = {"input_ids", "token_type_ids", "attention_mask"} - input_names
+    graph.node.extend(node for node in before.node if not unused & set(node.output))
     graph.node.extend(own)
     graph.initializer.extend(before.initializer)
     graph.input.extend(before.input)

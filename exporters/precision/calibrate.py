@@ -37,14 +37,14 @@ def measure_ranges(graph: onnx.ModelProto, names: Sequence[str], batches: Iterab
 
     Raises TextError where there is no batch.
     """
-    found: dict[str, tuple[float, float]] = {}
-    for made in activations(graph, names, batches):
-        for name, values in made.items():
-            low, high = found.get(name, (np.inf, -np.inf))
-            found[name] = min(low, float(values.min())), max(high, float(values.max()))
-    if not found:
+    ranges: dict[str, tuple[float, float]] = {}
+    for tensors in activations(graph, names, batches):
+        for name, values in tensors.items():
+            low, high = ranges.get(name, (np.inf, -np.inf))
+            ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+    if not ranges:
         raise TextError("int8.ranges = 'calibrated': no texts to calibrate on")
-    return found
+    return ranges
 
 
 def activations(
@@ -54,14 +54,14 @@ def activations(
 
     A tensor may have any shape: a row is a token of a text, or of a head, a text, or whatever a constant has.
     """
-    seen = onnx.ModelProto()
-    seen.CopyFrom(graph)
-    given = {output.name for output in graph.graph.output}
-    added = [name for name in names if name not in given]
-    seen.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in added)
+    probe = onnx.ModelProto()
+    probe.CopyFrom(graph)
+    outputs = {output.name for output in graph.graph.output}
+    added = [name for name in names if name not in outputs]
+    probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in added)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(seen.SerializeToString(), options, providers=[CPU])
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=[CPU])
     inputs = [value.name for value in session.get_inputs()]
 
     def run(batch: Batch) -> list[NDArray[np.float32]]:
@@ -72,8 +72,8 @@ def activations(
         places = places or text_axes(run, batch)
         mask = batch["attention_mask"].astype(bool)
         if mask.any():
-            made = zip(names, run(batch), places, strict=True)
-            yield {name: real_rows(values, mask, axes) for name, values, axes in made}
+            tensors = zip(names, run(batch), places, strict=True)
+            yield {name: real_rows(values, mask, axes) for name, values, axes in tensors}
 
 
 def dynamic_inputs(model: onnx.ModelProto) -> list[str]:
@@ -93,20 +93,20 @@ def fix_ranges(model: onnx.ModelProto, ranges: Ranges) -> None:
         for name in node.input:
             by_input.setdefault(name, []).append(node)
     made_by, counts = makers(model), reads(model)
-    made: list[NodeProto] = []
+    rewritten: list[NodeProto] = []
     gone: set[str] = set()
     for node in graph.node:
         if node.op_type == "DynamicQuantizeLinear":
-            made.append(_quantize(graph, node, ranges[node.input[0]]))
+            rewritten.append(_quantize(graph, node, ranges[node.input[0]]))
         elif node.op_type == "MatMulInteger":
             product, replaced = _product(node, by_input, made_by)
             gone.update(replaced | _take_bias(model, product, by_input, counts))
-            made.append(product)
+            rewritten.append(product)
         else:
-            made.append(node)
-    kept = [node for node in made if node.op_type == "MatMulIntegerToFloat" or node.output[0] not in gone]
+            rewritten.append(node)
+    remaining = [node for node in rewritten if node.op_type == "MatMulIntegerToFloat" or node.output[0] not in gone]
     del graph.node[:]
-    graph.node.extend(_in_order(kept, {i.name for i in graph.input} | constants(model).keys()))
+    graph.node.extend(_in_order(remaining, {i.name for i in graph.input} | constants(model).keys()))
 
 
 def _quantize(graph: Any, node: NodeProto, span: tuple[float, float]) -> NodeProto:

@@ -27,8 +27,8 @@ def clipped(
     """
     edges = {name: np.linspace(low, max(high, low + 1e-6), _BINS + 1) for name, (low, high) in widest.items()}
     counts = {name: np.zeros(_BINS) for name in widest}
-    for made in activations(graph, list(widest), batches):
-        for name, values in made.items():
+    for tensors in activations(graph, list(widest), batches):
+        for name, values in tensors.items():
             counts[name] += np.histogram(values, edges[name])[0]
     return {name: clip(counts[name], (edges[name][1:] + edges[name][:-1]) / 2) for name in widest}
 
@@ -52,5 +52,5 @@ def least_error(counts: Counts, centres: Counts) -> tuple[float, float]:
 def _squared_error(counts: Counts, centres: Counts, low: float, high: float) -> float:
     low, high = min(low, 0.0), max(high, 0.0)
     step = max(high - low, 1e-12) / _STEPS
-    kept = np.clip(np.rint((centres - low) / step), 0, _STEPS) * step + low
-    return float((counts * np.square(kept - centres)).sum())
+    rounded = np.clip(np.rint((centres - low) / step), 0, _STEPS) * step + low
+    return float((counts * np.square(rounded - centres)).sum())

@@ -31,9 +31,9 @@ class Half(Config):
         graph = require_graph(fp32)
         require_fp32(graph, "fp16 is made")
         copy_consumer_files(fp32, draft.folder)
-        made = draft.folder / graph.relative_to(fp32)
-        save(half(load(graph)), made)
-        draft.figures["operators"] = run_operators(made)
+        path = draft.folder / graph.relative_to(fp32)
+        save(half(load(graph)), path)
+        draft.figures["operators"] = run_operators(path)
         if (draft.folder / CASES).is_file():  # the fp32 graph's
             shutil.rmtree(draft.folder / CASES.parent)
             write_conformance(draft.folder, "fp16")
@@ -49,18 +49,18 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     A mean over hundreds of tokens and the length of a vector want more than fp16's ten bits.
     """
     tail = [node.name for node in model.graph.node if f"/{TAIL}." in node.name]
-    made: onnx.ModelProto = convert_float_to_float16(
+    halved: onnx.ModelProto = convert_float_to_float16(
         model, keep_io_types=True, disable_shape_infer=True, node_block_list=tail
     )
-    _drop_repeated(made)
-    _drop_round_trips(made)
-    return made
+    _drop_repeated(halved)
+    _drop_round_trips(halved)
+    return halved
 
 
 def _drop_repeated(model: onnx.ModelProto) -> None:
     """Take out, in place, the second of two equal casts: the conversion writes one for each operator that reads it."""
-    kept = {node.output[0]: node for node in reversed(model.graph.node)}
-    own = [node for node in model.graph.node if kept[node.output[0]] is node]
+    by_output = {node.output[0]: node for node in reversed(model.graph.node)}
+    own = [node for node in model.graph.node if by_output[node.output[0]] is node]
     del model.graph.node[:]
     model.graph.node.extend(own)
 
@@ -69,16 +69,16 @@ def _drop_round_trips(model: onnx.ModelProto) -> None:
     """Take out, in place, the casts of an fp32 output to fp16 and back that the conversion leaves."""
     made_by = makers(model)
     for back in [node for node in model.graph.node if node.op_type == "Cast" and node.output[0] in _outputs(model)]:
-        there = made_by[back.input[0]]
-        source = there.input[0]
-        if there.op_type != "Cast" or source not in made_by or source in _outputs(model):
+        cast = made_by[back.input[0]]
+        source = cast.input[0]
+        if cast.op_type != "Cast" or source not in made_by or source in _outputs(model):
             continue
         for node in nodes(model.graph):
             node.input[:] = [back.output[0] if name == source else name for name in node.input]
             node.output[:] = [back.output[0] if name == source else name for name in node.output]
         model.graph.node.remove(back)
-        if not reads(model)[there.output[0]]:
-            model.graph.node.remove(there)
+        if not reads(model)[cast.output[0]]:
+            model.graph.node.remove(cast)
 
 
 def _outputs(model: onnx.ModelProto) -> set[str]:

@@ -103,9 +103,9 @@ class OnnxInt8(Config):
         return model
 
 
-def tracked(what: str, batches: Sequence[Batch]) -> Iterator[Batch]:
+def tracked(label: str, batches: Sequence[Batch]) -> Iterator[Batch]:
     """Yield batches, and show how far their reader is."""
-    with track(what, sum(len(batch["input_ids"]) for batch in batches)) as advance:
+    with track(label, sum(len(batch["input_ids"]) for batch in batches)) as advance:
         for batch in batches:
             yield batch
             advance(len(batch["input_ids"]))
@@ -120,22 +120,22 @@ def quantize_tables(model: onnx.ModelProto) -> None:
     """
     counts = reads(model)
     for name, table in constants(model).items():
-        found = [node for node in model.graph.node if node.op_type == "Gather" and node.input[0] == name]
+        lookups = [node for node in model.graph.node if node.op_type == "Gather" and node.input[0] == name]
         if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or table.dims[0] < _TABLE_ROWS:
             continue
-        if found and counts[name] == len(found) and not any(_axis(node) for node in found):
-            _quantize_table(model, found, table)
+        if lookups and counts[name] == len(lookups) and not any(_axis(node) for node in lookups):
+            _quantize_table(model, lookups, table)
 
 
 def _axis(node: onnx.NodeProto) -> int:
     return next((a.i for a in node.attribute if a.name == "axis"), 0)
 
 
-def _quantize_table(model: onnx.ModelProto, found: Sequence[onnx.NodeProto], table: TensorProto) -> None:
+def _quantize_table(model: onnx.ModelProto, lookups: Sequence[onnx.NodeProto], table: TensorProto) -> None:
     rows, name = numpy_helper.to_array(table), table.name
     scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / 127
     values = np.rint(rows / scales).astype(np.int8)
-    for node in found:
+    for node in lookups:
         ids, output = node.input[1], node.output[0]
         replace(
             model,

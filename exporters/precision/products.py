@@ -42,7 +42,7 @@ def attentions_written_out(model: onnx.ModelProto) -> int:
         return kinds.count("FusedMatMul") == 2 and kinds.count("Softmax") == 1
 
     branches = [[a.g for a in node.attribute] for node in nodes(model.graph) if node.op_type == "If"]
-    return sum(all(map(attends, both)) for both in branches)
+    return sum(all(map(attends, pair)) for pair in branches)
 
 
 def _is_behind(node: onnx.NodeProto) -> bool:

@@ -15,33 +15,33 @@ def as_qdq(model: onnx.ModelProto) -> int:
     attention has no such form.
     """
     stored = constants(model)
-    made: list[NodeProto] = []
+    rewritten: list[NodeProto] = []
     changed = 0
     for node in model.graph.node:
         if node.op_type != "MatMulIntegerToFloat" or not stored.keys() >= set(node.input[1:]):
-            made.append(node)
+            rewritten.append(node)
             continue
         values, weight, scale, weight_scale, zero, weight_zero = node.input[:6]
         bias, to = node.input[6:], node.output[0]
         axis: dict[str, Any] = {"axis": 1} if stored[weight_scale].dims else {}
-        made.append(
+        rewritten.append(
             helper.make_node(
                 "DequantizeLinear", [values, scale, zero], [f"{to}.values_dequantized"], f"{to}.values_dequantized"
             )
         )
         inputs = [weight, weight_scale, weight_zero]
-        made.append(
+        rewritten.append(
             helper.make_node(
                 "DequantizeLinear", inputs, [f"{to}.weight_dequantized"], f"{to}.weight_dequantized", **axis
             )
         )
         product = f"{to}.product" if bias else to
-        made.append(
+        rewritten.append(
             helper.make_node("MatMul", [f"{to}.values_dequantized", f"{to}.weight_dequantized"], [product], node.name)
         )
         if bias:
-            made.append(helper.make_node("Add", [product, bias[0]], [to], f"{to}.sum"))
+            rewritten.append(helper.make_node("Add", [product, bias[0]], [to], f"{to}.sum"))
         changed += 1
     del model.graph.node[:]
-    model.graph.node.extend(made)
+    model.graph.node.extend(rewritten)
     return changed

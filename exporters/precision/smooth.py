@@ -53,7 +53,7 @@ class _Activation:
 
 
 def smooth(
-    model: onnx.ModelProto, batches: Callable[[], Iterable[Batch]], what: Smooth, left: Collection[str] = ()
+    model: onnx.ModelProto, batches: Callable[[], Iterable[Batch]], mode: Smooth, left: Collection[str] = ()
 ) -> int:
     """Balance activations and weights unit by unit, in place; return how many activations were balanced.
 
@@ -65,43 +65,45 @@ def smooth(
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
     weights = constants(model)
-    found = list(_found(model, weights, _MADE_BY.get(what, set()), left))
-    if not found:
+    candidates = list(_found(model, weights, _MADE_BY.get(mode, set()), left))
+    if not candidates:
         return 0
-    for made in activations(model, [one.name for one in found], batches()):
-        for one in found:
-            one.see(made[one.name])
-    balanced = sum(_balance_one(model, weights, one) for one in found if one.rows)
+    for values in activations(model, [activation.name for activation in candidates], batches()):
+        for activation in candidates:
+            activation.see(values[activation.name])
+    balanced = sum(_balance_one(model, weights, activation) for activation in candidates if activation.rows)
     if balanced:
-        _compare(exact, model, islice(batches(), _COMPARED), what)
+        _compare(exact, model, islice(batches(), _COMPARED), mode)
     return balanced
 
 
-def _balance_one(model: onnx.ModelProto, weights: dict[str, TensorProto], one: _Activation) -> bool:
+def _balance_one(model: onnx.ModelProto, weights: dict[str, TensorProto], activation: _Activation) -> bool:
     """Balance an activation, in place; return whether it was worth it."""
-    scale = _best(one, [_value(weights[node.input[1]]) for node in one.readers], 1.0 if one.free else _WORTH)
+    scale = _best(
+        activation, [_value(weights[node.input[1]]) for node in activation.readers], 1.0 if activation.free else _WORTH
+    )
     if scale is None:
         return False
-    for node in one.readers:
+    for node in activation.readers:
         tensor = weights[node.input[1]]
         _set(tensor, _value(tensor) * scale[:, None])
-    if one.free:
-        _scale_units(model, one, scale)
+    if activation.free:
+        _scale_units(model, activation, scale)
     else:
-        _divide(model, one, scale)
+        _divide(model, activation, scale)
     return True
 
 
-def _compare(exact: onnx.ModelProto, made: onnx.ModelProto, batches: Iterable[Batch], what: Smooth) -> None:
+def _compare(exact: onnx.ModelProto, balanced: onnx.ModelProto, batches: Iterable[Batch], mode: Smooth) -> None:
     """Hold a balanced graph's outputs against those of before; ModelError where they differ by more than rounding."""
     names, sample = [output.name for output in exact.graph.output], list(batches)
-    for before, after in zip(activations(exact, names, sample), activations(made, names, sample), strict=True):
+    for before, after in zip(activations(exact, names, sample), activations(balanced, names, sample), strict=True):
         for name in names:
             # Not max() of Python: it would pass over a NaN.
             worst = float(np.abs(before[name] - after[name]).max() / max(np.abs(before[name]).max(), 1e-12))
             if not worst <= _ROUNDING:
                 raise ModelError(
-                    f"smooth = {what}: {name} of the balanced fp32 graph differs by {worst:.2g} of its largest value, "
+                    f"smooth = {mode}: {name} of the balanced fp32 graph differs by {worst:.2g} of its largest value, "
                     f"at most {_ROUNDING:g} is rounding; a fault of the balancing: smooth must be none for this graph"
                 )
 
@@ -134,14 +136,14 @@ def _own(name: str, weights: Mapping[str, TensorProto], counts: Mapping[str, int
     return tensor is not None and tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2 and counts[name] == 1
 
 
-def _best(one: _Activation, weights: Sequence[Floats], worth: float) -> Floats | None:
+def _best(activation: _Activation, weights: Sequence[Floats], worth: float) -> Floats | None:
     """Return what to divide each unit by so that products lose least in int8; None where that is not worth it."""
-    rows, weight = np.concatenate(one.rows), np.concatenate(weights, axis=1)
+    rows, weight = np.concatenate(activation.rows), np.concatenate(weights, axis=1)
     exact = rows @ weight
     flat = np.ones(len(weight), np.float32)
-    widest = np.maximum(np.abs(one.low), np.abs(one.high))
+    widest = np.maximum(np.abs(activation.low), np.abs(activation.high))
     scales = [_balance(widest, weight, strength) for strength in _STRENGTHS]
-    errors = [_squared_error(one, rows, weight, exact, scale) for scale in (flat, *scales)]
+    errors = [_squared_error(activation, rows, weight, exact, scale) for scale in (flat, *scales)]
     best = int(np.argmin(errors[1:]))
     return scales[best] if errors[1 + best] < worth * errors[0] else None
 
@@ -153,9 +155,9 @@ def _balance(activation: Floats, weight: Floats, strength: float) -> Floats:
     return np.asarray(scale / np.exp(np.log(scale).mean()), np.float32)
 
 
-def _squared_error(one: _Activation, rows: Floats, weight: Floats, exact: Floats, scale: Floats) -> float:
+def _squared_error(activation: _Activation, rows: Floats, weight: Floats, exact: Floats, scale: Floats) -> float:
     """Return what int8 loses: activations with one scale and zero point over their range, weights a scale a column."""
-    low, high = min(float(np.min(one.low / scale)), 0.0), max(float(np.max(one.high / scale)), 0.0)
+    low, high = min(float(np.min(activation.low / scale)), 0.0), max(float(np.max(activation.high / scale)), 0.0)
     step = max(high - low, 1e-12) / 255
     balanced = weight * scale[:, None]
     steps = np.maximum(np.abs(balanced).max(axis=0), 1e-12) / 127
@@ -187,27 +189,27 @@ def _scalable(
     return [(product, 1), (added, bias[0])] if bias and alone else []
 
 
-def _scale_units(model: onnx.ModelProto, one: _Activation, scale: Floats) -> None:
+def _scale_units(model: onnx.ModelProto, activation: _Activation, scale: Floats) -> None:
     """Divide the columns that make an activation's units; what others read, too, is copied before."""
     weights, counts = constants(model), reads(model)
-    for node, place in one.free:
+    for node, place in activation.free:
         name = node.input[place]
         values = _value(weights[name]).copy()
         values[..., -len(scale) :] /= scale
         if counts[name] == 1:
             _set(weights[name], values)
             continue
-        node.input[place] = f"{one.name}.balanced.{place}"
+        node.input[place] = f"{activation.name}.balanced.{place}"
         model.graph.initializer.append(numpy_helper.from_array(values, node.input[place]))
 
 
-def _divide(model: onnx.ModelProto, one: _Activation, scale: Floats) -> None:
-    to = f"{one.name}.balanced"
+def _divide(model: onnx.ModelProto, activation: _Activation, scale: Floats) -> None:
+    to = f"{activation.name}.balanced"
     model.graph.initializer.append(numpy_helper.from_array(1 / scale, f"{to}.scale"))
-    position = next(i for i, other in enumerate(model.graph.node) if one.name in other.output)
-    for node in one.readers:
+    position = next(i for i, node in enumerate(model.graph.node) if activation.name in node.output)
+    for node in activation.readers:
         node.input[0] = to
-    model.graph.node.insert(position + 1, helper.make_node("Mul", [one.name, f"{to}.scale"], [to], name=to))
+    model.graph.node.insert(position + 1, helper.make_node("Mul", [activation.name, f"{to}.scale"], [to], name=to))
 
 
 def _value(tensor: TensorProto) -> Floats:

@@ -41,10 +41,10 @@ class PerProcess(Generic[Opened]):
         return self._open(self.folder)
 
 
-def check_process(what: str, pid: int) -> None:
-    """Raise CompressorError in any process but ``pid``, whose threads ``what`` waits for."""
+def check_process(owner: str, pid: int) -> None:
+    """Raise CompressorError in any process but ``pid``, whose threads ``owner`` waits for."""
     if pid != os.getpid():
-        raise CompressorError(f"{what}: belongs to process {pid}, which this one was forked from; begin another here")
+        raise CompressorError(f"{owner}: belongs to process {pid}, which this one was forked from; begin another here")
 
 
 def watched(session: Any) -> Any:
@@ -55,10 +55,10 @@ def watched(session: Any) -> Any:
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
     try:
-        found = (folder / GRAPH).stat()
+        status = (folder / GRAPH).stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _leave_alone() -> None:

@@ -74,12 +74,12 @@ def operations_of(operator: str, inputs: Sequence[Shape], outputs: Sequence[Shap
     if operator not in _FLOAT_PRODUCTS | _INT8_PRODUCTS:
         return 0
     # [..., M, K] by [..., K, N]: K follows from the first factor, however it is transposed.
-    made = outputs[0]
-    return 2 * prod(inputs[0]) * (made[-1] if made else 1)
+    output = outputs[0]
+    return 2 * prod(inputs[0]) * (output[-1] if output else 1)
 
 
-def _attention(operator: str, inputs: Sequence[Shape], made: Shape) -> int:
-    batch, length, width = made[0], made[-2], made[-1]
+def _attention(operator: str, inputs: Sequence[Shape], output: Shape) -> int:
+    batch, length, width = output[0], output[-2], output[-1]
     queried_alone = operator == "QAttention" or (operator == "Attention" and len(inputs[1]) < 3)
     keys = length if queried_alone or len(inputs) < 2 else inputs[1][-2]
     inner = 2 * 2 * batch * length * keys * width  # queries by keys, and what comes of it by values
@@ -89,8 +89,8 @@ def _attention(operator: str, inputs: Sequence[Shape], made: Shape) -> int:
 
 def _recorded(folder: Path, ids: Any, mask: Any, repeats: int, aside: Path) -> list[dict[str, Any]]:
     session = open_session(folder, [CPU], 1, profile=aside / "profile")
-    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    inputs = {value.name: given[value.name] for value in session.get_inputs()}
+    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    inputs = {value.name: feeds[value.name] for value in session.get_inputs()}
     try:
         for _ in range(1 + repeats):
             session.run(["sentence_embedding"], inputs)
@@ -103,7 +103,7 @@ def _recorded(folder: Path, ids: Any, mask: Any, repeats: int, aside: Path) -> l
 
 def _shapes(about: dict[str, Any], end: str) -> list[Shape]:
     """Read shapes as the profile has them: a list of {type: shape}."""
-    return [shape for one in about.get(f"{end}_type_shape") or [] for shape in one.values()]
+    return [shape for entry in about.get(f"{end}_type_shape") or [] for shape in entry.values()]
 
 
 def _runs(events: Iterable[dict[str, Any]]) -> Iterator[list[_Ran]]:
@@ -116,7 +116,10 @@ def _runs(events: Iterable[dict[str, Any]]) -> Iterator[list[_Ran]]:
         elif event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             ran = _ran(event)
             if ran.operator in _CONTAINERS:  # what ended before it and started after it is of its branch
-                run = [replace(one, node=ran.node + one.node) if one.start >= ran.start else one for one in run]
+                run = [
+                    replace(earlier, node=ran.node + earlier.node) if earlier.start >= ran.start else earlier
+                    for earlier in run
+                ]
             else:
                 run.append(ran)
 
@@ -137,10 +140,10 @@ def _by_operator(runs: Sequence[Sequence[_Ran]]) -> list[Operator]:
             once[ran.node] += ran.seconds
         for node, took in once.items():
             seconds[node].append(took)
-    found, by_name = [], attrgetter("operator")
+    operators, by_name = [], attrgetter("operator")
     for name, of_name in itertools.groupby(sorted(runs[-1], key=by_name), key=by_name):
         own = list(of_name)
-        nodes = {one.node for one in own}
+        nodes = {call.node for call in own}
         total = sum(float(np.median(seconds[node])) for node in nodes)
-        found.append(Operator(name, len(nodes), total, sum(one.operations for one in own)))
-    return sorted(found, key=lambda one: -one.seconds)
+        operators.append(Operator(name, len(nodes), total, sum(call.operations for call in own)))
+    return sorted(operators, key=lambda operator: -operator.seconds)

@@ -27,7 +27,7 @@ class Prompts:
         """Read what an artifact states; ArtifactError for what is none."""
         usage = _stated(folder / _USAGE)
         named, name = usage.get("prompts") or {}, usage.get("default_prompt_name")
-        if not isinstance(named, dict) or not all(isinstance(one, str) for one in named.values() if one is not None):
+        if not isinstance(named, dict) or not all(isinstance(text, str) for text in named.values() if text is not None):
             raise ArtifactError(f"{folder / _USAGE}: prompts: must be an object of texts")
         named = _ALWAYS | {key: text or "" for key, text in named.items()}
         if name is not None and (not isinstance(name, str) or name not in named):

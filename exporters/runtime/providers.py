@@ -69,8 +69,8 @@ def open_session(
     except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
         raise ArtifactError(f"{folder / GRAPH}: cannot be loaded: {first_line(error)}") from error
     if session.get_providers()[0] != providers[0]:
-        got = session.get_providers()[0]
-        raise ProviderError(f"{providers[0]}: asked for, and ONNX Runtime fell back to {got}")
+        active = session.get_providers()[0]
+        raise ProviderError(f"{providers[0]}: asked for, and ONNX Runtime fell back to {active}")
     return session
 
 

@@ -66,9 +66,9 @@ class Running:
 
     def session_options(self) -> dict[str, Any]:
         """Return what differs from ONNX Runtime's defaults, as its session options name it."""
-        made: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if not self.arena:
-            made["enable_cpu_mem_arena"] = False
+            options["enable_cpu_mem_arena"] = False
         if not self.spinning:
-            made["session.intra_op.allow_spinning"] = "0"
-        return made
+            options["session.intra_op.allow_spinning"] = "0"
+        return options

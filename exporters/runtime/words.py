@@ -45,19 +45,19 @@ class WordTokenizer:
             return self._whole(texts)
         before, after, special = self._around
         room, of_word = self._max_length - len(before) - len(after), self._known.__getitem__
-        found: list[Ids] = []
-        others: list[int] = []
+        encoded: list[Ids] = []
+        rest: list[int] = []
         for row, text in enumerate(texts):
             plain = text.isprintable() if text.isascii() else _PLAIN.fullmatch(text)
             if plain and not special(text):
                 ids = chain.from_iterable(map(of_word, _WORDS.findall(text)))
-                found.append(before + self._cut(list(ids), room) + after)
+                encoded.append(before + self._cut(list(ids), room) + after)
             else:
-                others.append(row)
-                found.append([])
-        for row, one in zip(others, self._whole([texts[row] for row in others]), strict=True):
-            found[row] = one
-        return found
+                rest.append(row)
+                encoded.append([])
+        for row, text_ids in zip(rest, self._whole([texts[row] for row in rest]), strict=True):
+            encoded[row] = text_ids
+        return encoded
 
     def _cut(self, ids: Ids, room: int) -> Ids:
         return ids[max(0, len(ids) - room) :] if self._left else ids[:room]
@@ -98,7 +98,7 @@ def _around(tokenizer: Tokenizer) -> tuple[Ids, Ids, Callable[[str], Any]] | Non
     own, whole = tokenizer.encode("a", add_special_tokens=False).ids, tokenizer.encode("a").ids
     at = next((i for i in range(len(whole)) if whole[i : i + len(own)] == own), None)
     first = {token.content[:1] for token in tokenizer.get_added_tokens_decoder().values()}
-    if not own or at is None or not all(re.fullmatch(f"[{_ASCII_MARKS}]", one) for one in first):
+    if not own or at is None or not all(re.fullmatch(f"[{_ASCII_MARKS}]", character) for character in first):
         return None
     before, after = whole[:at], whole[at + len(own) :]
     if tokenizer.encode("").ids != before + after:

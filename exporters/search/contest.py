@@ -82,14 +82,14 @@ def encoder_pass(encoder: OnnxEncoder, texts: Sequence[str], batch_size: int) ->
 
     ``texts`` are repeated until a pass lasts ``_LEAST_SECONDS``: how it starts and ends would outweigh the rest of it.
     """
-    spoken = list(texts)
+    repeated = list(texts)
 
     def run() -> float:
         start = time.perf_counter()
-        encoder.encode(spoken, batch_size)
-        seconds = (time.perf_counter() - start) * len(texts) / len(spoken)
-        if seconds * len(spoken) < _LEAST_SECONDS * len(texts):
-            spoken[:] = list(texts) * math.ceil(_LEAST_SECONDS / seconds)
+        encoder.encode(repeated, batch_size)
+        seconds = (time.perf_counter() - start) * len(texts) / len(repeated)
+        if seconds * len(repeated) < _LEAST_SECONDS * len(texts):
+            repeated[:] = list(texts) * math.ceil(_LEAST_SECONDS / seconds)
         return seconds
 
     return run

@@ -56,9 +56,9 @@ class Form(Config):
     """Residual and normalization as one operator."""
 
     def __str__(self) -> str:
-        told = ["fp32"] if self.precision == "fp32" else [f"int8 {self.ranges}", *self._int8()]
-        told += [f"attention {self.attention}", f"gelu {self.gelu}"]
-        return ", ".join([*told, "skip-normalization"] if self.skip_normalization else told)
+        parts = ["fp32"] if self.precision == "fp32" else [f"int8 {self.ranges}", *self._int8()]
+        parts += [f"attention {self.attention}", f"gelu {self.gelu}"]
+        return ", ".join([*parts, "skip-normalization"] if self.skip_normalization else parts)
 
     @property
     def smooths(self) -> bool:
@@ -67,13 +67,13 @@ class Form(Config):
 
     def _int8(self) -> list[str]:
         """Name what is not as it is by default."""
-        told = {
+        deviations = {
             f"smooth {self.smooth}": self.smooths,
             f"{self.kept} kept fp32": self.kept != "none",
             "a scale a weight": self.weights == "tensor",
             "QDQ": self.written == "qdq",
         }
-        return [name for name, stated in told.items() if stated]
+        return [name for name, stated in deviations.items() if stated]
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,13 @@ def summary(result: Mapping[str, Any]) -> list[str]:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    ratio, found = row["ratio"], row["figures"]
+    ratio, figures = row["ratio"], row["figures"]
     timed = f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" if ratio else ""
     names = ("cosine_mean", "cosine_min", "batch_cosine_min")
-    return [row["stage"], row["name"], timed, *(f"{found[n]:.6g}" if n in found else "" for n in names), row["verdict"]]
+    return [
+        row["stage"],
+        row["name"],
+        timed,
+        *(f"{figures[n]:.6g}" if n in figures else "" for n in names),
+        row["verdict"],
+    ]

@@ -198,8 +198,8 @@ class _Trials:
         return best
 
     def _try_running(self, name: str, values: Sequence[Any], form: Form, best: Running) -> Running:
-        others = [value for value in values if value != getattr(best, name)]
-        rivals = {f"{name} = {value}": replace(best, **{name: value}) for value in others}
+        alternatives = [value for value in values if value != getattr(best, name)]
+        rivals = {f"{name} = {value}": replace(best, **{name: value}) for value in alternatives}
         ratios = self._timed(name, (form, best), {key: (form, rival) for key, rival in rivals.items()}, whole=True)
         faster = [key for key in rivals if ratios[key].low >= _LEAST_GAIN]
         chosen = max(faster, key=lambda key: ratios[key].median, default=None)
@@ -210,10 +210,12 @@ class _Trials:
     def _note(self, stage: str, name: str, figures: Mapping[str, float], ratio: Ratio | None, verdict: str) -> None:
         timed = f", {ratio.median:.3f}x ({ratio.low:.3f} to {ratio.high:.3f})" if ratio else ""
         say(f"  {stage}: {name}{timed}: {verdict}")
-        told = ratio.as_dict() if ratio else None
-        self.rows.append({"stage": stage, "name": name, "figures": dict(figures), "ratio": told, "verdict": verdict})
+        compared = ratio.as_dict() if ratio else None
+        self.rows.append(
+            {"stage": stage, "name": name, "figures": dict(figures), "ratio": compared, "verdict": verdict}
+        )
 
-    def _checks(self, form: Form, found: Mapping[str, float], first: Mapping[str, float]) -> list[Check]:
+    def _checks(self, form: Form, figures: Mapping[str, float], first: Mapping[str, float]) -> list[Check]:
         """Hold a form's figures against the bars."""
         config = self.config
         closest = max(config.cosine_mean, first["cosine_mean"] - config.loss)
@@ -223,7 +225,7 @@ class _Trials:
             "neighbours_at_10": config.neighbours_at_10,
             "batch_cosine_min": config.batch_cosine_min,
         }
-        return [Check(str(form), "search", f, found[f], bar, field=f"search.{f}") for f, bar in bars.items()]
+        return [Check(str(form), "search", f, figures[f], bar, field=f"search.{f}") for f, bar in bars.items()]
 
     @cached_property
     def _exact(self) -> Vectors:
@@ -243,11 +245,11 @@ class _Trials:
                 "cosine_mean": float(near.mean()),
                 "cosine_min": float(near.min()),
                 "neighbours_at_10": neighbours_in_common(self._exact, vectors, 10),
-                "batch_cosine_min": float(min(cosines(alone, other).min() for other in (padded, batched))),
+                "batch_cosine_min": float(min(cosines(alone, changed).min() for changed in (padded, batched))),
             }
 
-        found: dict[str, float] = self._once("figures", form, measure)
-        return found
+        figures: dict[str, float] = self._once("figures", form, measure)
+        return figures
 
     def _timed(
         self,
@@ -259,14 +261,14 @@ class _Trials:
         """Time rivals against a base, graphs alone or the ``whole`` encoder."""
         if not rivals:
             return {}
-        what = [name, str(base), {key: str(rival) for key, rival in rivals.items()}]
+        subject = [name, str(base), {key: str(rival) for key, rival in rivals.items()}]
 
         def measure() -> dict[str, Any]:
             opened = {key: self._pass(*rival, whole) for key, rival in rivals.items()}
             timed = contest(self._pass(*base, whole), opened, self.config.turns)
             return {key: ratio.as_dict() for key, ratio in timed.items()}
 
-        return {key: Ratio(**values) for key, values in self._once("ratios", what, measure).items()}
+        return {key: Ratio(**values) for key, values in self._once("ratios", subject, measure).items()}
 
     def _pass(self, form: Form, running: Running | None, whole: bool) -> Pass:
         if not whole:
@@ -284,18 +286,18 @@ class _Trials:
             partial.rename(folder / GRAPH)
         return folder
 
-    def _once(self, kind: str, what: Any, measure: Callable[[], Any]) -> Any:
+    def _once(self, kind: str, subject: Any, measure: Callable[[], Any]) -> Any:
         """Return figures that were put down before, or measure them and put them down."""
-        said = what.model_dump(mode="json") if isinstance(what, Config) else what
-        path = self.kept / f"{kind}-{key_of(said)[:16]}.json"
+        content = subject.model_dump(mode="json") if isinstance(subject, Config) else subject
+        path = self.kept / f"{kind}-{key_of(content)[:16]}.json"
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
-        found = measure()
+        result = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        write_json(partial, found)
+        write_json(partial, result)
         partial.rename(path)
-        return found
+        return result
 
 
 def first_form(precision: Literal["fp32", "int8"], int8: OnnxInt8) -> Form:

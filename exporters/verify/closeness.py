@@ -17,21 +17,21 @@ _COMPARED = 256  # texts or questions, at most
 _AT_ONCE = 32
 
 
-def of_texts(exact: Encoder, made: Encoder, texts: Sequence[str]) -> dict[str, Any]:
+def of_texts(exact: Encoder, reduced: Encoder, texts: Sequence[str]) -> dict[str, Any]:
     """Return the mean and the least cosine of texts' vectors with their fp32 vectors, and of how many texts."""
     texts = texts[:_COMPARED]
     near: list[Vectors] = []
     with track("compare with fp32", len(texts)) as advance:
         for start in range(0, len(texts), _AT_ONCE):
             some = texts[start : start + _AT_ONCE]
-            near.append(_cosines(exact.encode(some), made.encode(some)))
+            near.append(_cosines(exact.encode(some), reduced.encode(some)))
             advance(len(some))
     return _figures(np.concatenate(near), "held-out texts")
 
 
-def of_questions(exact: Path, made: Path, questions: Questions) -> dict[str, Any]:
+def of_questions(exact: Path, reduced: Path, questions: Questions) -> dict[str, Any]:
     """Return the mean and the least cosine of windows' logits with the fp32 logits, and of how many windows."""
-    readers, questions = (OnnxReader(exact), OnnxReader(made)), questions[:_COMPARED]
+    readers, questions = (OnnxReader(exact), OnnxReader(reduced)), questions[:_COMPARED]
     near: list[float] = []
     with track("compare with fp32", len(questions), "questions") as advance:
         for start in range(0, len(questions), _AT_ONCE):
@@ -44,25 +44,29 @@ def of_questions(exact: Path, made: Path, questions: Questions) -> dict[str, Any
 def _logits(reader: OnnxReader, questions: Questions) -> list[Vectors]:
     """Return the start and end logits of each window side by side, float32 [2 * tokens]."""
     starts, ends = reader.logits(reader.cutter.cut(questions))
-    return [np.concatenate(both) for both in zip(starts, ends, strict=True)]
+    return [np.concatenate(pair) for pair in zip(starts, ends, strict=True)]
 
 
-def of_cases(exact: Path, made: Path) -> dict[str, Any]:
+def of_cases(exact: Path, reduced: Path) -> dict[str, Any]:
     """Return the mean and the least cosine of outputs with the fp32 outputs, on the texts of the conformance set."""
-    pairs = zip(cases(exact), cases(made), strict=True)
-    rows = [(one["outputs"][name], other["outputs"][name]) for one, other in pairs for name in one["outputs"]]
+    pairs = zip(cases(exact), cases(reduced), strict=True)
+    rows = [
+        (expected["outputs"][name], actual["outputs"][name])
+        for expected, actual in pairs
+        for name in expected["outputs"]
+    ]
     near = [_cosine(*(np.array(side, np.float32) for side in row)) for row in rows]
     return _figures(np.array(near, np.float32), "outputs of the conformance texts")
 
 
-def _cosines(exact: Vectors, made: Vectors) -> Vectors:
+def _cosines(exact: Vectors, reduced: Vectors) -> Vectors:
     """Return the cosine of each row, float32 [rows]; 1 where both are zero, as a static model's are of no tokens."""
-    empty = ~exact.any(axis=1) & ~made.any(axis=1)
-    return np.where(empty, np.float32(1), cosines(exact, made))
+    empty = ~exact.any(axis=1) & ~reduced.any(axis=1)
+    return np.where(empty, np.float32(1), cosines(exact, reduced))
 
 
-def _cosine(exact: Vectors, made: Vectors) -> float:
-    return float(_cosines(exact[None], made[None])[0])
+def _cosine(exact: Vectors, reduced: Vectors) -> float:
+    return float(_cosines(exact[None], reduced[None])[0])
 
 
 def _figures(near: Vectors, of: str) -> dict[str, Any]:

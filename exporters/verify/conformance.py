@@ -52,13 +52,13 @@ def cases(folder: Path) -> Iterator[dict[str, Any]]:
         texts = [(QUESTION, 1), (text, times)] if asks else [(text, times)]
         encoding: Encoding = tokenizer.encode(*[part * count for part, count in texts])  # type: ignore[arg-type]
         feeds = _feeds(encoding, inputs, int(pad))
-        made = session.run(outputs, {name: np.array([row], np.int64) for name, row in feeds.items()})
+        results = session.run(outputs, {name: np.array([row], np.int64) for name, row in feeds.items()})
         yield {
             "name": name,
             "texts": [{"text": part, "times": count} for part, count in texts],
             "ids": encoding.ids,
             "inputs": feeds,
-            "outputs": {name: _rounded(values[0]) for name, values in zip(outputs, made, strict=True)},
+            "outputs": {name: _rounded(values[0]) for name, values in zip(outputs, results, strict=True)},
         }
 
 

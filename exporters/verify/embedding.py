@@ -128,17 +128,17 @@ class Verify(Config):
         from exporters.graph.static import as_transformer
         from exporters.verify.parity import largest_difference, parity
 
-        what, own = "parity with PyTorch", TorchEncoder(model).encode(heldout, batch_size=64)
+        label, own = "parity with PyTorch", TorchEncoder(model).encode(heldout, batch_size=64)
         if name == "fp32":
             worst, of_texts = parity(encoder, as_transformer(model)), largest_difference(own, vectors)
             return [
-                Check(name, what, "max_difference", worst, self.parity, "<=", "verify.parity"),
-                Check(name, what, "max_difference_of_texts", of_texts, self.parity, "<=", "verify.parity"),
+                Check(name, label, "max_difference", worst, self.parity, "<=", "verify.parity"),
+                Check(name, label, "max_difference_of_texts", of_texts, self.parity, "<=", "verify.parity"),
             ]
         cosine, bar = cosines(own, vectors), self.int8_cosine_mean
         return [
-            Check(name, what, "cosine_mean", float(cosine.mean()), bar, field="verify.int8_cosine_mean"),
-            Check(name, what, "cosine_min", float(cosine.min())),
+            Check(name, label, "cosine_mean", float(cosine.mean()), bar, field="verify.int8_cosine_mean"),
+            Check(name, label, "cosine_min", float(cosine.min())),
         ]
 
     def _teacher(self, name: str, figures: Mapping[str, float]) -> list[Check]:
@@ -148,9 +148,9 @@ class Verify(Config):
             "cosine_min": self.teacher_cosine_min,
             "neighbours_at_10": self.neighbours_at_10,
         }
-        what = "agreement with the teacher"
+        label = "agreement with the teacher"
         fields = {f: f"verify.{f}" if f.startswith("neighbours") else f"verify.teacher_{f}" for f in bars}
-        return [Check(name, what, f, figures[f], b, field=fields[f]) for f, b in bars.items() if f in figures]
+        return [Check(name, label, f, figures[f], b, field=fields[f]) for f, b in bars.items() if f in figures]
 
     def _invariance(self, name: str, encoder: "OnnxEncoder", texts: Sequence[str]) -> list[Check]:
         from compressor.models.agreement import cosines
@@ -164,7 +164,7 @@ class Verify(Config):
             fields = ["verify.padding_cosine_min", "verify.batch_cosine_min"]
             usual = _RANGES_A_BATCH if dynamic_inputs(load(encoder.folder / GRAPH)) else bars
             stated = (self.padding_cosine_min, self.batch_cosine_min)
-            bars = [own if one is None else one for one, own in zip(stated, usual, strict=True)]
+            bars = [own if bar is None else bar for bar, own in zip(stated, usual, strict=True)]
         alone, padded, batched = invariance(encoder, texts)
         return [
             Check(
@@ -181,14 +181,14 @@ class Verify(Config):
         from exporters.graph.static import as_transformer
         from exporters.verify.folder import by_modules, computable, other_tokens
 
-        what, texts = "folder as consumers read it", computable(encoder)
-        others = float(len(other_tokens(encoder, as_transformer(model))))
+        label, texts = "folder as consumers read it", computable(encoder)
+        mismatches = float(len(other_tokens(encoder, as_transformer(model))))
         cosine = float(cosines(by_modules(encoder, texts), encoder.encode(texts, batch_size=1)).min())
         # The folder's Dense stays in fp32.
         bar, field = (_UNCHANGED, None) if name == "fp32" else (self.int8_cosine_mean, "verify.int8_cosine_mean")
         return [
-            Check(name, what, "texts_of_other_tokens", others, 0, "<="),
-            Check(name, what, "pooled_cosine_min", cosine, bar, field=field),
+            Check(name, label, "texts_of_other_tokens", mismatches, 0, "<="),
+            Check(name, label, "pooled_cosine_min", cosine, bar, field=field),
         ]
 
 
@@ -206,8 +206,8 @@ def operator_checks(name: str, folder: Path, config: Any, fused: Fused) -> list[
         checks.append(Check(name, "weights as stored", "int8_share", share, 0.5))
     elif name == "int8":
         run, products = integer_products(folder / GRAPH)
-        wanted = max(products - _kept_products(folder), 1)
-        checks.append(Check(name, "operators as run", "integer_products", float(run), float(wanted)))
+        expected = max(products - _kept_products(folder), 1)
+        checks.append(Check(name, "operators as run", "integer_products", float(run), float(expected)))
     return checks
 
 
@@ -223,14 +223,14 @@ def _fusions(name: str, graph: Path, config: Any, fused: Fused) -> list[Check]:
     from exporters.precision.products import attentions_written_out
 
     model, layers = as_run(graph), float(config.num_hidden_layers)
-    found = operators(model)
+    counts = operators(model)
     fuses = config.model_type in _FUSED and getattr(config, "position_embedding_type", "absolute") == "absolute"
     bar = layers if fuses or fused is True else None
-    attention = _count(found, _ATTENTION) + attentions_written_out(model)
-    what, field = "fusions as run", "verify.fused"
+    attention = _count(counts, _ATTENTION) + attentions_written_out(model)
+    label, field = "fusions as run", "verify.fused"
     return [
-        Check(name, what, "attention", attention, bar, field=field),
-        Check(name, what, "gelu", _count(found, _GELU), bar if _has_gelu(config) else None, field=field),
+        Check(name, label, "attention", attention, bar, field=field),
+        Check(name, label, "gelu", _count(counts, _GELU), bar if _has_gelu(config) else None, field=field),
     ]
 
 
@@ -246,9 +246,11 @@ def gate(checks: Sequence[Mapping[str, Any]]) -> None:
     """Raise GateError, naming figure and bar, for the first check (``Check.as_dict``) that missed its bar."""
     for check in checks:
         if not check["passed"]:
-            what = f"{check['check']}: {check['figure']} = {check['value']:.6g}"
+            result = f"{check['check']}: {check['figure']} = {check['value']:.6g}"
             field = f"; the bar is {check['field']}" if check.get("field") else ""
-            raise GateError(f"verify {check['artifact']}: {what}, must be {check['direction']} {check['bar']:g}{field}")
+            raise GateError(
+                f"verify {check['artifact']}: {result}, must be {check['direction']} {check['bar']:g}{field}"
+            )
 
 
 def int8_share(graph: Path) -> float:
@@ -268,5 +270,5 @@ def _has_gelu(config: Any) -> bool:
     return any("gelu" in str(getattr(config, name, "")) for name in names)
 
 
-def _count(found: Mapping[str, int], kinds: Sequence[str]) -> float:
-    return float(sum(found.get(kind, 0) for kind in kinds))
+def _count(counts: Mapping[str, int], kinds: Sequence[str]) -> float:
+    return float(sum(counts.get(kind, 0) for kind in kinds))

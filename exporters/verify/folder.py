@@ -43,17 +43,17 @@ def check_folder(model: Path, encoder: Any, folder: Path) -> None:
         raise ModelError(f"{model}: the tokenizer.json of its tokenizer gives other tokens for {text!a:.60}")
     texts = computable(exported)
     try:
-        wanted, got = encoder.encode(texts), exported.encode(texts)
+        expected, actual = encoder.encode(texts), exported.encode(texts)
     except Exception as error:  # PyTorch and ONNX Runtime raise their own kinds
         limit = f"max_seq_length = {exported.max_length}"
         raise ModelError(
             f"{model}: {limit}: a text of so many tokens cannot be computed: {first_line(error)}"
         ) from error
     sides = f"truncation_side = {encoder.tokenizer.truncation_side}, padding_side = {encoder.tokenizer.padding_side}"
-    for what, made in (("the graph", got), ("pooling and Dense files", by_modules(exported, texts))):
-        off = float(np.abs(wanted - made).max()) / max(1.0, float(np.abs(wanted).max()))
+    for part, vectors in (("the graph", actual), ("pooling and Dense files", by_modules(exported, texts))):
+        off = float(np.abs(expected - vectors).max()) / max(1.0, float(np.abs(expected).max()))
         if not off <= _TOLERANCE:
-            raise ModelError(f"{model}: {what} would give other vectors than it does, by {off:.2g} ({sides})")
+            raise ModelError(f"{model}: {part} would give other vectors than it does, by {off:.2g} ({sides})")
 
 
 def texts_for(encoder: OnnxEncoder) -> list[str]:
@@ -69,12 +69,12 @@ def computable(encoder: OnnxEncoder) -> list[str]:
 
 def other_tokens(encoder: OnnxEncoder, model: Any) -> list[str]:
     """Return those of ``texts_for`` of which the folder's tokenizer gives other ids than the model's."""
-    texts, found = texts_for(encoder), []
+    texts, differing = texts_for(encoder), []
     for text, ids in zip(texts, encoder.tokenize(texts), strict=True):
         features = model.preprocess([text], prompt=default_prompt(model) or None)
         if ids != features["input_ids"][0][features["attention_mask"][0].bool()].tolist():
-            found.append(text)
-    return found
+            differing.append(text)
+    return differing
 
 
 def by_modules(encoder: OnnxEncoder, texts: Sequence[str]) -> Vectors:

@@ -45,18 +45,18 @@ def parity(encoder: OnnxEncoder, model: Any) -> float:
     return worst
 
 
-def largest_difference(expected: Vectors, got: Vectors) -> float:
+def largest_difference(expected: Vectors, actual: Vectors) -> float:
     """Return the largest difference of two numbers that should be the same."""
-    return float(np.abs(got - expected).max())
+    return float(np.abs(actual - expected).max())
 
 
 def invariance(encoder: OnnxEncoder, texts: Sequence[str]) -> tuple[Vectors, Vectors, Vectors]:
     """Return the vectors of ``texts`` computed alone, alone with padding left in, and in one mixed batch of 32."""
-    tokens = [one for one in encoder.tokenize(texts) if one]  # no token, no vector to compare
-    alone = np.concatenate([encoder.run_ids(*encoder.pad([one])) for one in tokens])
-    room = [min(16, encoder.max_length - len(one)) for one in tokens]
+    tokens = [ids for ids in encoder.tokenize(texts) if ids]  # no token, no vector to compare
+    alone = np.concatenate([encoder.run_ids(*encoder.pad([ids])) for ids in tokens])
+    room = [min(16, encoder.max_length - len(ids)) for ids in tokens]
     padded = np.concatenate(
-        [encoder.run_ids(*encoder.pad([one], extra)) for one, extra in zip(tokens, room, strict=True)]
+        [encoder.run_ids(*encoder.pad([ids], extra)) for ids, extra in zip(tokens, room, strict=True)]
     )
     batched = np.concatenate([encoder.run_ids(*encoder.pad(tokens[i : i + 32])) for i in range(0, len(tokens), 32)])
     return alone, padded, batched

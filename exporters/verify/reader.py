@@ -49,11 +49,11 @@ class ReaderVerify(Config):
     ) -> None:
         """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
         reader = TorchReader.load(student, reading)
-        wanted = reader.read(test)
+        expected = reader.read(test)
         checks = [
             check.as_dict()
             for name, folder in (("fp32", fp32), ("int8", int8))
-            for check in self.examine(name, folder, reader, wanted, teacher_f1, test)
+            for check in self.examine(name, folder, reader, expected, teacher_f1, test)
         ]
         write_checks(checks, draft)
 
@@ -62,17 +62,17 @@ class ReaderVerify(Config):
         name: str,
         folder: Path,
         student: TorchReader,
-        wanted: Sequence[Prediction],
+        expected: Sequence[Prediction],
         teacher_f1: float,
         test: Questions,
     ) -> list[Check]:
         """Measure the artifact in ``folder`` ("fp32" or "int8") against its student's answers and the teacher's F1."""
         reader = OnnxReader(folder, reading=student.reading)
-        made = reader.read(test)
+        actual = reader.read(test)
         return [
             *self._logits(name, reader, student, test),
-            *self._answers(name, wanted, made, teacher_f1, test, student.reading.no_answer_threshold),
-            self._alone(name, reader, made, test, bool(dynamic_inputs(load(folder / GRAPH)))),
+            *self._answers(name, expected, actual, teacher_f1, test, student.reading.no_answer_threshold),
+            self._alone(name, reader, actual, test, bool(dynamic_inputs(load(folder / GRAPH)))),
             *operator_checks(name, folder, student.model.config, self.fused),
         ]
 
@@ -80,41 +80,41 @@ class ReaderVerify(Config):
         windows = reader.cutter.cut(test[:_COMPARED])
         sides = zip(reader.logits(windows), student.logits(windows), strict=True)
         # Not max() of the differences: it would pass over a NaN.
-        worst = float(np.max([np.abs(a - b).max() for own, its in sides for a, b in zip(own, its, strict=True)]))
+        worst = float(np.max([np.abs(a - b).max() for own, theirs in sides for a, b in zip(own, theirs, strict=True)]))
         bar = self.parity if name == "fp32" else None
         return [Check(name, "parity with PyTorch", "max_difference", worst, bar, "<=", "verify.parity")]
 
     def _answers(
         self,
         name: str,
-        wanted: Sequence[Prediction],
-        made: Sequence[Prediction],
+        expected: Sequence[Prediction],
+        actual: Sequence[Prediction],
         teacher_f1: float,
         test: Questions,
         threshold: float | None,
     ) -> list[Check]:
         drops = [None, None] if name == "fp32" else ["verify.f1_drop", "verify.exact_drop"]
         bars = (0.1, 0.1, _EXACT) if name == "fp32" else (self.f1_drop, self.exact_drop, None)
-        its, own = (measure(test, one, test.version, threshold) for one in (wanted, made))
-        same = np.mean([a.text(threshold) == b.text(threshold) for a, b in zip(wanted, made, strict=True)])
+        reference, own = (measure(test, predictions, test.version, threshold) for predictions in (expected, actual))
+        equal = np.mean([a.text(threshold) == b.text(threshold) for a, b in zip(expected, actual, strict=True)])
         share = own["f1"] / max(teacher_f1, 1e-9)
         return [
-            Check(name, "answers", "same_as_pytorch", float(same), bars[2]),
-            Check(name, "answers", "f1_drop", its["f1"] - own["f1"], bars[0], "<=", drops[0]),
-            Check(name, "answers", "exact_drop", its["exact"] - own["exact"], bars[1], "<=", drops[1]),
+            Check(name, "answers", "same_as_pytorch", float(equal), bars[2]),
+            Check(name, "answers", "f1_drop", reference["f1"] - own["f1"], bars[0], "<=", drops[0]),
+            Check(name, "answers", "exact_drop", reference["exact"] - own["exact"], bars[1], "<=", drops[1]),
             Check(name, "answers", "f1", own["f1"]),
             Check(name, "answers", "exact", own["exact"]),
             Check(name, "answers", "f1_of_teachers", share, self.teacher_f1, field="verify.teacher_f1"),
         ]
 
     def _alone(
-        self, name: str, reader: OnnxReader, made: Sequence[Prediction], test: Questions, dynamic: bool
+        self, name: str, reader: OnnxReader, actual: Sequence[Prediction], test: Questions, dynamic: bool
     ) -> Check:
         some = test[:_COMPARED]
         alone = reader.read(some, batch_size=1)
-        same = np.mean([a.text() == b.text() for a, b in zip(alone, made, strict=False)])
+        equal = np.mean([a.text() == b.text() for a, b in zip(alone, actual, strict=False)])
         bar = _RANGES_A_BATCH if dynamic else _EXACT
         if name != "fp32" and self.alone is not None:
             bar = self.alone
         field = None if name == "fp32" else "verify.alone"
-        return Check(name, "batch invariance", "same_answers", float(same), bar, field=field)
+        return Check(name, "batch invariance", "same_answers", float(equal), bar, field=field)

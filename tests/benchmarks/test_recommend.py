@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.report.charts import systems
 from benchmarks.tradeoff import chart as tradeoff_chart
 from benchmarks.tradeoff.measure import FORMAT, table, with_share
-from benchmarks.tradeoff.recommend import Bounds, Choice, knee, pareto, recommend, told
+from benchmarks.tradeoff.recommend import Bounds, Choice, knee, lines_of, pareto, recommend
 from compressor.cli.app import app, guarded
 from compressor.core.errors import ArtifactError, GateError, RecipeError
 
@@ -105,7 +105,7 @@ def test_each_rule_and_its_words(give: Give, options: dict[str, str], name: int,
 
 
 def test_what_is_picked_and_what_it_costs(give: Give, tmp_path: Path) -> None:
-    assert told(give(quality="0.99")) == [
+    assert lines_of(give(quality="0.99")) == [
         "3 layers, ONNX int8: 99.2 % of the teacher's quality, 8.80× [8.40–9.20] its speed, 19.0 MB",
         "why: quality ≥ 99 %: the fastest of the 3 rows on the Pareto front that keep it",
         "given up: 0.60 points of STS benchmark test, Spearman × 100, of the teacher's 80.00",
@@ -242,7 +242,7 @@ def test_the_command(give: Give, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert json.loads(shown.stdout) == wanted
     file = str(tmp_path / "tradeoff.json")
     assert guarded(lambda: app(["recommend", file, "--quality", "0.99"])) == 0
-    assert capsys.readouterr().out.splitlines() == told(wanted)
+    assert capsys.readouterr().out.splitlines() == lines_of(wanted)
     assert guarded(lambda: app(["recommend", file, "--speed", "100x"])) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert guarded(lambda: app(["recommend", file, "--size", "big"])) == 1
