@@ -41,5 +41,5 @@ def test_a_reader_too(tiny: Path, tmp_path: Path) -> None:
 def test_what_is_no_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"recipe: task = 'None': must be sentence-embedding or question-answering"):
         compress(Config())
-    with pytest.raises(RecipeError, match=r"no.toml: no such file"):
+    with pytest.raises(RecipeError, match=r"no.toml: no such recipe"):
         compress(tmp_path / "no.toml")
