@@ -19,6 +19,8 @@ FLOORS = [
     ("compressor.cli",),
 ]
 """From the ground. What stands beside each other does not know each other."""
+PUBLIC = {"compressor", "compressor.errors"}
+"""Addresses for programs; nothing here imports them."""
 
 
 def place(module: str) -> tuple[int, str] | None:
@@ -49,7 +51,7 @@ def test_no_import_climbs() -> None:
     climbing = []
     for module, path in files():
         own = place(module)
-        assert own is not None or module == "compressor", f"{module}: on no floor"
+        assert own is not None or module in PUBLIC, f"{module}: on no floor"
         for imported in imports(path) if own else ():
             other = place(imported)
             if other is not None and (other[0] > own[0] or (other[0] == own[0] and other[1] != own[1])):

@@ -121,6 +121,15 @@ def test_public_names() -> None:
         assert Path(str(package.__file__)).with_name("py.typed").is_file()
 
 
+def test_errors_are_all_public() -> None:
+    from compressor import errors
+    from compressor.core import errors as own
+
+    kinds = {n for n, kind in vars(own).items() if isinstance(kind, type) and issubclass(kind, own.CompressorError)}
+    assert set(errors.__all__) == kinds
+    assert all(getattr(errors, name) is getattr(own, name) for name in kinds)
+
+
 def test_importing_the_packages_loads_nothing_more() -> None:
     code = "import sys, compressor, exporters; print(sorted(m for m in sys.modules if m in ('numpy', 'torch', 'rich')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
