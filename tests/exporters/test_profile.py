@@ -155,3 +155,12 @@ def test_what_cannot_be_run_is_said_in_one_line(artifacts: Callable[..., Path], 
     (tmp_path / GRAPH).write_bytes(b"no graph")
     with pytest.raises(ArtifactError, match=r"model\.onnx: cannot be loaded: [^\n]+$"):
         profile(tmp_path, np.full((1, 4), 7), np.ones((1, 4), np.int64))
+
+
+def test_a_nodes_time_is_its_median_and_a_loops_turns_add_up() -> None:
+    def ran(node: str, seconds: float) -> Any:
+        return module._Ran("MatMul", (node,), 0, seconds, 100)
+
+    runs = [[ran("a", 1.0), ran("b", 2.0), ran("b", 3.0)], [ran("a", 9.0), ran("b", 1.0), ran("b", 1.0)]]
+    [matmul] = module._by_operator([*runs, [ran("a", 2.0), ran("b", 4.0), ran("b", 5.0)]])
+    assert (matmul.nodes, matmul.seconds, matmul.operations) == (2, 2.0 + 5.0, 300)
