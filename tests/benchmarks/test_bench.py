@@ -217,9 +217,9 @@ def test_the_server_scenario_is_of_graphs_and_asked_for(systems: list[System], m
 
 def test_token_figures_are_of_the_texts_lengths(tiny: Path) -> None:
     tokenizer = throughput.plain_tokenizer(tiny)
-    texts = [" ".join(["cat"] * n) for n in (1, 1, 2, 3, *[5] * 96)]  # each with two special tokens
+    texts = [" ".join(["cat"] * n) for n in (1, 1, 2, 3, *[5] * 95, 38)]  # each with two special tokens
     assert token_figures(tokenizer, [*texts, "cat " * 48]) == pytest.approx(
-        {"tokens_mean": (3 + 3 + 4 + 5 + 96 * 7 + 50) / 101, "tokens_p50": 7, "tokens_p99": 7}
+        {"tokens_mean": (3 + 3 + 4 + 5 + 95 * 7 + 40 + 50) / 101, "tokens_p50": 7, "tokens_p99": 40}
     )
 
 

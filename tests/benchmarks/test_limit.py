@@ -45,6 +45,15 @@ def test_shares_are_of_the_higher_peak(measured: dict[str, Any]) -> None:
         assert row["of_peak"] == pytest.approx({"int8": operations / 400e6})  # no share of fp32's
 
 
+def test_a_rate_is_the_median_of_three_turns(
+    known: None, artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = iter([700.0, 100.0, 600.0])
+    monkeypatch.setattr(module, "rate", lambda encoder, texts, size, seconds: next(turns))
+    found = Limit(lengths=(8,), batch_sizes=(8,), threads=1).measure(artifacts() / "int8", sentences(64))
+    assert [row["texts_per_second"] for row in found["by_length"]] == [600.0]
+
+
 def test_operators_are_held_against_a_threads_peak_in_their_precision(measured: dict[str, Any]) -> None:
     for row in measured["by_length"]:
         operators = {one["operator"]: one for one in row["operators"]}

@@ -78,3 +78,28 @@ def test_a_peer_that_dies_on_the_way_is_out_and_the_others_go_on(dies: int) -> N
 def test_a_teacher_that_dies_ends_the_run() -> None:
     with pytest.raises(PeerError, match=r"^t: died$"):
         rounds.offline([known([], "t", {(None, 8): 100.0}, "teacher", dies=3)], MANY, (8,), 2)
+
+
+class Uneven(Known):
+    """A worker whose turns last, of all its calls in one row, so many seconds."""
+
+    def __init__(self, lasting: Sequence[float]) -> None:
+        super().__init__([], "p", {})
+        self.lasting = list(lasting)
+
+    def seconds(self, texts: Sequence[str], batch_size: int) -> float:
+        return self.lasting.pop(0)
+
+
+def test_a_turns_rate_is_of_all_its_passes() -> None:
+    worker: Any = Uneven([9.0, 1.0, 2.0, 3.0])  # to wake it, and three passes
+    entry = Entry("p", "p", "peer", worker, {"settings": [{}]})
+    assert rounds._rate(entry, MANY, 8, 5.0) == 3 * len(MANY) / (1.0 + 2.0 + 3.0)
+
+
+def test_a_batch_size_is_tried_twice_and_the_better_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds.throughput, "TURN_SECONDS", 0.0)
+    worker: Any = Uneven([9.0, 9.0, 2.0, 9.0, 1.0])  # the warm-up; to wake it and a pass, twice
+    entry = Entry("p", "p", "peer", worker, {"settings": [{}]})
+    _, best = rounds._best(entry, MANY, (8,), lambda count: None)
+    assert best.by_batch_size == {8: len(MANY) / 1.0}
