@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from compressor.answering.readers.reader import Reading
 from compressor.cli.app import app
-from compressor.cli.table import COMMANDS, HELP, Deferred, help_of
+from compressor.cli.table import COMMANDS, GROUPS, HELP, Deferred, help_of
 from compressor.flow.answering import ReaderRecipe
 from compressor.flow.embedding import Recipe
 
@@ -70,11 +70,15 @@ def stated_help() -> dict[str, Any]:
 
 
 def commands_page(stated: dict[str, Any]) -> str:
-    """Return the help of every command, as it is ``stated``."""
-    lines = ["# Commands", ""]
-    for name in sorted(stated):
-        shown = Deferred(name, stated[name]).shown(name, _parent())
-        lines += [f"## {name}", "", "```text", shown.strip(), "```", ""]
+    """Return the help of every command, as it is ``stated``, by what one wants to do."""
+    lines = ["# Commands", "", "| | |", "|---|---|"]
+    lines += [f"| {group} | {', '.join(f'[{name}](#{name})' for name in names)} |" for group, names in GROUPS.items()]
+    for group, names in GROUPS.items():
+        lines += ["", f"## {group}"]
+        for name in names:
+            shown = Deferred(name, stated[name]).shown(name, _parent())
+            lines += ["", f"### {name}", "", "```text", shown.strip(), "```"]
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -36,37 +36,50 @@ class Entry:
         return typer.main.get_command(only)
 
 
-COMMANDS = {
-    "run": Entry("compressor.cli.flow:run"),
-    "tradeoff": Entry("compressor.cli.flow:tradeoff"),
-    "recommend": Entry("compressor.cli.flow:recommend"),
-    "doctor": Entry("compressor.cli.show:doctor"),
-    "inspect": Entry("compressor.cli.show:inspect"),
-    "report": Entry("compressor.cli.flow:report"),
-    "finetune": Entry("compressor.cli.answering:finetune"),
-    "distil-reader": Entry("compressor.cli.answering:distil_reader"),
-    "evaluate": Entry("compressor.cli.answering:evaluate"),
-    "export-reader": Entry("compressor.cli.answering:export_reader"),
-    "augment": Entry("compressor.cli.answering:augment"),
-    "ablation": Entry("compressor.cli.flow:ablation"),
-    "pack": Entry("compressor.cli.handoff:pack"),
-    "sign": Entry("compressor.cli.handoff:sign"),
-    "check-signature": Entry("compressor.cli.handoff:check_signature"),
-    "sbom": Entry("compressor.cli.handoff:sbom"),
-    "profile": Entry("compressor.cli.measure:profile"),
-    "loadgen": Entry("compressor.cli.measure:loadgen"),
-    "growth": Entry("compressor.cli.measure:growth"),
-    "optimise": Entry("compressor.cli.optimise:optimise"),
-    "verify": Entry("compressor.cli.verify:verify", ahead=start_ahead),
-    "distil": Entry("compressor.cli.make:distil"),
-    "pca": Entry("compressor.cli.make:pca"),
-    "curve": Entry("compressor.cli.measure:curve"),
-    "quantize": Entry("compressor.cli.make:quantize"),
-    "export": Entry("compressor.cli.make:export"),
-    "fp16": Entry("compressor.cli.make:fp16"),
-    "bench": Entry("compressor.cli.measure:bench"),
+GROUPS = {
+    "A whole run": {
+        "run": Entry("compressor.cli.flow:run"),
+        "tradeoff": Entry("compressor.cli.flow:tradeoff"),
+        "recommend": Entry("compressor.cli.flow:recommend"),
+        "report": Entry("compressor.cli.flow:report"),
+    },
+    "One step": {
+        "distil": Entry("compressor.cli.make:distil"),
+        "pca": Entry("compressor.cli.make:pca"),
+        "quantize": Entry("compressor.cli.make:quantize"),
+        "export": Entry("compressor.cli.make:export"),
+        "fp16": Entry("compressor.cli.make:fp16"),
+        "optimise": Entry("compressor.cli.optimise:optimise"),
+    },
+    "Measure": {
+        "bench": Entry("compressor.cli.measure:bench"),
+        "curve": Entry("compressor.cli.measure:curve"),
+        "profile": Entry("compressor.cli.measure:profile"),
+        "growth": Entry("compressor.cli.measure:growth"),
+        "loadgen": Entry("compressor.cli.measure:loadgen"),
+    },
+    "Look and check": {
+        "inspect": Entry("compressor.cli.show:inspect"),
+        "verify": Entry("compressor.cli.verify:verify", ahead=start_ahead),
+        "doctor": Entry("compressor.cli.show:doctor"),
+    },
+    "Hand out": {
+        "pack": Entry("compressor.cli.handoff:pack"),
+        "sign": Entry("compressor.cli.handoff:sign"),
+        "check-signature": Entry("compressor.cli.handoff:check_signature"),
+        "sbom": Entry("compressor.cli.handoff:sbom"),
+    },
+    "Question answering": {
+        "finetune": Entry("compressor.cli.answering:finetune"),
+        "augment": Entry("compressor.cli.answering:augment"),
+        "distil-reader": Entry("compressor.cli.answering:distil_reader"),
+        "export-reader": Entry("compressor.cli.answering:export_reader"),
+        "evaluate": Entry("compressor.cli.answering:evaluate"),
+        "ablation": Entry("compressor.cli.flow:ablation"),
+    },
 }
-"""In the order in which they are listed."""
+"""Commands by what one wants to do, in the order in which they are listed."""
+COMMANDS = {name: entry for commands in GROUPS.values() for name, entry in commands.items()}
 
 
 class Commands(TyperGroup):
@@ -74,6 +87,12 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for group, commands in GROUPS.items():
+            width = formatter.width - 6 - max(map(len, commands))
+            with formatter.section(group):
+                formatter.write_dl([(name, self.get_command(ctx, name).get_short_help_str(width)) for name in commands])
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from compressor.cli import table as command_table
 from compressor.cli.app import app
 from compressor.cli.reference import stated_help
-from compressor.cli.table import COMMANDS, HELP, Deferred, Entry, help_of
+from compressor.cli.table import COMMANDS, GROUPS, HELP, Deferred, Entry, help_of
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "onnx", "onnxruntime", "scipy", "pandas", "datasets",
          "matplotlib", "sklearn", "numpy", "compressor.flow.embedding", "compressor.cli.make",
@@ -57,8 +57,9 @@ def test_help_is_laid_out_as_the_functions_own(name: str, width: int, monkeypatc
 
 def test_all_are_listed_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown("--help")
-    listed = [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()]
-    assert listed == list(COMMANDS)
+    _, *groups = text.partition("--help")[2].split("\n\n")
+    listed = {group.splitlines()[0]: [line.split()[0] for line in group.splitlines()[1:]] for group in groups}
+    assert listed == {f"{group}:": list(commands) for group, commands in GROUPS.items()}
     monkeypatch.setattr(command_table, "_stated", dict)
     assert shown("--help") == text
 
