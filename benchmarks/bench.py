@@ -15,8 +15,9 @@ from benchmarks.speed.footprint import footprint
 from benchmarks.speed.limit import Limit
 from benchmarks.speed.server import server
 from benchmarks.speed.turns import against_itself
-from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, threads_of
+from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, System, threads_of
 from compressor.artifact.folder import Draft, write_json
+from compressor.artifact.layout import Kind
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
 from compressor.core.encoder import Encoder, usable_cores

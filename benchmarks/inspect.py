@@ -9,15 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.quality.reader_story import parameters as reader_parameters
 from benchmarks.quality.story import parameters
-from benchmarks.systems import kind_of
 from compressor.artifact.folder import Artifact, is_artifact, size_bytes
 from compressor.artifact.layout import GRAPH
-from compressor.artifact.workspace import Model
 from compressor.core.errors import ArtifactError
 from compressor.models.source import config_in, layers_stated, read_config
-from exporters.loading import is_reader, reader_kind
+from exporters.loading import is_reader, kind_of
 
 _KINDS = {"torch": "sentence-transformers model", "torch-int8": "PyTorch int8 model", "onnx": "ONNX artifact"}
 _READERS = _KINDS | {"torch": "question-answering model"}
@@ -31,8 +28,8 @@ def facts(path: Path) -> dict[str, Any]:
     """
     if not path.is_dir():
         raise ArtifactError(f"{path}: no such folder")
-    origin, answers = _origin(path), is_reader(path)  # hashes first: a file that was changed is not read
-    kind = reader_kind(path) if answers else kind_of(path)
+    origin = _origin(path)  # hashes first: a file that was changed is not read
+    kind, answers = kind_of(path), is_reader(path)
     config = config_in(path) if answers else read_config(path)
     found = {
         "path": str(path),
@@ -40,7 +37,7 @@ def facts(path: Path) -> dict[str, Any]:
         "kind": (_READERS if answers else _KINDS)[kind],
         "family": config["model_type"],
         "layers": layers_stated(config),
-        "parameters": reader_parameters(Model(path, "")) if answers else parameters(path),
+        "parameters": parameters(path),
         "size_bytes": size_bytes(path),
         "files": {p.relative_to(path).as_posix(): p.stat().st_size for p in sorted(path.rglob("*")) if p.is_file()},
     }

@@ -3,18 +3,15 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from compressor.artifact.folder import MANIFEST, size_bytes
-from compressor.artifact.layout import GRAPH, TORCH_INT8
+from compressor.artifact.layout import Kind
 from compressor.core.encoder import Encoder
-from compressor.core.errors import ModelError
 
-_TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
 _OTHER_FORMS = ("onnx", "openvino")
 TORCH_CUDA, TORCH_CUDA_FP16 = "PyTorch CUDA", "PyTorch CUDA fp16"
-Kind = Literal["torch", "torch-int8", "onnx"]
 
 
 @dataclass(frozen=True)
@@ -76,19 +73,3 @@ def threads_of(encoder: Any) -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-def kind_of(folder: Path) -> Kind:
-    """Tell what a folder holds; ModelError if nothing that can be run."""
-    from compressor.models.source import transformer_folder  # here, to stay out of what `footprint` measures
-
-    if (folder / TORCH_INT8).is_file():
-        return "torch-int8"
-    modules = (folder / "modules.json").is_file()
-    if modules and any((transformer_folder(folder) / name).is_file() for name in _TORCH_WEIGHTS):
-        return "torch"  # whatever other forms of it lie there, as in folders of the hub
-    if (folder / GRAPH).is_file():
-        return "onnx"
-    if modules:
-        return "torch"
-    raise ModelError(f"{folder}: no {GRAPH}, no modules.json: nothing that can be run")

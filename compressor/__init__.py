@@ -7,8 +7,9 @@ is off.
 
 import os
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from compressor.core.public import lazily
 
 if TYPE_CHECKING:
     from compressor.flow.answering import ReaderRecipe
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from compressor.flow.tasks import compress
 
 __all__ = ["ReaderRecipe", "Recipe", "compress"]
-_MODULES = {"ReaderRecipe": "flow.answering", "Recipe": "flow.embedding", "compress": "flow.tasks"}
 
 REPORTS_OFF = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime 1.29 or later: an identifier, a queue and host names, at its import
@@ -35,11 +35,6 @@ if _by_name and not sys.flags.safe_path and sys.path[0] == os.getcwd() != os.pat
     del sys.path[0]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__, {"ReaderRecipe": "flow.answering", "Recipe": "flow.embedding", "compress": "flow.tasks"}
+)

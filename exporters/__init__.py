@@ -3,10 +3,10 @@
 What programs use of it stands in ``__all__``, and is imported when it is asked for.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import compressor  # noqa: F401 - before onnxruntime: what it would report is off
+from compressor.core.public import lazily
 
 if TYPE_CHECKING:
     from exporters.reader import OnnxReader
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from exporters.session import OnnxEncoder
 
 __all__ = ["Batcher", "OnnxEncoder", "OnnxReader"]
-_MODULES = {"Batcher": "serving", "OnnxEncoder": "session", "OnnxReader": "reader"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, {"Batcher": "serving", "OnnxEncoder": "session", "OnnxReader": "reader"})

@@ -1,14 +1,30 @@
-"""Open whatever holds a reader: a Hugging Face folder, its PyTorch int8 form, or an artifact."""
+"""What a folder holds, and readers of whatever kind: a Hugging Face folder, its PyTorch int8 form, or an artifact."""
 
 from pathlib import Path
-from typing import Literal
 
 from compressor.answering.readers.reader import READING, Reader, Reading, read_reading
-from compressor.artifact.layout import GRAPH, TORCH_INT8
+from compressor.artifact.layout import GRAPH, TORCH_INT8, Kind
 from compressor.core.errors import ModelError
-from compressor.models.source import config_in
 
-Kind = Literal["torch", "torch-int8", "onnx"]
+_TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def kind_of(folder: Path) -> Kind:
+    """Tell what a folder of an encoder or a reader holds; ModelError if nothing that can be run."""
+    if is_reader(folder):
+        return reader_kind(folder)
+    if (folder / TORCH_INT8).is_file():
+        return "torch-int8"
+    from compressor.models.source import transformer_folder  # here: who opens an artifact does without it
+
+    modules = (folder / "modules.json").is_file()
+    if modules and any((transformer_folder(folder) / name).is_file() for name in _TORCH_WEIGHTS):
+        return "torch"  # whatever other forms of it lie there, as in folders of the hub
+    if (folder / GRAPH).is_file():
+        return "onnx"
+    if modules:
+        return "torch"
+    raise ModelError(f"{folder}: no {GRAPH}, no modules.json: nothing that can be run")
 
 
 def is_reader(folder: Path) -> bool:
@@ -17,6 +33,8 @@ def is_reader(folder: Path) -> bool:
         return True
     if (folder / "modules.json").is_file() or not (folder / "config.json").is_file():
         return False
+    from compressor.models.source import config_in
+
     named = config_in(folder).get("architectures")
     return isinstance(named, list) and any(str(name).endswith("ForQuestionAnswering") for name in named)
 

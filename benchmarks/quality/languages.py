@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.translation import CrossLingualSts, matching
-from benchmarks.systems import System, kind_of
+from benchmarks.systems import System
 from compressor.artifact.folder import Draft, write_json
 from compressor.core.config import Config
 from compressor.core.progress import track
 from compressor.distil.language.multilingual import Translations
 from compressor.texts.parallel import ParallelTexts
+from exporters.loading import kind_of
 
 
 class Languages(Config):

@@ -2,20 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
+from benchmarks.quality.story import parameters
 from benchmarks.reader_systems import ReaderSystem
 from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Questions
 from compressor.answering.readers.reader import Reading
 from compressor.artifact.folder import Draft, write_json
-from compressor.artifact.layout import GRAPH
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
-from compressor.models.torch_int8 import WEIGHTS
-from compressor.untrusted.weights import read_header, weights_in
-from exporters.graph.files import load
 from exporters.loading import reader_kind
 
 
@@ -37,20 +33,11 @@ class Answers(Config):
         system = ReaderSystem("", "", reader_kind(folder), str(folder), reading=reading.model_dump_json())
         predictions = system.reader().read(test, 32)
         figures = {
-            "parameters": parameters(stage.model),
+            "parameters": parameters(stage.model.folder),
             "size_bytes": system.size_bytes,
             "answers": measure(test, predictions, test.version, reading.no_answer_threshold),
         }
         write_json(draft.folder / "answers.json", figures)
-
-
-def parameters(model: Model) -> int:
-    """Count the numbers that a model holds."""
-    kind = reader_kind(model.folder)
-    if kind == "onnx":
-        return sum(prod(tensor.dims) for tensor in load(model.folder / GRAPH).graph.initializer)
-    files = [model.folder / WEIGHTS] if kind == "torch-int8" else weights_in(model.folder)
-    return sum(prod(entry["shape"]) for file in files for entry in read_header(file).values())
 
 
 def with_answers(systems: Sequence[Mapping[str, Any]], story: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

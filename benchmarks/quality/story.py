@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.sts import Sts
-from benchmarks.systems import System, kind_of
+from benchmarks.systems import System
 from compressor.artifact.folder import Draft, write_json
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.workspace import Model
@@ -16,8 +16,9 @@ from compressor.models.agreement import Heldout, check_vectors
 from compressor.models.projection import Projection
 from compressor.models.source import Source, layers_stated, read_config, weights_files
 from compressor.models.torch_int8 import WEIGHTS
-from compressor.untrusted.weights import read_header
+from compressor.untrusted.weights import read_header, weights_in
 from exporters.graph.files import load
+from exporters.loading import is_reader, kind_of
 
 
 class Story(Config):
@@ -78,10 +79,13 @@ def what(name: str, model: Model) -> str:
 
 
 def parameters(folder: Path) -> int:
-    """Count the numbers that a folder's model holds."""
+    """Count the numbers that a folder's encoder or reader holds."""
     kind = kind_of(folder)
     if kind == "onnx":
         return sum(prod(tensor.dims) for tensor in load(folder / GRAPH).graph.initializer)
-    files = [folder / WEIGHTS] if kind == "torch-int8" else weights_files(folder)
+    if kind == "torch-int8":
+        files = [folder / WEIGHTS]
+    else:
+        files = weights_in(folder) if is_reader(folder) else weights_files(folder)
     files += sorted(folder.glob("*_Dense/model.safetensors"))
     return sum(prod(entry["shape"]) for file in files for entry in read_header(file).values())

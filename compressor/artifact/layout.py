@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from compressor.core.errors import ArtifactError
 
@@ -18,6 +19,7 @@ CASES = Path("conformance/cases.json")
 RUNNERS = ("run.py", "run.mjs")  # beside them
 RUNNERS_FOLDER = Path(__file__).with_name("runners")
 TORCH_INT8 = "int8.json"  # marks a PyTorch int8 folder
+Kind = Literal["torch", "torch-int8", "onnx"]  # what a folder of a model holds
 
 
 def require_graph(folder: Path) -> Path:

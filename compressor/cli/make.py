@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.systems import kind_of
 from compressor.artifact.folder import Draft, writing
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Key, Keyed, checkpoints_of, stage_key
@@ -38,6 +37,7 @@ from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.files import require_fp32
 from exporters.graph.optimise import Optimise
+from exporters.loading import kind_of
 from exporters.precision.fp16 import Half
 from exporters.precision.int8 import OnnxInt8
 from exporters.verify.closeness import of_texts

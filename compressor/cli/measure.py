@@ -15,9 +15,9 @@ from benchmarks.report.limit_table import print_limit
 from benchmarks.speed.growth import Growth, print_growth
 from benchmarks.speed.limit import Limit
 from benchmarks.speed.loadgen import Loadgen, print_loadgen
-from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, Kind, System, kind_of
+from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, System
 from compressor.artifact.folder import key_of, sha256, write_json
-from compressor.artifact.layout import GRAPH, require_graph
+from compressor.artifact.layout import GRAPH, Kind, require_graph
 from compressor.artifact.workspace import Key
 from compressor.cli.common import (
     ArtifactArgument,
@@ -41,6 +41,7 @@ from compressor.models.source import DEFAULT, find
 from compressor.models.teacher_vectors import made_by
 from compressor.texts.corpus import read_corpus
 from exporters.graph.files import multiplies_int8
+from exporters.loading import kind_of
 from exporters.runtime.providers import CPU, CUDA
 
 _MOST = 10_000  # texts that are read

@@ -62,11 +62,9 @@ def docstring_reading(limit: int | None) -> Reading:
 
     Parsing those files takes a quarter of a minute: the same ones, unchanged, are the same texts.
     """
-    files = [path for path in docstrings.files() if path.is_file()]
-    stats = [path.stat() for path in files]
-    seen = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)]
-    identity = key_of("docstrings", limit, seen)
-    size = int(sum(stat.st_size for stat in stats) * DOCSTRING_SHARE)
+    files = [(path, path.stat()) for path in docstrings.files() if path.is_file()]
+    identity = key_of("docstrings", limit, [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in files])
+    size = int(sum(stat.st_size for _, stat in files) * DOCSTRING_SHARE)
     return Reading("docstrings", identity, size, lambda: docstrings.sentences(limit))
 
 

@@ -11,12 +11,13 @@ import torch
 from builders import sentences
 from graphs import draft
 
-from benchmarks.systems import System, kind_of
+from benchmarks.systems import System
 from compressor.artifact.folder import write_json
 from compressor.core.encoder import Encoder
 from compressor.core.errors import ModelError, ProviderError
 from compressor.models.sentence_model import TorchEncoder, open_model
 from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
+from exporters.loading import kind_of
 from exporters.runtime.providers import CUDA
 from exporters.session import OnnxEncoder
 

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokeniz
 
 from benchmarks.inspect import facts
 from benchmarks.quality.story import row
-from benchmarks.systems import System, kind_of
+from benchmarks.systems import System
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.workspace import Model
@@ -34,6 +34,7 @@ from compressor.models.torch_int8 import TorchInt8
 from compressor.vectors.codes import Ranges
 from compressor.vectors.pca import Pca, fit
 from exporters.graph.export import Export
+from exporters.loading import kind_of
 from exporters.publish.card import Publish
 from exporters.session import OnnxEncoder
 from exporters.verify.embedding import Verify, gate
