@@ -8,6 +8,7 @@ from sentence_transformers import SentenceTransformer
 
 from compressor.core.errors import RecipeError
 from compressor.distil.student.layers import find_layers
+from compressor.models.attention import use_attention
 from compressor.models.sentence_model import is_static, transformer_of
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -31,7 +32,7 @@ class Matching(torch.nn.Module):
         teacher.requires_grad_(False).eval()
         for model in (teacher, student):
             if "attention" in names:
-                model.set_attn_implementation("eager")
+                use_attention(model, "eager")
         self.own, self.wanted = Capture(student), Capture(teacher)
         own, wanted = (int(model.config.hidden_size) for model in (student, teacher))
         with torch.random.fork_rng(devices=[]):

@@ -23,6 +23,7 @@ from compressor.distil.training.trainer import ImitationTrainer
 from compressor.machine.describe import in_bf16
 from compressor.machine.processes import world
 from compressor.models.agreement import Heldout
+from compressor.models.attention import use_attention
 from compressor.models.sentence_model import TorchEncoder, is_static, limit_tokens, token_limit, transformer_of
 from compressor.vectors.pca import pair_correlation
 
@@ -132,7 +133,7 @@ class Training(Config):
         if limit:
             limit_tokens(student, limit)
         if attention:
-            transformer_of(student).set_attn_implementation(attention)
+            use_attention(transformer_of(student), attention)
         student.to("cpu").eval()
         resumed = int(kept.rsplit("-", 1)[-1]) if kept else 0
         return {
@@ -243,7 +244,7 @@ def _plain_attention(student: SentenceTransformer, tokens: int) -> str | None:
     before = getattr(transformer.config, "_attn_implementation", None)
     if before != "sdpa":
         return None
-    transformer.set_attn_implementation("eager")
+    use_attention(transformer, "eager")
     return str(before)
 
 
