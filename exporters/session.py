@@ -22,11 +22,12 @@ from compressor.core.encoder import (
     ordered,
     usable_cores,
 )
-from compressor.core.errors import ArtifactError
+from compressor.core.errors import ArtifactError, TextError
 from compressor.core.strict_json import read_json, read_plain
 from compressor.untrusted.settings import LONGEST
 from compressor.vectors.codes import Precision, Ranges, check_precision, quantized
 from exporters.runtime.forking import PerProcess, check_process
+from exporters.runtime.prepared import Prepared
 from exporters.runtime.prompts import DOCUMENT, QUERY, Prompts
 from exporters.runtime.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
 from exporters.runtime.running import Running
@@ -197,6 +198,21 @@ class OnnxEncoder:
         prompt = self.prompt if prompt is None else prompt
         prompted = [prompt + text for text in texts] if prompt else list(texts)
         return self._tokenizer.encode(prompted)
+
+    def prepare(self, text: str, prompt_name: str | None = None, prompt: str | None = None) -> Prepared:
+        """Return one text's tokens, behind the prompt that ``encode`` would take, to be computed with others.
+
+        TextError for what is no text.
+        """
+        if not isinstance(text, str):
+            raise TextError(f"text: {type(text).__name__} was given where one text belongs")
+        [tokens] = self.tokenize([text], self.prompts.choose(prompt_name, prompt))
+        return Prepared(1, len(tokens), tokens)
+
+    def compute(self, prepared: Sequence[Prepared]) -> list[NDArray[Any]]:
+        """Return the vector of each text, float32 [dim], all computed in one batch on one thread."""
+        vectors = self.run_ids(*self.pad([text.work for text in prepared]))
+        return [vector.copy() for _, vector in zip(prepared, vectors, strict=True)]  # a row that is kept keeps no batch
 
     def pad(self, tokens: Sequence[Sequence[int]], extra: int = 0) -> tuple[Ids, Ids]:
         """Return ids and mask, int64 [len(tokens), longest + extra]."""

@@ -52,7 +52,7 @@ GROUPS = {
         "optimise": Entry("compressor.cli.optimise:optimise"),
     },
     "Measure": {
-        "bench": Entry("compressor.cli.measure:bench"),
+        "bench": Entry("compressor.cli.bench:bench"),
         "curve": Entry("compressor.cli.measure:curve"),
         "profile": Entry("compressor.cli.measure:profile"),
         "growth": Entry("compressor.cli.measure:growth"),

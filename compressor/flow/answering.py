@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from benchmarks.quality.reader_story import Answers, Told, with_answers
-from benchmarks.reader_bench import ReaderBench, systems_of
+from benchmarks.bench import ReaderBench
+from benchmarks.quality.reader_story import Answers, Told
 from benchmarks.report.reader_report import write_reader_report
+from benchmarks.systems import Made, systems_of, with_quality
 from compressor.answering.questions.sets import QuestionSets, Sets
 from compressor.answering.questions.squad import Questions, read_squad
 from compressor.answering.questions.windows import Cutter
@@ -39,6 +40,7 @@ from exporters.precision.calibrate import Batch
 from exporters.precision.int8 import OnnxInt8
 from exporters.publish.reader_card import PublishReader
 from exporters.reader import batches_of_questions
+from exporters.tasks import task_named
 from exporters.verify.embedding import gate
 from exporters.verify.reader import ReaderVerify
 
@@ -126,6 +128,7 @@ class ReaderFlow(BaseFlow):
 
     def check(self) -> None:
         """Hold the settings against teacher, questions and texts before any work."""
+        self.recipe.bench.check_providers()
         if not self.recipe.distil:
             raise RecipeError("distil: no step; give at least one")
         check_steps(self.recipe.distil, depth_of(self.source.folder))
@@ -280,17 +283,18 @@ class ReaderFlow(BaseFlow):
         """Measure every stage's answers and the systems' speed; return the results."""
         bench, test, machine = self.recipe.bench, self.sets.test, describe()
         story = [self.answers(name, reader) for name, reader in stages.items()]
-        systems = systems_of(stages, bench.threads)
+        made_by = {name: Made(own.model.folder, own.reading.model_dump_json()) for name, own in stages.items()}
+        systems = systems_of(made_by, task_named(self.recipe.task), bench.providers, bench.threads)
         inputs: list[Keyed] = [
             *(reader.model for reader in stages.values()),
             *(reader.reading for reader in stages.values()),
         ]
         made = self.work.stage("bench", bench, [*inputs, test, Key(key_of(machine))], lambda to: (
-            bench.run(systems, test, to)))  # fmt: skip
+            bench.run(systems, bench.pick(test), self.sets.source, to)))  # fmt: skip
         measured, head = made.json("bench.json"), self.head(self.source, machine)
         head["teacher"]["tries"] = self.teacher.figures.get("tries") or []
         return head | {
             "questions": self.sets.facts(),
             "story": story,
-            "bench": measured | {"systems": with_answers(measured["systems"], story)},
+            "bench": with_quality(measured, story),
         }

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from benchmarks.bench import Bench, systems_of, with_quality
+from benchmarks.bench import Bench
 from benchmarks.quality.languages import Languages, read_tests
 from benchmarks.quality.story import Story
 from benchmarks.quality.sts import Sts
 from benchmarks.report.page import write_report
+from benchmarks.systems import Made, systems_of, with_quality
 from compressor.artifact.folder import Draft, key_of, write_json, writing
 from compressor.artifact.licence import licence_of
 from compressor.artifact.workspace import Key, Keyed, Model, Workspace
@@ -41,6 +42,7 @@ from exporters.precision.fp16 import Half
 from exporters.precision.int8 import OnnxInt8
 from exporters.publish.card import Publish
 from exporters.search.trials import Search
+from exporters.tasks import task_named
 from exporters.verify.embedding import Verify, gate
 
 
@@ -318,7 +320,8 @@ class Flow(BaseFlow):
         story = self.work.stage("story", tell, inputs, lambda to: tell.run(steps, self.heldout, sts, to))
         rows = story.json("story.json")
         source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)
-        machine, systems = describe(), systems_of(steps, recipe.bench)
+        machine, made = describe(), {name: Made(model.folder) for name, model in steps.items()}
+        systems = systems_of(made, task_named(recipe.task), recipe.bench.providers, recipe.bench.threads)
         bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
         return self.head(self.teacher, machine) | {

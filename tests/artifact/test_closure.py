@@ -43,7 +43,6 @@ STAGES = {
     "distil-reader": "compressor.answering.training.distil",
     "export-reader": "exporters.graph.export_reader",
     "verify-reader": "exporters.verify.reader",
-    "bench-reader": "benchmarks.reader_bench",
     "growth": "benchmarks.speed.growth",
 }
 

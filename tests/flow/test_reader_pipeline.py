@@ -70,6 +70,9 @@ def test_systems_are_measured_beside_the_teacher(results: dict[str, Any]) -> Non
         assert system["peak_memory_bytes"] > 1e7
     assert systems[0]["offline"]["ratio"] == 1
     assert systems[-1]["answers"] == results["story"][-1]["answers"]
+    assert results["bench"]["a_a"]["system"] == "onnx-int8"
+    assert [row["tokens"] for row in systems[0]["by_length"]] == [32]
+    assert results["bench"]["limit"]["by_length"][0]["questions_per_second"] > 0
 
 
 def test_the_artifact_answers_with_plain_onnxruntime(home: Path) -> None:
