@@ -39,7 +39,7 @@ from compressor.core.strict_json import json_text, read_json
 from compressor.models.source import find
 from compressor.models.teacher_vectors import made_by
 from compressor.texts.corpus import read_corpus
-from exporters.tasks import Item, task_in
+from exporters.tasks import EMBEDDING, Item, task_in
 
 _MOST = 10_000  # texts that are read
 
@@ -91,6 +91,9 @@ def loadgen(
     loadgen: Loadgen,
 ) -> None:
     """Hold this benchmark's Offline, SingleStream and Server figures against MLCommons LoadGen's."""
+    require_graph(artifact)
+    if (task := task_in(artifact)).name != EMBEDDING:
+        raise ArtifactError(f"{artifact}: is for {task.name}; LoadGen drives encoders")
     source, items = _items(artifact, texts, None, speed_texts)
     _tell("loadgen", loadgen.measure(artifact, items), source, artifact, out_, print_loadgen, as_json)
 
