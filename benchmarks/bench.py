@@ -23,7 +23,7 @@ from compressor.core.errors import ProviderError, RecipeError
 from compressor.core.progress import say
 from compressor.machine.describe import features
 from compressor.machine.threads import same_threads
-from exporters.runtime.providers import CPU, CUDA, require_providers
+from exporters.runtime.providers import CPU, CUDA, DEVICES, on_device, require_providers
 from exporters.tasks import ANSWERING, Item, Runner, Task
 from exporters.tasks.lengths import Pair
 
@@ -58,7 +58,11 @@ class Speed(Config):
     def check_providers(self) -> None:
         """Look for the providers before any long work."""
         require_providers(self.providers)
-        if CUDA in self.providers:
+        for provider in self.providers:
+            if provider not in (CPU, *DEVICES):
+                allowed = ", ".join((CPU, *DEVICES))
+                raise ProviderError(f"{provider}: no benchmark of it; measured are {allowed}")
+        if on_device(self.providers):
             _require_torch_cuda()
 
     def run(self, systems: Sequence[System], items: Sequence[Item], source: str, draft: Draft) -> None:

@@ -13,6 +13,7 @@ from exporters.tasks import EMBEDDING, Runner, Task, task_named
 from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"  # naming them loads no ONNX Runtime
+_TENSORRT = "TensorrtExecutionProvider"
 _TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
 _OTHER_FORMS = ("onnx", "openvino")
 
@@ -95,18 +96,25 @@ _ON_CUDA: tuple[tuple[str, str, str, Kind, str], ...] = (
     ("fp32", "onnx-fp32-cuda", "student, ONNX fp32 on CUDA", "onnx", _CUDA),
     ("fp16", "onnx-fp16-cuda", "student, ONNX fp16 on CUDA", "onnx", _CUDA),
 )
+_ON_TENSORRT: tuple[tuple[str, str, str, Kind, str], ...] = (
+    ("fp32", "onnx-fp32-tensorrt", "student, ONNX fp32 on TensorRT", "onnx", _TENSORRT),
+    ("fp16", "onnx-fp16-tensorrt", "student, ONNX fp16 on TensorRT", "onnx", _TENSORRT),
+)
 _FORMS = {stage for stage, *_ in (*_ON_CPU, *_ON_CUDA)}
 
 
 def systems_of(stages: Mapping[str, Made], task: Task, providers: Sequence[str], threads: int | None) -> list[System]:
     """List what a run's benchmark compares, the teacher first; of several students, the last.
 
-    On CUDA: the teacher and the graphs in fp32 and fp16. int8 there is slower than fp32, so it is not offered.
+    On CUDA: the teacher and the graphs in fp32 and fp16; on TensorRT: the graphs. int8 there is slower than fp32, so
+    it is not offered.
     """
     named = {stage if stage in _FORMS else _STUDENT: stage for stage in stages}
     wanted = [(*row, _CPU if row[3] == "onnx" else TORCH_CPU, threads) for row in _ON_CPU]
     if _CUDA in providers:
         wanted += [(*row, None) for row in _ON_CUDA]
+    if _TENSORRT in providers:
+        wanted += [(*row, None) for row in _ON_TENSORRT]
     systems = []
     for role, name, label, kind, provider, own_threads in wanted:
         if role in named:

@@ -29,7 +29,7 @@ from compressor.vectors.codes import Precision, Ranges, check_precision, quantiz
 from exporters.runtime.forking import PerProcess, check_process
 from exporters.runtime.prepared import Prepared
 from exporters.runtime.prompts import DOCUMENT, QUERY, Prompts
-from exporters.runtime.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
+from exporters.runtime.providers import CPU, computing, on_device, open_session, require_providers, run_bound
 from exporters.runtime.running import Running
 from exporters.runtime.words import WordTokenizer, cutting_side
 
@@ -233,7 +233,7 @@ class OnnxEncoder:
         if "token_type_ids" in self._inputs:
             inputs["token_type_ids"] = np.zeros_like(ids)
         with computing(self.folder, ids):
-            if CUDA in self.providers:
+            if on_device(self.providers):
                 return run_bound(session, inputs, "sentence_embedding", "cuda")
             return session.run(["sentence_embedding"], inputs)[0]
 

@@ -33,7 +33,7 @@ from compressor.models.source import DEFAULT, find
 from compressor.texts.corpus import Corpus, read_corpus
 from exporters.graph.files import multiplies_int8
 from exporters.loading import kind_of
-from exporters.runtime.providers import CPU, CUDA
+from exporters.runtime.providers import CPU, CUDA, TENSORRT
 from exporters.tasks import ANSWERING, EMBEDDING, Task, task_in, task_named
 from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
@@ -147,13 +147,15 @@ def _beside_teacher(task: Task, teacher: Path, models: Sequence[Path], bench: Sp
 
 
 def _systems(task: Task, name: str, label: str, folder: Path, kind: Kind, bench: Speed) -> list[System]:
-    """Return a model's systems, one a provider; on CUDA, PyTorch in fp32 and fp16, and no int8."""
+    """Return a model's systems, one a provider; on CUDA, PyTorch in fp32 and fp16, and on a card no int8."""
     asked = [(name, label, CPU if kind == "onnx" else TORCH_CPU)]
     if CUDA in bench.providers and kind == "torch":
         asked.append((f"{name}-cuda", f"{label}, CUDA", TORCH_CUDA))
         asked.append((f"{name}-fp16-cuda", f"{label} in fp16, CUDA", TORCH_CUDA_FP16))
-    if CUDA in bench.providers and kind == "onnx" and not multiplies_int8(folder / GRAPH):
-        asked.append((f"{name}-cuda", f"{label}, CUDA", CUDA))
+    devices = [(CUDA, "cuda", "CUDA"), (TENSORRT, "tensorrt", "TensorRT")]
+    wanted = [device for device in devices if device[0] in bench.providers]
+    if wanted and kind == "onnx" and not multiplies_int8(folder / GRAPH):
+        asked += [(f"{name}-{end}", f"{label}, {said}", provider) for provider, end, said in wanted]
     return [
         System(system_name, system_label, kind, str(folder), provider, bench.threads, task=task.name)
         for system_name, system_label, provider in asked

@@ -8,13 +8,29 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from compressor.artifact.layout import GRAPH
+from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
 from compressor.core.errors import ArtifactError, CompressorError, ProviderError, first_line
 from exporters.runtime.forking import watched
 from exporters.runtime.running import Running
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+DEVICES = (CUDA, TENSORRT)
+"""Providers that compute on an NVIDIA card."""
+# fp32 is fp32, as in PyTorch: unless told otherwise, ONNX Runtime multiplies it with ten bits of each number (TF32).
+_OPTIONS = {CUDA: {"use_tf32": "0"}}
+_INT8 = {*INTEGER_PRODUCTS, "DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"}
+_BEHIND = {TENSORRT: (CUDA,)}
+_HOW = {
+    CUDA: "pip uninstall onnxruntime && pip install onnxruntime-gpu, with an NVIDIA driver",
+    TENSORRT: "pip uninstall onnxruntime && pip install onnxruntime-gpu tensorrt, with an NVIDIA driver",
+}
+
+
+def on_device(providers: Sequence[str]) -> bool:
+    """Whether any of ``providers`` computes on a card: inputs are then put there once."""
+    return any(provider in DEVICES for provider in providers)
 
 
 def run_bound(session: Any, inputs: Mapping[str, NDArray[np.int64]], output: str, device: str) -> NDArray[np.float32]:
@@ -53,8 +69,8 @@ def open_session(
 
     ``profile``: where ONNX Runtime writes what every node takes; a session with it is slower.
     """
-    if CUDA in providers:
-        _refuse_int8(folder / GRAPH)
+    if device := next((provider for provider in providers if provider in DEVICES), None):
+        _refuse_int8(folder / GRAPH, device)
     options = onnxruntime.SessionOptions()
     if running:
         options.enable_cpu_mem_arena = running.arena
@@ -65,21 +81,38 @@ def open_session(
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = watched(onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=list(providers)))
+        session = watched(onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=with_options(providers)))
     except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
         raise ArtifactError(f"{folder / GRAPH}: cannot be loaded: {first_line(error)}") from error
-    if session.get_providers()[0] != providers[0]:
-        active = session.get_providers()[0]
-        raise ProviderError(f"{providers[0]}: asked for, and ONNX Runtime fell back to {active}")
+    check_active(providers, session.get_providers())
+    session.disable_fallback()  # else a run that fails on the card is run again on the CPU
     return session
 
 
-def _refuse_int8(graph: Path) -> None:
-    from exporters.graph.files import multiplies_int8  # here: who encodes on a CPU loads no onnx
+def with_options(providers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Return what a session is opened with: each provider, those behind it, and their options.
 
-    if multiplies_int8(graph):
+    What TensorRT has no kernel for runs on CUDA: without it, ONNX Runtime would take the CPU and say nothing.
+    """
+    names = [name for provider in providers for name in (provider, *_BEHIND.get(provider, ()))]
+    return [(name, dict(_OPTIONS.get(name, {}))) for name in dict.fromkeys(names)]
+
+
+def check_active(asked: Sequence[str], active: Sequence[str]) -> None:
+    """Raise ProviderError where a session does not have every provider that was asked for, in that order."""
+    for provider in asked:
+        if provider not in active or (provider == asked[0] and active[0] != provider):
+            how = f"; {_HOW[TENSORRT]}" if provider == TENSORRT else ""
+            raise ProviderError(f"{provider}: asked for, and ONNX Runtime fell back to {active[0]}{how}")
+
+
+def _refuse_int8(graph: Path, device: str) -> None:
+    from exporters.graph.files import load, multiplies_int8, operators  # here: who encodes on a CPU loads no onnx
+
+    # Looked at first: to see a graph as it is run takes as long as to open it.
+    if not operators(load(graph)).keys().isdisjoint(_INT8) and multiplies_int8(graph):
         raise ProviderError(
-            f"{CUDA}: {graph} multiplies int8, for which ONNX Runtime has no CUDA kernels: each product would go "
+            f"{device}: {graph} multiplies int8, for which ONNX Runtime has no CUDA kernels: each product would go "
             "to the CPU and back; give the fp32 artifact, or fp16 of it (compressor fp16)"
         )
 
@@ -91,9 +124,5 @@ def require_providers(providers: Sequence[str]) -> None:
     available = onnxruntime.get_available_providers()
     for provider in providers:
         if provider not in available:
-            how = (
-                "pip uninstall onnxruntime && pip install onnxruntime-gpu, with an NVIDIA driver"
-                if provider == CUDA
-                else "install the build of ONNX Runtime that has it"
-            )
+            how = _HOW.get(provider, "install the build of ONNX Runtime that has it")
             raise ProviderError(f"{provider}: not in this ONNX Runtime (has {', '.join(available)}); {how}")

@@ -17,7 +17,7 @@ from benchmarks.systems import Made, System, systems_of, with_quality
 from compressor.answering.readers.reader import Reading
 from compressor.core.errors import CompressorError, ProviderError, RecipeError, TextError
 from exporters.runtime import providers
-from exporters.runtime.providers import CPU, CUDA
+from exporters.runtime.providers import CPU, CUDA, TENSORRT
 from exporters.tasks import ANSWERING, EMBEDDING, task_named
 
 STEPS = ("teacher", "distil", "pca", "quantize", "fp32", "int8")
@@ -72,6 +72,16 @@ def test_cuda_is_looked_for_in_both_libraries(base: Path, monkeypatch: pytest.Mo
         asked.check(base)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert asked.check(base) == []
+
+
+def test_a_provider_that_would_be_left_out_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider", CPU])
+    with pytest.raises(ProviderError) as caught:
+        Bench(providers=(CPU, "AzureExecutionProvider")).check(base)
+    assert str(caught.value) == (
+        "AzureExecutionProvider: no benchmark of it; measured are CPUExecutionProvider, CUDAExecutionProvider, "
+        "TensorrtExecutionProvider"
+    )
 
 
 def test_texts_are_the_heldout_ones_or_a_files(base: Path) -> None:
@@ -133,6 +143,11 @@ def test_cuda_adds_the_teacher_and_the_fp32_graph() -> None:
     ]
     found = names(listed(*STEPS, "fp16", providers=(CPU, CUDA)))
     assert found[8:] == [("onnx-fp16-cuda", "onnx", "/runs/fp16", CUDA)]
+    found = names(listed(*STEPS, "fp16", providers=(CPU, TENSORRT)))
+    assert found[5:] == [
+        ("onnx-fp32-tensorrt", "onnx", "/runs/fp32", TENSORRT),
+        ("onnx-fp16-tensorrt", "onnx", "/runs/fp16", TENSORRT),
+    ]
 
 
 def quality(value: float) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from exporters import session
 from exporters.graph.files import run_operators
 from exporters.precision.fp16 import Half
 from exporters.runtime import providers
-from exporters.runtime.providers import CPU, CUDA, open_session, run_bound
+from exporters.runtime.providers import CPU, CUDA, TENSORRT, open_session, run_bound
 from exporters.session import OnnxEncoder
+from exporters.tasks import EMBEDDING, task_named
 from exporters.verify.conformance import cases, write_conformance
 
 
@@ -81,13 +82,14 @@ def test_a_bar_that_is_missed_is_refused(artifacts: Callable[..., Path], tmp_pat
 def test_int8_is_refused(artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArtifactError, match=r"model\.onnx: int8 already; fp16 is made from the fp32 graph$"):
         Half().run(artifacts() / "int8", draft(tmp_path / "fp16"))
-    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
-    with pytest.raises(ProviderError) as caught:
-        OnnxEncoder(artifacts() / "int8", providers=[CUDA])
-    assert str(caught.value) == (
-        f"CUDAExecutionProvider: {artifacts() / 'int8' / GRAPH} multiplies int8, for which ONNX Runtime has no CUDA "
-        "kernels: each product would go to the CPU and back; give the fp32 artifact, or fp16 of it (compressor fp16)"
-    )
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    for device in (CUDA, TENSORRT):
+        with pytest.raises(ProviderError) as caught:
+            OnnxEncoder(artifacts() / "int8", providers=[device])
+        assert str(caught.value) == (
+            f"{device}: {artifacts() / 'int8' / GRAPH} multiplies int8, for which ONNX Runtime has no CUDA kernels: "
+            "each product would go to the CPU and back; give the fp32 artifact, or fp16 of it (compressor fp16)"
+        )
 
 
 def test_a_run_on_a_device_gives_what_a_plain_one_does(artifacts: Callable[..., Path]) -> None:
@@ -121,12 +123,12 @@ def test_on_cuda_every_batch_is_run_on_the_device(
 
 
 def test_bench_measures_on_cuda_what_runs_there(artifacts: Callable[..., Path], tiny: Path) -> None:
-    on_both = Bench(providers=(CPU, CUDA))
+    everywhere, task = Bench(providers=(CPU, CUDA, TENSORRT)), task_named(EMBEDDING)
     for folder, kind, names in (
         (tiny, "torch", ["one", "one-cuda", "one-fp16-cuda"]),
         (tiny, "torch-int8", ["one"]),
-        (artifacts() / "fp32", "onnx", ["one", "one-cuda"]),
+        (artifacts() / "fp32", "onnx", ["one", "one-cuda", "one-tensorrt"]),
         (artifacts() / "int8", "onnx", ["one"]),
     ):
-        assert [system.name for system in _systems("one", "label", folder, kind, on_both)] == names
-        assert [system.name for system in _systems("one", "label", folder, kind, Bench())] == ["one"]
+        assert [system.name for system in _systems(task, "one", "label", folder, kind, everywhere)] == names
+        assert [system.name for system in _systems(task, "one", "label", folder, kind, Bench())] == ["one"]

@@ -19,7 +19,7 @@ from compressor.core.errors import ArtifactError, ProviderError, TextError
 from compressor.models.sentence_model import open_model
 from exporters import session
 from exporters.runtime import providers
-from exporters.runtime.providers import CPU, CUDA
+from exporters.runtime.providers import CPU, CUDA, TENSORRT, open_session, with_options
 from exporters.runtime.running import Running
 from exporters.session import OnnxEncoder
 
@@ -230,8 +230,41 @@ def test_a_silent_fall_back_is_refused(fp32: Path, monkeypatch: pytest.MonkeyPat
     real = providers.onnxruntime.InferenceSession
     monkeypatch.setattr(providers.onnxruntime, "InferenceSession", lambda *a, providers: real(*a, providers=[CPU]))
     message = r"^CUDAExecutionProvider: asked for, and ONNX Runtime fell back to CPUExecutionProvider$"
-    with pytest.raises(ProviderError, match=message):
-        OnnxEncoder(fp32, providers=[CUDA])
+    for asked in ([CUDA], [CUDA, CPU], [CPU, CUDA]):
+        with pytest.raises(ProviderError, match=message):
+            OnnxEncoder(fp32, providers=asked)
+
+
+def test_tensorrt_by_name_says_what_is_missing(fp32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = "pip uninstall onnxruntime && pip install onnxruntime-gpu tensorrt, with an NVIDIA driver"
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    with pytest.raises(ProviderError) as caught:
+        OnnxEncoder(fp32, providers=[TENSORRT])
+    assert str(caught.value) == (
+        f"TensorrtExecutionProvider: not in this ONNX Runtime (has CUDAExecutionProvider, CPUExecutionProvider); {how}"
+    )
+    # onnxruntime-gpu lists it, too, where TensorRT's own libraries are not there.
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    real = providers.onnxruntime.InferenceSession
+    monkeypatch.setattr(providers.onnxruntime, "InferenceSession", lambda *a, providers: real(*a, providers=[CPU]))
+    with pytest.raises(ProviderError) as caught:
+        OnnxEncoder(fp32, providers=[TENSORRT])
+    assert str(caught.value) == (
+        f"TensorrtExecutionProvider: asked for, and ONNX Runtime fell back to CPUExecutionProvider; {how}"
+    )
+
+
+def test_providers_are_opened_with_those_behind_them_and_exact_products() -> None:
+    exact = (CUDA, {"use_tf32": "0"})
+    assert with_options([CPU]) == [(CPU, {})]
+    assert with_options([CUDA, CPU]) == [exact, (CPU, {})]
+    assert with_options([TENSORRT]) == [(TENSORRT, {}), exact]
+    assert with_options([TENSORRT, CUDA]) == [(TENSORRT, {}), exact]
+
+
+def test_a_run_that_fails_is_not_run_again_elsewhere(fp32: Path) -> None:
+    opened = open_session(fp32, [CPU], 1)
+    assert opened._enable_fallback is False  # ONNX Runtime's own switch; it prints, and runs on the CPU
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "text"])
