@@ -162,7 +162,8 @@ def test_words_and_formatting_change_no_key(edited: Any, file: str) -> None:
 
 
 def test_files_that_are_handed_out_count(edited: Any) -> None:
-    assert edited("exporters/publish/consumers.md", lambda text: text + "more") == {"publish"}
+    for name in ("consumers.md", "card.md.j2"):
+        assert edited(f"exporters/publish/templates/{name}", lambda text: text + "more") == {"publish"}
     assert "publish" in edited("compressor/artifact/runners/run.mjs", lambda text: text + "// more")
 
 
