@@ -55,7 +55,7 @@ def sbom(
     to: Annotated[Path | None, typer.Option("--out", help="File to write. [default: printed]")] = None,
 ) -> None:
     """Write an artifact's bill of materials as CycloneDX JSON: teacher, files with their sha256, packages."""
-    from benchmarks.report.page import replace_text
+    from compressor.core.files import replace_text
     from exporters.publish.trust import bill_of_materials
 
     text = bill_of_materials(artifact)

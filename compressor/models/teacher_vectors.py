@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from compressor.artifact.code import code_key
 from compressor.artifact.folder import key_of
 from compressor.artifact.workspace import Key
-from compressor.core.cache import cache_folder, partial, remove_leftovers
+from compressor.core.cache import cache_folder, remove_leftovers
 from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError, storage
+from compressor.core.files import replacing
 from compressor.core.progress import track
 from compressor.machine.describe import bf16_is_fast
 from compressor.machine.processes import place
@@ -139,15 +140,10 @@ class Shard:
 
     def write(self, vectors: NDArray[np.float16]) -> None:
         """Write the file in one rename: it is there whole or not at all, also after a kill."""
-        draft = partial(self.path)
-        try:
-            with draft.open("wb") as file:
-                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(vectors))
-                file.write(numbers := np.ascontiguousarray(vectors).tobytes())
-                file.write(_MARK + zlib.crc32(numbers).to_bytes(4, "little"))
-            os.replace(draft, self.path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with replacing(self.path) as draft, draft.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(vectors))
+            file.write(numbers := np.ascontiguousarray(vectors).tobytes())
+            file.write(_MARK + zlib.crc32(numbers).to_bytes(4, "little"))
 
     def is_sound(self) -> bool:
         """Whether the file is there, of the right length, and its numbers have the checksum after them."""
