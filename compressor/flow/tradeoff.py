@@ -18,7 +18,6 @@ from benchmarks.tradeoff.measure import (
     FORMAT,
     PASSED,
     Candidate,
-    Precision,
     SideBySide,
     label_of,
     measure_of,
@@ -26,6 +25,7 @@ from benchmarks.tradeoff.measure import (
     page,
     with_share,
 )
+from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Artifact, claim, is_artifact, key_of, read_manifest, write_json
 from compressor.artifact.workspace import Key, Keyed, Model, Workspace
 from compressor.core.errors import ArtifactError, GateError, RecipeError, storage
