@@ -134,6 +134,7 @@ def add_code(text: str) -> str:
         ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
         ("benchmarks/report/page.py", set(), set(STAGES)),
         ("compressor/core/progress.py", set(), set(STAGES)),
+        ("compressor/core/files.py", set(), set(STAGES)),
         ("compressor/core/errors.py", set(), set(STAGES)),
     ],
 )
