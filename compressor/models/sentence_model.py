@@ -19,7 +19,6 @@ from compressor.models.source import check_folder, module_folders, transformer_f
 
 ComputePrecision = Literal["fp32", "bf16", "fp16"]
 """What PyTorch computes in; what an artifact stores is ``compressor.artifact.cases.Precision``."""
-Precision = ComputePrecision  # the benchmarks' name for it, until they are moved
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

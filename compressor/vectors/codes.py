@@ -13,7 +13,6 @@ from compressor.core.errors import ArtifactError, RecipeError, unreadable
 RANGES = "output_ranges.safetensors"
 VectorPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 """What output vectors are handed out in; what an artifact stores is ``compressor.artifact.cases.Precision``."""
-Precision = VectorPrecision  # the session's name for it, until that is moved
 FORMS: tuple[VectorPrecision, ...] = ("float32", "int8", "binary")  # what is measured; the unsigned ones keep as much
 PRECISIONS: tuple[VectorPrecision, ...] = get_args(VectorPrecision)
 
