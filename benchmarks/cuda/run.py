@@ -1,0 +1,185 @@
+"""The run on a card: what is looked at first, then row by row, the ones that matter most first."""
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from benchmarks.cuda.checks import examine, recorded
+from benchmarks.cuda.material import Material
+from benchmarks.cuda.measure import Items, items_of, measure
+from benchmarks.cuda.place import Place
+from benchmarks.cuda.plan import Budget, Cell, Plan
+from benchmarks.cuda.results import Results
+from benchmarks.cuda.runners import Runner, TorchRunner, open_system, record
+from benchmarks.cuda.systems import BASELINE, System, measured, systems_of
+from compressor.artifact.folder import key_of
+from compressor.core.errors import CompressorError, GateError, one_line
+from compressor.core.progress import say
+from exporters.session import token_limit
+
+NAME = "cuda"
+
+
+@dataclass
+class Run:
+    """One run: its material, where it computes, what it measures."""
+
+    material: Material
+    place: Place
+    plan: Plan
+    command: str
+    _opened: dict[tuple[object, ...], Runner] = field(default_factory=dict)
+
+    def run(self, path: Path, seconds: float | None = None) -> None:
+        """Write the results to ``path``, in at most about ``seconds``; what is there already is not measured again.
+
+        ProviderError without the card. GateError, once all is written, names a check that was missed.
+        """
+        budget = Budget(seconds, time.monotonic())
+        self.place.require()
+        machine = self.place.machine()
+        say(", ".join(f"{name} {value}" for name, value in machine.items()))
+        results = Results(path, self._head())
+        cells = self.plan.cells(token_limit(self._deepest))
+        left = results.missing(cells, machine)
+        say(f"  {len(cells)} rows, {len(cells) - len(left)} of them there already")
+        if left:
+            self._measure(results, cells, left, machine, budget)
+        _gate(results.about.get("checks", []))
+
+    def _measure(
+        self, results: Results, cells: Sequence[Cell], left: list[Cell], machine: dict[str, str], budget: Budget
+    ) -> None:
+        systems = systems_of(self.material.stated)
+        checks, failed = examine(systems, self.open, self.material, self.place)
+        results.about = {"environment": self.place.environment(), "checks": checks, "failed": failed,
+                         "systems": self._described(systems), "planned": [cell.key for cell in cells]}  # fmt: skip
+        results.write()
+        say(f"  checked; {time.monotonic() - budget.begun:.0f} s")
+        crowded: tuple[int, int] | None = None
+        for number, cell in enumerate(left):
+            begun = time.monotonic()
+            if not budget.allows(begun):
+                say(f"  {len(left) - number} rows left, no time for another; the same command goes on")
+                return
+            if crowded and crowded != (cell.batch, cell.tokens):
+                self.close()
+            row = self.row(cell, measured(systems, list(failed)))
+            _require_figures(row)
+            results.add(row | {"machine": machine, "seconds": time.monotonic() - begun}, cells)
+            budget.longest = max(budget.longest, time.monotonic() - begun)
+            _say_row(row, time.monotonic() - budget.begun)
+            full = cell.is_large or any("reason" in system for system in row["systems"])
+            crowded = (cell.batch, cell.tokens) if full else None
+
+    def row(self, cell: Cell, systems: Sequence[System]) -> dict[str, Any]:
+        """Measure one cell; a system that cannot be says why."""
+        items = items_of(cell, self.tokenizer, self.material.timed)
+        runners, reasons = self._runners([system for system in systems if system.at(cell, self.plan)], cell, items)
+        figures = measure({name: items.of(one, cell) for name, one in runners.items()}, cell, self.plan, BASELINE)
+        figures += [{"name": name, "reason": reason} for name, reason in reasons.items()]
+        about = {"key": cell.key, "mode": cell.mode, "batch": cell.batch, "tokens": cell.tokens, "texts": cell.texts}
+        return about | {"rounds": self.plan.rounds, "systems": figures}
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Return the models' tokenizer, without padding and truncation."""
+        tokenizer = Tokenizer.from_file(str(self._deepest / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @property
+    def _deepest(self) -> Path:
+        return self.material.graph(self.material.stated.layers, "fp32")
+
+    def _runners(self, systems: Sequence[System], cell: Cell, items: Items) -> tuple[dict[str, Runner], dict[str, str]]:
+        """Open what a row needs, recorded launches for its shape; say why one cannot be."""
+        runners, reasons = dict[str, Runner](), dict[str, str]()
+        for system in systems:
+            try:
+                opened = self.open(system)
+                if system.captured:
+                    plain, opened = opened, record(system, opened, self.material, self.place, cell.batch, cell.tokens)
+                    if (reason := recorded(system, items.vectors(opened), items.vectors(plain))) is not None:
+                        reasons[system.name] = reason
+                        continue
+                runners[system.name] = opened
+            except Exception as error:  # a library's own: the others are measured all the same
+                reasons[system.name] = one_line(error)
+        return runners, reasons
+
+    def open(self, system: System) -> Runner:
+        """Open a system once; those of one model in one form share it."""
+        key = _key(system)
+        if key not in self._opened:
+            self._opened[key] = open_system(system, self.material, self.place)
+        return self._opened[key]
+
+    def close(self) -> None:
+        """Let go of graphs: each session keeps what its largest batch took, gigabytes that the next row needs."""
+        self._opened = {key: one for key, one in self._opened.items() if isinstance(one, TorchRunner)}
+        gc.collect()
+        if self.place.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _described(self, systems: Sequence[System]) -> list[dict[str, Any]]:
+        """Return what each system is, and the attention that transformers took where it is PyTorch's."""
+        sizes = {(graph.layers, graph.form): graph.size_bytes for graph in self.material.stated.graphs}
+        rows = []
+        for system in systems:
+            size = sizes.get((system.layers, system.onnx)) if system.onnx is not None else None
+            row = {"name": system.name, "label": system.label, "layers": system.layers, "size_bytes": size}
+            opened = self._opened.get(_key(system))
+            rows.append(row | ({"attention": opened.attention} if isinstance(opened, TorchRunner) else {}))
+        return rows
+
+    def _head(self) -> dict[str, Any]:
+        stated = self.material.stated
+        students = {str(student.layers): student.made for student in stated.students}
+        return {
+            "name": NAME,
+            "command": self.command,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rehearsal": self.place.rehearsal,
+            "material": key_of([stated.teacher, stated.weights_sha256, students, self.plan.model_dump(mode="json")]),
+            "teacher": {"name": stated.teacher, "weights_sha256": stated.weights_sha256, "layers": stated.layers},
+            "students": students,
+            "texts": stated.texts,
+        }
+
+
+def _key(system: System) -> tuple[object, ...]:
+    return system.layers, system.torch, system.onnx
+
+
+def _require_figures(row: Mapping[str, Any]) -> None:
+    """Raise CompressorError where no system could be measured: a card that has failed fails all that follows."""
+    if all("reason" in system for system in row["systems"]):
+        reason = row["systems"][0]["reason"] if row["systems"] else "no system is left"
+        raise CompressorError(f"{row['key']}: nothing could be measured: {reason}")
+
+
+def _gate(checks: Sequence[dict[str, Any]]) -> None:
+    missed = [check for check in checks if not check["passed"]]
+    if missed:
+        first = missed[0]
+        figure, bar = f"{first['figure']} = {first['value']:.6g}", f"{first['direction']} {first['bar']:g}"
+        more = f"; {len(missed) - 1} more are missed" if len(missed) > 1 else ""
+        raise GateError(f"{first['artifact']}: {first['check']}: {figure}, must be {bar}{more}")
+
+
+def _say_row(row: dict[str, Any], elapsed: float) -> None:
+    rates = {one["name"]: one for one in row["systems"] if "reason" not in one}
+    best = max(rates, key=lambda name: rates[name]["texts_per_second"], default="nothing")
+    base = f", {BASELINE} {rates[BASELINE]['texts_per_second']:,.0f}" if BASELINE in rates else ""
+    most = f"{best} {rates[best]['texts_per_second']:,.0f} texts/s" if rates else "nothing could be measured"
+    say(f"  {row['key']}: {most}{base}; {elapsed:.0f} s")
