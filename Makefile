@@ -63,6 +63,11 @@ figures-peers: .venv-packages/.ready    ## make the fastest forms of 6, 3, 2 and
 figures-limits: .venv-packages/.ready   ## measure what bounds them, growth, and LoadGen (a quarter of an hour)
 	$(BINP)/python -m benchmarks.pages.measure limits --data $(DATA)
 
+figures-cuda: .venv/.ready        ## measure on an NVIDIA card beside PyTorch there (a quarter of an hour; docs/measuring.md)
+	$(BIN)/python -m benchmarks.cuda figures --out runs/cuda
+	cp runs/cuda/results.json docs/figures/cuda.json
+	$(BIN)/python -m benchmarks.pages.figures
+
 clean:                      ## remove what the commands above made
 	rm -rf .venv .venv-transformers4 .venv-packages runs
 

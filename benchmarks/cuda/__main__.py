@@ -1,4 +1,4 @@
-"""The benchmark on a card, step by step: prepare, join, run; and a rehearsal of all without a card.
+"""The benchmark on a card, step by step: prepare, join, run; all of them in one, and a rehearsal without a card.
 
 ``join`` and ``run`` need no network, and of this project a copy of its repository. What each step needs is imported
 there: ``join`` brings some of it.
@@ -66,6 +66,16 @@ def run(options: argparse.Namespace, given: list[str]) -> None:
         Run(material, ON_CARD, Plan(), command).run(options.out or folder / _RESULTS, options.budget)
 
 
+def figures(options: argparse.Namespace, given: list[str]) -> None:
+    """Prepare, join and run on this machine, which has both a card and a network."""
+    from benchmarks.cuda.place import require_card
+
+    require_card()
+    prepare(options, given)
+    join(argparse.Namespace(folder=options.out), given)
+    _go_on(["run", str(options.out)])
+
+
 def rehearse(options: argparse.Namespace, given: list[str]) -> None:
     """Prepare, join and run with the CPU in the card's place, small and in minutes; nothing of it is a figure."""
     from benchmarks.cuda import rehearsal
@@ -73,8 +83,13 @@ def rehearse(options: argparse.Namespace, given: list[str]) -> None:
 
     rehearsal.prepare(Prepare.read(_fields(options) | {"python": None}), options.out)
     join(argparse.Namespace(folder=options.out), given)
-    again = ["run", str(options.out), "--rehearsal"]
-    run(_parser().parse_args(again), again)
+    _go_on(["run", str(options.out), "--rehearsal"])
+
+
+def _go_on(words: list[str]) -> None:
+    """Take another step, as if it had been typed."""
+    options = _parser().parse_args(words)
+    options.step(options, words)
 
 
 def _fields(options: argparse.Namespace) -> dict[str, object]:
@@ -101,7 +116,7 @@ def _require_own_runtime(site: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda", description=main.__doc__)
     steps = parser.add_subparsers(required=True, metavar="STEP")
-    for step in (prepare, rehearse):
+    for step in (prepare, figures, rehearse):
         command = _step(steps, step)
         command.add_argument("--out", type=Path, required=True, help="folder to write into")
         command.add_argument("--teacher", help="the original model: a folder or a name on the hub")
@@ -112,8 +127,9 @@ def _parser() -> argparse.ArgumentParser:
             "--student", dest="students", action="append", help="a trained student's folder; repeatable"
         )
         command.add_argument("--texts", help="a file of texts or a data set [default: docstrings]")
-        if step is prepare:
-            command.add_argument("--python", default="3.12", help="Python there, 3.11 to 3.14 [default: 3.12]")
+        if step is not rehearse:
+            here = f"{sys.version_info.major}.{sys.version_info.minor}"
+            command.add_argument("--python", default=here, help="its version there, 3.11 to 3.14 [default: as here]")
     command = _step(steps, join)
     command.add_argument("folder", type=Path, help="the folder that parts was carried into")
     command = _step(steps, run)
@@ -124,9 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _step(
-    steps: "argparse._SubParsersAction[argparse.ArgumentParser]", step: Callable[..., None]
-) -> argparse.ArgumentParser:
+def _step(steps: Any, step: Callable[..., None]) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = steps.add_parser(step.__name__, help=step.__doc__, description=step.__doc__)
     made.set_defaults(step=step)
     return made

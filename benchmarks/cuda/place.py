@@ -31,8 +31,8 @@ class Place:
     def require(self) -> None:
         """Raise ProviderError where either library does not have the device: nothing runs on a CPU unasked."""
         require_providers([self.provider])
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ProviderError(f"{CUDA}: PyTorch sees no CUDA device; install a CUDA build of torch and a driver")
+        if self.device == "cuda":
+            require_card()
 
     def machine(self) -> dict[str, str]:
         """Return what stands beside every row: the card, its driver, and the versions that run on it."""
@@ -54,6 +54,12 @@ class Place:
 
 ON_CARD = Place("cuda", CUDA, "inductor")
 REHEARSAL = Place("cpu", CPU, "eager")
+
+
+def require_card() -> None:
+    """Raise ProviderError where PyTorch sees no card."""
+    if not torch.cuda.is_available():
+        raise ProviderError(f"{CUDA}: PyTorch sees no CUDA device; install a CUDA build of torch and a driver")
 
 
 def driver() -> str:

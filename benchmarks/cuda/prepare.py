@@ -45,8 +45,8 @@ class Prepare(Config):
     """Folders of trained students, each measured at its own depth."""
     texts: str | None = None
     """Where the texts come from; by default docstrings."""
-    python: Annotated[str, Field(pattern=r"^3\.\d+$")] | None = "3.12"
-    """The version of Python on the machine with the card; None carries no wheels."""
+    python: Annotated[str, Field(pattern=r"^3\.\d+$")] | None = None
+    """The version of Python on the machine with the card, whose wheels are carried; None carries none."""
 
     def run(self, to: Path, part_bytes: int = PART_BYTES) -> Index:
         """Write the parts into ``to``/parts, unless they are there already, and say what is to be carried."""

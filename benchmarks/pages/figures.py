@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pages import answers, limits, students
+from benchmarks.pages import answers, cuda, limits, students
 from benchmarks.report import peers
 from benchmarks.report.charts import Measure, Row, number, quality_against_speed, systems
 from benchmarks.report.markdown import escaped, source
@@ -19,6 +19,8 @@ from compressor.core.files import replace_text
 FIGURES = Path("docs/figures")
 RESULTS = "minilm-l3-d256-int8"
 NAMES = (RESULTS, *students.NAMES, *answers.NAMES, peers.NAME, *limits.NAMES)
+OPTIONAL = (cuda.NAME,)
+"""Results that are there once somebody had the machine for them; without them their page is not there either."""
 README = Path("README.md")
 PICTURE = Path("docs/quality-against-speed.svg")
 
@@ -26,8 +28,8 @@ PICTURE = Path("docs/quality-against-speed.svg")
 def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
     """Bring the README's table, the pages and all pictures in ``folder`` up to date.
 
-    ``results`` by name: ``NAMES``. Returns what was stale; ``check`` writes nothing. Raises
-    TextError for a README without the markers of its table.
+    ``results`` by name: ``NAMES``, and what there is of ``OPTIONAL``. Returns what was stale; ``check`` writes nothing.
+    Raises TextError for a README without the markers of its table.
     """
     readme = folder / README
     texts = {
@@ -35,13 +37,16 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
         folder / PICTURE: quality_against_speed(results[RESULTS]),
     }
     texts |= {folder / path: text for path, text in students.pages(results, source, table).items()}
-    for module in (answers, peers, limits):
+    for module in (answers, peers, limits, cuda):
         texts |= {folder / path: text for path, text in module.pages(results, source).items()}
     stale = [path for path, text in texts.items() if text and not _holds(path, text)]
+    unfounded = [folder / cuda.PAGE] if cuda.NAME not in results and (folder / cuda.PAGE).exists() else []
     if not check:
         for path in stale:
             replace_text(path, texts[path])
-    return stale
+        for path in unfounded:
+            path.unlink()
+    return stale + unfounded
 
 
 def table(results: dict[str, Any]) -> str:
@@ -106,7 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything is stale")
     check = parser.parse_args(arguments).check
     try:
-        results = {name: _read(FIGURES / f"{name}.json") for name in NAMES}
+        there = [name for name in OPTIONAL if (FIGURES / f"{name}.json").exists()]
+        results = {name: _read(FIGURES / f"{name}.json") for name in (*NAMES, *there)}
         stale = update(results, Path(), check)
     except CompressorError as error:
         print(error, file=sys.stderr)

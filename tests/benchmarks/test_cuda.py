@@ -1,0 +1,390 @@
+"""The benchmark on a card without one: what is planned, how turns become figures, where a run that was cut goes on."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import sentences
+from tokenizers import Tokenizer
+
+from benchmarks.cuda.__main__ import main
+from benchmarks.cuda.checks import graph_checks, parity
+from benchmarks.cuda.material import FORMS, Material, Stated, Student
+from benchmarks.cuda.measure import items_of, measure
+from benchmarks.cuda.place import ON_CARD, REHEARSAL
+from benchmarks.cuda.placement import Node, Placement, placement
+from benchmarks.cuda.plan import MODES, Budget, Cell, Plan
+from benchmarks.cuda.prepare import Prepare
+from benchmarks.cuda.results import Results
+from benchmarks.cuda.run import Run
+from benchmarks.cuda.runners import OnnxCaptured, TorchRunner, open_system, record
+from benchmarks.cuda.systems import AGAIN, BASELINE, System, measured, systems_of
+from compressor.core.errors import ArtifactError, CompressorError, GateError, ProviderError, RecipeError, TextError
+from compressor.models.source import find
+from exporters.runtime import providers
+from exporters.runtime.providers import CPU, CUDA
+from exporters.session import OnnxEncoder
+
+ROOT = Path(__file__).parents[2]
+STATED = Stated("teacher", "ab", 6, (Student(6, "the teacher itself"), Student(3, "copied")), (), "texts")
+SMALL = Plan(batches=(1, 2), lengths=(16,), rounds=2, seconds=0.001, captured_batch=1)
+HEAD = {"name": "cuda", "material": "ab", "rehearsal": True}
+MACHINE = {"card": "one"}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., Path]) -> Material:
+    """Return what is carried of a tiny teacher of four layers, and of one layer of it."""
+    folder = tmp_path_factory.mktemp("cuda") / "material"
+    Prepare(teacher="tiny", layers=(1,)).make(find(str(make_model())), sentences(60), "sentences", folder)
+    return Material(folder)
+
+
+def system(name: str) -> System:
+    return next(one for one in systems_of(STATED) if one.name == name)
+
+
+def test_rows_come_by_their_weight() -> None:
+    cells = Plan().cells(512)
+    assert len(cells) == len(set(cells)) == 4 * 3 * 2
+    assert [cell.key for cell in cells[:6]] == [
+        "ids 1 x 128", "text 1 x 128", "ids 256 x 128", "text 256 x 128", "ids 1 x 16", "text 1 x 16",
+    ]  # fmt: skip
+    assert [cell.key for cell in cells[-2:]] == ["ids 32 x 256", "text 32 x 256"]
+    assert {cell.tokens for cell in Plan().cells(128)} == {128, 16}
+
+
+def test_a_pass_of_texts_has_some_batches_and_one_of_ids_has_one() -> None:
+    counts = {batch: [Cell(mode, batch, 16).texts for mode in MODES] for batch in (1, 32, 256, 1024, 4096)}
+    assert counts == {1: [1, 1], 32: [32, 128], 256: [256, 1024], 1024: [1024, 2048], 4096: [4096, 4096]}
+    assert [cell.key for cell in Plan().cells(512) if cell.is_large and cell.mode == "ids"] == [
+        "ids 1024 x 128", "ids 1024 x 256",
+    ]  # fmt: skip
+
+
+def test_a_budget_leaves_room_for_the_longest_row() -> None:
+    budget = Budget(100.0, begun=1000.0, longest=20.0)
+    assert budget.allows(1080.0)
+    assert not budget.allows(1081.0)
+    assert Budget(None, begun=0.0, longest=1e9).allows(1e9)
+
+
+def test_systems_by_depth() -> None:
+    names = [one.name for one in systems_of(STATED)]
+    assert names[0] == BASELINE
+    assert names[-1] == AGAIN
+    assert len(set(names)) == len(names)
+    assert {f"onnx-{layers}-{form}" for layers in (6, 3) for form in (*FORMS, "captured")} <= set(names)
+    assert {one.torch for one in systems_of(STATED)} - {None} == {"fp16", "fp16-compiled", "fp16-plain", "bf16", "fp32"}
+
+
+def test_what_failed_is_replaced_and_not_recorded() -> None:
+    systems = systems_of(STATED)
+    usual, without = ({one.name for one in measured(systems, failed)} for failed in ([], ["onnx-3-fp16-fused"]))
+    assert "onnx-6-fp16" in usual
+    assert "onnx-3-fp16" not in usual
+    assert without == usual - {"onnx-3-fp16-fused", "onnx-3-captured"} | {"onnx-3-fp16"}
+
+
+def test_systems_at_a_cell() -> None:
+    plan = Plan()
+    assert not system("onnx-3-captured").at(Cell("text", 1, 128), plan)
+    assert not system("onnx-3-captured").at(Cell("ids", 256, 128), plan)
+    assert system("onnx-3-captured").at(Cell("ids", 32, 16), plan)
+    assert system("onnx-3-fp32").at(Cell("ids", 1, 128), plan)
+    assert not system("onnx-3-fp32").at(Cell("ids", 1, 16), plan)
+    assert system("onnx-6-fp32").at(Cell("ids", 1, 16), plan)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[], None]]:
+    """Return what makes passes of so many seconds, by a clock that nothing else moves."""
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.cuda.measure.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def lasting(*seconds: float) -> Callable[[], None]:
+        each = itertools.cycle(seconds)
+
+        def one_pass() -> None:
+            now[0] += next(each)
+
+        return one_pass
+
+    return lasting
+
+
+def test_ratios_are_taken_round_by_round(clock: Callable[..., Callable[[], None]]) -> None:
+    # Turns of one pass each: two passes warm up, and a pass as long as a turn needs none before it is timed.
+    passes = {"base": clock(4.0, 4.0, 4.0, 5.0, 8.0), "other": clock(2.0, 2.0, 1.0, 2.5, 2.0)}
+    base, other = measure(passes, Cell("ids", 10, 16), Plan(rounds=3, seconds=0.5), "base")
+    assert base["rounds"] == [10 / 5, 10 / 8, 10 / 4]
+    assert other["rounds"] == [10 / 2.5, 10 / 2, 10 / 2]
+    assert base["ratio"] == base["ratio_min"] == base["ratio_max"] == 1.0
+    assert (other["ratio"], other["ratio_min"], other["ratio_max"]) == (2.0, 2.0, 4.0)
+    assert (base["texts_per_second"], base["pass_ms_p50"]) == (2.0, 5000.0)
+
+
+def test_a_turn_is_passes_for_so_long(clock: Callable[..., Callable[[], None]]) -> None:
+    [row] = measure({"one": clock(0.25)}, Cell("text", 1, 16), Plan(rounds=2, seconds=1.0), "one")
+    assert row["rounds"] == [4.0, 4.0]
+    assert row["pass_ms_p50"] == 250.0
+
+
+def test_a_system_that_fails_says_why_and_the_others_go_on(clock: Callable[..., Callable[[], None]]) -> None:
+    count = 0
+
+    def breaks() -> None:
+        nonlocal count
+        count += 1
+        if count > 2:
+            raise RuntimeError("CUDA out of memory.\nTried to allocate")
+
+    rows = measure({"broken": breaks, "whole": clock(1.0)}, Cell("ids", 1, 16), Plan(rounds=3, seconds=1.0), "broken")
+    assert rows[0] == {"name": "broken", "reason": "CUDA out of memory. Tried to allocate"}
+    assert len(rows[1]["rounds"]) == 3
+    assert "ratio" not in rows[1]
+
+
+def test_items_have_their_length_again_and_again(tiny: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(tiny / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    items = items_of(Cell("text", 256, 24), tokenizer, sentences(40))
+    assert items.ids.shape == items.mask.shape == (256, 24)
+    assert items.ids.dtype == np.int64
+    assert len(items.texts) == 1024
+    assert {len(encoding.ids) for encoding in tokenizer.encode_batch_fast(items.texts)} == {24}
+    with pytest.raises(TextError, match="none of 24 tokens can be cut"):
+        items_of(Cell("text", 1, 24), tokenizer, [""])
+
+
+def row(cell: Cell, rate: float = 1.0, machine: dict[str, str] = MACHINE) -> dict[str, Any]:
+    return {"key": cell.key, "machine": machine, "systems": [{"name": BASELINE, "texts_per_second": rate}]}
+
+
+def test_results_go_on_where_they_were(tmp_path: Path) -> None:
+    cells = Plan().cells(512)
+    results = Results(tmp_path / "results.json", HEAD)
+    assert results.missing(cells, MACHINE) == cells
+    for cell in (cells[2], cells[0]):
+        results.add(row(cell), cells)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert [one["key"] for one in written["rows"]] == [cells[0].key, cells[2].key]
+    assert written["rehearsal"] is True
+
+    again = Results(tmp_path / "results.json", HEAD)
+    assert again.missing(cells, MACHINE) == [cells[1], *cells[3:]]
+    assert again.missing(cells, {"card": "another"}) == cells
+    again.add(row(cells[0], 2.0, {"card": "another"}), cells)
+    assert [one["systems"][0]["texts_per_second"] for one in again.rows] == [2.0, 1.0]
+
+
+def test_results_of_another_run_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    Results(path, HEAD).write()
+    for name, value in (("material", "cd"), ("rehearsal", False)):
+        with pytest.raises(RecipeError, match=rf"results\.json: its {name} is another than this run's; give a file"):
+            Results(path, HEAD | {name: value})
+    path.write_text("[]")
+    with pytest.raises(ArtifactError, match=r"results\.json: not results of such a run"):
+        Results(path, HEAD)
+
+
+def test_a_graph_on_the_cpu_is_not_taken_for_one_on_a_card(artifacts: Callable[..., Path]) -> None:
+    ones = np.ones((16, 16), np.int64)
+    feeds = {"input_ids": ones, "attention_mask": ones, "token_type_ids": np.zeros_like(ones)}
+    found = placement(artifacts() / "fp32", CPU, feeds)
+    assert found.operators()["Attention"] == found.operators()["BiasGelu"] == 4
+    assert found.elsewhere(CPU) == {}
+    one = System("one", "one", 4, onnx="fp32")
+    assert [check.passed for check in graph_checks(one, found, CPU)] == [True] * 4
+    assert [check.passed for check in graph_checks(one, found, CUDA)] == [True, True, False, True]
+    assert {"Attention", "Gather", "MatMul"} <= set(found.astray(CUDA))
+    deeper = System("deeper", "deeper", 6, onnx="fp32")
+    assert [check.passed for check in graph_checks(deeper, found, CPU)] == [False, False, True, True]
+
+
+def test_what_computes_shapes_may_be_elsewhere_and_what_copies_may_not() -> None:
+    on_card = Node("MatMul", CUDA, 4096)
+    shapes = [Node("Gather", CPU, 1), Node("Concat", CPU, 4)]
+    assert Placement((on_card, *shapes)).astray(CUDA) == []
+    assert Placement((on_card, *shapes)).elsewhere(CUDA) == {"Concat": 1, "Gather": 1}
+    copied = Node("MemcpyToHost", CUDA, 4096)
+    assert Placement((on_card, copied, Node("Slice", CPU, 256))).astray(CUDA) == ["MemcpyToHost", "Slice"]
+
+
+def test_bars_are_of_graphs_and_pytorchs_own_vectors_are_stated() -> None:
+    exact = np.eye(3, dtype=np.float32)
+    near = exact + np.float32(2e-4)
+    assert not parity(system("onnx-6-fp32"), near, exact).passed
+    assert parity(system("onnx-6-fp32"), exact + np.float32(5e-5), exact).passed
+    assert parity(system("onnx-6-fp16"), near, exact).passed
+    assert not parity(system("onnx-6-fp16"), exact + np.float32(1e-2), exact).passed
+    for name in ("torch-fp32", "torch-bf16"):
+        stated = parity(system(name), exact + np.float32(1e-2), exact)
+        assert stated.passed
+        assert stated.bar is None
+        assert stated.value > 0
+
+
+@pytest.mark.parametrize("gpu_build", [False, True])
+def test_without_a_card_nothing_runs(
+    gpu_build: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if gpu_build:
+        monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["run", str(tmp_path), "--out", str(tmp_path / "results.json")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: CUDAExecutionProvider: PyTorch sees no CUDA device; install a CUDA build of torch and a driver"
+        if gpu_build
+        else "error: CUDAExecutionProvider: not in this ONNX Runtime (has "
+    )
+    assert said.count("\n") == 1
+    assert not (tmp_path / "results.json").exists()
+    with pytest.raises(ProviderError):
+        ON_CARD.require()
+    REHEARSAL.require()
+
+
+def test_a_rehearsal_has_no_file_of_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path), "--rehearsal", "--out", "docs/figures/cuda.json"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: --out docs/figures/cuda.json: a rehearsal leaves no figures; its results stay in {tmp_path}\n"
+    )
+
+
+def test_more_layers_than_the_teacher_has_are_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^layers = \[5\]: 5 are more than the teacher's 4$"):
+        Prepare(layers=(5,)).make(find(str(tiny)), sentences(60), "sentences", tmp_path / "made")
+
+
+def test_the_material_is_whole(material: Material, tiny: Path) -> None:
+    stated = material.stated
+    assert [(student.layers, student.made) for student in stated.students] == [
+        (4, "the teacher itself"),
+        (1, "layers 0 of 4 copied, untrained: for speed alone"),
+    ]
+    assert {(graph.layers, graph.form) for graph in stated.graphs} == {(n, form) for n in (4, 1) for form in FORMS}
+    for graph in stated.graphs:
+        vectors = OnnxEncoder(material.graph(graph.layers, graph.form)).encode(material.checked)
+        assert np.abs(vectors - material.reference(graph.layers)).max() < (1e-5 if graph.form == "fp32" else 5e-3)
+    assert not np.allclose(material.reference(4), material.reference(1), atol=0.05)
+    assert {path.name for path in material.teacher.iterdir()} >= {"model.safetensors", "modules.json", "tokenizer.json"}
+    assert not (material.teacher / "README.md").exists()
+
+
+def test_recorded_launches_give_what_plain_ones_do(material: Material) -> None:
+    """On the CPU nothing is recorded; inputs and output have places of their own as on a card."""
+    random = np.random.default_rng(0)
+    ids, mask = random.integers(5, 60, (3, 12)), np.ones((3, 12), np.int64)
+    encoder = OnnxEncoder(material.graph(4, "fp32"))
+    recorded = OnnxCaptured(material.graph(4, "fp32"), REHEARSAL, 3, 12)
+    for _ in range(2):
+        np.testing.assert_allclose(recorded.run_ids(ids, mask), encoder.run_ids(ids, mask), atol=1e-6)
+        ids = random.integers(5, 60, (3, 12))
+    with pytest.raises(CompressorError, match="recorded launches take ids of one shape, no texts"):
+        recorded.encode(["a text"])
+    teacher = open_system(System("t", "t", 4, torch="fp32"), material, REHEARSAL)
+    assert isinstance(teacher, TorchRunner)
+    assert np.abs(teacher.run_ids(ids, mask) - encoder.run_ids(ids, mask)).max() < 1e-5
+    again = record(System("t", "t", 4, torch="fp32", captured_of="t"), teacher, material, REHEARSAL, 3, 12)
+    np.testing.assert_allclose(again.run_ids(ids, mask), teacher.run_ids(ids, mask), atol=1e-6)
+
+
+def test_a_run_that_is_cut_loses_the_last_row_alone(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, measured_cells = tmp_path / "results.json", list[str]()
+    monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([], {}))
+
+    def cut(self: Run, cell: Cell, systems: Any) -> dict[str, Any]:
+        measured_cells.append(cell.key)
+        if len(measured_cells) == 3:
+            raise KeyboardInterrupt
+        return {"key": cell.key, "systems": row(cell)["systems"]}
+
+    monkeypatch.setattr(Run, "row", cut)
+    with pytest.raises(KeyboardInterrupt):
+        Run(material, REHEARSAL, SMALL, "command").run(path)
+    assert [one["key"] for one in json.loads(path.read_text())["rows"]] == ["ids 1 x 16", "text 1 x 16"]
+    Run(material, REHEARSAL, SMALL, "command").run(path)
+    assert measured_cells == ["ids 1 x 16", "text 1 x 16", "ids 2 x 16", "ids 2 x 16", "text 2 x 16"]
+    Run(material, REHEARSAL, SMALL, "command").run(path)
+    assert len(measured_cells) == 5
+    with pytest.raises(RecipeError, match="its material is another"):
+        Run(material, REHEARSAL, Plan(), "command").run(path)
+
+
+def test_no_time_for_another_row_leaves_it(material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([], {}))
+    monkeypatch.setattr(Run, "row", lambda self, cell, systems: {"key": cell.key, "systems": row(cell)["systems"]})
+    Run(material, REHEARSAL, SMALL, "command").run(tmp_path / "results.json", seconds=0.0)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["rows"] == []
+    assert len(written["planned"]) == 4
+
+
+def test_a_card_that_fails_everything_ends_the_run(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([], {}))
+    broken = [{"name": BASELINE, "reason": "CUDA error: an illegal memory access"}]
+    monkeypatch.setattr(Run, "row", lambda self, cell, systems: {"key": cell.key, "systems": broken})
+    with pytest.raises(CompressorError, match=r"^ids 1 x 16: nothing could be measured: CUDA error: an illegal memory"):
+        Run(material, REHEARSAL, SMALL, "command").run(tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == []
+
+
+def test_a_check_that_is_missed_ends_a_run_that_is_written(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missed = parity(system("onnx-6-fp32"), np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32)).as_dict()
+    monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([missed], {"onnx-6-fp32": "far off"}))
+    monkeypatch.setattr(Run, "row", lambda self, cell, systems: {"key": cell.key, "systems": row(cell)["systems"]})
+    line = r"^onnx-6-fp32: parity with PyTorch fp32 on a CPU: largest difference = 1, must be <= 0\.0001$"
+    for _ in range(2):  # also where every row is there already
+        with pytest.raises(GateError, match=line):
+            Run(material, REHEARSAL, SMALL, "command").run(tmp_path / "results.json")
+    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 4
+
+
+@pytest.mark.slow
+def test_the_whole_way_is_rehearsed_without_a_card(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(400)))
+    words = ["rehearse", "--out", str(tmp_path / "run"), "--teacher", str(tiny), "--layers", "1",
+             "--texts", str(tmp_path / "texts.txt")]  # fmt: skip
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COMPRESSOR_CUDA_SITE")}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.cuda", *words],
+        cwd=ROOT,
+        env=kept,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "rehearsal.json").read_text())
+    assert results["rehearsal"] is True
+    assert results["failed"] == {}
+    assert all(check["passed"] for check in results["checks"])
+    assert (
+        {row["key"] for row in results["rows"]}
+        == set(results["planned"])
+        == {f"{mode} {batch} x {tokens}" for mode in MODES for batch in (1, 4) for tokens in (16, 32)}
+    )
+    for one in results["rows"]:
+        assert [system for system in one["systems"] if "reason" in system] == []
+        names = {system["name"] for system in one["systems"]}
+        assert {BASELINE, AGAIN, "torch-fp16-compiled", "onnx-4-fp16-fused", "onnx-1-fp16-fused"} <= names
+        assert ("onnx-1-captured" in names) == (one["mode"] == "ids" and one["batch"] == 1)
+        assert all(system["texts_per_second"] > 0 and system["ratio"] > 0 for system in one["systems"])
