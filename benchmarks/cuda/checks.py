@@ -9,12 +9,12 @@ from benchmarks.cuda.material import Material
 from benchmarks.cuda.place import Place
 from benchmarks.cuda.placement import Placement, placement
 from benchmarks.cuda.runners import Runner
-from benchmarks.cuda.systems import System
+from benchmarks.cuda.systems import AGAIN, System
 from compressor.artifact.layout import INPUTS
 from compressor.core.encoder import Vectors
 from compressor.core.errors import one_line
 from compressor.core.progress import say
-from compressor.models.agreement import cosines
+from compressor.models.agreement import check_vectors, cosines
 from exporters.verify.embedding import Check
 
 PARITY, COSINE = 1e-4, 0.9999
@@ -35,10 +35,11 @@ def examine(
     """
     checks, failed = list[dict[str, Any]](), dict[str, str]()
     for system in systems:
-        if system.captured:
-            continue  # its vectors are looked at where it is recorded
+        if system.recorded_of is not None or system.name == AGAIN:
+            continue  # its vectors are looked at where it is recorded, or have been
         try:
             vectors = np.asarray(opened(system).encode(material.checked, _ROWS), np.float32)
+            check_vectors(vectors, system.name)
         except Exception as error:  # libraries raise whatever they run into: the others are measured all the same
             failed[system.name] = one_line(error)
             say(f"  {system.name}: {failed[system.name]}")

@@ -30,9 +30,9 @@ class Items:
 
     def of(self, runner: Runner, cell: Cell) -> Pass:
         """Return a pass of ``runner``."""
-        if cell.mode == "ids":
-            return lambda: runner.run_ids(self.ids, self.mask)
-        return lambda: runner.encode(self.texts, cell.batch)
+        if cell.mode == "text":
+            return lambda: runner.encode(self.texts, cell.batch)
+        return lambda: runner.run_ids(self.ids, self.mask)
 
     def vectors(self, runner: Runner) -> Vectors:
         """Return the vectors of the ids."""

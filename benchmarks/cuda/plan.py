@@ -7,9 +7,13 @@ from pydantic import Field
 
 from compressor.core.config import Config
 
-Mode = Literal["ids", "text"]
+Mode = Literal["ids", "text", "recorded"]
 MODES: tuple[Mode, ...] = ("ids", "text")
-"""Token ids in, or texts in; vectors out, on the host."""
+"""Token ids in, or texts in; vectors out, on the host.
+
+Recorded launches (CUDA graphs) have rows of their own, behind all others: one that cannot be recorded may leave a card
+on which nothing else runs.
+"""
 _MOST_TEXTS = 2048  # of one pass
 _LARGE = 1 << 17  # tokens of a batch whose states fill gigabytes of each session
 
@@ -30,7 +34,7 @@ class Cell:
     @property
     def texts(self) -> int:
         """How many texts one pass has: of ids one batch; of texts some batches, so that one is cut while one runs."""
-        if self.mode == "ids" or self.batch == 1:
+        if self.mode != "text" or self.batch == 1:
             return self.batch
         return max(self.batch, min(4 * self.batch, _MOST_TEXTS))
 
@@ -50,7 +54,7 @@ class Plan(Config):
     """In each, the systems take turns."""
     seconds: Annotated[float, Field(gt=0)] = 0.1
     """Of a turn, at least."""
-    captured_batch: Annotated[int, Field(ge=1)] = 32
+    recorded_batch: Annotated[int, Field(ge=1)] = 32
     """Largest batch that recorded launches are measured at: larger ones are not bound by launches."""
 
     def cells(self, most_tokens: int) -> list[Cell]:
@@ -61,7 +65,9 @@ class Plan(Config):
             for rank, batch in enumerate(self.batches)
             if tokens <= most_tokens
         )
-        return [Cell(mode, batch, tokens) for _, _, batch, tokens in ranked for mode in MODES]
+        shapes = [(batch, tokens) for _, _, batch, tokens in ranked]
+        plain = [Cell(mode, *shape) for shape in shapes for mode in MODES]
+        return plain + [Cell("recorded", *shape) for shape in shapes if shape[0] <= self.recorded_batch]
 
 
 @dataclass

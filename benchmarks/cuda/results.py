@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.cuda.plan import Cell
 from compressor.artifact.folder import write_json
-from compressor.core.errors import ArtifactError, RecipeError
+from compressor.core.errors import ArtifactError, RecipeError, storage
 from compressor.core.strict_json import read_json
 
 Row = dict[str, Any]
@@ -53,4 +53,6 @@ class Results:
 
     def write(self) -> None:
         """Write all of it, in one rename."""
+        with storage(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, {**self._head, **self.about, "rows": self.rows})

@@ -59,7 +59,7 @@ class Run:
         self, results: Results, cells: Sequence[Cell], left: list[Cell], machine: dict[str, str], budget: Budget
     ) -> None:
         systems = systems_of(self.material.stated)
-        checks, failed = examine(systems, self.open, self.material, self.place)
+        checks, failed = self._examined(systems)
         results.about = {"environment": self.place.environment(), "checks": checks, "failed": failed,
                          "systems": self._described(systems), "planned": [cell.key for cell in cells]}  # fmt: skip
         results.write()
@@ -79,6 +79,14 @@ class Run:
             _say_row(row, time.monotonic() - budget.begun)
             full = cell.is_large or any("reason" in system for system in row["systems"])
             crowded = (cell.batch, cell.tokens) if full else None
+
+    def _examined(self, systems: Sequence[System]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Look at all that is measured, then at what takes the place of what failed."""
+        usual = measured(systems, [])
+        checks, failed = examine(usual, self.open, self.material, self.place)
+        spare = [system for system in measured(systems, list(failed)) if system not in usual]
+        more, failed_too = examine(spare, self.open, self.material, self.place)
+        return checks + more, failed | failed_too
 
     def row(self, cell: Cell, systems: Sequence[System]) -> dict[str, Any]:
         """Measure one cell; a system that cannot be says why."""
@@ -107,7 +115,7 @@ class Run:
         for system in systems:
             try:
                 opened = self.open(system)
-                if system.captured:
+                if system.recorded_of is not None:
                     plain, opened = opened, record(system, opened, self.material, self.place, cell.batch, cell.tokens)
                     if (reason := recorded(system, items.vectors(opened), items.vectors(plain))) is not None:
                         reasons[system.name] = reason

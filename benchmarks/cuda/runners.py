@@ -73,7 +73,7 @@ class TorchRunner:
         return self.model(dict(features))[EMBEDDING[1]].float()
 
 
-class TorchCaptured:
+class TorchRecorded:
     """A model's launches for ids of one shape, recorded once and replayed."""
 
     def __init__(self, runner: TorchRunner, place: Place, rows: int, tokens: int) -> None:
@@ -81,7 +81,7 @@ class TorchCaptured:
         self._features = runner.put(ones, ones)
         self._replay: Callable[[], torch.Tensor] = lambda: runner.compute(self._features)
         if place.device == "cuda":
-            self._replay = self._captured(runner)
+            self._replay = self._recorded(runner)
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Any:
         raise ModelError("recorded launches take ids of one shape, no texts")
@@ -92,7 +92,7 @@ class TorchCaptured:
         self._features["attention_mask"].copy_(torch.from_numpy(attention_mask))
         return self._replay().cpu().numpy()
 
-    def _captured(self, runner: TorchRunner) -> Callable[[], torch.Tensor]:
+    def _recorded(self, runner: TorchRunner) -> Callable[[], torch.Tensor]:
         """Record after some runs on a stream aside, as PyTorch's notes on CUDA graphs have it."""
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
@@ -111,7 +111,7 @@ class TorchCaptured:
         return replay
 
 
-class OnnxCaptured:
+class OnnxRecorded:
     """A graph's launches for ids of one shape, recorded by ONNX Runtime's provider and replayed."""
 
     def __init__(self, folder: Path, place: Place, rows: int, tokens: int) -> None:
@@ -164,9 +164,9 @@ def open_system(system: System, material: Material, place: Place) -> Runner:
 def record(system: System, opened: Runner, material: Material, place: Place, rows: int, tokens: int) -> Runner:
     """Record the launches of a system for ids of one shape."""
     if isinstance(opened, TorchRunner):
-        return TorchCaptured(opened, place, rows, tokens)
+        return TorchRecorded(opened, place, rows, tokens)
     assert system.onnx is not None
-    return OnnxCaptured(material.graph(system.layers, system.onnx), place, rows, tokens)
+    return OnnxRecorded(material.graph(system.layers, system.onnx), place, rows, tokens)
 
 
 def _recording(provider: str) -> dict[str, str]:

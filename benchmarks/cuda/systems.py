@@ -31,7 +31,7 @@ class System:
     layers: int
     torch: TorchForm | None = None
     onnx: Form | None = None
-    captured_of: str | None = None
+    recorded_of: str | None = None
     """The system whose launches are recorded once, for ids of one shape, and replayed (CUDA graphs)."""
     instead_of: str | None = None
     """The system without which alone it is measured."""
@@ -43,22 +43,18 @@ class System:
         """Whether it computes in sixteen bits."""
         return "fp32" not in (self.torch, self.onnx)
 
-    @property
-    def captured(self) -> bool:
-        return self.captured_of is not None
-
     def at(self, cell: Cell, plan: Plan) -> bool:
-        """Tell whether it is measured in a row."""
-        if self.captured and (cell.mode != "ids" or cell.batch > plan.captured_batch):
-            return False
-        return not self.main_length_alone or cell.tokens == plan.lengths[0]
+        """Tell whether it is measured in a row: recorded launches beside the baseline and what they are recorded of."""
+        if cell.mode == "recorded":
+            return self.recorded_of is not None or self.name == BASELINE or self.onnx == "fp16-fused"
+        return self.recorded_of is None and (not self.main_length_alone or cell.tokens == plan.lengths[0])
 
 
 def systems_of(stated: Stated) -> list[System]:
     """List all of them, the baseline first; PyTorch runs the teacher, ONNX Runtime each depth."""
     depth = stated.layers
     systems = [System(name, label, depth, torch=form) for name, label, form in _TORCH]
-    systems.append(System("torch-fp16-captured", "PyTorch fp16, CUDA graph", depth, torch="fp16", captured_of=BASELINE))
+    systems.append(System("torch-fp16-recorded", "PyTorch fp16, CUDA graph", depth, torch="fp16", recorded_of=BASELINE))
     for student in stated.students:
         systems += _onnx(student.layers, student.layers == depth)
     return [*systems, System(AGAIN, "PyTorch fp16, again", depth, torch="fp16")]
@@ -70,8 +66,8 @@ def _onnx(layers: int, deepest: bool) -> list[System]:
         System(fused, _label(layers, "fp16-fused"), layers, onnx="fp16-fused"),
         System(f"{name}-fp16", _label(layers, "fp16"), layers, onnx="fp16", instead_of=None if deepest else fused),
         System(f"{name}-fp32", _label(layers, "fp32"), layers, onnx="fp32", main_length_alone=not deepest),
-        System(f"{name}-captured", f"{_label(layers, 'fp16-fused')}, CUDA graph", layers, onnx="fp16-fused",
-               captured_of=fused),
+        System(f"{name}-recorded", f"{_label(layers, 'fp16-fused')}, CUDA graph", layers, onnx="fp16-fused",
+               recorded_of=fused),
     ]  # fmt: skip
 
 
@@ -84,6 +80,6 @@ def measured(systems: Iterable[System], failed: Sequence[str]) -> list[System]:
     return [
         system
         for system in systems
-        if not {system.name, system.captured_of} & set(failed)
+        if not {system.name, system.recorded_of} & set(failed)
         and (system.instead_of is None or system.instead_of in failed)
     ]

@@ -12,7 +12,7 @@ from benchmarks.report.page import MISSING, count, digits, fixed, ratio_range
 from compressor.core.errors import ArtifactError
 
 PAGE, NAME = Path("docs/cuda.md"), "cuda"
-_MODES = {"text": "texts in", "ids": "token ids in"}
+_MODES = {"text": "texts in", "ids": "token ids in", "recorded": "token ids in, launches recorded"}
 _PLAIN = ("torch-fp16", "torch-fp16-plain")  # sentence-transformers as it is, with either attention
 _AGAIN = "torch-fp16-again"
 
@@ -120,7 +120,10 @@ def _rows(run: Row, group: tuple[str, int]) -> Iterable[Row]:
 
 
 def _groups(run: Row) -> list[tuple[str, int]]:
-    return sorted({(row["mode"], row["tokens"]) for row in run["rows"]}, key=lambda group: (group[0] != "text", group))
+    return sorted(
+        {(row["mode"], row["tokens"]) for row in run["rows"]},
+        key=lambda group: (list(_MODES).index(group[0]), group[1]),
+    )
 
 
 def _title(mode: str, tokens: int) -> str:

@@ -25,7 +25,7 @@ from benchmarks.cuda.plan import MODES, Budget, Cell, Plan
 from benchmarks.cuda.prepare import Prepare
 from benchmarks.cuda.results import Results
 from benchmarks.cuda.run import Run
-from benchmarks.cuda.runners import OnnxCaptured, TorchRunner, open_system, record
+from benchmarks.cuda.runners import OnnxRecorded, TorchRunner, open_system, record
 from benchmarks.cuda.systems import AGAIN, BASELINE, System, measured, systems_of
 from compressor.core.errors import ArtifactError, CompressorError, GateError, ProviderError, RecipeError, TextError
 from compressor.models.source import find
@@ -35,7 +35,7 @@ from exporters.session import OnnxEncoder
 
 ROOT = Path(__file__).parents[2]
 STATED = Stated("teacher", "ab", 6, (Student(6, "the teacher itself"), Student(3, "copied")), (), "texts")
-SMALL = Plan(batches=(1, 2), lengths=(16,), rounds=2, seconds=0.001, captured_batch=1)
+SMALL = Plan(batches=(1, 2), lengths=(16,), rounds=2, seconds=0.001, recorded_batch=1)
 HEAD = {"name": "cuda", "material": "ab", "rehearsal": True}
 MACHINE = {"card": "one"}
 
@@ -54,11 +54,17 @@ def system(name: str) -> System:
 
 def test_rows_come_by_their_weight() -> None:
     cells = Plan().cells(512)
-    assert len(cells) == len(set(cells)) == 4 * 3 * 2
+    assert len(cells) == len(set(cells)) == 4 * 3 * 2 + 2 * 3
     assert [cell.key for cell in cells[:6]] == [
         "ids 1 x 128", "text 1 x 128", "ids 256 x 128", "text 256 x 128", "ids 1 x 16", "text 1 x 16",
     ]  # fmt: skip
-    assert [cell.key for cell in cells[-2:]] == ["ids 32 x 256", "text 32 x 256"]
+    assert [cell.key for cell in cells[22:26]] == [
+        "ids 32 x 256",
+        "text 32 x 256",
+        "recorded 1 x 128",
+        "recorded 1 x 16",
+    ]
+    assert {cell.batch for cell in cells[24:]} == {1, 32}
     assert {cell.tokens for cell in Plan().cells(128)} == {128, 16}
 
 
@@ -82,7 +88,9 @@ def test_systems_by_depth() -> None:
     assert names[0] == BASELINE
     assert names[-1] == AGAIN
     assert len(set(names)) == len(names)
-    assert {f"onnx-{layers}-{form}" for layers in (6, 3) for form in (*FORMS, "captured")} <= set(names)
+    assert {f"onnx-{layers}-{form}" for layers in (6, 3) for form in ("fp32", "fp16", "fp16-fused", "recorded")} <= set(
+        names
+    )
     assert {one.torch for one in systems_of(STATED)} - {None} == {"fp16", "fp16-compiled", "fp16-plain", "bf16", "fp32"}
 
 
@@ -91,14 +99,16 @@ def test_what_failed_is_replaced_and_not_recorded() -> None:
     usual, without = ({one.name for one in measured(systems, failed)} for failed in ([], ["onnx-3-fp16-fused"]))
     assert "onnx-6-fp16" in usual
     assert "onnx-3-fp16" not in usual
-    assert without == usual - {"onnx-3-fp16-fused", "onnx-3-captured"} | {"onnx-3-fp16"}
+    assert without == usual - {"onnx-3-fp16-fused", "onnx-3-recorded"} | {"onnx-3-fp16"}
 
 
 def test_systems_at_a_cell() -> None:
     plan = Plan()
-    assert not system("onnx-3-captured").at(Cell("text", 1, 128), plan)
-    assert not system("onnx-3-captured").at(Cell("ids", 256, 128), plan)
-    assert system("onnx-3-captured").at(Cell("ids", 32, 16), plan)
+    together = [one.name for one in systems_of(STATED) if one.at(Cell("recorded", 1, 16), plan)]
+    assert together == [
+        BASELINE, "torch-fp16-recorded", "onnx-6-fp16-fused", "onnx-6-recorded", "onnx-3-fp16-fused", "onnx-3-recorded",
+    ]  # fmt: skip
+    assert not system("onnx-3-recorded").at(Cell("ids", 1, 128), plan)
     assert system("onnx-3-fp32").at(Cell("ids", 1, 128), plan)
     assert not system("onnx-3-fp32").at(Cell("ids", 1, 16), plan)
     assert system("onnx-6-fp32").at(Cell("ids", 1, 16), plan)
@@ -288,7 +298,7 @@ def test_recorded_launches_give_what_plain_ones_do(material: Material) -> None:
     random = np.random.default_rng(0)
     ids, mask = random.integers(5, 60, (3, 12)), np.ones((3, 12), np.int64)
     encoder = OnnxEncoder(material.graph(4, "fp32"))
-    recorded = OnnxCaptured(material.graph(4, "fp32"), REHEARSAL, 3, 12)
+    recorded = OnnxRecorded(material.graph(4, "fp32"), REHEARSAL, 3, 12)
     for _ in range(2):
         np.testing.assert_allclose(recorded.run_ids(ids, mask), encoder.run_ids(ids, mask), atol=1e-6)
         ids = random.integers(5, 60, (3, 12))
@@ -297,7 +307,7 @@ def test_recorded_launches_give_what_plain_ones_do(material: Material) -> None:
     teacher = open_system(System("t", "t", 4, torch="fp32"), material, REHEARSAL)
     assert isinstance(teacher, TorchRunner)
     assert np.abs(teacher.run_ids(ids, mask) - encoder.run_ids(ids, mask)).max() < 1e-5
-    again = record(System("t", "t", 4, torch="fp32", captured_of="t"), teacher, material, REHEARSAL, 3, 12)
+    again = record(System("t", "t", 4, torch="fp32", recorded_of="t"), teacher, material, REHEARSAL, 3, 12)
     np.testing.assert_allclose(again.run_ids(ids, mask), teacher.run_ids(ids, mask), atol=1e-6)
 
 
@@ -318,9 +328,10 @@ def test_a_run_that_is_cut_loses_the_last_row_alone(
         Run(material, REHEARSAL, SMALL, "command").run(path)
     assert [one["key"] for one in json.loads(path.read_text())["rows"]] == ["ids 1 x 16", "text 1 x 16"]
     Run(material, REHEARSAL, SMALL, "command").run(path)
-    assert measured_cells == ["ids 1 x 16", "text 1 x 16", "ids 2 x 16", "ids 2 x 16", "text 2 x 16"]
+    first, rest = ["ids 1 x 16", "text 1 x 16", "ids 2 x 16"], ["ids 2 x 16", "text 2 x 16", "recorded 1 x 16"]
+    assert measured_cells == first + rest
     Run(material, REHEARSAL, SMALL, "command").run(path)
-    assert len(measured_cells) == 5
+    assert len(measured_cells) == 6
     with pytest.raises(RecipeError, match="its material is another"):
         Run(material, REHEARSAL, Plan(), "command").run(path)
 
@@ -331,7 +342,7 @@ def test_no_time_for_another_row_leaves_it(material: Material, tmp_path: Path, m
     Run(material, REHEARSAL, SMALL, "command").run(tmp_path / "results.json", seconds=0.0)
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["rows"] == []
-    assert len(written["planned"]) == 4
+    assert len(written["planned"]) == 5
 
 
 def test_a_card_that_fails_everything_ends_the_run(
@@ -355,7 +366,7 @@ def test_a_check_that_is_missed_ends_a_run_that_is_written(
     for _ in range(2):  # also where every row is there already
         with pytest.raises(GateError, match=line):
             Run(material, REHEARSAL, SMALL, "command").run(tmp_path / "results.json")
-    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 4
+    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 5
 
 
 @pytest.mark.slow
@@ -377,14 +388,14 @@ def test_the_whole_way_is_rehearsed_without_a_card(tiny: Path, tmp_path: Path) -
     assert results["rehearsal"] is True
     assert results["failed"] == {}
     assert all(check["passed"] for check in results["checks"])
-    assert (
-        {row["key"] for row in results["rows"]}
-        == set(results["planned"])
-        == {f"{mode} {batch} x {tokens}" for mode in MODES for batch in (1, 4) for tokens in (16, 32)}
-    )
+    keys = {f"{mode} {batch} x {tokens}" for mode in MODES for batch in (1, 4) for tokens in (16, 32)}
+    keys |= {f"recorded 1 x {tokens}" for tokens in (16, 32)}
+    assert {row["key"] for row in results["rows"]} == set(results["planned"]) == keys
     for one in results["rows"]:
         assert [system for system in one["systems"] if "reason" in system] == []
         names = {system["name"] for system in one["systems"]}
-        assert {BASELINE, AGAIN, "torch-fp16-compiled", "onnx-4-fp16-fused", "onnx-1-fp16-fused"} <= names
-        assert ("onnx-1-captured" in names) == (one["mode"] == "ids" and one["batch"] == 1)
+        own = {"torch-fp16-recorded", "onnx-4-recorded", "onnx-1-recorded"}
+        plain = {AGAIN, "torch-fp16-compiled", "torch-bf16", "onnx-4-fp16", "onnx-4-fp32"}
+        assert {BASELINE, "onnx-4-fp16-fused", "onnx-1-fp16-fused"} <= names
+        assert names & (own | plain) == (own if one["mode"] == "recorded" else plain)
         assert all(system["texts_per_second"] > 0 and system["ratio"] > 0 for system in one["systems"])
