@@ -62,7 +62,7 @@ def best(run: Row) -> str:
     columns["fastest PyTorch"] = lambda group: _rate(_fastest(run, group, _torch(run)), _labels(run))
     for layers in _depths(run):
         columns[f"{layers} layer{'s' if layers > 1 else ''}, ONNX fp16"] = _against(run, layers)
-    return rendered(columns, _groups(run))
+    return rendered(columns, [group for group in _groups(run) if group[0] != "recorded"])
 
 
 def latency(run: Row) -> str:
