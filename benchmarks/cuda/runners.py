@@ -78,7 +78,8 @@ class TorchRecorded:
 
     def __init__(self, runner: TorchRunner, place: Place, rows: int, tokens: int) -> None:
         ones = np.ones((rows, tokens), np.int64)
-        self._features = runner.put(ones, ones)
+        # Each at a place of its own: recorded launches read where the first ones did.
+        self._features = {name: values.clone() for name, values in runner.put(ones, ones).items()}
         self._replay: Callable[[], torch.Tensor] = lambda: runner.compute(self._features)
         if place.device == "cuda":
             self._replay = self._recorded(runner)
