@@ -12,7 +12,7 @@ BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
 .PHONY: help demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
-  figures-peers figures-limits clean
+  figures-peers figures-limits figures-cuda clean
 
 help:                       ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done

@@ -74,7 +74,7 @@ class Prepare(Config):
         with TemporaryDirectory() as aside:
             depth, folders = self._students(source, texts, Path(aside))
             for layers, (folder, made) in folders.items():
-                say(f"  {layers} layers: {made}")
+                say(f"  {layers} layer{'s' if layers > 1 else ''}: {made}")
                 graphs += write_graphs(folder, layers, to)
                 students.append(Student(layers, made))
                 reference[layers] = TorchEncoder.load(folder).encode(checked)
