@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages.students import Table, page, rendered
-from benchmarks.report import reader_chart
-from benchmarks.report.charts import Row, number, systems
+from benchmarks.report import readers
 from benchmarks.report.markdown import escaped
-from benchmarks.report.page import count, digits, duration, fixed, megabytes, plain, ratio_range
+from benchmarks.report.numbers import count, digits, duration, fixed, megabytes, plain, ratio_range
+from benchmarks.report.results import Row, number, systems
 
 PAGE, PICTURE = Path("docs/answers.md"), Path("docs/answers.svg")
 RESULTS, ABLATION = "minilm-qa", "minilm-qa-ablation"
@@ -28,7 +28,7 @@ def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
         story=_story(run),
         ablation=f"{ablation(variants)}\n\n{source(variants)}",
     )
-    return {PAGE: text, PICTURE: reader_chart.picture(run)}
+    return {PAGE: text, PICTURE: readers.picture(run)}
 
 
 def table(results: Row, source: Table) -> str:

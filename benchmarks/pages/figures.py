@@ -10,9 +10,11 @@ from typing import Any
 
 from benchmarks.pages import answers, limits, students
 from benchmarks.report import peers
-from benchmarks.report.charts import Measure, Row, number, quality_against_speed, systems
+from benchmarks.report.charts import quality_against_speed
 from benchmarks.report.markdown import escaped, source
-from benchmarks.report.page import MISSING, count, digits, megabytes, ratio_range, replace_text
+from benchmarks.report.numbers import MISSING, count, digits, megabytes, ratio_range
+from benchmarks.report.page import replace_text
+from benchmarks.report.results import Measure, Row, number, systems
 from compressor.core.errors import ArtifactError, CompressorError, TextError
 
 FIGURES = Path("docs/figures")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages.students import Table, page, rendered
-from benchmarks.report.charts import Row
 from benchmarks.report.limit_table import longest
-from benchmarks.report.page import count, megabytes, percent
+from benchmarks.report.numbers import count, megabytes, percent
+from benchmarks.report.results import Row
 from benchmarks.speed.loadgen import UNITS
 from exporters.search.report import summary, trials
 

@@ -7,9 +7,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from benchmarks.report import curve_chart
-from benchmarks.report.charts import Measure, Row, number
 from benchmarks.report.markdown import escaped
-from benchmarks.report.page import fixed
+from benchmarks.report.numbers import fixed
+from benchmarks.report.results import Measure, Row, number
 from benchmarks.tradeoff import chart as tradeoff_chart
 from benchmarks.tradeoff import measure as tradeoff
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from benchmarks.report.charts import Row
-from benchmarks.report.page import MISSING
+from benchmarks.report.numbers import MISSING
+from benchmarks.report.results import Row
 from compressor.core import markdown
 
 

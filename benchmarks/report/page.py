@@ -16,11 +16,24 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.report import charts
-from benchmarks.report.charts import Measure, Row, number, significant, stage_name, systems
 from benchmarks.report.limit_table import longest
+from benchmarks.report.numbers import (
+    MISSING,
+    count,
+    digits,
+    duration,
+    fixed,
+    gain,
+    itself,
+    megabytes,
+    percent,
+    plain,
+    ratio_range,
+)
+from benchmarks.report.results import Measure, Row, number, stage_name, systems
+from benchmarks.report.svg import COLOURS
 from compressor.core.errors import storage
 
-MISSING = "–"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -113,63 +126,6 @@ def _cells(system: Row, measure: Measure) -> list[str]:
     ]
 
 
-def digits(value: Any) -> str:
-    """Write a measured figure to three digits."""
-    return MISSING if (figure := _figure(value)) is None else significant(figure)
-
-
-def megabytes(value: Any) -> str:
-    """Write bytes in units of 10^6."""
-    return MISSING if (figure := _figure(value)) is None else significant(figure / 1e6)
-
-
-def count(value: Any) -> str:
-    """Write a whole number, thousands apart."""
-    return MISSING if (figure := _figure(value)) is None else f"{figure:,.0f}"
-
-
-def duration(value: Any) -> str:
-    """Write seconds, or minutes from two on."""
-    if (figure := _figure(value)) is None:
-        return MISSING
-    return f"{figure / 60:.1f} min" if figure >= 120 else f"{significant(figure)} s"
-
-
-def fixed(value: Any, places: int) -> str:
-    """Write a figure to ``places`` decimals."""
-    return MISSING if (figure := _figure(value)) is None else f"{figure:.{places}f}"
-
-
-def percent(value: Any) -> str:
-    """Write a share as per cent."""
-    return MISSING if (figure := _figure(value)) is None else f"{100 * figure:.1f}\N{NO-BREAK SPACE}%"
-
-
-def plain(value: Any) -> str:
-    """Write a figure of any magnitude: 0.9987, 12, 3.1e-07."""
-    return MISSING if (figure := _figure(value)) is None else f"{figure:.6g}"
-
-
-def ratio_range(offline: Any, to: str = "–") -> str:
-    """Write the median ratio to the teacher and its range over the rounds: 8.13× [7.95–8.31]."""
-    ratio, low, high = (number(offline, key) for key in ("ratio", "ratio_min", "ratio_max"))
-    if ratio is None:
-        return MISSING
-    if low is None or high is None or low == high:
-        return f"{ratio:.2f}×"
-    return f"{ratio:.2f}× [{low:.2f}{to}{high:.2f}]"
-
-
-def itself(row: Any) -> str:
-    """Write what a system's ratio to itself was, and how sure that is: 1.01× [0.98–1.03], 97 % sure."""
-    values = [number(row, key) for key in ("ratio", "low", "high", "confidence")]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return MISSING
-    ratio, low, high, confidence = known
-    return f"{ratio:.2f}× [{low:.2f}–{high:.2f}], {100 * confidence:.0f}\N{NO-BREAK SPACE}% sure"
-
-
 def as_toml(section: dict[str, Any], path: tuple[str, ...] = (), item: bool = False) -> str:
     """Write a recipe as TOML, an unset field as a comment; ``item``: the section is one of a list."""
     lists = {key: value for key, value in section.items() if _is_sections(value)}
@@ -187,24 +143,12 @@ def _is_sections(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
 
 
-def _figure(value: Any) -> float | None:
-    return number({"value": value}, "value")
-
-
 def _over(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
 
 
 def _latency(row: Row) -> float | None:
     return number(row, "single_stream", "latency_ms_p50")
-
-
-def gain(factor: float | None, more: str, less: str) -> str:
-    """Word a factor: 8.1× faster, or 1.3× slower for 0.77."""
-    if not factor or factor < 0:
-        return ""
-    amount, word = (factor, more) if factor >= 1 else (1 / factor, less)
-    return f"{amount:.1f}× {word}" if amount < 99.95 else f"{amount:,.0f}× {word}"
 
 
 @cache
@@ -253,7 +197,7 @@ def shared(results: Row) -> dict[str, Any]:
         ],
         "off": [row for row in verify if row.get("off")],
         "failed": [row for row in verify if row.get("passed") is False],
-        "colours": charts.COLOURS,
+        "colours": COLOURS,
         "operators": _operators(results.get("graphs") or {}),
         "recipe": as_toml(results.get("recipe") or {}),
     }

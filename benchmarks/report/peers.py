@@ -7,9 +7,10 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.pages.students import Table, page, rendered
-from benchmarks.report.charts import Measure, Row, number, systems
 from benchmarks.report.markdown import escaped
-from benchmarks.report.page import MISSING, count, digits, fixed, megabytes, print_table, ratio_range
+from benchmarks.report.numbers import MISSING, count, digits, fixed, ratio_range, size, with_unit
+from benchmarks.report.page import print_table
+from benchmarks.report.results import Measure, Row, number, systems
 
 PAGE = Path("docs/peers.md")
 NAME = "peers"
@@ -48,13 +49,13 @@ def table(results: Row) -> str:
     columns: dict[str, Table] = {
         "system": _named,
         "version": _version,
-        "size": lambda row: _with_unit(megabytes(row.get("size_bytes")), "MB"),
+        "size": lambda row: size(row.get("size_bytes")),
         measure.label: quality,
         "cosine to the teacher": lambda row: fixed(number(row, "agreement", "cosine_mean"), 4),
         "at its best": _setting,
         "texts/s": lambda row: count(number(row, "offline", "texts_per_second")),
         "speed vs teacher": _speed,
-        "p50 latency": lambda row: _with_unit(digits(number(row, "single_stream", "latency_ms_p50")), "ms"),
+        "p50 latency": lambda row: with_unit(digits(number(row, "single_stream", "latency_ms_p50")), "ms"),
     }
     return rendered(columns, systems(results))
 
@@ -86,10 +87,6 @@ def print_peers(results: Row, console: Console) -> None:
 def _named(row: Row) -> str:
     """Name an artifact by its folder, another system by what it is."""
     return escaped(row.get("name") if row.get("kind") == "artifact" else row.get("label"))
-
-
-def _with_unit(figure: str, unit: str) -> str:
-    return figure if figure == MISSING else f"{figure} {unit}"
 
 
 def _version(row: Row) -> str:

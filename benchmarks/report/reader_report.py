@@ -9,18 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.report import reader_chart
-from benchmarks.report.charts import Row, number, systems
-from benchmarks.report.page import (
-    digits,
-    fixed,
-    gain,
-    megabytes,
-    ratio_range,
-    replace_text,
-    shared,
-    template,
-)
+from benchmarks.report import readers
+from benchmarks.report.numbers import digits, fixed, gain, megabytes, ratio_range
+from benchmarks.report.page import replace_text, shared, template
+from benchmarks.report.results import Row, number, systems
 
 
 def write_reader_report(results: dict[str, Any], path: Path) -> None:
@@ -66,6 +58,6 @@ def headline(teacher: Row, artifact: Row) -> str:
 
 
 def _context(results: Row) -> dict[str, Any]:
-    rows, drawn = systems(results), reader_chart.picture(results)
+    rows, drawn = systems(results), readers.picture(results)
     more = {"headline": headline(rows[0], rows[-1]), "chart": Markup(drawn)}  # noqa: S704 - its words are escaped
     return shared(results) | more

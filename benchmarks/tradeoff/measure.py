@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from benchmarks.bench import Bench
 from benchmarks.quality.sts import Sts
-from benchmarks.report.charts import Measure, Row, number, systems
 from benchmarks.report.markdown import escaped, source
-from benchmarks.report.page import count, digits, duration, fixed, megabytes, ratio_range
+from benchmarks.report.numbers import count, digits, duration, fixed, megabytes, ratio_range
+from benchmarks.report.results import Measure, Row, number, systems
 from benchmarks.systems import System
 from compressor.artifact.folder import Draft, write_json
 from compressor.core.config import Config

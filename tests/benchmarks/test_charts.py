@@ -8,7 +8,7 @@ import pytest
 from measured import SVG, circles
 
 from benchmarks.report import charts
-from benchmarks.report.charts import Box, Scale, place
+from benchmarks.report.svg import Box, Scale, place
 
 
 def test_pictures_are_well_formed(results: dict[str, Any]) -> None:

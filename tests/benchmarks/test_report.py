@@ -14,8 +14,9 @@ from rich.console import Console
 
 from benchmarks.pages import figures
 from benchmarks.report import charts
-from benchmarks.report.charts import Measure, significant
+from benchmarks.report.numbers import significant
 from benchmarks.report.page import Gains, as_toml, print_table, write_report
+from benchmarks.report.results import Measure
 
 
 class Loads(HTMLParser):

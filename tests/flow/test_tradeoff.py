@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from builders import WORDS, sentences
 
-from benchmarks.report.charts import systems
+from benchmarks.report.results import systems
 from benchmarks.tradeoff import chart as tradeoff_chart
 from benchmarks.tradeoff import measure as figures
 from compressor.artifact.folder import Artifact, read_manifest

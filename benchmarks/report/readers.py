@@ -1,0 +1,73 @@
+"""Draw readers: F1 and exact match against size, and against questions a second, as stand-alone SVG."""
+
+from collections.abc import Sequence
+
+from benchmarks.report import svg
+from benchmarks.report.charts import role
+from benchmarks.report.numbers import digits, fixed, significant, size
+from benchmarks.report.results import Row, number, systems
+from benchmarks.report.svg import WIDTH, Box, Scale
+
+_BETWEEN, _KEY = 64, 26  # pixels between the two plots, and between the lines of the key
+_F1, _EXACT = ("answers", "f1"), ("answers", "exact")
+_SIZE, _RATE = ("size_bytes",), ("offline", "questions_per_second")
+
+
+def picture(results: Row) -> str:
+    """Plot every system of a run; empty text where there is none. The teacher is first, the artifact last."""
+    shown = [system for system in systems(results) if _is_whole(system)]
+    if not shown:
+        return ""
+    half = (WIDTH - 56 - 4 - _BETWEEN) / 2
+    left, right = Box(56, 40, 56 + half, 330), Box(56 + half + _BETWEEN, 40, WIDTH - 4, 330)
+    body = [svg.text(4, 20, "↑ points, 0 to 100", "muted")]
+    body += _plot(shown, left, [_figure(system, _SIZE) / 1e6 for system in shown], "size on disk, MB, log →")
+    body += _plot(shown, right, [_figure(system, _RATE) for system in shown], "questions a second, log →")
+    body += _key(shown, 404)
+    summaries = [f"{_label(system)}: {_caption(system)}" for system in shown]
+    title = "F1 and exact match against size and questions a second"
+    return svg.framed("reader", 404 + _KEY * len(shown), title, summaries, body)
+
+
+def _is_whole(system: Row) -> bool:
+    scored = all(number(system, *path) is not None for path in (_F1, _EXACT))
+    return scored and all(number(system, *path) for path in (_SIZE, _RATE))
+
+
+def _figure(system: Row, path: tuple[str, ...]) -> float:
+    return number(system, *path) or 0.0
+
+
+def _plot(shown: Sequence[Row], plot: Box, values: Sequence[float], name: str) -> list[str]:
+    """Draw both scores of each system over its value, numbered as in the key."""
+    x = Scale.around(values, plot.left, plot.right, log=True)
+    y = Scale.around([_figure(s, path) for s in shown for path in (_F1, _EXACT)], plot.bottom, plot.top)
+    body = svg.grid(plot, x, y, [(tick, f"{tick:g}") for tick in x.ticks()])
+    for index, (system, value) in enumerate(zip(shown, values, strict=True), 1):
+        f1, exact, colour = y(_figure(system, _F1)), y(_figure(system, _EXACT)), role(system, shown)
+        body.append(svg.path([(x(value), f1), (x(value), exact)], "grid"))
+        body.append(svg.circle(x(value), f1, 6, colour))
+        body.append(svg.circle(x(value), exact, 6, colour, 0.12))
+        body.append(svg.text(x(value), f1 - 12, str(index), colour, "middle", bold=True))
+    return [*body, svg.text(plot.right, plot.bottom + 44, name, "muted", "end")]
+
+
+def _key(shown: Sequence[Row], top: int) -> list[str]:
+    body = []
+    for index, system in enumerate(shown):
+        colour, at = role(system, shown), top + _KEY * index
+        body.append(svg.text(60, at, str(index + 1), colour, "end", bold=True))
+        body.append(svg.text(72, at, _label(system), colour, bold=True))
+        body.append(svg.text(WIDTH - 4, at, _caption(system), "muted", "end"))
+    return body
+
+
+def _label(system: Row) -> str:
+    return str(system.get("label") or system.get("name"))
+
+
+def _caption(system: Row) -> str:
+    scores = f"F1 {fixed(number(system, *_F1), 2)} · EM {fixed(number(system, *_EXACT), 2)}"
+    parameters = number(system, "parameters")
+    counted = [f"{significant(parameters / 1e6)} M parameters"] if parameters is not None else []
+    return " · ".join([scores, *counted, size(_figure(system, _SIZE)), f"{digits(_figure(system, _RATE))} questions/s"])
