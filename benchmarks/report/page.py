@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.report import charts
-from benchmarks.report.limit_table import longest
+from benchmarks.report.limits import longest
 from benchmarks.report.numbers import (
     MISSING,
     count,

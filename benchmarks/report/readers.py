@@ -1,12 +1,13 @@
-"""Draw readers: F1 and exact match against size, and against questions a second, as stand-alone SVG."""
+"""What a report shows of readers alone: the picture of F1 and exact match, and how the teacher was chosen."""
 
 from collections.abc import Sequence
 
 from benchmarks.report import svg
 from benchmarks.report.charts import role
-from benchmarks.report.numbers import digits, fixed, significant, size
-from benchmarks.report.results import Row, number, systems
+from benchmarks.report.numbers import digits, fixed, plain, significant, size
+from benchmarks.report.results import Row, number, system_label, systems
 from benchmarks.report.svg import WIDTH, Box, Scale
+from benchmarks.report.table import Column, Table
 
 _BETWEEN, _KEY = 64, 26  # pixels between the two plots, and between the lines of the key
 _F1, _EXACT = ("answers", "f1"), ("answers", "exact")
@@ -14,7 +15,7 @@ _SIZE, _RATE = ("size_bytes",), ("offline", "questions_per_second")
 
 
 def picture(results: Row) -> str:
-    """Plot every system of a run; empty text where there is none. The teacher is first, the artifact last."""
+    """Plot F1 and exact match against size and questions a second; empty text where no system has all of them."""
     shown = [system for system in systems(results) if _is_whole(system)]
     if not shown:
         return ""
@@ -24,9 +25,20 @@ def picture(results: Row) -> str:
     body += _plot(shown, left, [_figure(system, _SIZE) / 1e6 for system in shown], "size on disk, MB, log →")
     body += _plot(shown, right, [_figure(system, _RATE) for system in shown], "questions a second, log →")
     body += _key(shown, 404)
-    summaries = [f"{_label(system)}: {_caption(system)}" for system in shown]
+    summaries = [f"{system_label(system)}: {_caption(system)}" for system in shown]
     title = "F1 and exact match against size and questions a second"
     return svg.framed("reader", 404 + _KEY * len(shown), title, summaries, body)
+
+
+def tries(results: Row) -> Table:
+    """Lay out the settings that a teacher was fine-tuned with to choose by, and what each gave."""
+    columns = [
+        Column("learning rate", lambda row: plain(row.get("learning_rate"))),
+        Column("epochs", lambda row: plain(row.get("epochs"))),
+        Column("F1, held-out questions", lambda row: fixed(row.get("f1"), 2)),
+        Column("EM", lambda row: fixed(row.get("exact"), 2)),
+    ]
+    return Table(columns, (results.get("teacher") or {}).get("tries") or [])
 
 
 def _is_whole(system: Row) -> bool:
@@ -57,13 +69,9 @@ def _key(shown: Sequence[Row], top: int) -> list[str]:
     for index, system in enumerate(shown):
         colour, at = role(system, shown), top + _KEY * index
         body.append(svg.text(60, at, str(index + 1), colour, "end", bold=True))
-        body.append(svg.text(72, at, _label(system), colour, bold=True))
+        body.append(svg.text(72, at, system_label(system), colour, bold=True))
         body.append(svg.text(WIDTH - 4, at, _caption(system), "muted", "end"))
     return body
-
-
-def _label(system: Row) -> str:
-    return str(system.get("label") or system.get("name"))
 
 
 def _caption(system: Row) -> str:

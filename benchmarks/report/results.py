@@ -32,6 +32,11 @@ def systems(results: Row) -> list[Row]:
     return (results.get("bench") or {}).get("systems") or []
 
 
+def system_label(row: Row) -> str:
+    """Return what a system is called on a page; empty where it has no name."""
+    return str(row.get("label") or row.get("name") or "")
+
+
 def size_of(row: Row) -> float:
     """Return bytes on disk; 0 where they are not known."""
     return number(row, "size_bytes") or 0.0

@@ -9,7 +9,7 @@ from benchmarks.report.charts import disc_and_bar
 from benchmarks.report.numbers import significant, size
 from benchmarks.report.results import Row, number, ratio_of, size_of, systems
 from benchmarks.report.svg import WIDTH, Box, Dot, Scale, place
-from benchmarks.tradeoff.measure import PASSED, label_of, measure_label
+from benchmarks.tradeoff.table import PASSED, label_of, measure_label
 
 
 class Peer(NamedTuple):

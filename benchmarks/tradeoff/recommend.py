@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.report.numbers import significant, size
 from benchmarks.report.results import Row, number, systems
-from benchmarks.tradeoff.measure import FORMAT, PASSED, measure_label
+from benchmarks.tradeoff.table import FORMAT, PASSED, measure_label
 from compressor.core.errors import ArtifactError, GateError, RecipeError
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}

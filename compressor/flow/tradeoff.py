@@ -15,18 +15,8 @@ from benchmarks.quality.sts import Sts
 from benchmarks.report.page import replace_text
 from benchmarks.systems import System
 from benchmarks.tradeoff.chart import picture
-from benchmarks.tradeoff.measure import (
-    FORMAT,
-    PASSED,
-    Candidate,
-    Precision,
-    SideBySide,
-    label_of,
-    measure_of,
-    name_of,
-    page,
-    with_share,
-)
+from benchmarks.tradeoff.measure import Candidate, SideBySide
+from benchmarks.tradeoff.table import FORMAT, PASSED, Precision, label_of, measure_of, name_of, page, with_share
 from compressor.artifact.folder import Artifact, claim, is_artifact, key_of, read_manifest, write_json
 from compressor.artifact.workspace import Key, Keyed, Model, Workspace
 from compressor.core.errors import ArtifactError, GateError, RecipeError, storage

@@ -44,6 +44,7 @@ STAGES = {
     "export-reader": "exporters.graph.export_reader",
     "verify-reader": "exporters.verify.reader",
     "bench-reader": "benchmarks.reader_bench",
+    "bench-tradeoff": "benchmarks.tradeoff.measure",
     "growth": "benchmarks.speed.growth",
 }
 
@@ -133,6 +134,7 @@ def add_code(text: str) -> str:
         ),
         ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
         ("benchmarks/report/page.py", set(), set(STAGES)),
+        ("benchmarks/report/numbers.py", set(), set(STAGES)),
         ("compressor/core/progress.py", set(), set(STAGES)),
         ("compressor/core/errors.py", set(), set(STAGES)),
     ],

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from benchmarks.report.results import systems
 from benchmarks.tradeoff import chart as tradeoff_chart
-from benchmarks.tradeoff.measure import FORMAT, table, with_share
 from benchmarks.tradeoff.recommend import Bounds, Choice, knee, lines_of, pareto, recommend
+from benchmarks.tradeoff.table import FORMAT, table, with_share
 from compressor.cli.app import app, guarded
 from compressor.core.errors import ArtifactError, GateError, RecipeError
 

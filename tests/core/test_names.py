@@ -13,12 +13,12 @@ from rich.console import Console
 from benchmarks.inspect import print_facts
 from benchmarks.pages import figures
 from benchmarks.pages.answers import ablation
-from benchmarks.quality.curve import print_curve
 from benchmarks.report import peers
+from benchmarks.report.curve_table import print_curve
 from benchmarks.report.markdown import source
 from benchmarks.report.page import print_table, write_report
 from benchmarks.report.reader_report import print_readers as print_readers
-from benchmarks.tradeoff import measure as tradeoff
+from benchmarks.tradeoff import table as tradeoff
 from compressor.artifact import workspace as stages
 from compressor.cli.common import out
 from compressor.core import progress
