@@ -14,7 +14,7 @@ from benchmarks.report.charts import quality_against_speed
 from benchmarks.report.columns import LATENCY, MODEL, RATIO, SIZE, TEXTS, quality
 from benchmarks.report.markdown import source
 from benchmarks.report.page import replace_text
-from benchmarks.report.results import Measure, Row, systems
+from benchmarks.report.results import Row, similarity, systems
 from benchmarks.report.table import Table
 from compressor.core.errors import ArtifactError, CompressorError, TextError
 
@@ -34,7 +34,7 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
     readme = folder / README
     texts = {
         readme: _with_table(readme, "figures", table(results[RESULTS])),
-        folder / PICTURE: quality_against_speed(results[RESULTS]),
+        folder / PICTURE: quality_against_speed(results[RESULTS], similarity(results[RESULTS])),
     }
     texts |= {folder / path: text for path, text in students.pages(results, source, table).items()}
     for module in (answers, peers, limits):
@@ -48,7 +48,7 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
 
 def table(results: dict[str, Any]) -> str:
     """Write the systems as a Markdown table, and below it where the figures come from."""
-    rows, columns = systems(results), [MODEL, SIZE, quality(Measure.choose(results)), TEXTS, RATIO, LATENCY]
+    rows, columns = systems(results), [MODEL, SIZE, quality(similarity(results)), TEXTS, RATIO, LATENCY]
     return f"{Table(columns, rows, lambda row: row is rows[-1]).markdown()}\n\n{source(results)}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.report import curve_chart
 from benchmarks.report.markdown import Source, escaped, page
 from benchmarks.report.numbers import fixed, percent
-from benchmarks.report.results import Measure, Row, number
+from benchmarks.report.results import Row, number, spearman
 from benchmarks.report.table import Column, Table
 from benchmarks.tradeoff import chart as tradeoff_chart
 from benchmarks.tradeoff import table as tradeoff
@@ -36,7 +36,7 @@ def pages(results: Mapping[str, Row], source: Source, systems: Callable[[Row], s
         single_made=_made(results["minilm-l1"]),
         light=systems(results["minilm-light"]),
         light_made=_made(results["minilm-light"]),
-        measure=escaped(Measure(_sts(curve)).label),
+        measure=escaped(spearman(_sts(curve)).label),
         reduced=vectors(curve, ("pca", "similarities", "none"), source),
         matryoshka=vectors(results["minilm-l3-matryoshka-vectors"], ("truncation", "none"), source),
         matryoshka_made=_made(results["minilm-l3-matryoshka"]),

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 
 from benchmarks.report import svg
 from benchmarks.report.numbers import significant, size
-from benchmarks.report.results import Measure, Row, number, ratio_of, size_of, stage_name, systems
+from benchmarks.report.results import Measure, Row, number, ratio_of, size_of, stage_name, system_label, systems
 from benchmarks.report.svg import WIDTH, Box, Scale
 
 
-def quality_against_speed(results: Row) -> str:
+def quality_against_speed(results: Row, measure: Measure) -> str:
     """Plot quality over throughput against the teacher; a circle's area is the size on disk."""
-    measure = Measure.choose(results)
     shown = [s for s in systems(results) if number(s, "offline", "ratio") and measure.of(s) is not None]
     if not shown:
         return ""
@@ -43,8 +42,8 @@ def _caption(system: Row, measure: Measure) -> str:
     return f"{ratio}× · {quality}" + (f" · {size(system['size_bytes'])}" if size_of(system) else "")
 
 
-def latency_by_length(results: Row) -> str:
-    """Draw each system's median latency over the length of a text, both axes logarithmic."""
+def latency_by_length(results: Row, one: str = "text") -> str:
+    """Draw each system's median latency over the length of a text, both axes logarithmic; ``one``: what a text is."""
     lines = [(*_named(results, system), _latencies(system)) for system in systems(results)]
     lines = sorted((line for line in lines if line[2]), key=lambda line: line[2][-1][1], reverse=True)
     if not lines:
@@ -63,10 +62,11 @@ def latency_by_length(results: Row) -> str:
         body += [svg.circle(*dot, 3.5, colour) for dot in dots]
         body.append(svg.text(plot.right + 66, free + 4, significant(line[-1][1]), "muted", "end"))
         body.append(svg.text(plot.right + 74, free + 4, name, colour, bold=True))
-    body.append(svg.text(4, 20, "↑ p50 latency of one text, ms, log", "muted"))
-    body.append(svg.text(plot.right, 420, "tokens in the text, log →", "muted", "end"))
+    body.append(svg.text(4, 20, f"↑ p50 latency of one {one}, ms, log", "muted"))
+    body.append(svg.text(plot.right, 420, f"tokens in the {one}, log →", "muted", "end"))
     summaries = [f"{n}: {', '.join(f'{significant(ms)} ms at {t:g}' for t, ms in line)}" for n, _, line in lines]
-    return svg.framed("latency-by-length", max(432, round(free) + 16), "Latency by length of the text", summaries, body)
+    height = max(432, round(free) + 16)
+    return svg.framed("latency-by-length", height, f"Latency by length of the {one}", summaries, body)
 
 
 def _latencies(system: Row) -> list[tuple[float, float]]:
@@ -74,21 +74,23 @@ def _latencies(system: Row) -> list[tuple[float, float]]:
     return sorted((tokens, ms) for tokens, ms in pairs if tokens and ms)
 
 
-def story(results: Row) -> str:
+def story(results: Row, measure: Measure | None) -> str:
     """Draw the size of every stage as a bar, from the teacher to the artifact, its quality beside it."""
-    measure = Measure.choose(results)
     stages = [row for row in results.get("story") or [] if size_of(row)]
     if not stages:
         return ""
-    body = [svg.text(4, 20, "size on disk", "muted"), svg.text(WIDTH - 4, 20, measure.label, "muted", "end")]
+    body = [svg.text(4, 20, "size on disk", "muted")]
+    if measure:
+        body.append(svg.text(WIDTH - 4, 20, measure.label, "muted", "end"))
     for i, row in enumerate(stages):
         colour = role(row, stages)
-        top, width, quality = 54 + 54 * i, 640 * size_of(row) / max(map(size_of, stages)), measure.of(row)
+        top, width = 54 + 54 * i, 640 * size_of(row) / max(map(size_of, stages))
         body.append(svg.text(4, top, stage_name(row), colour, bold=True))
         body.append(svg.text(116, top, svg.shortened(str(row.get("what") or ""), 90), "muted"))
         body.append(svg.bar(4, top + 9, width, colour))
         body.append(svg.text(12 + width, top + 21, size(row.get("size_bytes")), "ink"))
-        if quality is not None:
+        quality = measure.of(row) if measure else None
+        if measure and quality is not None:
             body.append(svg.text(WIDTH - 4, top + 21, measure.text(quality), colour, "end", bold=True))
     summaries = [f"{stage_name(row)}: {size(row['size_bytes'])}" for row in stages]
     return svg.framed("story", 46 + 54 * len(stages), "Size and quality by stage", summaries, body)
@@ -97,7 +99,7 @@ def story(results: Row) -> str:
 def _named(results: Row, system: Row) -> tuple[str, str]:
     """Return a system's label and the colour of its part."""
     shown = systems(results)
-    return svg.shortened(str(system.get("label") or system.get("name") or ""), 30), role(system, shown)
+    return svg.shortened(system_label(system), 30), role(system, shown)
 
 
 def role(row: Row, rows: Sequence[Row]) -> str:

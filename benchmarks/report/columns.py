@@ -10,14 +10,14 @@ TEXTS = Column("texts/s", lambda row: count(number(row, "offline", "texts_per_se
 QUESTIONS = Column("questions/s", lambda row: count(number(row, "offline", "questions_per_second")))
 RATIO = Column("speed vs teacher", lambda row: ratio_range(row.get("offline")))
 LATENCY = Column("p50 latency", lambda row: with_unit(digits(number(row, "single_stream", "latency_ms_p50")), "ms"))
-COSINE = Column("cosine to the teacher", lambda row: fixed(number(row, "agreement", "cosine_mean"), 4))
+AGREEMENT = Column("cosine to the teacher", lambda row: fixed(number(row, "agreement", "cosine_mean"), 4))
 
 
-def quality(measure: Measure) -> Column:
-    """Return the column of what stands for quality."""
+def quality(measure: Measure, title: str = "") -> Column:
+    """Return the column of a figure of quality, by default under its whole name."""
 
     def cell(row: Row) -> str:
         value = measure.of(row)
         return MISSING if value is None else measure.text(value)
 
-    return Column(measure.label, cell)
+    return Column(title or measure.label, cell)

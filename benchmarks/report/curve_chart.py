@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from benchmarks.report import svg
-from benchmarks.report.results import Measure, Row, number
+from benchmarks.report.results import Row, number, spearman
 from benchmarks.report.svg import WIDTH, Box, Scale
 
 _TICKS = tuple(2**power for power in range(15))
@@ -42,7 +42,8 @@ def _measure(results: Row) -> tuple[str, tuple[str, ...]]:
     name = next((name for row in results["points"] for name in row["sts"]), None)
     if name is None:
         return "rank correlation of similar held-out pairs with the full vectors'", ("pair_correlation",)
-    return Measure(name).label, ("sts", name)
+    measure = spearman(name)
+    return measure.label, measure.path
 
 
 def _lines(results: Row, path: tuple[str, ...]) -> list[Line]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from benchmarks.report.numbers import count, percent, size
-from benchmarks.report.results import Row, number
+from benchmarks.report.results import Row, number, rate_of
 from benchmarks.report.table import Column, Table
 
 _SHOWN = 8  # operators in the table
@@ -26,17 +26,20 @@ class Line(NamedTuple):
     cells: list[str]
 
 
-def limit(found: Row) -> Table:
-    """Lay out a column a length: rates, shares of the peaks, and the operators that take longest."""
+def limit(found: Row, unit: str = "texts", of_peak: bool = False) -> Table:
+    """Lay out a column a length: rates, shares of the peaks, and the operators that take longest.
+
+    ``of_peak``: with what an operator reaches of its precision's peak, in brackets.
+    """
     rows = found.get("by_length") or []
     lines = [
-        Line("texts/s", [count(row.get("texts_per_second")) for row in rows]),
+        Line(f"{unit}/s", [count(rate_of(row, unit)) for row in rows]),
         Line("billions of operations/s", [count(row.get("gops")) for row in rows]),
     ]
     for name in (rows[0].get("of_peak") or {}) if rows else ():
         lines.append(Line(f"of the {name} peak", [percent(number(row, "of_peak", name)) for row in rows]))
     for name in longest(found):
-        lines.append(Line(f"time in {name}", [percent(_share(row, name)) for row in rows]))
+        lines.append(Line(f"time in {name}", [_share(row, name, of_peak) for row in rows]))
     lengths = [Column(count(row.get("tokens")), _at(place)) for place, row in enumerate(rows)]
     return Table([Column("tokens", lambda line: line.name, words=True), *lengths], lines)
 
@@ -105,6 +108,8 @@ def _at(place: int) -> Callable[[Line], str]:
     return lambda line: line.cells[place]
 
 
-def _share(row: Row, operator: str) -> float:
-    found = (number(entry, "share") for entry in row.get("operators") or [] if entry.get("operator") == operator)
-    return next(found, None) or 0.0
+def _share(row: Row, name: str, of_peak: bool) -> str:
+    entry = next((entry for entry in row.get("operators") or [] if entry.get("operator") == name), {})
+    reached = number(entry, "of_peak")
+    share = percent(number(entry, "share") or 0.0)
+    return f"{share} ({percent(reached)})" if of_peak and reached is not None else share

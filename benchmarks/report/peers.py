@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.report.columns import COSINE, LATENCY, RATIO, SIZE, TEXTS, quality
+from benchmarks.report.columns import AGREEMENT, LATENCY, RATIO, SIZE, TEXTS, quality
 from benchmarks.report.markdown import Source, escaped, page
 from benchmarks.report.numbers import MISSING, count, fixed, ratio_range
 from benchmarks.report.page import print_table
-from benchmarks.report.results import Measure, Row, number, systems
+from benchmarks.report.results import Row, number, similarity, systems
 from benchmarks.report.table import Column, Table
 
 PAGE = Path("docs/peers.md")
@@ -46,8 +46,8 @@ def table(results: Row) -> str:
         _SYSTEM,
         Column("version", _version, words=True),
         SIZE,
-        quality(Measure.choose(results)),
-        COSINE,
+        quality(similarity(results)),
+        AGREEMENT,
         Column("at its best", _setting),
         TEXTS,
         Column(RATIO.title, _speed),

@@ -55,33 +55,62 @@ def stage_name(row: Row) -> str:
     return STAGES.get(stage, stage.capitalize())
 
 
+def rate_of(figures: Any, unit: str) -> float | None:
+    """Return how many of a ``unit`` (``texts``, ``questions``) a second were done."""
+    own = number(figures, f"{unit}_per_second")
+    return number(figures, "texts_per_second") if own is None else own
+
+
 @dataclass(frozen=True)
 class Measure:
-    """The one figure that stands for quality in a report."""
+    """A figure of quality: how it is called, and where a system or a stage has it."""
 
-    sts: str | None
-    """STS file whose Spearman x 100 it is; None for the mean cosine to the teacher."""
+    name: str
+    """In the head of a table."""
+    scale: str
+    """What is counted, and of how much."""
+    path: tuple[str, ...]
+    """The keys that lead to it in a row."""
+    places: int = 2
+    """Decimals."""
+    own: float | None = None
+    """The teacher's, where it is agreement with the teacher."""
 
-    @classmethod
-    def choose(cls, results: Row) -> "Measure":
-        """Take the first STS file that anything was scored on."""
-        rows = [*systems(results), *(results.get("story") or [])]
-        files = (f for row in rows for f in row.get("sts") or {} if number(row, "sts", f) is not None)
-        return cls(next(files, None))
+    @property
+    def title(self) -> str:
+        """Name the figure where a line begins with it."""
+        return self.name[:1].upper() + self.name[1:]
 
     @property
     def label(self) -> str:
         """Name the figure and its unit."""
-        name = _STS_NAMES.get(self.sts or "", f"STS {self.sts}")
-        return f"{name}, Spearman × 100" if self.sts else "mean cosine to the teacher"
+        return self.scale if self.name == QUALITY else f"{self.name}, {self.scale}"
 
     def of(self, row: Row) -> float | None:
         """Read the figure off a system or a stage; the teacher agrees with itself."""
-        if self.sts:
-            return number(row, "sts", self.sts)
-        itself = "teacher" in (row.get("name"), row.get("stage"))
-        return 1.0 if itself else number(row, "agreement", "cosine_mean")
+        if self.own is not None and "teacher" in (row.get("name"), row.get("stage")):
+            return self.own
+        return number(row, *self.path)
 
     def text(self, value: float) -> str:
         """Write a value of the figure: 82.03, or 0.9874."""
-        return f"{value:.2f}" if self.sts else f"{value:.4f}"
+        return f"{value:.{self.places}f}"
+
+
+QUALITY = "quality"
+COSINE = Measure(QUALITY, "mean cosine to the teacher", ("agreement", "cosine_mean"), places=4, own=1.0)
+F1 = Measure("F1", "0 to 100", ("answers", "f1"))
+EXACT = Measure("EM", "exact match, 0 to 100", ("answers", "exact"))
+
+
+def spearman(file: str) -> Measure:
+    """Return the correlation of cosines with the scores of an STS file."""
+    return Measure(QUALITY, f"{_STS_NAMES.get(file, f'STS {file}')}, Spearman × 100", ("sts", file))
+
+
+def similarity(results: Row) -> Measure:
+    """Choose what stands for quality of vectors: the first STS file that anything was scored on, else the cosine."""
+    rows = [*systems(results), *(results.get("story") or [])]
+    files = (file for row in rows for file in row.get("sts") or {} if number(row, "sts", file) is not None)
+    first = next(files, None)
+    return COSINE if first is None else spearman(first)

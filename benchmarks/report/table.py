@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.table import Table as Printed
 from rich.text import Text
@@ -54,16 +55,26 @@ class Table:
         return [f"**{cells[0]}**", *cells[1:]] if self.stressed(row) else cells
 
     def print(self, console: Console) -> None:
-        """Print the table; what is too wide is folded, and nothing in it is read as markup."""
+        """Print the table; what is too wide is broken between words, or folded, and nothing in it is read as markup."""
+        cells = [[" ".join(c.title.split()), *(c.cell(row) for row in self.rows)] for c in self.columns]
         printed = Printed(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for place, column in enumerate(self.columns):
-            title = Text(" ".join(column.title.split()))
-            shortest = len(title.plain.split()[0]) if title else 0
+        room = console.width - 2 * len(cells) - 1  # beside the columns' edges
+        for place, (column, width) in enumerate(zip(self.columns, _widths(cells, room), strict=True)):
             justify: JustifyMethod = "right" if place and not column.words else "left"
-            printed.add_column(title, justify=justify, overflow="fold", min_width=shortest)
-        for row in self.rows:
-            printed.add_row(*(Text(column.cell(row)) for column in self.columns))
+            printed.add_column(Text(cells[place][0]), justify=justify, overflow="fold", width=width)
+        for row in zip(*(column[1:] for column in cells), strict=True):
+            printed.add_row(*map(Text, row))
         console.print(printed)
+
+
+def _widths(cells: Sequence[Sequence[str]], room: int) -> Sequence[int | None]:
+    """Narrow the widest columns until all fit: to their longest word, then to that of the title; None for no width."""
+    widths = [max(map(cell_len, column)) for column in cells]
+    words = [[max(map(cell_len, cell.split(" "))) for cell in column] for column in cells]
+    for least in ([max(lengths) for lengths in words], [lengths[0] for lengths in words]):
+        while sum(widths) > room and (wide := [place for place, width in enumerate(widths) if width > least[place]]):
+            widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths if sum(widths) <= room else [None] * len(widths)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -7,10 +7,10 @@ The results have the shape of a run's (``bench.systems``, the teacher first); a 
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from benchmarks.report.columns import COSINE, RATIO, SIZE, TEXTS, quality
+from benchmarks.report.columns import AGREEMENT, RATIO, SIZE, TEXTS, quality
 from benchmarks.report.markdown import escaped, source
 from benchmarks.report.numbers import count, digits, duration, fixed, percent
-from benchmarks.report.results import Measure, Row, number, system_label, systems
+from benchmarks.report.results import COSINE, Row, number, spearman, system_label, systems
 from benchmarks.report.table import Column, Table
 
 FORMAT = "compressor-tradeoff/1"
@@ -54,10 +54,9 @@ def measure_label(results: Row) -> str:
     """Name the figure that ``share`` is a share of."""
     measure = results.get("measure") or {}
     if "sts" in measure:
-        return Measure(measure["sts"]).label
-    return "neighbours in common with the teacher" if measure.get("agreement") == "neighbours_at_10" else (
-        Measure(None).label
-    )  # fmt: skip
+        return spearman(measure["sts"]).label
+    neighbours = measure.get("agreement") == "neighbours_at_10"
+    return "neighbours in common with the teacher" if neighbours else COSINE.label
 
 
 def page(results: Row) -> str:
@@ -72,9 +71,9 @@ def table(results: Row) -> str:
     files = dict.fromkeys(file for row in systems(results) for file in row.get("sts") or {})
     columns = [
         Column("layers kept", _name, words=True),
-        *(quality(Measure(file)) for file in files),
+        *(quality(spearman(file)) for file in files),
         Column("share of the teacher's", lambda row: percent(row.get("share"), " ")),
-        COSINE,
+        AGREEMENT,
         Column("neighbours in common", lambda row: fixed(number(row, "agreement", "neighbours_at_10"), 3)),
         TEXTS,
         RATIO,

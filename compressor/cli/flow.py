@@ -17,6 +17,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Walk the whole flow of a recipe, from teacher to report; goes on where an earlier run stopped."""
+    from benchmarks.report.page import print_table
     from compressor.core.config import load
     from compressor.flow.tasks import task_of
 
@@ -26,7 +27,7 @@ def run(
     if as_json:
         print(json_text(results))
         return
-    task.print_table(results, out)
+    print_table(results, out)
     folder = runs / checked.name
     out.print(f"artifacts {folder / 'artifacts'}   report {folder / 'report.html'}", soft_wrap=True)
 
@@ -87,16 +88,15 @@ def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
 ) -> None:
     """Write report.html again from a run's results.json, and print its table."""
+    from benchmarks.report.page import print_table, write_report
     from compressor.core.errors import ArtifactError
-    from compressor.flow.tasks import page_of
 
     path = folder / "results.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: not readable as results: {error}") from error
-    write, print_table = page_of(results)
-    write(results, folder / "report.html")
+    write_report(results, folder / "report.html")
     print_table(results, out)
     out.print(f"report {folder / 'report.html'}", soft_wrap=True)
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from benchmarks.quality.reader_story import Answers, Told, with_answers
 from benchmarks.reader_bench import ReaderBench, systems_of
-from benchmarks.report.reader_report import write_reader_report
+from benchmarks.report.page import write_report
 from compressor.answering.questions.sets import QuestionSets, Sets
 from compressor.answering.questions.squad import Questions, read_squad
 from compressor.answering.questions.windows import Cutter
@@ -101,7 +101,7 @@ def run_reader(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> di
             "graphs": {"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
         }
         write_json(work.folder / "results.json", results)
-        write_reader_report(results, work.folder / "report.html")
+        write_report(results, work.folder / "report.html")
     return results
 
 

@@ -1,4 +1,4 @@
-"""What a recipe is for decides its sections, its flow and its table."""
+"""What a recipe is for decides its sections and its flow."""
 
 import tomllib
 from collections.abc import Callable
@@ -6,25 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from compressor.core.config import Config, load
 from compressor.core.errors import RecipeError
 
 EMBEDDING, ANSWERING = "sentence-embedding", "question-answering"
 
 
-Print = Callable[[dict[str, Any], Console], None]
-Write = Callable[[dict[str, Any], Path], None]
-
-
 @dataclass(frozen=True)
 class Task:
-    """The recipe of a task, the flow that it is run by, and the table of its results."""
+    """The recipe of a task, and the flow that it is run by."""
 
     schema: type[Config]
     run: Callable[[Any, Path, Path, str], dict[str, Any]]
-    print_table: Print
 
 
 def task_of(recipe: Path) -> Task:
@@ -39,15 +32,13 @@ def task_of(recipe: Path) -> Task:
 def task_named(stated: object, where: str) -> Task:
     """Return the task of a name; RecipeError, naming ``where`` it stands, for one that is not known."""
     if stated == EMBEDDING:
-        from benchmarks.report.page import print_table
         from compressor.flow.embedding import Recipe, run
 
-        return Task(Recipe, run, print_table)
+        return Task(Recipe, run)
     if stated == ANSWERING:
-        from benchmarks.report.reader_report import print_readers
         from compressor.flow.answering import ReaderRecipe, run_reader
 
-        return Task(ReaderRecipe, run_reader, print_readers)
+        return Task(ReaderRecipe, run_reader)
     raise RecipeError(f"{where}: task = {stated!a:.80}: must be {EMBEDDING} or {ANSWERING}")
 
 
@@ -64,14 +55,3 @@ def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path 
     path = Path(recipe)
     task = task_of(path)
     return task.run(load(path, task.schema), path.parent, Path(runs), f"compress({str(recipe)!r})")
-
-
-def page_of(results: dict[str, Any]) -> tuple[Write, Print]:
-    """Return what writes the page of a run's results, and what prints their table."""
-    if results.get("task") == ANSWERING:
-        from benchmarks.report.reader_report import print_readers, write_reader_report
-
-        return write_reader_report, print_readers
-    from benchmarks.report.page import print_table, write_report
-
-    return write_report, print_table

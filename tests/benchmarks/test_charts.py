@@ -8,13 +8,17 @@ import pytest
 from measured import SVG, circles
 
 from benchmarks.report import charts
+from benchmarks.report.results import spearman
 from benchmarks.report.svg import Box, Scale, place
+
+STS = spearman("en-test")
 
 
 def test_pictures_are_well_formed(results: dict[str, Any]) -> None:
     results["bench"]["systems"][1]["label"] = 'a & b < "c"'
-    for draw in (charts.quality_against_speed, charts.latency_by_length, charts.story):
-        root = ElementTree.fromstring(draw(results))
+    drawn = (charts.quality_against_speed(results, STS), charts.latency_by_length(results), charts.story(results, STS))
+    for picture in drawn:
+        root = ElementTree.fromstring(picture)
         assert root.get("viewBox", "").startswith("0 0 820 ")
         assert root.get("role") == "img"
         named = {element.get("id") for element in root if element.tag in (f"{SVG}title", f"{SVG}desc")}
@@ -24,7 +28,7 @@ def test_pictures_are_well_formed(results: dict[str, Any]) -> None:
 
 def test_points_stand_where_their_figures_say(results: dict[str, Any]) -> None:
     systems = results["bench"]["systems"]
-    points = circles(charts.quality_against_speed(results))
+    points = circles(charts.quality_against_speed(results, STS))
     by_speed = sorted(zip([s["offline"]["ratio"] for s in systems], points, strict=True))
     assert all(slow[1][0] < fast[1][0] for slow, fast in pairwise(by_speed))
     by_quality = sorted(zip([s["sts"]["en-test"] for s in systems], points, strict=True))
@@ -41,7 +45,7 @@ def test_latency_rises_on_the_page_as_in_the_figures(results: dict[str, Any]) ->
 
 
 def test_story_bars_are_as_long_as_the_stages_are_large(results: dict[str, Any]) -> None:
-    bars = [r for r in ElementTree.fromstring(charts.story(results)).iter(f"{SVG}rect") if r.get("rx")]
+    bars = [r for r in ElementTree.fromstring(charts.story(results, STS)).iter(f"{SVG}rect") if r.get("rx")]
     widths = [float(bar.get("width", "")) for bar in bars]
     sizes = [row["size_bytes"] for row in results["story"]]
     assert [w / widths[0] for w in widths] == pytest.approx([s / sizes[0] for s in sizes], abs=1e-4)

@@ -46,9 +46,23 @@ def test_the_terminal_shows_names_as_they_are_and_figures_on_the_right() -> None
     assert second == "c                          –"
 
 
-def test_what_is_too_wide_is_folded_and_not_cut() -> None:
+def test_what_is_too_wide_is_broken_between_words() -> None:
+    brackets = Column("ratio to", lambda row: "8.13× [7.95..8.31]")
+    lines = printed(Table([NAME, F1, brackets], [ROWS[1]]), width=36)
+    assert [line.split() for line in lines] == [
+        ["model", "F1,", "held", "out", "ratio", "to"],
+        ["─" * 34],
+        ["c", MISSING, "8.13×"],
+        ["[7.95..8.31]"],
+    ]
+
+
+def test_what_does_not_fit_is_folded_and_not_cut() -> None:
     long: dict[str, Any] = {"name": "x" * 100, "f1": 1.0}
-    assert "".join(printed(Table([NAME, F1], [long]), width=40)).count("x") == 100
+    lines = printed(Table([NAME, F1], [long]), width=40)
+    assert "".join(lines).count("x") == 100
+    assert {"model", "F1,", "held", "out"} <= {word for line in lines for word in line.split()}
+    assert "".join(printed(Table([NAME, F1], [long]), width=12)).count("x") == 100
 
 
 @pytest.mark.parametrize(("value", "titles"), [(None, ["model"]), (0.0, ["model", "F1,\nheld out"])])
