@@ -109,7 +109,7 @@ def _at(place: int) -> Callable[[Line], str]:
 
 
 def _share(row: Row, name: str, of_peak: bool) -> str:
-    entry = next((entry for entry in row.get("operators") or [] if entry.get("operator") == name), {})
+    entry: Row = next((entry for entry in row.get("operators") or [] if entry.get("operator") == name), {})
     reached = number(entry, "of_peak")
     share = percent(number(entry, "share") or 0.0)
     return f"{share} ({percent(reached)})" if of_peak and reached is not None else share

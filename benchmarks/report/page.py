@@ -17,6 +17,7 @@ from benchmarks.report.gains import Gains, cards
 from benchmarks.report.numbers import count, digits, duration, fixed, itself, percent, plain
 from benchmarks.report.results import Row, number, systems
 from benchmarks.report.svg import COLOURS
+from benchmarks.report.table import Table
 from benchmarks.report.tasks import Picture, Task, task_of
 from compressor.core.errors import storage
 
@@ -85,7 +86,8 @@ def _template(name: str) -> Template:
 
 
 def _filters() -> dict[str, Callable[..., str]]:
-    return {function.__name__: function for function in (count, digits, duration, fixed, itself, plain)}
+    named = (count, digits, duration, fixed, itself, plain)
+    return {function.__name__: function for function in named}
 
 
 def _context(results: Row) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def _context(results: Row) -> dict[str, Any]:
         "served": tables.served(results, task),
         "limit": limits.limit(limit, task.unit, of_peak=True) if limit.get("by_length") else None,
         "stages": tables.story(results, task),
-        "stages_picture": Picture(Markup(charts.story(results, measure)), "What each stage saves, and what it costs"),
+        "stages_picture": _drawn(Picture(charts.story(results, measure), "What each stage saves, and what it costs")),
         "tries": readers.tries(results),
         "asked": _asked(bench),
         "operators": _operators(results.get("graphs") or {}),
@@ -119,17 +121,23 @@ def _context(results: Row) -> dict[str, Any]:
 
 def _pictures(results: Row, task: Task) -> list[Picture]:
     """Draw the pictures of the systems; those without data are empty."""
-    drawn, better = [], "Up and to the right is better; a smaller circle is a smaller file."
+    drawn: list[Picture] = []
+    better = "Up and to the right is better; a smaller circle is a smaller file."
     for measure in task.measures(results)[:1]:
         plot = charts.quality_against_speed(results, measure)
         drawn.append(Picture(plot, f"{measure.title} against speed", better))
     note = f"Median time for one {task.one} of so many tokens, tokenizing included."
     lengths = Picture(charts.latency_by_length(results, task.one), "Latency by length", note)
     drawn += [*task.pictures(results), lengths]
-    return [picture._replace(svg=Markup(picture.svg)) for picture in drawn]  # noqa: S704 - names in them are escaped
+    return [_drawn(picture) for picture in drawn]
 
 
-def _details(results: Row, task: Task) -> list[tuple[str, tables.Table]]:
+def _drawn(picture: Picture) -> Picture:
+    """Put a drawing on the page as it is; names in it are escaped."""
+    return picture._replace(svg=Markup(picture.svg))  # noqa: S704
+
+
+def _details(results: Row, task: Task) -> list[tuple[str, Table]]:
     """Return the tables that are folded away below the systems, those with figures."""
     named = [
         ("Agreement and test sets", tables.agreement(results)),

@@ -73,7 +73,7 @@ def _widths(cells: Sequence[Sequence[str]], room: int) -> Sequence[int | None]:
     words = [[max(map(cell_len, cell.split(" "))) for cell in column] for column in cells]
     for least in ([max(lengths) for lengths in words], [lengths[0] for lengths in words]):
         while sum(widths) > room and (wide := [place for place, width in enumerate(widths) if width > least[place]]):
-            widths[max(wide, key=widths.__getitem__)] -= 1
+            widths[max(wide, key=lambda place: widths[place])] -= 1
     return widths if sum(widths) <= room else [None] * len(widths)
 
 
