@@ -4,18 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.report import readers
-from benchmarks.report.columns import LATENCY, MODEL, QUESTIONS, RATIO, SIZE
 from benchmarks.report.markdown import Source, page
 from benchmarks.report.numbers import count, duration, fixed, millions, percent, plain, with_unit
-from benchmarks.report.results import Row, number, systems
+from benchmarks.report.results import EXACT, F1, Row, systems
 from benchmarks.report.table import Column, Table
+from benchmarks.report.tables import LATENCY, MODEL, QUESTIONS, RATIO, SIZE, quality
 
 PAGE, PICTURE = Path("docs/answers.md"), Path("docs/answers.svg")
 RESULTS, ABLATION = "minilm-qa", "minilm-qa-ablation"
 NAMES = (RESULTS, ABLATION)
 _TEMPLATE = Path(__file__).with_name("templates") / "answers.md.j2"
-_F1 = Column("F1", lambda row: fixed(number(row, "answers", "f1"), 2))
-_EM = Column("EM", lambda row: fixed(number(row, "answers", "exact"), 2))
+_SCORES = [quality(measure, measure.name) for measure in (F1, EXACT)]
 
 
 def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
@@ -36,13 +35,12 @@ def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
 
 def table(results: Row) -> str:
     """Render the systems of a reader's run."""
-    best = number(systems(results)[0], "answers", "f1") or 1.0
+    best = F1.of(systems(results)[0]) or 1.0
     columns = [
         MODEL,
         Column("parameters", lambda row: with_unit(millions(row.get("parameters")), "M")),
         SIZE,
-        _F1,
-        _EM,
+        *_SCORES,
         Column("of the teacher's F1", lambda row: percent(row["answers"]["f1"] / best, " ")),
         QUESTIONS,
         RATIO,
@@ -68,8 +66,7 @@ def _story(results: Row) -> str:
     columns = [
         Column("stage", lambda row: row["stage"], words=True),
         Column("what it does", lambda row: row["what"], words=True),
-        _F1,
-        _EM,
+        *_SCORES,
         Column("took", lambda row: duration(row["seconds"])),
     ]
     return Table(columns, results["story"]).markdown()

@@ -6,12 +6,12 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.report.columns import AGREEMENT, LATENCY, RATIO, SIZE, TEXTS, quality
 from benchmarks.report.markdown import Source, escaped, page
 from benchmarks.report.numbers import MISSING, count, fixed, ratio_range
 from benchmarks.report.page import print_table
 from benchmarks.report.results import Row, number, similarity, systems
 from benchmarks.report.table import Column, Table
+from benchmarks.report.tables import AGREEMENT, LATENCY, RATIO, SIZE, TEXTS, quality
 
 PAGE = Path("docs/peers.md")
 NAME = "peers"

@@ -1,13 +1,34 @@
-"""The tables of a report, for the page and for the terminal; a column without any figure is left out of a page."""
+"""Tables of systems and stages: columns that the pages of docs share, and the tables of a report.
+
+On a page of docs a cell has its unit, in a report the title has it; a report leaves out columns without any figure.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks.report.columns import quality
-from benchmarks.report.numbers import MISSING, count, digits, duration, fixed, megabytes, millions, percent, ratio_range
+from benchmarks.report.numbers import (
+    MISSING,
+    count,
+    digits,
+    duration,
+    fixed,
+    megabytes,
+    millions,
+    percent,
+    ratio_range,
+    size,
+    with_unit,
+)
 from benchmarks.report.results import Measure, Row, number, rate_of, stage_name, system_label, systems
 from benchmarks.report.table import Column, Table
 from benchmarks.report.tasks import Task
 
+MODEL = Column("model", lambda row: system_label(row) or MISSING, words=True)
+SIZE = Column("size", lambda row: size(row.get("size_bytes")))
+TEXTS = Column("texts/s", lambda row: count(number(row, "offline", "texts_per_second")))
+QUESTIONS = Column("questions/s", lambda row: count(number(row, "offline", "questions_per_second")))
+RATIO = Column("speed vs teacher", lambda row: ratio_range(row.get("offline")))
+LATENCY = Column("p50 latency", lambda row: with_unit(digits(number(row, "single_stream", "latency_ms_p50")), "ms"))
+AGREEMENT = Column("cosine to the teacher", lambda row: fixed(number(row, "agreement", "cosine_mean"), 4))
 _AGREEMENT = [
     Column("Cosine\nmean", lambda row: fixed(number(row, "agreement", "cosine_mean"), 4)),
     Column("Cosine\np1", lambda row: fixed(number(row, "agreement", "cosine_p1"), 4)),
@@ -17,6 +38,16 @@ _AGREEMENT = [
 _SYSTEM = Column("System", system_label, words=True)
 _PARAMETERS = Column("Parameters\nmillions", lambda row: millions(row.get("parameters")))
 _SIZE = Column("Size\nMB", lambda row: megabytes(row.get("size_bytes")))
+
+
+def quality(measure: Measure, title: str = "") -> Column:
+    """Return the column of a figure of quality, by default under its whole name."""
+
+    def cell(row: Row) -> str:
+        value = measure.of(row)
+        return MISSING if value is None else measure.text(value)
+
+    return Column(title or measure.label, cell)
 
 
 def printed(results: Row, task: Task) -> Table:

@@ -7,11 +7,11 @@ The results have the shape of a run's (``bench.systems``, the teacher first); a 
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from benchmarks.report.columns import AGREEMENT, RATIO, SIZE, TEXTS, quality
 from benchmarks.report.markdown import escaped, source
 from benchmarks.report.numbers import count, digits, duration, fixed, percent
 from benchmarks.report.results import COSINE, Row, number, spearman, system_label, systems
 from benchmarks.report.table import Column, Table
+from benchmarks.report.tables import AGREEMENT, RATIO, SIZE, TEXTS, quality
 
 FORMAT = "compressor-tradeoff/1"
 PASSED = "passed"

@@ -15,7 +15,6 @@ from rich.console import Console
 from benchmarks.pages import figures
 from benchmarks.report import charts
 from benchmarks.report.gains import Gains
-from benchmarks.report.numbers import significant
 from benchmarks.report.page import as_toml, print_table, write_report
 from benchmarks.report.results import COSINE, F1, similarity, spearman
 
@@ -158,13 +157,6 @@ def test_any_figure_may_be_null(request: pytest.FixtureRequest, measured: str, t
         assert page(changed, tmp_path).endswith("</html>"), path
         figures.table(changed)
         print_table(changed, Console(file=io.StringIO()))
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.3124, "0.312"), (7.914, "7.91"), (90.9, "90.9"), (1234.5, "1,234"), (0, "0.00")]
-)
-def test_figures_keep_three_digits(value: float, text: str) -> None:
-    assert significant(value) == text
 
 
 def test_recipe_reads_as_toml(results: dict[str, Any]) -> None:
