@@ -71,9 +71,9 @@ def cards(results: Row, task: Task) -> Iterator[Card]:
         own, base = (with_unit(digits(_latency(row)), "ms") for row in (artifact, teacher))
         yield Card(f"One {task.one}, p50", own, f"teacher {base}")
     for measure in task.measures(results):
-        value, taught = measure.of(artifact), measure.of(teacher)
-        if value is not None and taught is not None:
-            note = f"teacher {measure.text(taught)}, {measure.scale}"
+        value, full = measure.of(artifact), measure.of(teacher)
+        if value is not None and full is not None:
+            note = f"teacher {measure.text(full)}, {measure.scale}"
             yield Card(measure.title, measure.text(value), note)
     if (same := number(artifact, "agreement", "neighbours_at_10")) is not None:
         yield Card("Same neighbours", f"{fixed(100 * same, 1)} %", "of the teacher's 10 nearest, held-out texts")

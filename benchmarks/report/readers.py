@@ -17,14 +17,16 @@ _SIZE, _RATE = ("size_bytes",), ("offline", "questions_per_second")
 def picture(results: Row) -> str:
     """Plot F1 and exact match against size and questions a second; empty text where no system has all of them."""
     shown = [system for system in systems(results) if _is_whole(system)]
+    colours = [role(system, systems(results)) for system in shown]
     if not shown:
         return ""
     half = (WIDTH - 56 - 4 - _BETWEEN) / 2
     left, right = Box(56, 40, 56 + half, 330), Box(56 + half + _BETWEEN, 40, WIDTH - 4, 330)
     body = [svg.text(4, 20, "↑ points, 0 to 100", "muted")]
-    body += _plot(shown, left, [_figure(system, _SIZE) / 1e6 for system in shown], "size on disk, MB, log →")
-    body += _plot(shown, right, [_figure(system, _RATE) for system in shown], "questions a second, log →")
-    body += _key(shown, 404)
+    sizes, rates = [_figure(s, _SIZE) / 1e6 for s in shown], [_figure(s, _RATE) for s in shown]
+    body += _plot(left, [*zip(shown, colours, sizes, strict=True)], "size on disk, MB, log →")
+    body += _plot(right, [*zip(shown, colours, rates, strict=True)], "questions a second, log →")
+    body += _key([*zip(shown, colours, strict=True)], 404)
     summaries = [f"{system_label(system)}: {_caption(system)}" for system in shown]
     title = "F1 and exact match against size and questions a second"
     return svg.framed("reader", 404 + _KEY * len(shown), title, summaries, body)
@@ -50,13 +52,13 @@ def _figure(system: Row, path: tuple[str, ...]) -> float:
     return number(system, *path) or 0.0
 
 
-def _plot(shown: Sequence[Row], plot: Box, values: Sequence[float], name: str) -> list[str]:
-    """Draw both scores of each system over its value, numbered as in the key."""
-    x = Scale.around(values, plot.left, plot.right, log=True)
-    y = Scale.around([_figure(s, path) for s in shown for path in (_F1, _EXACT)], plot.bottom, plot.top)
+def _plot(plot: Box, points: Sequence[tuple[Row, str, float]], name: str) -> list[str]:
+    """Draw both scores of each system, in its colour, over its value, numbered as in the key."""
+    x = Scale.around([value for *_, value in points], plot.left, plot.right, log=True)
+    y = Scale.around([_figure(s, path) for s, *_ in points for path in (_F1, _EXACT)], plot.bottom, plot.top)
     body = svg.grid(plot, x, y, [(tick, f"{tick:g}") for tick in x.ticks()])
-    for index, (system, value) in enumerate(zip(shown, values, strict=True), 1):
-        f1, exact, colour = y(_figure(system, _F1)), y(_figure(system, _EXACT)), role(system, shown)
+    for index, (system, colour, value) in enumerate(points, 1):
+        f1, exact = y(_figure(system, _F1)), y(_figure(system, _EXACT))
         body.append(svg.path([(x(value), f1), (x(value), exact)], "grid"))
         body.append(svg.circle(x(value), f1, 6, colour))
         body.append(svg.circle(x(value), exact, 6, colour, 0.12))
@@ -64,11 +66,12 @@ def _plot(shown: Sequence[Row], plot: Box, values: Sequence[float], name: str) -
     return [*body, svg.text(plot.right, plot.bottom + 44, name, "muted", "end")]
 
 
-def _key(shown: Sequence[Row], top: int) -> list[str]:
+def _key(shown: Sequence[tuple[Row, str]], top: int) -> list[str]:
+    """Write what each number is, and its figures."""
     body = []
-    for index, system in enumerate(shown):
-        colour, at = role(system, shown), top + _KEY * index
-        body.append(svg.text(60, at, str(index + 1), colour, "end", bold=True))
+    for index, (system, colour) in enumerate(shown, 1):
+        at = top + _KEY * (index - 1)
+        body.append(svg.text(60, at, str(index), colour, "end", bold=True))
         body.append(svg.text(72, at, system_label(system), colour, bold=True))
         body.append(svg.text(WIDTH - 4, at, _caption(system), "muted", "end"))
     return body

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from measured import SVG, circles
 
-from benchmarks.report import charts
+from benchmarks.report import charts, readers
 from benchmarks.report.results import spearman
 from benchmarks.report.svg import Box, Scale, place
 
@@ -35,6 +35,28 @@ def test_points_stand_where_their_figures_say(results: dict[str, Any]) -> None:
     assert all(worse[1][1] >= better[1][1] for worse, better in pairwise(by_quality))
     areas = [radius**2 / s["size_bytes"] for s, (_, _, radius) in zip(systems, points, strict=True)]
     assert areas == pytest.approx([areas[0]] * 5, rel=1e-3)
+
+
+def test_a_readers_picture_has_both_scores_against_size_and_speed(reader_results: dict[str, Any]) -> None:
+    shown = reader_results["bench"]["systems"]
+    dots = circles(readers.picture(reader_results))
+    assert len(dots) == 2 * 2 * 5
+    for half, figure in ((dots[:10], "size_bytes"), (dots[10:], "questions_per_second")):
+        values = [row.get(figure) or row["offline"].get(figure) for row in shown]
+        assert [x for _, (x, *_) in sorted(zip(values, half[::2], strict=True))] == sorted(x for x, *_ in half[::2])
+        for row, (_, f1, _), (_, exact, _) in zip(shown, half[::2], half[1::2], strict=True):
+            assert f1 < exact, row["name"]  # up on the page
+
+
+def test_a_readers_picture_leaves_out_whom_it_cannot_place(reader_results: dict[str, Any]) -> None:
+    teacher, student, *_ = reader_results["bench"]["systems"]
+    teacher["size_bytes"], student["answers"] = None, None
+    drawn = readers.picture(reader_results)
+    assert len(circles(drawn)) == 2 * 2 * 3
+    assert 'class="f-teacher' not in drawn  # no other takes the teacher's colour
+    for row in reader_results["bench"]["systems"]:
+        row["offline"] = None
+    assert readers.picture(reader_results) == ""
 
 
 def test_latency_rises_on_the_page_as_in_the_figures(results: dict[str, Any]) -> None:
