@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from benchmarks.quality.reader_story import Told
+from benchmarks.quality.story import StoryStage
 from benchmarks.reader_systems import Pair, ReaderSystem, pairs_of
 from benchmarks.speed import throughput
 from benchmarks.speed.footprint import footprint
@@ -99,7 +99,7 @@ _LABELS = {
 }
 
 
-def systems_of(stages: Mapping[str, Told], threads: int | None) -> dict[str, ReaderSystem]:
+def systems_of(stages: Mapping[str, StoryStage], threads: int | None) -> dict[str, ReaderSystem]:
     """List what a run's benchmark compares, by stage: the teacher first, then the last step's student and its forms."""
     last = [stage for stage in stages if stage.startswith("distil")][-1]
     systems = {}

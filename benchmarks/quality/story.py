@@ -1,12 +1,17 @@
-"""The story from teacher to artifact: what each stage kept, cost and saved."""
+"""The story from teacher to artifact: what each stage kept, cost and saved, of encoders and of readers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.sts import Sts
+from benchmarks.reader_systems import ReaderSystem
 from benchmarks.systems import System
+from compressor.answering.questions.spans import measure
+from compressor.answering.questions.squad import Questions
+from compressor.answering.readers.reader import Reader, Reading
 from compressor.artifact.folder import Draft, write_json
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.workspace import Model
@@ -18,7 +23,15 @@ from compressor.models.source import Source, layers_stated, read_config, weights
 from compressor.models.torch_int8 import WEIGHTS
 from compressor.untrusted.weights import read_header, weights_in
 from exporters.graph.files import load
-from exporters.loading import is_reader, kind_of
+from exporters.loading import is_reader, kind_of, reader_kind
+
+WORDS = {
+    "quantize": "PyTorch dynamic int8, one scale a channel",
+    "fp32": "one ONNX graph, fused",
+    "fp16": "the same in fp16, for CUDA",
+    "int8": "ONNX int8, one scale a channel; vocabulary one scale a row",
+}
+"""What the stages did that are the same for every task."""
 
 
 class Story(Config):
@@ -68,14 +81,47 @@ def what(name: str, model: Model) -> str:
     if name == "pca" and "variance_kept" in figures:
         mean = "mean taken off" if figures["centered"] else "mean left in"
         return f"principal components, {mean}; {100 * figures['variance_kept']:.1f} % of the variance"
-    return {
-        "distil": "teacher as it is",
-        "pca": "vectors as they are",
-        "quantize": "PyTorch dynamic int8, one scale a channel",
-        "fp32": "one ONNX graph, fused",
-        "fp16": "the same in fp16, for CUDA",
-        "int8": "ONNX int8, one scale a channel; vocabulary one scale a row",
-    }[name]
+    return (WORDS | {"distil": "teacher as it is", "pca": "vectors as they are"})[name]
+
+
+@dataclass(frozen=True)
+class StoryStage:
+    """A stage of a reader's story: its model, what it did in a few words, and how it is read."""
+
+    model: Model
+    what: str
+    reading: Reading
+
+
+class Answers(Config):
+    """Answer the questions to be judged by, and weigh the reader."""
+
+    def run(self, stage: StoryStage, test: Questions, draft: Draft) -> None:
+        """Write ``answers.json`` into ``draft``: F1 and exact match on ``test``, 0 to 100, parameters and bytes."""
+        reader, size_bytes = _opened(stage)
+        predictions = reader.read(test, 32)
+        figures = {
+            "parameters": parameters(stage.model.folder),
+            "size_bytes": size_bytes,
+            "answers": measure(test, predictions, test.version, stage.reading.no_answer_threshold),
+        }
+        write_json(draft.folder / "answers.json", figures)
+
+
+def _opened(stage: StoryStage) -> tuple[Reader, int]:
+    """Return the reader of a stage, and the size of its files in bytes."""
+    folder = stage.model.folder
+    system = ReaderSystem("", "", reader_kind(folder), str(folder), reading=stage.reading.model_dump_json())
+    return system.reader(), system.size_bytes
+
+
+def with_answers(systems: Sequence[Mapping[str, Any]], story: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return measured systems with the answers and parameters of their stage beside their speed."""
+    by_stage = {row["stage"]: row for row in story}
+    return [
+        dict(system) | {name: by_stage[system["stage"]][name] for name in ("answers", "parameters")}
+        for system in systems
+    ]
 
 
 def parameters(folder: Path) -> int:

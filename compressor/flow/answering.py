@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from benchmarks.quality.reader_story import Answers, Told, with_answers
+from benchmarks.quality.story import WORDS, Answers, StoryStage, with_answers
 from benchmarks.reader_bench import ReaderBench, systems_of
 from benchmarks.report.reader_report import write_reader_report
 from compressor.answering.questions.sets import QuestionSets, Sets
@@ -91,9 +91,9 @@ def run_reader(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> di
         artifacts = {name: flow.publish(name, made, checks) for name, made in (("fp32", fp32), ("int8", int8))}
         story |= steps
         if torch8:
-            story["quantize"] = Told(torch8, "PyTorch dynamic int8, one scale a channel", reading)
-        story["fp32"] = Told(artifacts["fp32"], "one ONNX graph, fused", reading)
-        story["int8"] = Told(artifacts["int8"], "ONNX int8, one scale a channel; vocabulary one scale a row", reading)
+            story["quantize"] = StoryStage(torch8, WORDS["quantize"], reading)
+        story["fp32"] = StoryStage(artifacts["fp32"], WORDS["fp32"], reading)
+        story["int8"] = StoryStage(artifacts["int8"], WORDS["int8"], reading)
         results = flow.measure(story) | {
             "command": command,
             "seconds": time.monotonic() - started,
@@ -172,7 +172,7 @@ class ReaderFlow(BaseFlow):
         return self.work.stage("teacher", stage, inputs, lambda to: stage.run(
             self.source.folder, self.sets.train, kept, to, self.sets.tune))  # fmt: skip
 
-    def distil(self) -> dict[str, Told]:
+    def distil(self) -> dict[str, StoryStage]:
         """Take the student through its steps; return the student of each, with what was taught."""
         students = self.students(self.names, self.recipe.distil)
         return {name: self.story_stage(made, step.title) for name, made, step in students}
@@ -226,8 +226,8 @@ class ReaderFlow(BaseFlow):
             stage.run(reader.folder, stated, tune, to)))  # fmt: skip
         return stated.model_copy(update=made.json("threshold.json"))
 
-    def story_stage(self, model: Model, title: str) -> Told:
-        return Told(model, title, self.reading(model))
+    def story_stage(self, model: Model, title: str) -> StoryStage:
+        return StoryStage(model, title, self.reading(model))
 
     def quantize(self, student: Model, reading: Reading) -> Model | None:
         """Make the PyTorch int8 form, where the recipe asks for it."""
@@ -244,7 +244,7 @@ class ReaderFlow(BaseFlow):
         """Return questions that the student was trained on, chosen at random."""
         return self.sets.train, lambda: batches_of_questions(fp32, self.sets.train, count)
 
-    def answers(self, name: str, reader: Told) -> dict[str, Any]:
+    def answers(self, name: str, reader: StoryStage) -> dict[str, Any]:
         """Return a reader's row of the story: its answers to the questions to be judged by, and its size."""
         stage, test = Answers(), self.sets.test
         made = self.work.stage(f"answers/{name}", stage, [reader.model, reader.reading, test], lambda to: (
@@ -276,7 +276,7 @@ class ReaderFlow(BaseFlow):
         inputs: list[Keyed] = [made, Key(key_of(checks))]
         return self.work.stage(f"artifacts/{name}", stage, inputs, lambda to: stage.run(made, checks, to))
 
-    def measure(self, stages: dict[str, Told]) -> dict[str, Any]:
+    def measure(self, stages: dict[str, StoryStage]) -> dict[str, Any]:
         """Measure every stage's answers and the systems' speed; return the results."""
         bench, test, machine = self.recipe.bench, self.sets.test, describe()
         story = [self.answers(name, reader) for name, reader in stages.items()]
