@@ -87,17 +87,18 @@ def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
 ) -> None:
     """Write report.html again from a run's results.json, and print its table."""
+    from benchmarks.report.page import write_report
     from compressor.core.errors import ArtifactError
-    from compressor.flow.tasks import page_of
+    from compressor.flow.tasks import task_of_results
 
     path = folder / "results.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: not readable as results: {error}") from error
-    write, print_table = page_of(results)
-    write(results, folder / "report.html")
-    print_table(results, out)
+    task = task_of_results(results, str(path))
+    write_report(results, folder / "report.html")
+    task.print_table(results, out)
     out.print(f"report {folder / 'report.html'}", soft_wrap=True)
 
 

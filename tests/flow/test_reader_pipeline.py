@@ -24,7 +24,8 @@ from compressor.cli.app import app
 from compressor.core.config import load as load_recipe
 from compressor.core.errors import CompressorError, GateError, RecipeError, TextError
 from compressor.flow.ablation import variants
-from compressor.flow.answering import ReaderRecipe, run_reader
+from compressor.flow.answering import ReaderFlow, ReaderRecipe
+from compressor.flow.base import run as walk
 from exporters.loading import open_reader_of
 
 
@@ -114,7 +115,7 @@ def test_a_second_run_does_nothing_again_and_a_changed_step_what_follows(home: P
     assert again == manifest
     flow = load_recipe(home / "answers.toml", ReaderRecipe)
     steps = (*flow.distil[:2], flow.distil[2].model_copy(update={"epochs": 5.0}))
-    run_reader(flow.model_copy(update={"distil": steps}), home, runs, "")
+    walk(ReaderFlow.of(flow.model_copy(update={"distil": steps}), home, runs), "")
     third = {p.parent.name: p.stat().st_mtime_ns for p in (runs / "answers").glob("*/manifest.json")}
     kept = {name for name in third if third[name] == manifest.get(name)}
     assert {"teacher", "augment", "distil-1", "distil-2"} <= kept
@@ -147,7 +148,7 @@ def test_an_artifact_below_its_bar_is_not_handed_out(home: Path, tmp_path: Path)
     bars = flow.verify.model_copy(update={"teacher_f1": 1.0, "f1_drop": 0.0})
     values = flow.model_copy(update={"name": "barred", "verify": bars, "distil": flow.distil[:1]})
     with pytest.raises(GateError, match=r"^verify (fp32|int8): answers: f1\w* = .*, must be"):
-        run_reader(values, home, tmp_path, "")
+        walk(ReaderFlow.of(values, home, tmp_path), "")
     assert not (tmp_path / "barred" / "artifacts").exists()
 
 
