@@ -118,6 +118,7 @@ def add_code(text: str) -> str:
         ("compressor/distil/training/states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
         ("compressor/answering/training/lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
         ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
+        ("compressor/distil/training/loop.py", {"distil", "distil-reader", "finetune"}, {"pca", "export", "int8"}),
         ("benchmarks/speed/throughput.py", {"bench", "bench-reader"}, {"distil", "int8", "verify", "story"}),
         ("benchmarks/speed/footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),
         ("benchmarks/speed/server.py", {"bench"}, {"distil", "int8", "verify"}),
