@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from benchmarks.quality.sts import Sts
 from benchmarks.reader_systems import ReaderSystem
@@ -34,6 +34,31 @@ WORDS = {
 """What the stages did that are the same for every task."""
 
 
+class EncoderRow(TypedDict):
+    """A stage of an encoder's story."""
+
+    stage: str
+    what: str
+    layers: int
+    dim: int
+    parameters: int
+    size_bytes: int
+    seconds: float | None
+    agreement: dict[str, float]
+    sts: dict[str, float]
+
+
+class ReaderRow(TypedDict):
+    """A stage of a reader's story."""
+
+    stage: str
+    what: str
+    seconds: float | None
+    parameters: int
+    size_bytes: int
+    answers: dict[str, float]
+
+
 class Story(Config):
     """Measure every stage's quality and size."""
 
@@ -46,18 +71,19 @@ class Story(Config):
             for name, model in steps.items():
                 full = name == "teacher" or (name == "distil" and "pca" in steps)
                 reduced = None if full else projection
-                rows.append({"stage": name} | row(name, model, heldout, reduced, sts))
+                rows.append(row(name, model, heldout, reduced, sts))
                 advance(1)
         write_json(draft.folder / "story.json", rows)
 
 
-def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> dict[str, Any]:
+def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> EncoderRow:
     """Return one stage's figures."""
     system = System(name, name, kind_of(model.folder), str(model.folder))
     encoder = system.open()
     vectors = encoder.encode(heldout.texts, 32)
     check_vectors(vectors, name)
     return {
+        "stage": name,
         "what": what(name, model),
         "layers": layers_stated(read_config(model.folder)),
         "dim": encoder.dim,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages.answers import ablation as table
+from benchmarks.quality.story import ReaderRow
 from benchmarks.report.page import replace_text
 from compressor.answering.training.steps import Step
 from compressor.artifact.folder import key_of, write_json
@@ -85,7 +86,7 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
             *_, (name, student, _) = flow.students(names, variant.steps)
             rows.append(_row(variant.group, variant.name, flow.answers(Path(name).name, flow.story_stage(student, ""))))
             say(f"  F1 {rows[-1]['f1']:.2f}, EM {rows[-1]['exact']:.2f}")
-        results = flow.head() | {
+        results = flow.head().as_dict() | {
             "questions": flow.sets.facts(),
             "rows": rows,
             "command": command,
@@ -96,7 +97,7 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
     return results
 
 
-def _row(group: str, name: str, figures: dict[str, Any]) -> dict[str, Any]:
+def _row(group: str, name: str, figures: ReaderRow) -> dict[str, Any]:
     answers = figures["answers"]
     return {"group": group, "name": name, "f1": answers["f1"], "exact": answers["exact"], "answers": answers,
             "parameters": figures["parameters"]}  # fmt: skip

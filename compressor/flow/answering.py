@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from benchmarks.quality.story import WORDS, Answers, StoryStage, with_answers
+from benchmarks.quality.story import WORDS, Answers, ReaderRow, StoryStage, with_answers
 from benchmarks.reader_bench import ReaderBench, systems_of
 from compressor.answering.questions.sets import QuestionSets, Sets
 from compressor.answering.questions.squad import Questions, read_squad
@@ -27,6 +27,7 @@ from compressor.artifact.workspace import Key, Keyed, Model
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.flow.base import Flow
+from compressor.flow.results import Measured
 from compressor.models.source import Source
 from compressor.texts.corpus import Texts
 from exporters.graph.export_reader import ReaderExport
@@ -208,14 +209,20 @@ class ReaderFlow(Flow):
     def story_stage(self, model: Model, what: str) -> StoryStage:
         return StoryStage(model, what, self.reading(model))
 
-    def answers(self, name: str, reader: StoryStage) -> dict[str, Any]:
+    def answers(self, name: str, reader: StoryStage) -> ReaderRow:
         """Return a reader's row of the story: its answers to the questions to be judged by, and its size."""
         stage, test = Answers(), self.sets.test
         made = self.work.stage(f"answers/{name}", stage, [reader.model, reader.reading, test], lambda to: (
             stage.run(reader, test, to)))  # fmt: skip
-        more = {"stage": name, "what": reader.what, "seconds": reader.model.figures.get("seconds")}
-        figures: dict[str, Any] = made.json("answers.json")
-        return more | figures
+        figures = made.json("answers.json")
+        return {
+            "stage": name,
+            "what": reader.what,
+            "seconds": reader.model.figures.get("seconds"),
+            "parameters": figures["parameters"],
+            "size_bytes": figures["size_bytes"],
+            "answers": figures["answers"],
+        }
 
     def examine(self, student: Model, fp32: Model, int8: Model) -> Model:
         stage, test, reading = self.recipe.verify, self.sets.test, self.reading(student)
@@ -243,7 +250,7 @@ class ReaderFlow(Flow):
             for name, model in stages.items()
         }
 
-    def measure(self, stages: dict[str, Model]) -> dict[str, Any]:
+    def measure(self, stages: dict[str, Model]) -> Measured:
         bench, test, machine, readers = self.recipe.bench, self.sets.test, self.machine, self.story_stages(stages)
         story = [self.answers(name, reader) for name, reader in readers.items()]
         systems = systems_of(readers, bench.threads)
@@ -254,8 +261,4 @@ class ReaderFlow(Flow):
         made = self.work.stage("bench", bench, [*inputs, test, Key(key_of(machine))], lambda to: (
             bench.run(systems, test, to)))  # fmt: skip
         measured = made.json("bench.json")
-        return {
-            "questions": self.sets.facts(),
-            "story": story,
-            "bench": measured | {"systems": with_answers(measured["systems"], story)},
-        }
+        return Measured(self.sets.facts(), story, measured | {"systems": with_answers(measured["systems"], story)})

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.report.page import write_report
-from compressor.artifact.folder import write_json
 from compressor.artifact.licence import licence_of
 from compressor.artifact.workspace import Keyed, Model, Workspace
 from compressor.core.errors import RecipeError
 from compressor.core.progress import say
+from compressor.flow.results import Head, Measured, Results, TeacherFacts, checks_of
 from compressor.machine.describe import describe
 from compressor.machine.processes import rank
 from compressor.models.source import Source
@@ -43,13 +43,19 @@ def run(flow: "Flow", command: str) -> dict[str, Any]:
         int8 = flow.search(fp32) or flow.int8(fp32)
         checks = flow.verify(student, fp32, int8)
         stages |= flow.hand_out(student, fp32, int8, checks)
-        measured, own = flow.measure(stages), flow.own_results(stages)
-        results = flow.head() | measured
-        results |= {"command": command, "seconds": time.monotonic() - started, "verify": checks} | own
-        results["graphs"] = {"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]}
-        write_json(flow.work.folder / "results.json", results)
-        write_report(results, flow.work.folder / "report.html")
-    return results
+        results = Results(
+            measured=flow.measure(stages),
+            own=flow.own_results(stages),
+            head=flow.head(),
+            data=flow.data()[0],
+            command=command,
+            seconds=time.monotonic() - started,
+            verify=checks_of(checks),
+            graphs={"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
+        )
+        results.write(flow.work.folder / "results.json")
+        write_report(results.as_dict(), flow.work.folder / "report.html")
+    return results.as_dict()
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,8 @@ class Flow(ABC):
         """Publish what passed the gate, by precision."""
 
     @abstractmethod
-    def measure(self, stages: dict[str, Model]) -> dict[str, Any]:
-        """Measure every stage's quality and the systems' speed; return these results: the data's, story and bench."""
+    def measure(self, stages: dict[str, Model]) -> Measured:
+        """Measure every stage's quality and the systems' speed."""
 
     def follow(self) -> None:
         """Take part, as another process than the first, in the training; RecipeError for a task that has one alone."""
@@ -167,15 +173,14 @@ class Flow(ABC):
         """Describe the machine once: the benchmark's key and the results say the same."""
         return describe()
 
-    def head(self) -> dict[str, Any]:
+    def head(self) -> Head:
         """Return what the results of every task begin with."""
         source = self.source
-        teacher = {"name": source.name, "source": source.origin, "weights_sha256": source.weights_sha256}
-        return {
-            "name": self.recipe.name,
-            "task": self.recipe.task,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "recipe": self.recipe.model_dump(mode="json"),
-            "environment": self.machine,
-            "teacher": teacher | self.teacher_facts(),
-        }
+        return Head(
+            name=self.recipe.name,
+            task=self.recipe.task,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            recipe=self.recipe.model_dump(mode="json"),
+            environment=self.machine,
+            teacher=TeacherFacts(source.name, source.origin, source.weights_sha256, self.teacher_facts()),
+        )

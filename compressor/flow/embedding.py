@@ -21,6 +21,7 @@ from compressor.core.errors import RecipeError
 from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.training.embedding import Distil
 from compressor.flow.base import Flow
+from compressor.flow.results import Measured
 from compressor.models.agreement import Heldout
 from compressor.models.sentence_model import embedding_dimension, open_model
 from compressor.models.source import Source, Teacher
@@ -275,7 +276,7 @@ class EmbeddingFlow(Flow):
         return self.work.stage(f"artifacts/{name}", stage, [made, ranges, Key(key_of(checks))], lambda to: stage.run(
             made, ranges, checks, to))  # fmt: skip
 
-    def measure(self, stages: dict[str, Model]) -> dict[str, Any]:
+    def measure(self, stages: dict[str, Model]) -> Measured:
         recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
         inputs: list[Keyed] = [*stages.values(), *self.judged, *sts]
         story = self.work.stage("story", tell, inputs, lambda to: tell.run(stages, self.heldout, sts, to))
@@ -284,8 +285,4 @@ class EmbeddingFlow(Flow):
         machine, systems = self.machine, systems_of(stages, recipe.bench)
         bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
-        return {
-            "texts": self.corpus.facts(),
-            "story": rows,
-            "bench": with_quality(bench.json("bench.json"), rows),
-        }
+        return Measured(self.corpus.facts(), rows, with_quality(bench.json("bench.json"), rows))

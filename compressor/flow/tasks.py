@@ -88,11 +88,6 @@ def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path 
     return task.run(load(path, task.schema), path.parent, Path(runs), f"compress({str(recipe)!r})")
 
 
-def task_of_results(results: dict[str, Any], where: str) -> Task:
-    """Return the task that a run's results state; those of older runs, which state none, are of sentence embedding."""
-    return task_named(results.get("task", EMBEDDING), where)
-
-
 def _imported(at: str) -> Any:
     """Return what stands at ``module:name``."""
     module, _, name = at.partition(":")

@@ -12,7 +12,8 @@ from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, GateError, RecipeError
 from compressor.flow import base
 from compressor.flow.base import Flow, run
-from compressor.flow.tasks import TASKS, Task, task_of_results
+from compressor.flow.results import Measured
+from compressor.flow.tasks import TASKS, Task, task_named
 from compressor.models.source import Source
 from exporters.verify.embedding import Check
 
@@ -84,8 +85,8 @@ class LabelFlow(Flow):
     def hand_out(self, student: Model, fp32: Model, int8: Model, checks: list[dict[str, Any]]) -> dict[str, Model]:
         return {name: self.made(f"artifacts/{name}", made) for name, made in (("fp32", fp32), ("int8", int8))}
 
-    def measure(self, stages: dict[str, Model]) -> dict[str, Any]:
-        return {"texts": {"train": 3}, "story": [{"stage": name} for name in stages], "bench": {"systems": []}}
+    def measure(self, stages: dict[str, Model]) -> Measured:
+        return Measured({"train": 3}, [{"stage": name} for name in stages], {"systems": []})
 
     def made(self, name: str, of: Model) -> Model:
         stage = self.recipe.train
@@ -211,12 +212,8 @@ def test_the_table_of_tasks_names_what_is_there(name: str) -> None:
 def test_one_entry_makes_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = Task(*(f"{__name__}:{name}" for name in ("LabelRecipe", "LabelFlow", "walk")))
     monkeypatch.setitem(TASKS, "labelling", entry)
-    task = task_of_results({"task": "labelling"}, "results.json")
+    task = task_named("labelling", "results.json")
     results = task.run(task.schema(), tmp_path / "teacher", tmp_path / "runs", "")
     assert results["task"] == "labelling"
     with pytest.raises(RecipeError, match=r"must be sentence-embedding or question-answering or labelling$"):
-        task_of_results({"task": ["labelling"]}, "results.json")
-
-
-def test_results_of_before_tasks_were_stated_are_of_sentence_embedding() -> None:
-    assert task_of_results({}, "results.json") is TASKS["sentence-embedding"]
+        task_named(["labelling"], "results.json")
