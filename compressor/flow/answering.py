@@ -261,4 +261,5 @@ class ReaderFlow(Flow):
         made = self.work.stage("bench", bench, [*inputs, test, Key(key_of(machine))], lambda to: (
             bench.run(systems, test, to)))  # fmt: skip
         measured = made.json("bench.json")
-        return Measured(self.sets.facts(), story, measured | {"systems": with_answers(measured["systems"], story)})
+        timed = measured | {"systems": with_answers(measured["systems"], story)}
+        return Measured("questions", self.sets.facts(), story, timed)

@@ -47,7 +47,6 @@ def run(flow: "Flow", command: str) -> dict[str, Any]:
             measured=flow.measure(stages),
             own=flow.own_results(stages),
             head=flow.head(),
-            data=flow.data()[0],
             command=command,
             seconds=time.monotonic() - started,
             verify=checks_of(checks),

@@ -285,4 +285,4 @@ class EmbeddingFlow(Flow):
         machine, systems = self.machine, systems_of(stages, recipe.bench)
         bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
-        return Measured(self.corpus.facts(), rows, with_quality(bench.json("bench.json"), rows))
+        return Measured("texts", self.corpus.facts(), rows, with_quality(bench.json("bench.json"), rows))

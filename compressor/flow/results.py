@@ -53,8 +53,10 @@ class Head:
 class Measured:
     """What a task measured of its stages."""
 
+    data: str
+    """What was learnt and judged by is called: ``texts``."""
     facts: Mapping[str, Any]
-    """What the data is that was learnt and judged by."""
+    """What the data is."""
     story: Sequence[Mapping[str, Any]]
     """Quality and size, a row a stage, the teacher first; each with its name as ``stage``."""
     bench: Mapping[str, Any]
@@ -66,8 +68,6 @@ class Results:
     """A finished run."""
 
     head: Head
-    data: str
-    """What the data is called: ``texts``."""
     measured: Measured
     command: str
     seconds: float
@@ -83,7 +83,7 @@ class Results:
         measured = self.measured
         return {
             **self.head.as_dict(),
-            self.data: measured.facts,
+            measured.data: measured.facts,
             "story": measured.story,
             "bench": measured.bench,
             "command": self.command,
@@ -128,7 +128,7 @@ def _parts(stated: Any) -> dict[str, Any]:
         known = {name: value for name, value in teacher.items() if name in ("name", "source", "weights_sha256")}
         parts["head"]["teacher"] = known | {"more": {n: value for n, value in teacher.items() if n not in known}}
     data = next(iter(left), "")
-    parts |= {"data": data, "measured": {"facts": left.pop(data, None)}}
+    parts["measured"] = {"data": data, "facts": left.pop(data, None)}
     parts["measured"] |= {name: left.pop(name) for name in ("story", "bench") if name in left}
     parts |= {name: left.pop(name) for name in ("command", "seconds", "verify", "graphs") if name in left}
     return parts | {"own": left}

@@ -86,7 +86,7 @@ class LabelFlow(Flow):
         return {name: self.made(f"artifacts/{name}", made) for name, made in (("fp32", fp32), ("int8", int8))}
 
     def measure(self, stages: dict[str, Model]) -> Measured:
-        return Measured({"train": 3}, [{"stage": name} for name in stages], {"systems": []})
+        return Measured("texts", {"train": 3}, [{"stage": name} for name in stages], {"systems": []})
 
     def made(self, name: str, of: Model) -> Model:
         stage = self.recipe.train

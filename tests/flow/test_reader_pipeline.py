@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from questions import SHAPE, TRAINED, questions, write_reader_recipe, write_squad
 from typer.testing import CliRunner
 
+from benchmarks.quality.story import WORDS
 from compressor.answering.questions.sets import QuestionSets
 from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Question, Questions, read_squad
@@ -20,6 +22,7 @@ from compressor.answering.readers.reader import Reading, read_reading
 from compressor.answering.readers.torch_int8 import load
 from compressor.answering.training.steps import Step, check_steps
 from compressor.artifact.layout import GRAPH
+from compressor.artifact.workspace import Model
 from compressor.cli.app import app
 from compressor.core.config import load as load_recipe
 from compressor.core.errors import CompressorError, GateError, RecipeError, TextError
@@ -174,6 +177,25 @@ def test_questions_without_an_answer_get_a_threshold_of_each_readers_own(tiny: P
     assert teacher["f1"] > always["f1"] + 5
     assert results["questions"]["tune"]["questions"] > 0
     assert "No answer is given" in (run / "artifacts" / "int8" / "README.md").read_text()
+
+
+def test_what_is_made_of_the_student_reads_as_it_does(tmp_path: Path) -> None:
+    steps = [{"on": "texts", "prediction": 0.0, "hidden": 1.0}, {}]
+    values = {"name": "r", "task": "question-answering", "questions": {"train": "x"}, "distil": steps}
+    flow = ReaderFlow.of(ReaderRecipe.read(values), tmp_path, tmp_path)
+    names = ("teacher", "distil-1", "distil-2", "quantize", "fp32", "int8")
+    models = {name: Model(tmp_path / name, name) for name in names}
+    flow.__dict__.update(teacher=models["teacher"], sets=SimpleNamespace(tune="some"))
+    flow.readings.update({name: Reading(no_answer_threshold=float(i)) for i, name in enumerate(names[:3])})
+    stages = flow.story_stages(models)
+    assert [stage.model.key for stage in stages.values()] == list(names)
+    assert [stage.reading.no_answer_threshold for stage in stages.values()] == [0, 1, 2, 2, 2, 2]
+    assert [stage.what for stage in stages.values()] == [
+        "sentence-transformers/all-MiniLM-L6-v2, as it is",
+        "hidden; on texts",
+        "labels and teacher's logits; on questions",
+        *(WORDS[name] for name in names[3:]),
+    ]
 
 
 def _refused(values: Sequence[dict[str, Any]]) -> str:

@@ -20,8 +20,7 @@ def results(**more: Any) -> Results:
     return Results(
         head=Head(name="tiny", task="t", created="2026-01-01T00:00:00+00:00", recipe={}, environment={"cores": 2},
                   teacher=teacher),
-        data="questions",
-        measured=Measured({"train": 3}, [{"stage": "teacher"}], {"systems": []}),
+        measured=Measured("questions", {"train": 3}, [{"stage": "teacher"}], {"systems": []}),
         **{"command": "compressor run", "seconds": 1.5, "verify": [CHECK], "graphs": {"fp32": {"MatMul": 4}}} | more,
     )  # fmt: skip
 
