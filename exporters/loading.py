@@ -1,11 +1,18 @@
 """What a folder holds, and readers of whatever kind: a Hugging Face folder, its PyTorch int8 form, or an artifact."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compressor.answering.readers.reader import READING, Reader, Reading, read_reading
+from compressor.answering.readers.reader import READING, Reading, read_reading
 from compressor.artifact.layout import GRAPH, TORCH_INT8, Kind
 from compressor.core.errors import ModelError
 
+if TYPE_CHECKING:
+    from compressor.answering.readers.model import TorchReader
+    from exporters.reader import OnnxReader
+
+_CPU = "CPUExecutionProvider"  # providers.CPU: naming it loads no ONNX Runtime
 _TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -50,13 +57,18 @@ def reader_kind(folder: Path) -> Kind:
     raise ModelError(f"{folder}: no {GRAPH}, no config.json: nothing that answers questions")
 
 
-def open_reader_of(folder: Path, reading: Reading | None = None, threads: int | None = None) -> Reader:
-    """Open the reader in ``folder``, by default as it was made to read. Loads only what it runs on."""
+def open_reader_of(
+    folder: Path, reading: Reading | None = None, threads: int | None = None, providers: Sequence[str] = (_CPU,)
+) -> "OnnxReader | TorchReader":
+    """Open the reader in ``folder``, by default as it was made to read; ``providers`` are ONNX Runtime's.
+
+    Loads only what it runs on.
+    """
     kind, reading = reader_kind(folder), reading or stated_reading(folder)
     if kind == "onnx":
         from exporters.reader import OnnxReader
 
-        return OnnxReader(folder, threads=threads, reading=reading)
+        return OnnxReader(folder, providers, threads, reading)
     import torch
 
     if threads:

@@ -12,11 +12,11 @@ from benchmarks.pages import answers, limits, students
 from benchmarks.report import peers
 from benchmarks.report.charts import quality_against_speed
 from benchmarks.report.markdown import source
-from benchmarks.report.page import replace_text
 from benchmarks.report.results import Row, similarity, systems
 from benchmarks.report.table import Table
 from benchmarks.report.tables import LATENCY, MODEL, RATIO, SIZE, TEXTS, quality
 from compressor.core.errors import ArtifactError, CompressorError, TextError
+from compressor.core.files import replace_text
 
 FIGURES = Path("docs/figures")
 RESULTS = "minilm-l3-d256-int8"

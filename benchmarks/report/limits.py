@@ -26,12 +26,12 @@ class Line(NamedTuple):
     cells: list[str]
 
 
-def limit(found: Row, unit: str = "texts", of_peak: bool = False) -> Table:
+def limit(found: Row, of_peak: bool = False) -> Table:
     """Lay out a column a length: rates, shares of the peaks, and the operators that take longest.
 
     ``of_peak``: with what an operator reaches of its precision's peak, in brackets.
     """
-    rows = found.get("by_length") or []
+    rows, unit = found.get("by_length") or [], found.get("unit") or "texts"
     lines = [
         Line(f"{unit}/s", [count(rate_of(row, unit)) for row in rows]),
         Line("billions of operations/s", [count(row.get("gops")) for row in rows]),
@@ -67,10 +67,11 @@ def longest(found: Row) -> list[str]:
 
 
 def growth(found: Row) -> Table:
-    """Lay out a row a number of texts: speed and memory."""
+    """Lay out a row a number of texts or questions: speed and memory."""
+    unit = str(found.get("unit") or "texts")
     columns = [
-        Column("texts", lambda row: count(row["count"])),
-        Column("texts/s", lambda row: count(row["texts_per_second"])),
+        Column(unit, lambda row: count(row["count"])),
+        Column(f"{unit}/s", lambda row: count(rate_of(row, unit))),
         Column("peak memory", lambda row: size(row["peak_memory_bytes"])),
         Column("runs", lambda row: str(row["runs"])),
     ]

@@ -1,7 +1,6 @@
 """Show what a run of any task measured: one self-contained HTML page, and a table for the terminal."""
 
 import json
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from benchmarks.report.results import Row, number, systems
 from benchmarks.report.svg import COLOURS
 from benchmarks.report.table import Table
 from benchmarks.report.tasks import Picture, Task, task_of
-from compressor.core.errors import storage
+from compressor.core.files import replace_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -27,18 +26,6 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def write_report(results: dict[str, Any], path: Path) -> None:
     """Write the page for ``results``; nothing on it is loaded from anywhere."""
     replace_text(path, _template("report.html.j2").render(_context(results)))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path``, then move it there: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:
@@ -107,7 +94,7 @@ def _context(results: Row) -> dict[str, Any]:
         "pictures": _pictures(results, task),
         "details": _details(results, task),
         "served": tables.served(results, task),
-        "limit": limits.limit(limit, task.unit, of_peak=True) if limit.get("by_length") else None,
+        "limit": limits.limit(limit, of_peak=True) if limit.get("by_length") else None,
         "stages": tables.story(results, task),
         "stages_picture": _drawn(Picture(charts.story(results, measure), "What each stage saves, and what it costs")),
         "tries": readers.tries(results),

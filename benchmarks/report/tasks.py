@@ -7,6 +7,7 @@ from typing import NamedTuple
 from benchmarks.report import readers
 from benchmarks.report.numbers import count
 from benchmarks.report.results import COSINE, EXACT, F1, Measure, Row, number, similarity
+from exporters.tasks import ANSWERING, EMBEDDING
 
 
 class Picture(NamedTuple):
@@ -58,7 +59,6 @@ def _pictures_of_answers(results: Row) -> list[Picture]:
     return [Picture(readers.picture(results), "F1 and exact match against size and speed", note)]
 
 
-EMBEDDING = "sentence-embedding"
 TASKS = {
     EMBEDDING: Task(
         unit="texts",
@@ -67,7 +67,7 @@ TASKS = {
         measures=lambda results: (similarity(results),),
         meaning=_quality_of_vectors,
     ),
-    "question-answering": Task(
+    ANSWERING: Task(
         unit="questions",
         way="Question and context in, answer out",
         timed="Tokenizing, windows, the graph and the choice of the span all count.",

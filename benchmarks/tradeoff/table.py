@@ -5,17 +5,16 @@ The results have the shape of a run's (``bench.systems``, the teacher first); a 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from benchmarks.report.markdown import escaped, source
 from benchmarks.report.numbers import count, digits, duration, fixed, percent
 from benchmarks.report.results import COSINE, Row, number, spearman, system_label, systems
 from benchmarks.report.table import Column, Table
 from benchmarks.report.tables import AGREEMENT, RATIO, SIZE, TEXTS, quality
+from compressor.artifact.cases import Precision
 
 FORMAT = "compressor-tradeoff/1"
 PASSED = "passed"
-Precision = Literal["fp32", "int8"]
 
 
 def name_of(layers: int, precision: Precision) -> str:

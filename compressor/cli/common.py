@@ -4,7 +4,7 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,13 @@ from compressor.artifact.folder import Artifact, is_artifact, sha256, size_bytes
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Keyed, Model, stage_key
 from compressor.core.config import Config
+from compressor.core.errors import RecipeError
 from compressor.core.progress import plain_console
 from compressor.machine.describe import describe
+from exporters.tasks import EMBEDDING, Task
+
+if TYPE_CHECKING:
+    from compressor.answering.questions.squad import Questions
 
 out = plain_console()
 
@@ -21,6 +26,9 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; new, em
 TextsOption = Annotated[
     str | None,
     typer.Option("--texts", help="Text file (plain or .gz, a text a line) or data set name. [default: docstrings]"),
+]
+QuestionsOption = Annotated[
+    Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many texts.", min=1)]
 RunsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
@@ -64,6 +72,19 @@ def model_of(folder: Path) -> Model:
     check_folder(folder)
     key = Artifact.open(folder).key if is_artifact(folder) else content_key(folder)
     return Model(folder, key)
+
+
+def questions_of(task: Task, texts: str | None, questions: Path | None) -> "Questions | None":
+    """Read what a reader is asked; None for an encoder. RecipeError where the other kind of items was given."""
+    if task.name == EMBEDDING:
+        if questions is not None:
+            raise RecipeError(f"--questions {questions}: an option of readers; an encoder takes --texts")
+        return None
+    if questions is None or texts is not None:
+        raise RecipeError("--questions: a reader needs them, and takes no --texts; give a file in SQuAD's format")
+    from compressor.answering.questions.squad import read_squad
+
+    return read_squad(questions)
 
 
 def graph_of(folder: Path) -> Model:

@@ -1,6 +1,5 @@
 """Commands that walk a whole recipe: a run, a trade-off, an ablation; what to pick of one, and its report again."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,15 +88,13 @@ def report(
 ) -> None:
     """Write report.html again from a run's results.json, and print its table."""
     from benchmarks.report.page import print_table, write_report
-    from compressor.core.errors import ArtifactError
+    from compressor.flow.results import Results
 
     path = folder / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not readable as results: {error}") from error
-    write_report(results, folder / "report.html")
-    print_table(results, out)
+    results = Results.read(path)
+    values = results.as_dict()
+    write_report(values, folder / "report.html")
+    print_table(values, out)
     out.print(f"report {folder / 'report.html'}", soft_wrap=True)
 
 

@@ -1,8 +1,8 @@
 """What a recipe is for decides its sections and its flow."""
 
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,29 @@ EMBEDDING, ANSWERING = "sentence-embedding", "question-answering"
 
 @dataclass(frozen=True)
 class Task:
-    """The recipe of a task, and the flow that it is run by."""
+    """Where what makes a task stands, as ``module:name``: imported when it is asked for, no task waits for another."""
 
-    schema: type[Config]
-    run: Callable[[Any, Path, Path, str], dict[str, Any]]
+    recipe_at: str
+    """The class of its recipes."""
+    flow_at: str
+    """Its flow's class."""
+
+    @property
+    def schema(self) -> type[Config]:
+        """Return the class of the task's recipes."""
+        return _imported(self.recipe_at)
+
+    def run(self, recipe: Config, base: Path, runs: Path, command: str) -> dict[str, Any]:
+        """Walk the way of ``recipe`` into ``runs/<name>``; its paths are relative to ``base``. See ``base.run``."""
+        from compressor.flow.base import run
+
+        return run(_imported(self.flow_at).of(recipe, base, runs), command)
+
+
+TASKS = {
+    EMBEDDING: Task("compressor.flow.embedding:Recipe", "compressor.flow.embedding:EmbeddingFlow"),
+    ANSWERING: Task("compressor.flow.answering:ReaderRecipe", "compressor.flow.answering:ReaderFlow"),
+}
 
 
 def task_of(recipe: Path) -> Task:
@@ -31,15 +50,9 @@ def task_of(recipe: Path) -> Task:
 
 def task_named(stated: object, where: str) -> Task:
     """Return the task of a name; RecipeError, naming ``where`` it stands, for one that is not known."""
-    if stated == EMBEDDING:
-        from compressor.flow.embedding import Recipe, run
-
-        return Task(Recipe, run)
-    if stated == ANSWERING:
-        from compressor.flow.answering import ReaderRecipe, run_reader
-
-        return Task(ReaderRecipe, run_reader)
-    raise RecipeError(f"{where}: task = {stated!a:.80}: must be {EMBEDDING} or {ANSWERING}")
+    if isinstance(stated, str) and stated in TASKS:
+        return TASKS[stated]
+    raise RecipeError(f"{where}: task = {stated!a:.80}: must be {' or '.join(TASKS)}")
 
 
 def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path | str = ".") -> dict[str, Any]:
@@ -55,3 +68,9 @@ def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path 
     path = Path(recipe)
     task = task_of(path)
     return task.run(load(path, task.schema), path.parent, Path(runs), f"compress({str(recipe)!r})")
+
+
+def _imported(at: str) -> Any:
+    """Return what stands at ``module:name``."""
+    module, _, name = at.partition(":")
+    return getattr(import_module(module), name)

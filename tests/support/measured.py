@@ -204,6 +204,7 @@ def reader_results(results: dict[str, Any]) -> dict[str, Any]:
         row["answers"] = {"f1": f1, "exact": f1 / 2}
     story[1]["stage"], story[2]["stage"] = "distil-1", "distil-2"
     tries = [{"learning_rate": rate, "epochs": 2.0, "f1": 50.0, "exact": 25.0} for rate in (1e-4, 3e-4)]
+    bench["limit"] |= {"unit": "questions", "by_length": list(map(_asked, bench["limit"]["by_length"]))}
     bench["texts"] |= {"source": "test.json", "count": 500}
     del results["texts"]
     return results | {
