@@ -11,7 +11,8 @@ from compressor.cli.options import with_options
 from compressor.core.strict_json import json_text
 from compressor.models.source import DEFAULT, find
 from compressor.untrusted.inspection import inspect
-from exporters.verify.embedding import Verify, gate
+from exporters.verify.check import gate, precision_of
+from exporters.verify.embedding import Verify
 
 StudentOption = Annotated[
     Path | None,
@@ -50,16 +51,12 @@ def verify(
 def _measured(
     artifact: Path, student: Path, teacher: str, texts: str | None, limit: int | None, verify: Verify
 ) -> list[dict[str, Any]]:
-    from compressor.artifact.layout import GRAPH
     from compressor.models.teacher_vectors import heldout_of
     from compressor.texts.corpus import read_corpus
-    from exporters.graph.files import multiplies_int8
-    from exporters.verify.embedding import int8_share
 
     source, corpus = find(teacher), read_corpus(texts, limit)
-    graph = artifact / GRAPH
-    name = "int8" if multiplies_int8(graph) or int8_share(graph) >= 0.5 else "fp32"
-    return [check.as_dict() for check in verify.examine(name, artifact, student, heldout_of(source, corpus))]
+    heldout = heldout_of(source, corpus)
+    return [check.as_dict() for check in verify.examine(precision_of(artifact), artifact, student, heldout)]
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:

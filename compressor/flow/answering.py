@@ -39,7 +39,7 @@ from exporters.precision.calibrate import Batch
 from exporters.precision.int8 import OnnxInt8
 from exporters.publish.reader_card import PublishReader
 from exporters.reader import batches_of_questions
-from exporters.verify.embedding import gate
+from exporters.verify.check import gate
 from exporters.verify.reader import ReaderVerify
 
 C = TypeVar("C", bound=Config)

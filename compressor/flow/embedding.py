@@ -41,7 +41,8 @@ from exporters.precision.fp16 import Half
 from exporters.precision.int8 import OnnxInt8
 from exporters.publish.card import Publish
 from exporters.search.trials import Search
-from exporters.verify.embedding import Verify, gate
+from exporters.verify.check import gate
+from exporters.verify.embedding import Verify
 
 
 class Recipe(Config):

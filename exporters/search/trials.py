@@ -26,7 +26,7 @@ from exporters.search.contest import Pass, Ratio, contest, encoder_pass, graph_p
 from exporters.search.forms import Form, Forms
 from exporters.search.report import as_markdown
 from exporters.session import OnnxEncoder
-from exporters.verify.embedding import Check, Share, gate
+from exporters.verify.check import Check, Cosine, Share, gate
 from exporters.verify.parity import invariance
 
 _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
@@ -56,15 +56,15 @@ class Search(Config):
     """Precision of the forms."""
     cpu: Literal["this", "any"] = "this"
     """What it is made for: this CPU, or any; then nothing is timed, and the form that suits most is written."""
-    cosine_mean: Share = 0.98
+    cosine_mean: Cosine = 0.98
     """Least mean cosine with the fp32 vectors."""
-    cosine_min: Share = 0.9
+    cosine_min: Cosine = 0.9
     """Least cosine with the fp32 vectors."""
-    neighbours_at_10: Annotated[float, Field(ge=0, le=1)] = 0.85
+    neighbours_at_10: Share = 0.85
     """Least share of a text's 10 nearest texts in common with the fp32 vectors."""
-    batch_cosine_min: Share = 0.99999
+    batch_cosine_min: Cosine = 0.99999
     """Least cosine of a text's vector alone with the same text's, padded or in a batch."""
-    loss: Annotated[float, Field(ge=0, le=1)] = 0.001
+    loss: Share = 0.001
     """Mean cosine that a faster form may lose against the form that the search starts from."""
     speed_texts: str | None = None
     """An STS file whose sentences forms are timed on, less those of ``bench.speed_texts``; by default the texts to
