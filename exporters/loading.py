@@ -1,10 +1,15 @@
 """What a folder holds, and readers of whatever kind: a Hugging Face folder, its PyTorch int8 form, or an artifact."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from compressor.answering.readers.reader import READING, Reader, Reading, read_reading
-from compressor.artifact.layout import GRAPH, TORCH_INT8, Kind
+from compressor.artifact.layout import GRAPH, READING, TORCH_INT8, Kind
 from compressor.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from compressor.answering.readers.reader import Reader, Reading
+
+# What opens a model is imported where it is opened: `compressor verify ARTIFACT` asks for the kind alone.
 
 _TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -25,6 +30,11 @@ def kind_of(folder: Path) -> Kind:
     if modules:
         return "torch"
     raise ModelError(f"{folder}: no {GRAPH}, no modules.json: nothing that can be run")
+
+
+def task_of(folder: Path) -> Literal["sentence-embedding", "question-answering"]:
+    """Return what a model's folder is for, as a recipe's ``task`` names it."""
+    return "question-answering" if is_reader(folder) else "sentence-embedding"
 
 
 def is_reader(folder: Path) -> bool:
@@ -50,7 +60,7 @@ def reader_kind(folder: Path) -> Kind:
     raise ModelError(f"{folder}: no {GRAPH}, no config.json: nothing that answers questions")
 
 
-def open_reader_of(folder: Path, reading: Reading | None = None, threads: int | None = None) -> Reader:
+def open_reader_of(folder: Path, reading: "Reading | None" = None, threads: int | None = None) -> "Reader":
     """Open the reader in ``folder``, by default as it was made to read. Loads only what it runs on."""
     kind, reading = reader_kind(folder), reading or stated_reading(folder)
     if kind == "onnx":
@@ -70,11 +80,13 @@ def open_reader_of(folder: Path, reading: Reading | None = None, threads: int | 
     return TorchReader.load(folder, reading)
 
 
-def stated_reading(folder: Path, given: Reading | None = None) -> Reading:
+def stated_reading(folder: Path, given: "Reading | None" = None) -> "Reading":
     """Return how the reader in ``folder`` was made to read, but for the fields that were ``given`` a value.
 
     The default for a model that was not made here.
     """
+    from compressor.answering.readers.reader import Reading, read_reading
+
     known = (folder / READING).is_file() or reader_kind(folder) != "torch"
     stated, own = read_reading(folder) if known else Reading(), given or Reading()
     return stated.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from compressor.artifact.layout import READING
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import read_json
 
@@ -61,7 +62,7 @@ def is_as_strict(stated: Any, precision: str) -> bool:
 
 def truncation_of(folder: Path) -> dict[str, Any]:
     """Return how texts of the set are cut: as the artifact's own are, but for an encoder's very long ones."""
-    path = folder / "reading.json"
+    path = folder / READING
     try:
         if path.is_file():
             reading = read_json(path)

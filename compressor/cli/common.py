@@ -12,8 +12,10 @@ from compressor.artifact.folder import Artifact, is_artifact, sha256, size_bytes
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Keyed, Model, stage_key
 from compressor.core.config import Config
+from compressor.core.errors import RecipeError
 from compressor.core.progress import plain_console
 from compressor.machine.describe import describe
+from exporters.loading import is_reader
 
 out = plain_console()
 
@@ -21,6 +23,9 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; new, em
 TextsOption = Annotated[
     str | None,
     typer.Option("--texts", help="Text file (plain or .gz, a text a line) or data set name. [default: docstrings]"),
+]
+QuestionsOption = Annotated[
+    Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many texts.", min=1)]
 RunsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
@@ -44,6 +49,19 @@ NamedArgument = Annotated[
 def written(folder: Path) -> None:
     """Say what a command has handed out."""
     out.print(f"{folder}: {size_bytes(folder) / 1e6:.1f} MB", soft_wrap=True)
+
+
+def check_given(artifact: Path, texts: str | None, questions: Path | None) -> None:
+    """Refuse texts for an artifact that answers questions, questions for one of vectors, and a reader without any."""
+    answers = is_reader(artifact)
+    if answers and texts is not None:
+        raise RecipeError(f"--texts {texts}: {artifact} answers questions; give --questions, a file in SQuAD's format")
+    if answers and questions is None:
+        raise RecipeError(f"--questions: not given; {artifact} answers questions: give a file in SQuAD's format")
+    if not answers and questions is not None:
+        raise RecipeError(
+            f"--questions {questions}: {artifact} gives vectors of texts; give --texts, a file or a data set's name"
+        )
 
 
 def command_line() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.answering.questions.squad import read_squad
-from compressor.answering.readers.reader import READING
+from compressor.artifact.layout import READING
 from compressor.artifact.workspace import Keyed
 from compressor.core.errors import RecipeError
 from compressor.texts.corpus import read_corpus

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from compressor.artifact.folder import Artifact, Draft
-from compressor.artifact.layout import GRAPH
+from compressor.artifact.layout import GRAPH, READING
 from compressor.core.errors import ArtifactError
 from exporters.pack.ort_format import canonical
 from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
@@ -38,7 +38,7 @@ class Ort(Target):
             self._convert(artifact, graph, draft)
             lines = _usability(graph)
         write_text(draft.folder / USABILITY, "\n".join(lines) + "\n")
-        copy_files(artifact, draft, (*TOKENIZER_FILES, "config.json", "sentence_bert_config.json", "reading.json"))
+        copy_files(artifact, draft, (*TOKENIZER_FILES, "config.json", "sentence_bert_config.json", READING))
         verdicts = [match.groups() for line in lines if (match := _VERDICT.search(line))]
         draft.figures["usability"] = {provider + how: verdict for provider, how, verdict in verdicts}
         draft.figures["needs"] = contents.needs(platform=self.platform, provider="CPUExecutionProvider")
