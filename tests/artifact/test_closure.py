@@ -20,7 +20,7 @@ from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.optimise import Optimise
 from exporters.precision.int8 import OnnxInt8
-from exporters.search.trials import Search
+from exporters.search.embedding import Search
 
 ROOT = Path(closure.__file__).parents[2]
 STAGES = {
@@ -34,7 +34,8 @@ STAGES = {
     "optimise": "exporters.graph.optimise",
     "fp16": "exporters.precision.fp16",
     "int8": "exporters.precision.int8",
-    "search": "exporters.search.trials",
+    "search": "exporters.search.embedding",
+    "search-reader": "exporters.search.reader",
     "verify": "exporters.verify.embedding",
     "publish": "exporters.publish.card",
     "story": "benchmarks.quality.story",
@@ -115,7 +116,10 @@ def add_code(text: str) -> str:
         ("exporters/graph/rewrite.py", {"int8", "search"}, {"distil", "pca", "export", "optimise"}),
         ("exporters/verify/parity.py", {"verify", "search"}, {"distil", "int8", "export", "fp16"}),
         ("exporters/verify/check.py", {"verify", "verify-reader", "search", "fp16"}, {"distil", "int8", "export"}),
-        ("exporters/precision/clipping.py", {"search"}, {"int8", "verify"}),
+        ("exporters/precision/clipping.py", {"search", "search-reader"}, {"int8", "verify"}),
+        ("exporters/search/trials.py", {"search", "search-reader"}, {"int8", "verify", "optimise"}),
+        ("exporters/search/reader.py", {"search-reader"}, {"search", "int8", "verify"}),
+        ("exporters/reader.py", {"search-reader", "verify-reader"}, {"search", "verify", "export"}),
         ("compressor/distil/training/states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
         ("compressor/answering/training/lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
         ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
