@@ -1,4 +1,4 @@
-"""The benchmark: every system on the same texts, side by side with the teacher."""
+"""The benchmark: every system on the same texts or questions, side by side with the teacher."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from tokenizers import Tokenizer
 
 from benchmarks.quality.sts import Sts
 from benchmarks.speed import throughput
@@ -15,33 +14,29 @@ from benchmarks.speed.footprint import footprint
 from benchmarks.speed.limit import Limit
 from benchmarks.speed.server import server
 from benchmarks.speed.turns import against_itself
-from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, System, threads_of
+from benchmarks.systems import System, check_names, threads_of
+from compressor.answering.questions.squad import Question
 from compressor.artifact.folder import Draft, write_json
-from compressor.artifact.layout import Kind
-from compressor.artifact.workspace import Model
 from compressor.core.config import Config
-from compressor.core.encoder import Encoder, usable_cores
+from compressor.core.encoder import usable_cores
 from compressor.core.errors import ProviderError, RecipeError
 from compressor.core.progress import say
 from compressor.machine.describe import features
 from compressor.machine.threads import same_threads
-from compressor.models.agreement import check_vectors
 from exporters.runtime.providers import CPU, CUDA, require_providers
-from exporters.session import OnnxEncoder
+from exporters.tasks import ANSWERING, Item, Runner, Task
+from exporters.tasks.lengths import Pair
 
-_CHECKED = 64  # texts whose vectors must differ before anything is timed
+_CHECKED = 64  # items whose results are looked at before anything is timed
+_FOOTPRINT = {ANSWERING: 64}  # items of which peak memory is measured: questions are longer than most texts
 
 
-class Bench(Config):
-    """Measure the artifacts beside the teacher."""
+class Speed(Config):
+    """Measure systems beside the teacher: what is the same for all tasks."""
 
-    sts: tuple[str, ...] = ()
-    """STS files (``sentence1,sentence2,score``) to measure quality on; without any, agreement alone."""
-    speed_texts: str | None = None
-    """An STS file whose sentences are the texts of the speed measurements; by default the held-out texts."""
     count: Annotated[int, Field(ge=64)] = 2000
     """Texts in one pass of the Offline scenario, at most."""
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (8, 32, 128)
+    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (8, 32, 128)
     """Batch sizes tried for each system; its best is measured."""
     rounds: Annotated[int, Field(ge=1)] = 6
     """Rounds of the Offline scenario; in each, the systems take turns. Six give an interval of 97 %."""
@@ -60,13 +55,94 @@ class Bench(Config):
     def decided_here(self) -> list[str]:
         return features()
 
-    def check(self, base: Path) -> list[Sts]:
-        """Read the STS files and look for the providers before any long work."""
+    def check_providers(self) -> None:
+        """Look for the providers before any long work."""
         require_providers(self.providers)
         if CUDA in self.providers:
             _require_torch_cuda()
-        if not self.batch_sizes:
-            raise RecipeError("bench.batch_sizes = []: give at least one")
+
+    def run(self, systems: Sequence[System], items: Sequence[Item], source: str, draft: Draft) -> None:
+        """Write ``bench.json`` into ``draft``; the first system is the teacher."""
+        write_json(draft.folder / "bench.json", self.measure(systems, items, source))
+
+    def measure(self, systems: Sequence[System], items: Sequence[Item], source: str) -> dict[str, Any]:
+        """Return the ``bench`` section of the results; ratios are to the first system.
+
+        All systems have the same threads, whatever the shell or they themselves state.
+        """
+        check_names([system.name for system in systems])
+        threads = self.threads or usable_cores()
+        with same_threads(threads):
+            return self._measured([replace(system, threads=threads) for system in systems], items, source, threads)
+
+    def _measured(self, systems: Sequence[System], items: Sequence[Item], source: str, threads: int) -> dict[str, Any]:
+        task, last = systems[-1].does, systems[-1]
+        opened = {system.name: system.open() for system in systems}
+        twin = {f"{last.name}, again": last.open()}
+        for name, runner in opened.items():
+            task.check(runner, items[:_CHECKED], name)
+        say(f"  {len(systems)} systems on {len(items):,} {task.unit}, {self.rounds} rounds in turns")
+        fast = throughput.offline(opened | twin, items, self.batch_sizes, self.rounds, unit=task.unit)
+        slow = throughput.single_stream(opened | twin, items, self.queries)
+        served = self._server(task, opened, items, fast)
+        tokenizer = task.tokenizer(Path(last.folder))  # all systems of a run share one vocabulary
+        limit = min(runner.max_length for runner in opened.values())
+        lengths = {n: task.of_length(tokenizer, items, n) for n in self.lengths if n <= limit}
+        length_rows = throughput.by_length(opened, lengths, unit=task.unit)
+        rows = [
+            {
+                "name": system.name,
+                "label": system.label,
+                "provider": system.provider,
+                "stage": system.stage,
+                "size_bytes": system.size_bytes,
+                "threads": threads_of(opened[system.name]),
+                **footprint(system, items[: _FOOTPRINT.get(task.name, 256)]),
+                "offline": fast[system.name],
+                "single_stream": slow[system.name],
+                "server": served.get(system.name),
+                "by_length": length_rows[system.name],
+            }
+            for system in systems
+        ]
+        return {
+            "unit": task.unit,
+            "texts": {"source": source, "count": len(items), **token_figures(task.tokens(tokenizer, items))},
+            "rounds": self.rounds,
+            "threads": threads,
+            "a_a": _against_itself(last.name, fast, slow),
+            "limit": self._limit(last, items),
+            "systems": rows,
+        }
+
+    def _server(
+        self, task: Task, opened: Mapping[str, Runner], items: Sequence[Item], fast: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Find the highest rate of what a ``Batcher`` can serve."""
+        if self.server_p99_ms is None:
+            return {}
+        served = {name: own for name, runner in opened.items() if (own := task.served(runner)) is not None}
+        ceilings = {name: 1.2 * fast[name][f"{task.unit}_per_second"] for name in served}
+        return server(served, items, self.server_p99_ms, ceilings)
+
+    def _limit(self, system: System, items: Sequence[Item]) -> dict[str, Any] | None:
+        """Tell what share of the machine's peak the artifact reaches; None for what is no graph on the CPU."""
+        if system.kind != "onnx" or system.provider != CPU:
+            return None
+        return Limit(lengths=self.lengths, threads=self.threads).measure(Path(system.folder), items)
+
+
+class Bench(Speed):
+    """Measure the artifacts beside the teacher."""
+
+    sts: tuple[str, ...] = ()
+    """STS files (``sentence1,sentence2,score``) to measure quality on; without any, agreement alone."""
+    speed_texts: str | None = None
+    """An STS file whose sentences are the texts of the speed measurements; by default the held-out texts."""
+
+    def check(self, base: Path) -> list[Sts]:
+        """Read the STS files and look for the providers before any long work."""
+        self.check_providers()
         if self.speed_texts is not None:
             Sts.read(base / self.speed_texts)
         files = [Sts.read(base / path) for path in self.sts]
@@ -81,72 +157,22 @@ class Bench(Config):
         sts = Sts.read(base / self.speed_texts)
         return sts.name, sts.texts[: self.count]
 
-    def run(self, systems: Sequence[System], texts: Sequence[str], source: str, draft: Draft) -> None:
-        """Write ``bench.json`` into ``draft``; the first system is the teacher."""
-        write_json(draft.folder / "bench.json", self.measure(systems, texts, source))
 
-    def measure(self, systems: Sequence[System], texts: Sequence[str], source: str) -> dict[str, Any]:
-        """Return the ``bench`` section of the results; ratios are to the first system.
+class ReaderBench(Speed):
+    """Measure readers beside the teacher."""
 
-        All systems have the same threads, whatever the shell or they themselves state.
-        """
-        check_names([system.name for system in systems])
-        threads = self.threads or usable_cores()
-        with same_threads(threads):
-            return self._measured([replace(system, threads=threads) for system in systems], texts, source, threads)
+    count: Annotated[int, Field(ge=16)] = 500
+    """Questions in one pass of the Offline scenario, at most; drawn at random from those to be judged by."""
+    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 4, 16, 64)
+    """Windows in a batch tried for each system; its best is measured."""
+    lengths: tuple[Annotated[int, Field(ge=16)], ...] = (64, 128, 256)
+    """Lengths of question and context together, in tokens, to measure speed and latency at; lengths above the
+    reader's are left out."""
 
-    def _measured(self, systems: Sequence[System], texts: Sequence[str], source: str, threads: int) -> dict[str, Any]:
-        encoders = {system.name: system.open() for system in systems}
-        twin = {f"{systems[-1].name}, again": systems[-1].open()}
-        tokenizer = throughput.plain_tokenizer(Path(systems[-1].folder))  # all systems of a run share one vocabulary
-        for name, encoder in encoders.items():
-            check_vectors(encoder.encode(texts[:_CHECKED]), name)
-        say(f"  {len(systems)} systems on {len(texts):,} texts, {self.rounds} rounds in turns")
-        fast = throughput.offline(encoders | twin, texts, self.batch_sizes, self.rounds)
-        slow = throughput.single_stream(encoders | twin, texts, self.queries)
-        served = self._server(encoders, texts, fast)
-        limit = min(encoder.max_length for encoder in encoders.values())
-        lengths = {n: throughput.texts_of_length(tokenizer, texts, n) for n in self.lengths if n <= limit}
-        length_rows = throughput.by_length(encoders, lengths)
-        rows = [
-            {
-                "name": system.name,
-                "label": system.label,
-                "provider": system.provider,
-                "size_bytes": system.size_bytes,
-                "threads": threads_of(encoders[system.name]),
-                **footprint(system, texts[:256]),
-                "offline": fast[system.name],
-                "single_stream": slow[system.name],
-                "server": served.get(system.name),
-                "by_length": length_rows[system.name],
-            }
-            for system in systems
-        ]
-        return {
-            "texts": {"source": source, "count": len(texts), **token_figures(tokenizer, texts)},
-            "rounds": self.rounds,
-            "threads": threads,
-            "a_a": _against_itself(systems[-1].name, fast, slow),
-            "limit": self._limit(systems[-1], texts),
-            "systems": rows,
-        }
-
-    def _server(
-        self, encoders: Mapping[str, Encoder], texts: Sequence[str], fast: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
-        """Find the highest rate of what a ``Batcher`` can serve."""
-        if self.server_p99_ms is None:
-            return {}
-        served = {name: encoder for name, encoder in encoders.items() if isinstance(encoder, OnnxEncoder)}
-        ceilings = {name: 1.2 * fast[name]["texts_per_second"] for name in served}
-        return server(served, texts, self.server_p99_ms, ceilings)
-
-    def _limit(self, system: System, texts: Sequence[str]) -> dict[str, Any] | None:
-        """Tell what share of the machine's peak the artifact reaches; None for what is no graph on the CPU."""
-        if system.kind != "onnx" or system.provider != CPU:
-            return None
-        return Limit(lengths=self.lengths, threads=self.threads).measure(Path(system.folder), texts)
+    def pick(self, questions: Sequence[Question]) -> list[Pair]:
+        """Return the questions and contexts whose speed is measured: the same each time."""
+        chosen = np.random.default_rng(0).permutation(len(questions))[: self.count]
+        return [(questions[int(i)].text, questions[int(i)].context) for i in sorted(chosen)]
 
 
 def _against_itself(
@@ -169,71 +195,7 @@ def _require_torch_cuda() -> None:
         raise ProviderError(f"{CUDA}: PyTorch sees no CUDA device for the teacher; install a CUDA build and a driver")
 
 
-_STAGE_OF = {
-    "teacher": "teacher",
-    "student": "pca",
-    "torch-int8": "quantize",
-    "teacher-fp16": "teacher",
-    "onnx-fp32": "fp32",
-    "onnx-fp16": "fp16",
-    "onnx-int8": "int8",
-}
-
-_ON_CUDA: tuple[tuple[str, str, Kind, str, str], ...] = (
-    ("teacher", "teacher, PyTorch fp32", "torch", "teacher", TORCH_CUDA),
-    ("teacher-fp16", "teacher, PyTorch fp16", "torch", "teacher", TORCH_CUDA_FP16),
-    ("onnx-fp32", "student, ONNX fp32", "onnx", "fp32", CUDA),
-    ("onnx-fp16", "student, ONNX fp16", "onnx", "fp16", CUDA),
-)
-
-
-def systems_of(steps: Mapping[str, Model], bench: "Bench") -> list[System]:
-    """List what a run's benchmark compares, the teacher first.
-
-    On CUDA: the teacher and the graphs in fp32 and fp16. int8 there is slower than fp32, so it is not offered.
-    """
-    student = "pca" if "pca" in steps else "distil"
-    kinds: list[tuple[str, str, Kind, str]] = [
-        ("teacher", "teacher, PyTorch fp32 encode", "torch", "teacher"),
-        ("student", "student, PyTorch fp32 encode", "torch", student),
-        ("torch-int8", "student, PyTorch dynamic int8", "torch-int8", "quantize"),
-        ("onnx-fp32", "student, ONNX fp32", "onnx", "fp32"),
-        ("onnx-int8", "student, ONNX int8", "onnx", "int8"),
-    ]
-    folders = {name: str(model.folder) for name, model in steps.items()}
-    systems = [
-        System(name, label, kind, folders[stage], CPU if kind == "onnx" else "PyTorch CPU", bench.threads)
-        for name, label, kind, stage in kinds
-        if stage in folders
-    ]
-    if CUDA in bench.providers:
-        systems += [
-            System(f"{name}-cuda", f"{label} on CUDA", kind, folders[stage], provider)
-            for name, label, kind, stage, provider in _ON_CUDA
-            if stage in folders
-        ]
-    return systems
-
-
-def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the ``bench`` section with each system's quality, as the story measured it, beside its speed."""
-    by_stage = {row["stage"]: row for row in story}
-    by_stage.setdefault("pca", by_stage.get("distil", by_stage["teacher"]))
-    rows = []
-    for row in bench["systems"]:
-        figures = by_stage.get(_STAGE_OF[row["name"].removesuffix("-cuda")], {})
-        rows.append(row | {"agreement": figures.get("agreement", {}), "sts": figures.get("sts", {})})
-    return bench | {"systems": rows}
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Refuse systems of one name; figures are told apart by it."""
-    if len(set(names)) < len(names):
-        raise RecipeError(f"systems {', '.join(names)}: each needs a name of its own")
-
-
-def token_figures(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
-    """Return the mean, the median and the 99th percentile of the texts' lengths in tokens."""
-    lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
+def token_figures(lengths: Sequence[int]) -> dict[str, float]:
+    """Return the mean, the median and the 99th percentile of lengths in tokens."""
     p50, p99 = np.percentile(lengths, [50, 99])
     return {"tokens_mean": float(np.mean(lengths)), "tokens_p50": float(p50), "tokens_p99": float(p99)}

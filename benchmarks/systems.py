@@ -1,56 +1,54 @@
 """What is measured: each system a few words of text, so that a fresh process can open the same one."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from compressor.artifact.folder import MANIFEST, size_bytes
 from compressor.artifact.layout import Kind
-from compressor.core.encoder import Encoder
+from compressor.core.errors import RecipeError
+from exporters.tasks import EMBEDDING, Runner, Task, task_named
+from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"  # naming them loads no ONNX Runtime
 _TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
 _OTHER_FORMS = ("onnx", "openvino")
-TORCH_CUDA, TORCH_CUDA_FP16 = "PyTorch CUDA", "PyTorch CUDA fp16"
 
 
 @dataclass(frozen=True)
 class System:
-    """An encoder and how it is run."""
+    """A model or an artifact, and how it is run."""
 
     name: str
     label: str
     kind: Kind
     folder: str
-    provider: str = "CPUExecutionProvider"
+    provider: str = _CPU
     threads: int | None = None
     """By default what its library takes, which differs: a benchmark gives all systems the same."""
     max_length: int | None = None
+    """Tokens after which PyTorch cuts a text; by default the model's own."""
+    task: str = EMBEDDING
+    stage: str | None = None
+    """The stage of a run that made it."""
+    reading: str = ""
+    """How a reader reads, as JSON; by default as it was made to."""
 
-    def open(self) -> Encoder:
-        """Load the encoder; the libraries that it does not need stay unloaded."""
-        if self.kind == "onnx":
-            from exporters.session import OnnxEncoder
+    def open(self) -> Runner:
+        """Load it; the libraries that it does not need stay unloaded."""
+        options = {"max_length": self.max_length, "reading": self.reading}
+        return self.does.open(Path(self.folder), self.kind, self.provider, self.threads, **options)
 
-            return OnnxEncoder(self.folder, [self.provider], self.threads)
-        import torch
-
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        if self.kind == "torch-int8":
-            from compressor.models.torch_int8 import TorchInt8Encoder
-
-            return TorchInt8Encoder.load(Path(self.folder))
-        from compressor.models.sentence_model import Precision, TorchEncoder
-
-        precision: Precision = "fp16" if self.provider == TORCH_CUDA_FP16 else "fp32"
-        device = "cuda" if self.provider in (TORCH_CUDA, TORCH_CUDA_FP16) else "cpu"
-        return TorchEncoder.load(Path(self.folder), precision, device, self.max_length)
+    @property
+    def does(self) -> Task:
+        """What it is for."""
+        return task_named(self.task)
 
     def imports(self) -> tuple[str, ...]:
         """Name the modules that it runs on, so that a load can be timed without them."""
-        onnx = ("exporters.session",)
-        return onnx if self.kind == "onnx" else ("compressor.models.torch_int8", "compressor.models.sentence_model")
+        return self.does.imports(self.kind)
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -65,11 +63,74 @@ class System:
         return sum(p.stat().st_size for p in files if p.relative_to(folder).parts[0] not in _OTHER_FORMS)
 
 
-def threads_of(encoder: Any) -> int:
+def threads_of(runner: Any) -> int:
     """Return the threads that an open encoder or reader computes on, as its library has them."""
-    own = getattr(encoder, "threads", None)
+    own = getattr(runner, "threads", None)
     if own is not None:
         return int(own)
     import torch
 
     return torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage of a run made: a folder, and how it is read where it is a reader (as JSON)."""
+
+    folder: Path
+    reading: str = ""
+
+
+_TEACHER, _STUDENT = "teacher", "student"
+_ON_CPU: tuple[tuple[str, str, str, Kind], ...] = (  # stage, name, label, kind
+    (_TEACHER, "teacher", "teacher, {call}", "torch"),
+    (_STUDENT, "student", "student, {call}", "torch"),
+    ("quantize", "torch-int8", "student, PyTorch dynamic int8", "torch-int8"),
+    ("fp32", "onnx-fp32", "student, ONNX fp32", "onnx"),
+    ("int8", "onnx-int8", "student, ONNX int8", "onnx"),
+)
+_ON_CUDA: tuple[tuple[str, str, str, Kind, str], ...] = (
+    (_TEACHER, "teacher-cuda", "teacher, PyTorch fp32 on CUDA", "torch", TORCH_CUDA),
+    (_TEACHER, "teacher-fp16-cuda", "teacher, PyTorch fp16 on CUDA", "torch", TORCH_CUDA_FP16),
+    ("fp32", "onnx-fp32-cuda", "student, ONNX fp32 on CUDA", "onnx", _CUDA),
+    ("fp16", "onnx-fp16-cuda", "student, ONNX fp16 on CUDA", "onnx", _CUDA),
+)
+_FORMS = {stage for stage, *_ in (*_ON_CPU, *_ON_CUDA)}
+
+
+def systems_of(stages: Mapping[str, Made], task: Task, providers: Sequence[str], threads: int | None) -> list[System]:
+    """List what a run's benchmark compares, the teacher first; of several students, the last.
+
+    On CUDA: the teacher and the graphs in fp32 and fp16. int8 there is slower than fp32, so it is not offered.
+    """
+    named = {stage if stage in _FORMS else _STUDENT: stage for stage in stages}
+    wanted = [(*row, _CPU if row[3] == "onnx" else TORCH_CPU, threads) for row in _ON_CPU]
+    if _CUDA in providers:
+        wanted += [(*row, None) for row in _ON_CUDA]
+    systems = []
+    for role, name, label, kind, provider, own_threads in wanted:
+        if role in named:
+            stage, made, shown = named[role], stages[named[role]], label.format(call=task.call)
+            systems.append(
+                System(name, shown, kind, str(made.folder), provider, own_threads, None, task.name, stage, made.reading)
+            )
+    return systems
+
+
+def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the ``bench`` section with each system's quality, as the story measured its stage, beside its speed."""
+    by_stage = {row["stage"]: row for row in story}
+    rows = []
+    for row in bench["systems"]:
+        figures = by_stage.get(row["stage"], {})
+        rows.append(row | {name: figures[name] for name in _QUALITY if name in figures})
+    return bench | {"systems": rows}
+
+
+_QUALITY = ("agreement", "sts", "answers", "parameters")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse systems of one name; figures are told apart by it."""
+    if len(set(names)) < len(names):
+        raise RecipeError(f"systems {', '.join(names)}: each needs a name of its own")

@@ -1,16 +1,20 @@
 """What a folder holds, and readers of whatever kind: a Hugging Face folder, its PyTorch int8 form, or an artifact."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from compressor.artifact.layout import GRAPH, READING, TORCH_INT8, Kind
 from compressor.core.errors import ModelError
 
 if TYPE_CHECKING:
-    from compressor.answering.readers.reader import Reader, Reading
+    from compressor.answering.readers.model import TorchReader
+    from compressor.answering.readers.reader import Reading
+    from exporters.reader import OnnxReader
 
 # What opens a model is imported where it is opened: `compressor verify ARTIFACT` asks for the kind alone.
 
+_CPU = "CPUExecutionProvider"  # providers.CPU: naming it loads no ONNX Runtime
 _TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -30,11 +34,6 @@ def kind_of(folder: Path) -> Kind:
     if modules:
         return "torch"
     raise ModelError(f"{folder}: no {GRAPH}, no modules.json: nothing that can be run")
-
-
-def task_of(folder: Path) -> Literal["sentence-embedding", "question-answering"]:
-    """Return what a model's folder is for, as a recipe's ``task`` names it."""
-    return "question-answering" if is_reader(folder) else "sentence-embedding"
 
 
 def is_reader(folder: Path) -> bool:
@@ -60,13 +59,18 @@ def reader_kind(folder: Path) -> Kind:
     raise ModelError(f"{folder}: no {GRAPH}, no config.json: nothing that answers questions")
 
 
-def open_reader_of(folder: Path, reading: "Reading | None" = None, threads: int | None = None) -> "Reader":
-    """Open the reader in ``folder``, by default as it was made to read. Loads only what it runs on."""
+def open_reader_of(
+    folder: Path, reading: "Reading | None" = None, threads: int | None = None, providers: Sequence[str] = (_CPU,)
+) -> "OnnxReader | TorchReader":
+    """Open the reader in ``folder``, by default as it was made to read; ``providers`` are ONNX Runtime's.
+
+    Loads only what it runs on.
+    """
     kind, reading = reader_kind(folder), reading or stated_reading(folder)
     if kind == "onnx":
         from exporters.reader import OnnxReader
 
-        return OnnxReader(folder, threads=threads, reading=reading)
+        return OnnxReader(folder, providers, threads, reading)
     import torch
 
     if threads:

@@ -2,22 +2,26 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from compressor.answering.questions.spans import Logits
+from compressor.answering.questions.spans import Logits, Prediction, best_spans
 from compressor.answering.questions.squad import Question
 from compressor.answering.questions.windows import Cutter, batches, padded
 from compressor.answering.readers.reader import Features, Reading, WindowReader, read_reading
 from compressor.artifact.layout import ANSWERING, GRAPH
-from compressor.core.encoder import check_whole, usable_cores
-from compressor.core.errors import ArtifactError
+from compressor.core.encoder import check_texts, check_whole, usable_cores
+from compressor.core.errors import ArtifactError, TextError
 from compressor.core.strict_json import read_json
 from exporters.runtime.forking import PerProcess
+from exporters.runtime.prepared import Prepared
 from exporters.runtime.providers import CPU, computing, open_session, require_providers
 from exporters.runtime.running import Running
+
+_ASKED = "asked"  # the id of a question that is asked alone
 
 
 def batches_of_questions(folder: Path, questions: Sequence[Question], count: int) -> Iterator[Features]:
@@ -63,7 +67,7 @@ class OnnxReader(WindowReader):
         self.threads = usable_cores() if threads is None else check_whole("threads", threads)
         self.running = running or Running.load(self.folder)
         require_providers(providers)
-        self._providers = list(providers)
+        self.providers = list(providers)
         reading = reading or read_reading(self.folder)
         try:
             pad = int(read_json(self.folder / "config.json").get("pad_token_id") or 0)
@@ -72,7 +76,7 @@ class OnnxReader(WindowReader):
         super().__init__(Cutter.open(self.folder, reading), reading, pad)
         self._opened = PerProcess(self.folder, self._open)
         session = self._opened().side_by_side
-        self._most_tokens = self.running.batch_tokens if self._providers == [CPU] else None
+        self.batch_tokens = self.running.batch_tokens if self.providers == [CPU] else None
         self._inputs = [value.name for value in session.get_inputs()]
         if not {value.name for value in session.get_outputs()} >= set(ANSWERING):
             raise ArtifactError(f"{self.folder / GRAPH}: no outputs start_logits and end_logits; not a reader")
@@ -81,11 +85,11 @@ class OnnxReader(WindowReader):
         return type(self), (self._opened.folder, *self._options)
 
     def _open(self, folder: Path) -> _Opened:
-        on_cpu = self._providers == [CPU]
+        on_cpu = self.providers == [CPU]
         threads_each = min(self.running.threads, self.threads) if on_cpu else self.threads
-        side_by_side = open_session(folder, self._providers, threads_each, self.running)
+        side_by_side = open_session(folder, self.providers, threads_each, self.running)
         more = on_cpu and self.threads > 1
-        alone = open_session(folder, self._providers, self.threads, self.running) if more else None
+        alone = open_session(folder, self.providers, self.threads, self.running) if more else None
         return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads // threads_each))
 
     def run(self, features: Features) -> tuple[Logits, Logits]:
@@ -97,12 +101,33 @@ class OnnxReader(WindowReader):
 
         On a CPU a batch is cut so that a layer's states stay in the cache of a core; a single part uses all threads.
         """
-        some = [list(_parts(features, self._most_tokens)) for features in batches]
+        some = [list(_parts(features, self.batch_tokens)) for features in batches]
         parts = [part for own in some for part in own]
         opened = self._opened()
         session = opened.alone if opened.alone is not None and len(parts) == 1 else opened.side_by_side
         results = iter(opened.pool.map(lambda features: self._run(session, features), parts))
         return (_joined([next(results) for _ in own]) for own in some)
+
+    def prepare(self, question: str, context: str) -> Prepared:
+        """Return the windows of one question, to be computed with others; TextError for what is no text."""
+        for name, text in (("question", question), ("context", context)):
+            if not isinstance(text, str):
+                raise TextError(f"{name}: {type(text).__name__} was given where one text belongs")
+            check_texts([text], name=name)
+        asked = Question(_ASKED, question, context)
+        windows = self.cutter.cut([asked])
+        return Prepared(len(windows), max(len(window.ids) for window in windows), (asked, windows))
+
+    def compute(self, prepared: Sequence[Prepared]) -> list[Prediction]:
+        """Return the prediction of each question, all computed together on one thread."""
+        questions = [question.work[0] for question in prepared]
+        own = [replace(window, question=i) for i, question in enumerate(prepared) for window in question.work[1]]
+        return best_spans(questions, own, *self.logits(own, max(1, len(own)), self._on_one), self.reading)
+
+    def _on_one(self, batches: Iterable[Features]) -> Iterator[tuple[Logits, Logits]]:
+        """Yield what ``run`` gives for each batch, cut as ``run_all`` does it, in the thread that asks."""
+        for features in batches:
+            yield _joined([self.run(part) for part in _parts(features, self.batch_tokens)])
 
     def _run(self, session: Any, features: Features) -> tuple[Logits, Logits]:
         with computing(self.folder, features["input_ids"]):

@@ -1,57 +1,71 @@
-"""Texts that arrive one at a time, from any number of threads, put together into batches as they wait."""
+"""Texts or questions that arrive one at a time, from any number of threads, put together into batches as they wait."""
 
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, NoReturn
-
-from numpy.typing import NDArray
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from compressor.core.encoder import check_whole
-from compressor.core.errors import BusyError, CompressorError, TextError
+from compressor.core.errors import BusyError, CompressorError
 from exporters.runtime.forking import check_process
+from exporters.runtime.prepared import Prepared
 from exporters.runtime.providers import CPU
-from exporters.session import OnnxEncoder
 
-Row = NDArray[Any]  # float32 [dim]
 _MOST_TOKENS = 8192
+
+
+class Served(Protocol):
+    """What a batcher serves: an ``OnnxEncoder``, or an ``OnnxReader``."""
+
+    threads: int
+    providers: list[str]
+    batch_tokens: int | None
+    """Tokens of a batch, padding included, that it computes fastest; None where it does not say."""
+
+    def prepare(self, *item: Any, **options: Any) -> Prepared:
+        """Return a text's tokens, or a question's windows; TextError for what is none."""
+        ...
+
+    def compute(self, prepared: Sequence[Prepared]) -> list[Any]:
+        """Return the result of each item, all computed together on one thread."""
+        ...
 
 
 class _Worker(threading.Thread):
     """A thread that computes batches."""
 
 
-class _Vector(Future[Row]):
-    """A vector to come, whose callbacks cannot end the worker that brings it."""
+class _Result(Future[Any]):
+    """A vector or an answer to come, whose callbacks cannot end the worker that brings it."""
 
-    def add_done_callback(self, fn: Callable[[Future[Row]], object]) -> None:
-        """Call ``fn`` when the vector is there; in a worker whatever it raises is logged, as the library does it."""
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call ``fn`` when the result is there; in a worker whatever it raises is logged, as the library does it."""
 
-        def guarded(vector: Future[Row]) -> None:
+        def guarded(result: Future[Any]) -> None:
             try:
-                fn(vector)
+                fn(result)
             except BaseException as error:
                 if isinstance(error, Exception) or not isinstance(threading.current_thread(), _Worker):
                     raise
-                raise RuntimeError(f"callback of a vector raised {error!r}") from error
+                raise RuntimeError(f"callback of a result raised {error!r}") from error
 
         super().add_done_callback(guarded)
 
 
 class _Waiting(NamedTuple):
-    tokens: Sequence[int]
-    vector: _Vector
+    prepared: Prepared
+    result: _Result
 
 
 class Batcher:
-    """An OnnxEncoder that serves texts as they come.
+    """An OnnxEncoder that serves texts, or an OnnxReader that serves questions, as they come.
 
-    ``submit`` returns at once with a ``concurrent.futures.Future`` of the text's vector, float32 [dim];
-    ``asyncio.wrap_future`` makes it awaitable. A text that finds a worker idle starts at once and alone. While all
-    are busy texts wait, and a worker that gets free takes the ones that have waited longest as its next batch: load
-    makes the batches, no timer does.
+    ``submit`` returns at once with a ``concurrent.futures.Future`` of the text's vector, float32 [dim], or the
+    question's ``Prediction``; ``asyncio.wrap_future`` makes it awaitable. A text that finds a worker idle starts at
+    once and alone. While all are busy texts wait, and a worker that gets free takes the ones that have waited longest
+    as its next batch: load makes the batches, no timer does. What is said of texts here is true of questions, too.
 
     - Order: batches are taken in the order of ``submit``; each future is of its own text, whoever shares its batch.
     - Errors: what cannot be tokenized raises in ``submit``. Where a batch fails, its texts are run again one by one, so
@@ -69,15 +83,15 @@ class Batcher:
 
     def __init__(
         self,
-        encoder: OnnxEncoder,
+        encoder: Served,
         batch_size: int = 32,
         most_tokens: int | None = None,
         most_waiting: int = 10_000,
     ) -> None:
         """Start ``encoder.threads`` workers, one on a GPU; each computes a batch on one thread of its own.
 
-        ``most_tokens``: a batch ends before its rows times its longest text exceed it; one text alone may. By default
-        as the encoder cuts batches, and 8192 where it does not.
+        ``most_tokens``: a batch ends before its rows times its longest text exceed it; one text alone may, and a
+        question with all of its windows. By default as the encoder cuts batches, and 8192 where it does not.
         """
         self._encoder, self._batch_size = encoder, check_whole("batch_size", batch_size)
         own = encoder.batch_tokens or _MOST_TOKENS
@@ -91,16 +105,14 @@ class Batcher:
         for worker in self._workers:
             worker.start()
 
-    def submit(self, text: str, prompt_name: str | None = None, prompt: str | None = None) -> "Future[Row]":
-        """Queue one text; TextError for what is none, BusyError when too many wait, CompressorError once closed.
+    def submit(self, *item: str, **options: str | None) -> "Future[Any]":
+        """Queue one text, or of a reader a question and its context.
 
-        The prompt is chosen as ``OnnxEncoder.encode`` does it.
+        ``options``: of an encoder, ``prompt_name`` or ``prompt``, chosen as ``OnnxEncoder.encode`` does it. TextError
+        for what is no text, BusyError when too many wait, CompressorError once closed.
         """
-        if not isinstance(text, str):
-            raise TextError(f"text: {type(text).__name__} was given where one text belongs")
         check_process("batcher", self._pid)
-        [tokens] = self._encoder.tokenize([text], self._encoder.prompts.choose(prompt_name, prompt))
-        waiting = _Waiting(tokens, _Vector())
+        waiting = _Waiting(self._encoder.prepare(*item, **options), _Result())
         with self._changed:
             if self._closed:
                 raise CompressorError("batcher: closed; it takes no more texts")
@@ -108,7 +120,7 @@ class Batcher:
                 raise BusyError(f"batcher: {self._most_waiting} texts wait already; try again later")
             self._queue.append(waiting)
             self._changed.notify()
-        return waiting.vector
+        return waiting.result
 
     def close(self, cancel: bool = False) -> None:
         """Take no more texts and wait for the workers; ``cancel``: drop the texts that no worker has begun.
@@ -122,9 +134,9 @@ class Batcher:
             self._changed.notify_all()
         while cancel and (waiting := self._dropped()):
             try:
-                waiting.vector.cancel()  # not under the lock: it runs callbacks
+                waiting.result.cancel()  # not under the lock: it runs callbacks
             finally:
-                waiting.vector.set_running_or_notify_cancel()  # else ``wait`` would wait for it
+                waiting.result.set_running_or_notify_cancel()  # else ``wait`` would wait for it
         if threading.current_thread() not in self._workers:
             for worker in self._workers:
                 worker.join()
@@ -145,14 +157,14 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._take():
             try:
-                results: Sequence[Row | BaseException] = self._vectors(batch)
+                results = self._encoder.compute([waiting.prepared for waiting in batch])
             except BaseException:  # a worker outlives whatever a batch raises
                 results = [self._alone(waiting) for waiting in batch]
-            for waiting, vector in zip(batch, results, strict=True):
-                if isinstance(vector, BaseException):
-                    waiting.vector.set_exception(vector)
+            for waiting, result in zip(batch, results, strict=True):
+                if isinstance(result, BaseException):
+                    waiting.result.set_exception(result)
                 else:
-                    waiting.vector.set_result(vector)
+                    waiting.result.set_result(result)
 
     def _take(self) -> list[_Waiting]:
         """Wait for texts and return the next batch; an empty one at the end."""
@@ -163,23 +175,22 @@ class Batcher:
 
     def _cut(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        longest = 0
+        rows = longest = 0
         while self._queue and len(batch) < self._batch_size:
-            longest = max(longest, len(self._queue[0].tokens))
-            if batch and (len(batch) + 1) * longest > self._most_tokens:
+            following = self._queue[0].prepared
+            longest = max(longest, following.longest)
+            if batch and (rows + following.rows) * longest > self._most_tokens:
                 break
             waiting = self._queue.popleft()
-            if waiting.vector.set_running_or_notify_cancel():
+            if waiting.result.set_running_or_notify_cancel():
                 batch.append(waiting)
+                rows += following.rows
         return batch
 
-    def _vectors(self, batch: Sequence[_Waiting]) -> list[Row]:
-        vectors = self._encoder.run_ids(*self._encoder.pad([waiting.tokens for waiting in batch]))
-        return [vector.copy() for _, vector in zip(batch, vectors, strict=True)]  # a row that is kept keeps no batch
-
-    def _alone(self, waiting: _Waiting) -> Row | BaseException:
+    def _alone(self, waiting: _Waiting) -> Any:
+        """Return an item's result, or what it raised."""
         try:
-            [vector] = self._vectors([waiting])
+            [result] = self._encoder.compute([waiting.prepared])
         except BaseException as error:
             return error
-        return vector
+        return result

@@ -22,11 +22,12 @@ from compressor.core.encoder import (
     ordered,
     usable_cores,
 )
-from compressor.core.errors import ArtifactError
+from compressor.core.errors import ArtifactError, TextError
 from compressor.core.strict_json import read_json, read_plain
 from compressor.untrusted.settings import LONGEST
-from compressor.vectors.codes import Precision, Ranges, check_precision, quantized
+from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized
 from exporters.runtime.forking import PerProcess, check_process
+from exporters.runtime.prepared import Prepared
 from exporters.runtime.prompts import DOCUMENT, QUERY, Prompts
 from exporters.runtime.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
 from exporters.runtime.running import Running
@@ -89,7 +90,7 @@ class OnnxEncoder:
         self,
         texts: Iterable[str],
         batch_size: int = 32,
-        precision: Precision = "float32",
+        precision: VectorPrecision = "float32",
         prompt_name: str | None = None,
         prompt: str | None = None,
     ) -> NDArray[Any]:
@@ -118,7 +119,7 @@ class OnnxEncoder:
         self,
         texts: Iterable[str],
         batch_size: int = 32,
-        precision: Precision = "float32",
+        precision: VectorPrecision = "float32",
         prompt_name: str | None = None,
         prompt: str | None = None,
     ) -> Iterator[NDArray[Any]]:
@@ -130,7 +131,7 @@ class OnnxEncoder:
         chosen = self.prompts.choose(prompt_name, prompt)
         return (quantized(block, precision, ranges) for block in self._blocks(texts, batch_size, chosen))
 
-    def _ranges(self, precision: Precision) -> Ranges | None:
+    def _ranges(self, precision: VectorPrecision) -> Ranges | None:
         """Return the ranges that codes in ``precision`` need, after checking that there is one of that name."""
         check_precision(precision)
         return Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
@@ -197,6 +198,21 @@ class OnnxEncoder:
         prompt = self.prompt if prompt is None else prompt
         prompted = [prompt + text for text in texts] if prompt else list(texts)
         return self._tokenizer.encode(prompted)
+
+    def prepare(self, text: str, prompt_name: str | None = None, prompt: str | None = None) -> Prepared:
+        """Return one text's tokens, behind the prompt that ``encode`` would take, to be computed with others.
+
+        TextError for what is no text.
+        """
+        if not isinstance(text, str):
+            raise TextError(f"text: {type(text).__name__} was given where one text belongs")
+        [tokens] = self.tokenize([text], self.prompts.choose(prompt_name, prompt))
+        return Prepared(1, len(tokens), tokens)
+
+    def compute(self, prepared: Sequence[Prepared]) -> list[NDArray[Any]]:
+        """Return the vector of each text, float32 [dim], all computed in one batch on one thread."""
+        vectors = self.run_ids(*self.pad([text.work for text in prepared]))
+        return [vector.copy() for _, vector in zip(prepared, vectors, strict=True)]  # a row that is kept keeps no batch
 
     def pad(self, tokens: Sequence[Sequence[int]], extra: int = 0) -> tuple[Ids, Ids]:
         """Return ids and mask, int64 [len(tokens), longest + extra]."""

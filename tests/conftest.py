@@ -66,14 +66,13 @@ def _short_benchmarks() -> Iterator[None]:
     found: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def once(system: Any, texts: Any, *options: Any) -> dict[str, Any]:
-        kind = (type(system).__name__, system.kind, system.provider)
+        kind = (system.task, system.kind, system.provider)
         if kind not in found:
             found[kind] = footprint(system, texts, *options)
         return dict(found[kind])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.bench.footprint", once)
-        patch.setattr("benchmarks.reader_bench.footprint", once)
         patch.setattr("benchmarks.speed.throughput.SETTLE_SECONDS", 0.0)
         patch.setattr("benchmarks.speed.throughput.TURN_SECONDS", 0.0)
         patch.setattr("exporters.search.contest._LEAST_SECONDS", 0.0)

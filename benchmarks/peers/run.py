@@ -10,25 +10,26 @@ from typing import Any
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from benchmarks.bench import Bench, check_names, token_figures
+from benchmarks.bench import Bench, token_figures
 from benchmarks.peers import rounds
 from benchmarks.peers.catalogue import Peer, chosen
 from benchmarks.peers.entry import Entry, open_peer, open_system
 from benchmarks.quality.sts import Sts
 from benchmarks.report.markdown import source
-from benchmarks.report.page import replace_text
 from benchmarks.report.peers import markdown, print_peers
-from benchmarks.speed.throughput import plain_tokenizer, ratio, texts_of_length
-from benchmarks.systems import System
+from benchmarks.speed.throughput import ratio
+from benchmarks.systems import System, check_names
 from compressor.artifact.folder import write_json
 from compressor.core.encoder import usable_cores
 from compressor.core.errors import PeerError, RecipeError, storage
+from compressor.core.files import replace_text
 from compressor.core.progress import say, track
 from compressor.core.strict_json import json_text
 from compressor.machine.describe import describe
 from compressor.models.agreement import Heldout, check_vectors
 from compressor.models.source import Source
 from exporters.runtime.providers import CPU
+from exporters.tasks.lengths import texts_of_length
 
 AGREEMENT_MIN = 0.9
 """Mean cosine with the teacher below which a peer of its weights is taken for wrongly set up, and not measured."""
@@ -78,12 +79,14 @@ class Beside:
     def measure(self, command: str) -> dict[str, Any]:
         """Return the results; a peer that cannot run has a row with its ``reason``."""
         threads = self.bench.threads or usable_cores()
-        tokenizer = plain_tokenizer(Path(self.systems[0].folder))
+        task = self.systems[0].does
+        tokenizer = task.tokenizer(Path(self.systems[0].folder))
         with contextlib.ExitStack() as opened:
             entries = self._open(threads, opened)
             measured = self._figures(entries, tokenizer)
         rows = [_row(entry, measured.get(entry.name, {})) for entry in entries]
         best = _against_best_peer(rows, self._strangers)
+        tokens = token_figures(task.tokens(tokenizer, self.texts))
         return {
             "name": "peers",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,7 +98,7 @@ class Beside:
                 "weights_sha256": self.teacher.weights_sha256,
             },
             "bench": {
-                "texts": {"source": self.source, "count": len(self.texts), **token_figures(tokenizer, self.texts)},
+                "texts": {"source": self.source, "count": len(self.texts), **tokens},
                 "rounds": self.bench.rounds,
                 "threads": threads,
                 "best_peer": best,

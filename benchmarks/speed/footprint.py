@@ -21,8 +21,7 @@ def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dic
     Peak memory is the whole process's resident set, interpreter and libraries included. ``load_threads`` are those that
     the system had in that process.
     """
-    kind = f"{type(system).__module__}:{type(system).__qualname__}"
-    request = json.dumps({"texts": list(texts), "batch_size": batch_size, "kind": kind, "system": system.as_json()})
+    request = json.dumps({"texts": list(texts), "batch_size": batch_size, "system": system.as_json()})
     command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.speed.footprint"]
     done = subprocess.run(
         command, input=request, capture_output=True, text=True, check=False, env=as_users(system.threads)
@@ -39,8 +38,7 @@ def as_users(threads: int | None) -> dict[str, str]:
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    module, _, name = request["kind"].partition(":")
-    system = getattr(import_module(module), name)(**json.loads(request["system"]))
+    system = System(**json.loads(request["system"]))
     start = time.perf_counter()
     _import(system)
     imported = time.perf_counter()

@@ -8,13 +8,15 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.speed import throughput
-from benchmarks.speed.throughput import plain_tokenizer, rate, texts_of_length
+from benchmarks.speed.throughput import rate
+from benchmarks.systems import threads_of
 from compressor.core.config import Config
 from compressor.core.progress import say, track
 from compressor.machine.describe import bf16_is_fast
 from compressor.machine.peaks import measure_peaks
 from exporters.runtime.profile import INT8_OPERATORS, Operator, profile
-from exporters.session import OnnxEncoder
+from exporters.runtime.providers import CPU
+from exporters.tasks import Item, Runner, Task, task_in
 
 _PEAKS = {"fp32": "fp32_gflops", "int8": "int8_gops"}
 
@@ -29,43 +31,49 @@ class Limit(Config):
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the artifact, and of the products that give the peak; by default all cores of the machine."""
 
-    def measure(self, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
-        """Return peaks and, a length, rates, shares of the peaks and operators; ``texts`` are cut to the lengths.
+    def measure(self, folder: Path, items: Sequence[Item]) -> dict[str, Any]:
+        """Return peaks and, a length, rates, shares of the peaks and operators; ``items`` are cut to the lengths.
 
-        Text in, vectors out, as users have it; the operators' times are of the graph alone, on one thread. The peaks
-        are measured before and after, and the higher ones count. A graph is held against the peak of the precision
-        that it multiplies in: to reach more than the fp32 peak says nothing of one that multiplies int8.
+        Text in, vectors or answers out, as users have it; the operators' times are of the graph alone, on one thread.
+        The peaks are measured before and after, and the higher ones count. A graph is held against the peak of the
+        precision that it multiplies in: to reach more than the fp32 peak says nothing of one that multiplies int8.
         """
-        encoder, tokenizer = OnnxEncoder(folder, threads=self.threads), plain_tokenizer(folder)
-        lengths = [length for length in self.lengths if length <= encoder.max_length]
+        task = task_in(folder)
+        runner, tokenizer = task.open(folder, "onnx", CPU, self.threads), task.tokenizer(folder)
+        threads = threads_of(runner)
+        lengths = [length for length in self.lengths if length <= runner.max_length]
         say(f"  share of the peak at {', '.join(map(str, lengths))} tokens")
-        before = measure_peaks(throughput.TURN_SECONDS / 2, encoder.threads)
+        before = measure_peaks(throughput.TURN_SECONDS / 2, threads)
         with track("limit", len(lengths) * len(self.batch_sizes), "turns") as advance:
-            by_length = [(length, texts_of_length(tokenizer, texts, length)) for length in lengths]
-            rows = [self._at(encoder, length, cut, advance) for length, cut in by_length]
-        after = measure_peaks(throughput.TURN_SECONDS / 2, encoder.threads)
+            by_length = [(length, task.of_length(tokenizer, items, length)) for length in lengths]
+            rows = [self._at(task, folder, runner, length, cut, advance) for length, cut in by_length]
+        after = measure_peaks(throughput.TURN_SECONDS / 2, threads)
         peaks = {name: max(before[name], after[name]) for name in before if name != "bf16_gflops" or bf16_is_fast()}
-        return {"threads": encoder.threads, "peaks": peaks, "by_length": [_shares(row, peaks, encoder) for row in rows]}
+        shares = [_shares(row, peaks, threads, task.unit) for row in rows]
+        return {"unit": task.unit, "threads": threads, "peaks": peaks, "by_length": shares}
 
-    def _at(self, encoder: OnnxEncoder, length: int, texts: Sequence[str], advance: Any) -> dict[str, Any]:
+    def _at(
+        self, task: Task, folder: Path, runner: Runner, length: int, items: Sequence[Item], advance: Any
+    ) -> dict[str, Any]:
         rates = {}
         for size in self.batch_sizes:
-            rates[size] = float(np.median([rate(encoder, texts, size, throughput.TURN_SECONDS / 2) for _ in range(3)]))
+            rates[size] = float(np.median([rate(runner, items, size, throughput.TURN_SECONDS / 2) for _ in range(3)]))
             advance(1)
         best = max(rates, key=rates.__getitem__)
-        ids, mask = encoder.pad(encoder.tokenize(texts[:best]))
-        operators = profile(encoder.folder, ids, mask)
+        feeds = task.feeds(runner, items[:best])
+        operators = profile(folder, feeds)
+        operations = sum(operator.operations for operator in operators) / len(feeds["input_ids"])
         return {
             "tokens": length,
             "batch_size": best,
-            "texts_per_second": rates[best],
-            "operations_per_text": sum(operator.operations for operator in operators) / len(ids),
+            f"{task.unit}_per_second": rates[best],
+            f"operations_per_{task.unit[:-1]}": operations,
             "operators": operators,
         }
 
 
-def _shares(row: Mapping[str, Any], peaks: Mapping[str, float], encoder: OnnxEncoder) -> dict[str, Any]:
-    reached = row["operations_per_text"] * row["texts_per_second"] / 1e9
+def _shares(row: Mapping[str, Any], peaks: Mapping[str, float], threads: int, unit: str) -> dict[str, Any]:
+    reached = row[f"operations_per_{unit[:-1]}"] * row[f"{unit}_per_second"] / 1e9
     operators: Sequence[Operator] = row["operators"]
     whole = sum(operator.seconds for operator in operators)
     precision = "int8" if any(operator.name in INT8_OPERATORS for operator in operators) else "fp32"
@@ -79,7 +87,7 @@ def _shares(row: Mapping[str, Any], peaks: Mapping[str, float], encoder: OnnxEnc
                 "nodes": operator.nodes,
                 "ms": 1000 * operator.seconds,
                 "share": operator.seconds / whole,
-                **_reached(operator, peaks, encoder.threads),
+                **_reached(operator, peaks, threads),
             }
             for operator in operators
         ],

@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.speed import throughput
 from compressor.core.errors import BusyError
 from compressor.core.progress import track
-from exporters.serving import Batcher, Row
-from exporters.session import OnnxEncoder
+from exporters.serving import Batcher, Served
+from exporters.tasks import Item
 
 SECONDS, QUERIES = 5.0, 1000  # a rate is tried for so long, and with at least so many texts
 PRECISION = 0.02  # the search ends when it knows the rate so well
@@ -72,7 +72,7 @@ class Search:
 
 
 def server(
-    encoders: Mapping[str, OnnxEncoder], texts: Sequence[str], bound_ms: float, ceilings: Mapping[str, float]
+    encoders: Mapping[str, Served], items: Sequence[Item], bound_ms: float, ceilings: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Find every encoder's highest rate; ``ceilings``: what each reaches when all texts are there at once, or more."""
     results = {}
@@ -80,35 +80,36 @@ def server(
         for name, encoder in encoders.items():
             time.sleep(throughput.SETTLE_SECONDS)
             with Batcher(encoder) as batcher:
-                search = Search(partial(arrivals, batcher, texts), bound_ms)
+                search = Search(partial(arrivals, batcher, items), bound_ms)
                 results[name] = search.as_dict(search.highest(ceilings[name], advance))
     return results
 
 
-def arrivals(batcher: Batcher, texts: Sequence[str], rate: float, seed: int) -> Latency:
-    """Send ``texts``, drawn at random, at Poisson arrivals of ``rate`` a second.
+def arrivals(batcher: Batcher, items: Sequence[Item], rate: float, seed: int) -> Latency:
+    """Send ``items``, drawn at random, at Poisson arrivals of ``rate`` a second.
 
     Where the batcher refuses a text, sending ends: the latency of what was not sent is infinite.
     """
     random = np.random.default_rng(seed)
     count = max(QUERIES, round(rate * SECONDS))
-    due, drawn = np.cumsum(random.exponential(1 / rate, count)), random.integers(0, len(texts), count)
+    due, drawn = np.cumsum(random.exponential(1 / rate, count)), random.integers(0, len(items), count)
+    given = [item if isinstance(item, tuple) else (item,) for item in items]  # a question has its context beside it
     # Which text, when, and its error. Futures are not kept: Python's collector would walk them all, in the texts' time.
     back: list[tuple[int, float, BaseException | None]] = []
     sent, start = 0, time.perf_counter()
 
-    def receive(at: int, vector: Future[Row]) -> None:
-        back.append((at, time.perf_counter() - start, vector.exception()))
+    def receive(at: int, result: Future[Any]) -> None:
+        back.append((at, time.perf_counter() - start, result.exception()))
 
     for at, (moment, row) in enumerate(zip(due.tolist(), drawn.tolist(), strict=True)):
         early = moment - (time.perf_counter() - start)
         if early > 0:
             time.sleep(early)
         try:
-            vector = batcher.submit(texts[row])
+            result = batcher.submit(*given[row])
         except BusyError:
             break
-        vector.add_done_callback(partial(receive, at))
+        result.add_done_callback(partial(receive, at))
         sent += 1
     while len(back) < sent:
         time.sleep(1e-3)

@@ -9,21 +9,16 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from benchmarks.speed.turns import orders
-from compressor.core.encoder import Encoder
-from compressor.core.errors import TextError
 from compressor.core.progress import track
-from compressor.models.source import transformer_folder
+from exporters.tasks.base import Runner
 
 TRIAL_TEXTS = 256  # texts on which a system's best batch size is chosen
 TURN_QUERIES = 20  # queries of SingleStream before the next system has its turn
-_LENGTH_TOKENS, _LEAST_TEXTS = 6144, 32  # texts a length: so many tokens in all, and never fewer than so many texts
 TURN_SECONDS = (
     1.0  # a turn is passes for at least so long: one pass of a fast system is shorter than a machine's hiccup
 )
@@ -41,12 +36,12 @@ class Offline:
     def batch_size(self) -> int:
         return max(self.by_batch_size, key=lambda size: self.by_batch_size[size])
 
-    def as_dict(self, baseline: "Offline") -> dict[str, Any]:
+    def as_dict(self, baseline: "Offline", unit: str = "texts") -> dict[str, Any]:
         """Return the figures, the ratios taken round by round to ``baseline``."""
         return {
             "batch_size": self.batch_size,
             "by_batch_size": {str(size): rate for size, rate in self.by_batch_size.items()},
-            "texts_per_second": float(np.median(self.rounds)),
+            f"{unit}_per_second": float(np.median(self.rounds)),
             "rounds": self.rounds,
             **ratio(self.rounds, baseline.rounds),
         }
@@ -58,7 +53,7 @@ def ratio(own: Sequence[float], base: Sequence[float]) -> dict[str, float]:
     return {"ratio": float(np.median(ratios)), "ratio_min": min(ratios), "ratio_max": max(ratios)}
 
 
-def rate(encoder: Encoder, texts: Sequence[Any], batch_size: int, seconds: float = 0.0) -> float:
+def rate(encoder: Runner, texts: Sequence[Any], batch_size: int, seconds: float = 0.0) -> float:
     """Return texts a second of passes that last ``seconds``, once the last system's threads have gone to sleep."""
     time.sleep(SETTLE_SECONDS)
     encoder.encode(texts[:batch_size], batch_size)  # wake this one's
@@ -70,13 +65,17 @@ def rate(encoder: Encoder, texts: Sequence[Any], batch_size: int, seconds: float
 
 
 def offline(
-    encoders: Mapping[str, Encoder],
+    encoders: Mapping[str, Runner],
     texts: Sequence[Any],
     batch_sizes: Sequence[int],
     rounds: int,
     seconds: float | None = None,
+    unit: str = "texts",
 ) -> dict[str, dict[str, Any]]:
-    """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios."""
+    """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios.
+
+    ``unit``: what is counted, as the figures' names have it.
+    """
     lasting = TURN_SECONDS if seconds is None else seconds
     trial = texts[:TRIAL_TEXTS]
     measured = {}
@@ -93,10 +92,10 @@ def offline(
                 measured[name].rounds.append(rate(encoders[name], texts, measured[name].batch_size, lasting))
                 advance(1)
     baseline = next(iter(measured.values()))
-    return {name: result.as_dict(baseline) for name, result in measured.items()}
+    return {name: result.as_dict(baseline, unit) for name, result in measured.items()}
 
 
-def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[Any], queries: int) -> dict[str, dict[str, Any]]:
+def single_stream(encoders: Mapping[str, Runner], texts: Sequence[Any], queries: int) -> dict[str, dict[str, Any]]:
     """Measure every encoder's latency on ``queries`` texts, in turns of 20."""
     turns: dict[str, list[list[float]]] = {name: [] for name in encoders}
     starts = range(0, queries, TURN_QUERIES)
@@ -109,7 +108,7 @@ def single_stream(encoders: Mapping[str, Encoder], texts: Sequence[Any], queries
     return {name: percentiles(values) for name, values in turns.items()}
 
 
-def latencies(encoder: Encoder, texts: Sequence[Any]) -> list[float]:
+def latencies(encoder: Runner, texts: Sequence[Any]) -> list[float]:
     """Return the milliseconds that each text takes, one after the other."""
     time.sleep(SETTLE_SECONDS)
     for text in texts[:3]:
@@ -136,42 +135,14 @@ def percentiles(turns: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def by_length(
-    encoders: Mapping[str, Encoder], texts: Mapping[int, Sequence[str]], queries: int = 60
+    encoders: Mapping[str, Runner], texts: Mapping[int, Sequence[Any]], queries: int = 60, unit: str = "texts"
 ) -> dict[str, list[dict[str, Any]]]:
     """Measure throughput and median latency at each length; ``texts`` maps tokens to texts of that length."""
     result: dict[str, list[dict[str, Any]]] = {name: [] for name in encoders}
     for tokens, cut in texts.items():
-        fast = offline(encoders, cut, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
+        fast = offline(encoders, cut, (8, 32), rounds=3, seconds=TURN_SECONDS / 2, unit=unit)
         slow = single_stream(encoders, cut, queries)
         for name, rows in result.items():
-            figures = {key: fast[name][key] for key in ("texts_per_second", "ratio", "ratio_min", "ratio_max")}
+            figures = {key: fast[name][key] for key in (f"{unit}_per_second", "ratio", "ratio_min", "ratio_max")}
             rows.append({"tokens": tokens, **figures, "latency_ms_p50": slow[name]["latency_ms_p50"]})
     return result
-
-
-def plain_tokenizer(folder: Path) -> Tokenizer:
-    """Open the tokenizer of a model or an artifact, without padding and truncation."""
-    tokenizer = Tokenizer.from_file(str(transformer_folder(folder) / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def texts_of_length(tokenizer: Tokenizer, texts: Sequence[str], tokens: int) -> list[str]:
-    """Return texts of ``tokens`` tokens each, special ones included, cut from the given texts in a row.
-
-    ``tokenizer`` is one without truncation. TextError if the texts hold no token.
-    """
-    if not any(tokenizer.encode(text, add_special_tokens=False).ids for text in texts):
-        raise TextError(f"{len(texts)} texts without a token; none of {tokens} tokens can be cut from them")
-    wanted = tokens - tokenizer.num_special_tokens_to_add(False)
-    cut: list[str] = []
-    source = itertools.cycle(texts)
-    while len(cut) < max(_LEAST_TEXTS, _LENGTH_TOKENS // tokens):
-        text = ""
-        ends: list[int] = []
-        while len(ends) < wanted:
-            text = f"{text} {next(source)}".lstrip()
-            ends = [end for _, end in tokenizer.encode(text, add_special_tokens=False).offsets]
-        cut.append(text[: ends[wanted - 1]])
-    return cut

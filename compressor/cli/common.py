@@ -4,7 +4,7 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,10 @@ from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.core.progress import plain_console
 from compressor.machine.describe import describe
-from exporters.loading import is_reader
+from exporters.tasks import EMBEDDING, Task
+
+if TYPE_CHECKING:
+    from compressor.answering.questions.squad import Questions
 
 out = plain_console()
 
@@ -51,19 +54,6 @@ def written(folder: Path) -> None:
     out.print(f"{folder}: {size_bytes(folder) / 1e6:.1f} MB", soft_wrap=True)
 
 
-def check_given(artifact: Path, texts: str | None, questions: Path | None) -> None:
-    """Refuse texts for an artifact that answers questions, questions for one of vectors, and a reader without any."""
-    answers = is_reader(artifact)
-    if answers and texts is not None:
-        raise RecipeError(f"--texts {texts}: {artifact} answers questions; give --questions, a file in SQuAD's format")
-    if answers and questions is None:
-        raise RecipeError(f"--questions: not given; {artifact} answers questions: give a file in SQuAD's format")
-    if not answers and questions is not None:
-        raise RecipeError(
-            f"--questions {questions}: {artifact} gives vectors of texts; give --texts, a file or a data set's name"
-        )
-
-
 def command_line() -> str:
     """Return the command as it was typed, to be run again."""
     return shlex.join(["compressor", *sys.argv[1:]])
@@ -82,6 +72,19 @@ def model_of(folder: Path) -> Model:
     check_folder(folder)
     key = Artifact.open(folder).key if is_artifact(folder) else content_key(folder)
     return Model(folder, key)
+
+
+def questions_of(task: Task, texts: str | None, questions: Path | None) -> "Questions | None":
+    """Read what a reader is asked; None for an encoder. RecipeError where the other kind of items was given."""
+    if task.name == EMBEDDING:
+        if questions is not None:
+            raise RecipeError(f"--questions {questions}: an option of readers; an encoder takes --texts")
+        return None
+    if questions is None or texts is not None:
+        raise RecipeError("--questions: a reader needs them, and takes no --texts; give a file in SQuAD's format")
+    from compressor.answering.questions.squad import read_squad
+
+    return read_squad(questions)
 
 
 def graph_of(folder: Path) -> Model:

@@ -1,4 +1,4 @@
-"""Commands that measure: models beside their teacher, vectors by size, and one artifact closely."""
+"""Commands that measure one model closely: its vectors by size, its share of the peak, and whether figures hold."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,17 +7,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.bench import Bench
-from benchmarks.peers.run import Beside, chosen_peers
+from benchmarks.bench import ReaderBench
 from benchmarks.quality.curve import Curve, print_curve
 from benchmarks.quality.sts import Sts
 from benchmarks.report.limit_table import print_limit
 from benchmarks.speed.growth import Growth, print_growth
 from benchmarks.speed.limit import Limit
 from benchmarks.speed.loadgen import Loadgen, print_loadgen
-from benchmarks.systems import TORCH_CUDA, TORCH_CUDA_FP16, System
 from compressor.artifact.folder import key_of, sha256, write_json
-from compressor.artifact.layout import GRAPH, Kind, require_graph
+from compressor.artifact.layout import GRAPH, require_graph
 from compressor.artifact.workspace import Key
 from compressor.cli.common import (
     ArtifactArgument,
@@ -26,28 +24,27 @@ from compressor.cli.common import (
     NamedArgument,
     OutFileOption,
     OutOption,
+    QuestionsOption,
     SpeedTextsOption,
-    TeacherOption,
     TextsOption,
     command_line,
     headed,
     out,
+    questions_of,
     writing_stage,
 )
 from compressor.cli.options import with_options
 from compressor.core.errors import ArtifactError, RecipeError
 from compressor.core.strict_json import json_text, read_json
-from compressor.models.source import DEFAULT, find
+from compressor.models.source import find
 from compressor.models.teacher_vectors import made_by
 from compressor.texts.corpus import read_corpus
-from exporters.graph.files import multiplies_int8
-from exporters.loading import kind_of
-from exporters.runtime.providers import CPU, CUDA
+from exporters.tasks import EMBEDDING, Item, task_in
 
 _MOST = 10_000  # texts that are read
 
 
-@with_options(Curve)
+@with_options(curve=Curve)
 def curve(
     model: NamedArgument,
     out_: OutOption,
@@ -67,75 +64,11 @@ def curve(
     out.print(f"figures {out_ / 'curve.json'}   picture {out_ / 'curve.svg'}", soft_wrap=True)
 
 
-@with_options(Bench)
-def bench(
-    models: Annotated[list[Path], typer.Argument(help="Artifacts or models to measure.", metavar="MODEL...")],
-    teacher: TeacherOption = DEFAULT,
-    texts: TextsOption = None,
-    limit: LimitOption = None,
-    as_json: JsonOption = False,
-    peers: Annotated[
-        str | None,
-        typer.Option(
-            "--peers",
-            help="Measure other ways to run the teacher beside the models, each in an environment of its own, set up "
-            "once: all, or names with commas between.",
-        ),
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for peers.json and peers.md. [default with --peers: runs/peers]"),
-    ] = None,
-    *,
-    bench: Bench,
-) -> None:
-    """Measure models side by side with the teacher: throughput, latency, size, memory, quality."""
-    from benchmarks.report.page import print_table
-
-    if to is not None and peers is None:
-        raise RecipeError("--out: an option of --peers; without, the figures are printed")
-    chosen = chosen_peers(bench, peers) if peers is not None else []
-    sts = bench.check(Path())
-    source, corpus = find(teacher), read_corpus(texts, limit)
-    systems = [
-        *_systems("teacher", "teacher, PyTorch fp32 encode", source.folder, "torch", bench),
-        *(system for model in models for system in _systems(_label(model), str(model), model, kind_of(model), bench)),
-    ]
-    origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
-    if peers is not None:
-        beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts)
-        beside.run(to or Path("runs/peers"), command_line(), as_json, out)
-        return
-    measured = bench.measure(systems, timed_texts, origin)
-    for row, system in zip(measured["systems"], systems, strict=True):
-        encoder = system.open()
-        row["sts"] = {sts_file.name: sts_file.spearman(encoder, whose=system.name) for sts_file in sts}
-    results = headed("bench") | {"bench": measured}
-    print(json_text(results)) if as_json else print_table(results, out)
-
-
-def _systems(name: str, label: str, folder: Path, kind: Kind, bench: Bench) -> list[System]:
-    """Return a model's systems, one a provider; on CUDA, PyTorch in fp32 and fp16, and no int8."""
-    asked = [(name, label, CPU if kind == "onnx" else "PyTorch CPU")]
-    if CUDA in bench.providers and kind == "torch":
-        asked.append((f"{name}-cuda", f"{label}, CUDA", TORCH_CUDA))
-        asked.append((f"{name}-fp16-cuda", f"{label} in fp16, CUDA", TORCH_CUDA_FP16))
-    if CUDA in bench.providers and kind == "onnx" and not multiplies_int8(folder / GRAPH):
-        asked.append((f"{name}-cuda", f"{label}, CUDA", CUDA))
-    return [
-        System(system_name, system_label, kind, str(folder), provider, bench.threads)
-        for system_name, system_label, provider in asked
-    ]
-
-
-def _label(model: Path) -> str:
-    return "/".join(model.resolve().parts[-2:])
-
-
-@with_options(Limit)
+@with_options(limit=Limit)
 def profile(
     artifact: ArtifactArgument,
     texts: TextsOption = None,
+    questions: QuestionsOption = None,
     speed_texts: SpeedTextsOption = None,
     out_: OutFileOption = None,
     as_json: JsonOption = False,
@@ -143,11 +76,11 @@ def profile(
     limit: Limit,
 ) -> None:
     """Tell what share of this machine's peak an artifact reaches, and where its time goes, at each length."""
-    source, timed_texts = _texts(artifact, texts, speed_texts)
-    _tell("limit", limit.measure(artifact, timed_texts), source, artifact, out_, print_limit, as_json)
+    source, items = _items(artifact, texts, questions, speed_texts)
+    _tell("limit", limit.measure(artifact, items), source, artifact, out_, print_limit, as_json)
 
 
-@with_options(Loadgen)
+@with_options(loadgen=Loadgen)
 def loadgen(
     artifact: ArtifactArgument,
     texts: TextsOption = None,
@@ -158,29 +91,34 @@ def loadgen(
     loadgen: Loadgen,
 ) -> None:
     """Hold this benchmark's Offline, SingleStream and Server figures against MLCommons LoadGen's."""
-    source, timed_texts = _texts(artifact, texts, speed_texts)
-    _tell("loadgen", loadgen.measure(artifact, timed_texts), source, artifact, out_, print_loadgen, as_json)
+    require_graph(artifact)
+    if (task := task_in(artifact)).name != EMBEDDING:
+        raise ArtifactError(f"{artifact}: is for {task.name}; LoadGen drives encoders")
+    source, items = _items(artifact, texts, None, speed_texts)
+    _tell("loadgen", loadgen.measure(artifact, items), source, artifact, out_, print_loadgen, as_json)
 
 
-@with_options(Growth)
+@with_options(growth=Growth)
 def growth(
     artifact: ArtifactArgument,
     texts: TextsOption = None,
+    questions: QuestionsOption = None,
     speed_texts: SpeedTextsOption = None,
     out_: OutFileOption = None,
     as_json: JsonOption = False,
     *,
     growth: Growth,
 ) -> None:
-    """Stream ever more texts through an artifact: speed and memory at each count. With --out, goes on where it was."""
-    source, timed_texts = _texts(artifact, texts, speed_texts)
-    key = growth.key(artifact, timed_texts)
+    """Stream ever more texts or questions through an artifact: speed and memory at each count. With --out, goes on
+    where it was."""
+    source, items = _items(artifact, texts, questions, speed_texts)
+    key = growth.key(artifact, items)
 
     def keep(runs: Sequence[Any]) -> None:
         if out_ is not None:
             write_json(out_, {"key": key, "growth": {"runs": runs}})
 
-    found = growth.measure(artifact, timed_texts, _done(out_, key), keep)
+    found = growth.measure(artifact, items, _done(out_, key), keep)
     _tell("growth", found, source, artifact, out_, print_growth, as_json, key=key)
 
 
@@ -195,9 +133,17 @@ def _done(path: Path | None, key: str) -> list[Any]:
     return earlier["growth"]["runs"] if earlier.get("key") == key else []
 
 
-def _texts(artifact: Path, texts: str | None, speed_texts: Path | None) -> tuple[str, list[str]]:
-    """Return where the texts are from, and the texts; ArtifactError, before anything long, for what is no artifact."""
+def _items(
+    artifact: Path, texts: str | None, questions: Path | None, speed_texts: Path | None
+) -> tuple[str, Sequence[Item]]:
+    """Return where the texts or questions are from, and the items; ArtifactError, before anything long, for what is no
+    artifact."""
     require_graph(artifact)
+    asked = questions_of(task_in(artifact), texts, questions)
+    if asked is not None:
+        if speed_texts is not None:
+            raise RecipeError("--speed-texts: an option of encoders; this artifact answers questions")
+        return str(questions), ReaderBench(count=_MOST).pick(asked)
     if speed_texts is not None:
         sts = Sts.read(speed_texts)
         return sts.name, sts.texts[:_MOST]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.sts import Sts
-from compressor.answering.questions.squad import read_squad
+from compressor.answering.questions.squad import Questions
 from compressor.answering.readers.reader import read_reading
 from compressor.artifact.folder import Draft, key_of, sha256
 from compressor.artifact.layout import require_graph
@@ -18,8 +18,8 @@ from compressor.cli.common import (
     OutOption,
     QuestionsOption,
     TextsOption,
-    check_given,
     out,
+    questions_of,
     written,
 )
 from compressor.cli.options import with_each
@@ -27,14 +27,14 @@ from compressor.core.config import Config
 from compressor.core.strict_json import json_text, read_json
 from compressor.flow.calibration import parted
 from compressor.texts.corpus import read_corpus
-from exporters.loading import task_of
 from exporters.precision.int8 import OnnxInt8
 from exporters.search.embedding import Search
 from exporters.search.reader import ReaderSearch
 from exporters.search.report import print_search
+from exporters.tasks import ANSWERING, EMBEDDING, task_in
 
 
-@with_each("search", {"sentence-embedding": Search, "question-answering": ReaderSearch})
+@with_each("search", {EMBEDDING: Search, ANSWERING: ReaderSearch})
 def optimise(
     artifact: ArtifactArgument,
     out_: OutOption,
@@ -53,12 +53,12 @@ def optimise(
     with the same command.
     """
     require_graph(artifact)
-    chosen = search(task_of(artifact))
-    check_given(artifact, texts, questions)
-    if questions is not None:
-        _by_questions(artifact, out_, questions, limit, chosen)
-    else:
+    task = task_in(artifact)
+    chosen, asked = search(task.name), questions_of(task, texts, questions)
+    if asked is None:
         _by_texts(artifact, out_, texts, limit, chosen)
+    else:
+        _by_questions(artifact, out_, asked[:limit], chosen)
     result = read_json(out_ / "search.json")
     if as_json:
         print(json_text(result))
@@ -75,9 +75,8 @@ def _by_texts(artifact: Path, to: Path, texts: str | None, limit: int | None, se
         search.run(artifact, int8, corpus.train, corpus.dev, kept, draft, timed)
 
 
-def _by_questions(artifact: Path, to: Path, questions: Path, limit: int | None, search: ReaderSearch) -> None:
-    asked, int8 = read_squad(questions)[:limit], OnnxInt8()
-    sample, dev = parted(asked)
+def _by_questions(artifact: Path, to: Path, asked: Questions, search: ReaderSearch) -> None:
+    (sample, dev), int8 = parted(asked), OnnxInt8()
     inputs: list[Keyed] = [asked, read_reading(artifact), Key(key_of(int8.model_dump(mode="json")))]
     with _searching(artifact, to, search, inputs) as (draft, kept):
         search.run(artifact, int8, sample, dev, kept, draft)

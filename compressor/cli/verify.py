@@ -14,15 +14,15 @@ from compressor.cli.common import (
     LimitOption,
     QuestionsOption,
     TextsOption,
-    check_given,
     out,
+    questions_of,
 )
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
 from compressor.models.source import DEFAULT, find
 from compressor.untrusted.inspection import inspect
-from exporters.loading import task_of
+from exporters.tasks import ANSWERING, EMBEDDING, name_in, task_named
 from exporters.verify.check import Check, gate, precision_of
 from exporters.verify.embedding import Verify
 from exporters.verify.reader import Expected, ReaderVerify
@@ -45,7 +45,7 @@ TeacherOption = Annotated[
 ]
 
 
-@with_each("bars", {"sentence-embedding": Verify, "question-answering": ReaderVerify})
+@with_each("bars", {EMBEDDING: Verify, ANSWERING: ReaderVerify})
 def verify(
     artifact: ArtifactArgument,
     student: StudentOption = None,
@@ -70,13 +70,14 @@ def verify(
         if not as_json:
             mark = ("pass", "green") if finding.checked else ("note", "yellow")
             out.print(Text.assemble(mark, f"  {finding.check}: {finding.found}"), soft_wrap=True)
-    asked, checks = bars(task_of(artifact)), list[dict[str, Any]]()
+    task, checks = name_in(artifact), list[dict[str, Any]]()
+    own = bars(task)
     if student is not None:
-        check_given(artifact, texts, questions)
+        asked = questions_of(task_named(task), texts, questions)
         measured = (
-            _answers(artifact, student, teacher, questions, limit, asked)
-            if questions
-            else _vectors(artifact, student, teacher, texts, limit, asked)
+            _vectors(artifact, student, teacher, texts, limit, own)
+            if asked is None
+            else _answers(artifact, student, teacher, asked[:limit], own)
         )
         checks = [check.as_dict() for check in measured]
     if as_json:
@@ -97,14 +98,11 @@ def _vectors(
     return bars.examine(precision_of(artifact), artifact, student, heldout_of(source, corpus))
 
 
-def _answers(
-    artifact: Path, student: Path, teacher: str | None, questions: Path, limit: int | None, bars: ReaderVerify
-) -> list[Check]:
+def _answers(artifact: Path, student: Path, teacher: str | None, asked: "Questions", bars: ReaderVerify) -> list[Check]:
     """Measure a reader's artifact; student and teacher read as it does, but for a teacher that states how it reads."""
-    from compressor.answering.questions.squad import read_squad
     from compressor.answering.readers.reader import read_reading
 
-    asked, reading = read_squad(questions)[:limit], read_reading(artifact)
+    reading = read_reading(artifact)
     expected = Expected.of(student, reading, asked, _teacher_f1(teacher, reading, asked) if teacher else None)
     return bars.examine(precision_of(artifact), artifact, expected)
 

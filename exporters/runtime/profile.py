@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from operator import attrgetter
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from compressor.artifact.layout import GRAPH
+from compressor.artifact.layout import EMBEDDING, GRAPH
 from compressor.core.errors import ArtifactError, first_line
 from exporters.runtime.providers import CPU, open_session
 
@@ -50,15 +50,15 @@ class _Ran:
     operations: int
 
 
-def profile(folder: Path, ids: Any, mask: Any, repeats: int = 5) -> list[Operator]:
-    """Run an artifact's graph on int64 [batch, length] ids and mask, on one thread, and return what took how long.
+def profile(folder: Path, feeds: Mapping[str, Any], repeats: int = 5) -> list[Operator]:
+    """Run an artifact's graph on int64 [batch, length] feeds, on one thread, and return what took how long.
 
     The longest comes first. A node's time is the median of ``repeats`` runs, after one that warms up, in a session of
     its own: others do not pay for the profile. If, Loop and Scan are left out: their time is that of the nodes in
     them, which count, each at its own place. ArtifactError for a graph that cannot be loaded or run.
     """
     with TemporaryDirectory() as aside:
-        events = _recorded(folder, ids, mask, repeats, Path(aside))
+        events = _recorded(folder, feeds, repeats, Path(aside))
     _, *measured = _runs(events)
     return _by_operator(measured)
 
@@ -87,13 +87,13 @@ def _attention(operator: str, inputs: Sequence[Shape], output: Shape) -> int:
     return inner + projections
 
 
-def _recorded(folder: Path, ids: Any, mask: Any, repeats: int, aside: Path) -> list[dict[str, Any]]:
+def _recorded(folder: Path, feeds: Mapping[str, Any], repeats: int, aside: Path) -> list[dict[str, Any]]:
     session = open_session(folder, [CPU], 1, profile=aside / "profile")
-    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    outputs = [value.name for value in session.get_outputs() if value.name != EMBEDDING[0]]
     inputs = {value.name: feeds[value.name] for value in session.get_inputs()}
     try:
         for _ in range(1 + repeats):
-            session.run(["sentence_embedding"], inputs)
+            session.run(outputs, inputs)
     except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
         raise ArtifactError(f"{folder / GRAPH}: cannot be run: {first_line(error)}") from error
     finally:

@@ -44,7 +44,6 @@ STAGES = {
     "distil-reader": "compressor.answering.training.distil",
     "export-reader": "exporters.graph.export_reader",
     "verify-reader": "exporters.verify.reader",
-    "bench-reader": "benchmarks.reader_bench",
     "growth": "benchmarks.speed.growth",
 }
 
@@ -123,7 +122,7 @@ def add_code(text: str) -> str:
         ("compressor/distil/training/states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
         ("compressor/answering/training/lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
         ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
-        ("benchmarks/speed/throughput.py", {"bench", "bench-reader"}, {"distil", "int8", "verify", "story"}),
+        ("compressor/distil/training/loop.py", {"distil", "distil-reader", "finetune"}, {"pca", "export", "int8"}),
         ("benchmarks/speed/footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),
         ("benchmarks/speed/server.py", {"bench"}, {"distil", "int8", "verify"}),
         ("compressor/models/bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
@@ -133,12 +132,12 @@ def add_code(text: str) -> str:
         ("exporters/session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
         (
             "compressor/answering/questions/windows.py",
-            {"finetune", "distil-reader", "bench-reader"},
             {"distil", "int8", "bench"},
         ),
         ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
         ("benchmarks/report/page.py", set(), set(STAGES)),
         ("compressor/core/progress.py", set(), set(STAGES)),
+        ("compressor/core/files.py", set(), set(STAGES)),
         ("compressor/core/errors.py", set(), set(STAGES)),
     ],
 )
@@ -167,7 +166,8 @@ def test_words_and_formatting_change_no_key(edited: Any, file: str) -> None:
 
 
 def test_files_that_are_handed_out_count(edited: Any) -> None:
-    assert edited("exporters/publish/consumers.md", lambda text: text + "more") == {"publish"}
+    for name in ("consumers.md", "card.md.j2"):
+        assert edited(f"exporters/publish/templates/{name}", lambda text: text + "more") == {"publish"}
     assert "publish" in edited("compressor/artifact/runners/run.mjs", lambda text: text + "// more")
 
 
@@ -249,7 +249,6 @@ def test_packages_count_where_they_are_used(upgraded: Any) -> None:
     assert not scipy & {"int8", "vectors", "quantize"}
     assert {"distil", "pca", "vectors", "export"} <= upgraded("tokenizers")
     assert upgraded("numpy") >= set(STAGES) - {"quantize"} - {"publish"}
-    assert upgraded("rich") == upgraded("pydantic") == upgraded("psutil") - {"bench", "bench-reader", "growth"} == set()
 
 
 def test_what_is_left_out_is_there() -> None:

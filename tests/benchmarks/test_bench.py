@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from builders import sentences
 from graphs import draft
+from questions import SHAPE, make_readers, questions
 from tokenizers import Tokenizer
 
 from benchmarks import bench as module
-from benchmarks.bench import Bench, systems_of, token_figures, with_quality
-from benchmarks.speed import throughput
-from benchmarks.systems import System
-from compressor.artifact.workspace import Model
+from benchmarks.bench import Bench, ReaderBench, token_figures
+from benchmarks.systems import Made, System, systems_of, with_quality
+from compressor.answering.readers.reader import Reading
 from compressor.core.errors import CompressorError, ProviderError, RecipeError, TextError
 from exporters.runtime import providers
 from exporters.runtime.providers import CPU, CUDA
+from exporters.tasks import ANSWERING, EMBEDDING, task_named
 
 STEPS = ("teacher", "distil", "pca", "quantize", "fp32", "int8")
 
@@ -44,7 +45,6 @@ def test_sts_files_are_read(base: Path) -> None:
     [
         ({"sts": ("sts.csv", "nowhere.csv")}, TextError, r"nowhere\.csv: no such file$"),
         ({"speed_texts": "nowhere.csv"}, TextError, r"nowhere\.csv: no such file$"),
-        ({"batch_sizes": ()}, RecipeError, r"^bench\.batch_sizes = \[\]: give at least one$"),
         ({"providers": ()}, ProviderError, r"^no execution provider given"),
         ({"providers": (CPU, "Fast")}, ProviderError, r"^Fast: not in this ONNX Runtime \(has .*CPUExec"),
         (
@@ -84,8 +84,9 @@ def names(systems: list[System]) -> list[tuple[str, str, str, str]]:
     return [(system.name, system.kind, system.folder, system.provider) for system in systems]
 
 
-def steps(*stages: str) -> dict[str, Model]:
-    return {stage: Model(Path(f"/runs/{stage}"), stage) for stage in stages}
+def listed(*stages: str, providers: tuple[str, ...] = (CPU,), threads: int | None = None) -> list[System]:
+    made = {stage: Made(Path(f"/runs/{stage}")) for stage in stages}
+    return systems_of(made, task_named(EMBEDDING), providers, threads)
 
 
 TORCH = "PyTorch CPU"
@@ -99,27 +100,38 @@ ALL = [
 
 
 def test_the_teacher_comes_first() -> None:
-    found = systems_of(steps(*STEPS), Bench(threads=3))
+    found = listed(*STEPS, threads=3)
     assert names(found) == ALL
+    assert [system.stage for system in found] == ["teacher", "pca", "quantize", "fp32", "int8"]
     assert {system.threads for system in found} == {3}
     assert len({system.label for system in found}) == 5
 
 
 def test_stages_left_out_are_not_measured() -> None:
-    found = names(systems_of(steps("teacher", "distil", "fp32", "int8"), Bench()))
+    found = names(listed("teacher", "distil", "fp32", "int8"))
     assert found == [ALL[0], ("student", "torch", "/runs/distil", TORCH), *ALL[3:]]
-    assert names(systems_of(steps("teacher", "fp32", "int8"), Bench())) == [ALL[0], *ALL[3:]]
+    assert names(listed("teacher", "fp32", "int8")) == [ALL[0], *ALL[3:]]
+
+
+def test_of_a_readers_students_the_last_is_measured_as_it_reads() -> None:
+    stages = ("teacher", "distil-1", "distil-2", "quantize", "fp32", "int8")
+    made = {stage: Made(Path(f"/runs/{stage}"), f'{{"of": "{stage}"}}') for stage in stages}
+    found = systems_of(made, task_named(ANSWERING), (CPU,), 2)
+    assert names(found) == [ALL[0], ("student", "torch", "/runs/distil-2", TORCH), *ALL[2:]]
+    assert [system.reading for system in found] == [made[system.stage or ""].reading for system in found]
+    assert {system.task for system in found} == {ANSWERING}
+    assert found[0].label == "teacher, PyTorch fp32"
 
 
 def test_cuda_adds_the_teacher_and_the_fp32_graph() -> None:
-    found = names(systems_of(steps(*STEPS), Bench(providers=(CPU, CUDA))))
+    found = names(listed(*STEPS, providers=(CPU, CUDA)))
     assert found[:5] == ALL
     assert found[5:] == [
         ("teacher-cuda", "torch", "/runs/teacher", "PyTorch CUDA"),
         ("teacher-fp16-cuda", "torch", "/runs/teacher", "PyTorch CUDA fp16"),
         ("onnx-fp32-cuda", "onnx", "/runs/fp32", CUDA),
     ]
-    found = names(systems_of(steps(*STEPS, "fp16"), Bench(providers=(CPU, CUDA))))
+    found = names(listed(*STEPS, "fp16", providers=(CPU, CUDA)))
     assert found[8:] == [("onnx-fp16-cuda", "onnx", "/runs/fp16", CUDA)]
 
 
@@ -129,7 +141,10 @@ def quality(value: float) -> dict[str, Any]:
 
 def test_quality_is_joined_by_stage() -> None:
     story = [{"stage": stage} | quality(i / 10) for i, stage in enumerate(STEPS)]
-    measured = {"rounds": 3, "systems": [{"name": name, "size_bytes": 1} for name, *_ in [*ALL, ("onnx-fp32-cuda",)]]}
+    stages = ["teacher", "pca", "quantize", "fp32", "int8", "fp32"]
+    names = [*(name for name, *_ in ALL), "onnx-fp32-cuda"]
+    rows = [{"name": name, "stage": stage, "size_bytes": 1} for name, stage in zip(names, stages, strict=True)]
+    measured: dict[str, Any] = {"rounds": 3, "systems": rows}
     joined = with_quality(measured, story)
     assert joined["rounds"] == 3
     assert [(row["name"], row["sts"]["en"], row["size_bytes"]) for row in joined["systems"]] == [
@@ -142,13 +157,6 @@ def test_quality_is_joined_by_stage() -> None:
     ]
     assert joined["systems"][1]["agreement"] == {"cosine_mean": 0.2}
     assert "sts" not in measured["systems"][0]  # the input is left as it is
-
-
-@pytest.mark.parametrize(("stages", "expected"), [(("teacher", "distil"), 0.5), (("teacher",), 0.25)])
-def test_the_student_without_pca_is_what_came_before(stages: tuple[str, ...], expected: float) -> None:
-    story = [{"stage": stage} | quality(value) for stage, value in zip(stages, (0.25, 0.5), strict=False)]
-    joined = with_quality({"systems": [{"name": "student"}]}, story)
-    assert joined["systems"][0]["sts"] == {"en": 100 * expected}
 
 
 @pytest.fixture
@@ -171,6 +179,7 @@ def test_measuring_gives_every_figure(
     SMALL.run(systems, texts, "sentences", made)
     found = json.loads((made.folder / "bench.json").read_text())
     tokens = [len(Tokenizer.from_file(str(tiny / "tokenizer.json")).encode(text).ids) for text in texts]
+    assert found["unit"] == "texts"
     assert found["texts"]["source"] == "sentences"
     assert found["texts"]["count"] == 64
     assert found["texts"]["tokens_mean"] == pytest.approx(sum(tokens) / 64)
@@ -202,23 +211,24 @@ def test_the_limit_is_of_graphs_on_the_cpu(systems: list[System]) -> None:
 def test_the_server_scenario_is_of_graphs_and_asked_for(systems: list[System], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def server(encoders: Any, texts: Any, bound_ms: float, ceilings: Any) -> dict[str, Any]:
+    def server(encoders: Any, items: Any, bound_ms: float, ceilings: Any) -> dict[str, Any]:
         asked.append((list(encoders), bound_ms, ceilings))
         return {name: SERVED for name in encoders}
 
     monkeypatch.setattr(module, "server", server)
     fast = {"teacher": {"texts_per_second": 10.0}, "onnx-int8": {"texts_per_second": 100.0}}
-    encoders = {system.name: system.open() for system in systems}
-    assert SMALL._server(encoders, sentences(64), fast) == {}
+    encoders, task = {system.name: system.open() for system in systems}, task_named(EMBEDDING)
+    assert SMALL._server(task, encoders, sentences(64), fast) == {}
     wanted = SMALL.model_copy(update={"server_p99_ms": 50.0})
-    assert wanted._server(encoders, sentences(64), fast) == {"onnx-int8": SERVED}
+    assert wanted._server(task, encoders, sentences(64), fast) == {"onnx-int8": SERVED}
     assert asked == [(["onnx-int8"], 50.0, {"onnx-int8": pytest.approx(120)})]
 
 
 def test_token_figures_are_of_the_texts_lengths(tiny: Path) -> None:
-    tokenizer = throughput.plain_tokenizer(tiny)
+    task = task_named(EMBEDDING)
+    tokenizer = task.tokenizer(tiny)
     texts = [" ".join(["cat"] * n) for n in (1, 1, 2, 3, *[5] * 95, 38)]  # each with two special tokens
-    assert token_figures(tokenizer, [*texts, "cat " * 48]) == pytest.approx(
+    assert token_figures(task.tokens(tokenizer, [*texts, "cat " * 48])) == pytest.approx(
         {"tokens_mean": (3 + 3 + 4 + 5 + 95 * 7 + 40 + 50) / 101, "tokens_p50": 7, "tokens_p99": 40}
     )
 
@@ -226,3 +236,60 @@ def test_token_figures_are_of_the_texts_lengths(tiny: Path) -> None:
 def test_systems_of_one_name_are_refused(systems: list[System]) -> None:
     with pytest.raises(RecipeError, match=r"^systems teacher, teacher: each needs a name of its own$"):
         SMALL.measure([systems[0], systems[0]], sentences(64), "sentences")
+
+
+@pytest.fixture(scope="module")
+def readers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_readers(tiny, tmp_path_factory.mktemp("readers"))
+
+
+def test_readers_have_every_figure_that_encoders_have(readers: Path, systems: list[System]) -> None:
+    """A/A, lengths, the limit and Server, by the same code."""
+    asked = questions(64, seed=1)
+    own = [
+        System(
+            "teacher",
+            "t",
+            "torch",
+            str(readers / "reader"),
+            TORCH,
+            task=ANSWERING,
+            reading=Reading(**SHAPE).model_dump_json(),
+        ),
+        System("onnx-int8", "o", "onnx", str(readers / "int8"), task=ANSWERING),
+    ]
+    shared = {"count": 64, "batch_sizes": (4, 16), "rounds": 2, "queries": 20, "threads": 2}
+    bench = ReaderBench(**shared, lengths=(16, 32, 49), server_p99_ms=None)
+    found = bench.measure(own, bench.pick(asked), "questions")
+    encoders = Bench(**shared | {"lengths": (16, 32)}).measure(systems, sentences(64), "sentences")
+    assert found.keys() == encoders.keys()
+    assert found["systems"][1].keys() == encoders["systems"][1].keys()
+    assert found["unit"] == "questions"
+    assert found["texts"]["count"] == 64
+    pairs = [(question.text, question.context) for question in asked]
+    tokenizer = Tokenizer.from_file(str(readers / "reader" / "tokenizer.json"))
+    tokens = [len(encoding.ids) for encoding in tokenizer.encode_batch(pairs)]
+    assert found["texts"]["tokens_mean"] == pytest.approx(sum(tokens) / 64)
+    assert 0.1 < found["a_a"]["offline"]["low"] <= found["a_a"]["offline"]["high"] < 10
+    assert [row["tokens"] for row in found["limit"]["by_length"]] == [16, 32]  # windows have 48 tokens at most
+    for row in found["systems"]:
+        assert row["offline"]["questions_per_second"] > 0
+        assert [r["tokens"] for r in row["by_length"]] == [16, 32]
+        assert row["by_length"][0]["questions_per_second"] > row["by_length"][1]["questions_per_second"] / 3
+        assert (row["threads"], row["load_threads"]) == (2, 2)
+
+
+def test_readers_are_served(readers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.speed.server.SECONDS", 0.2)
+    monkeypatch.setattr("benchmarks.speed.server.QUERIES", 30)
+    task = task_named(ANSWERING)
+    opened = {
+        "torch": task.open(readers / "reader", "torch", TORCH, 1, reading=Reading(**SHAPE).model_dump_json()),
+        "onnx": task.open(readers / "fp32", "onnx", CPU, 1),
+    }
+    bench = ReaderBench(server_p99_ms=2000.0)
+    items = bench.pick(questions(30, seed=2))
+    found = bench._server(task, opened, items, {"onnx": {"questions_per_second": 50.0}})
+    assert list(found) == ["onnx"]
+    assert 0 < found["onnx"]["rate"] <= 60
+    assert found["onnx"]["latency_ms_p99"] <= 2000

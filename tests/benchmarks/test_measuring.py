@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from commands import Command, refusal
+from questions import make_readers, questions, write_squad
 
 from compressor.artifact.folder import sha256
 from compressor.artifact.layout import GRAPH
@@ -87,3 +88,59 @@ def test_what_is_no_artifact_is_refused_at_once(
 def test_what_is_not_allowed_is_named(words: tuple[str, ...], message: str, command: Command, artifact: Path) -> None:  # noqa: F811
     name, *options = words
     assert message in refusal(command(name, artifact, *options))
+
+
+@pytest.fixture(scope="module")
+def readers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = make_readers(tiny, tmp_path_factory.mktemp("readers"))
+    write_squad(home / "questions.json", questions(64, seed=1))
+    return home
+
+
+@pytest.mark.parametrize(("name", "section"), [("profile", "limit"), ("growth", "growth")])
+def test_a_reader_is_measured_on_questions(name: str, section: str, command: Command, readers: Path) -> None:
+    given = SMALL[name] if name == "growth" else ("--lengths", "16,32", "--threads", "1")
+    status, out, _ = command(name, readers / "int8", "--questions", readers / "questions.json", *given, "--json")
+    assert status == 0
+    found = json.loads(out)[section]
+    assert found["unit"] == "questions"
+    rows = found["by_length"] if name == "profile" else found["rows"]
+    assert all(row["questions_per_second"] > 0 for row in rows)
+    assert len(rows) == 2
+
+
+def test_readers_are_measured_beside_their_teacher(command: Command, readers: Path) -> None:
+    given = ("--count", "16", "--rounds", "2", "--queries", "20", "--batch-sizes", "4", "--lengths", "16")
+    words = ("bench", readers / "fp32", readers / "int8", "--questions", readers / "questions.json")
+    status, out, _ = command(*words, "--teacher", readers / "reader", *given, "--json")
+    assert status == 0
+    results = json.loads(out)
+    assert results["task"] == "question-answering"
+    teacher, fp32, int8 = results["bench"]["systems"]
+    assert teacher["answers"]["f1"] == pytest.approx(fp32["answers"]["f1"], abs=2)
+    assert int8["size_bytes"] < fp32["size_bytes"]
+    status, out, _ = command(*words, "--teacher", readers / "reader", *given)
+    assert status == 0
+    assert "questions/s" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("bench", "READER"), "--questions: a reader needs them, and takes no --texts"),
+        (("bench", "READER", "--questions", "ASKED"), "--teacher: readers need it; give a question-answering folder"),
+        (("bench", "READER", "--questions", "ASKED", "--peers", "all"), "--peers: an option of encoders"),
+        (("bench", "READER", "ENCODER", "--questions", "ASKED"), "all must be for one task"),
+        (("bench", "ENCODER", "--questions", "ASKED"), "--questions"),
+        (("profile", "READER", "--texts", "TEXTS"), "--questions: a reader needs them, and takes no --texts"),
+        (
+            ("growth", "READER", "--questions", "ASKED", "--speed-texts", "ASKED"),
+            "--speed-texts: an option of encoders",
+        ),
+    ],
+)
+def test_the_other_tasks_options_are_refused(
+    words: tuple[str, ...], message: str, command: Command, readers: Path, artifact: Path, texts: Path
+) -> None:
+    named = {"READER": readers / "int8", "ENCODER": artifact, "ASKED": readers / "questions.json", "TEXTS": texts}
+    assert message in refusal(command(*(named.get(word, word) for word in words)))

@@ -1,19 +1,15 @@
 """Speeds are those of encoders whose speed is known, on a clock that only they move."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import sentences
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from benchmarks.speed import throughput
-from benchmarks.speed.throughput import Offline, by_length, offline, percentiles, rate, single_stream, texts_of_length
+from benchmarks.speed.throughput import Offline, by_length, offline, percentiles, rate, single_stream
 from compressor.core.encoder import Vectors
-from compressor.core.errors import TextError
 
 
 class Clock:
@@ -170,41 +166,3 @@ def test_by_length_gives_rate_latency_and_ratio(clock: Clock) -> None:
         )
     assert found["teacher"][0]["ratio"] == 1
     assert by_length(encoders, {}) == {"teacher": [], "student": []}
-
-
-def word_piece(folder: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-@pytest.mark.parametrize("tokens", [8, 16, 33, 64])
-@pytest.mark.parametrize(
-    "texts",
-    [sentences(50), ["cat"], ["Catsanddogsandmore, unknown!", "", "🐈 the-red-cat 猫"], ["the cat " * 400]],
-    ids=["sentences", "a word", "unusual", "one long text"],
-)
-def test_texts_have_exactly_as_many_tokens(tokens: int, texts: list[str], tiny: Path) -> None:
-    tokenizer = word_piece(tiny)
-    made = texts_of_length(tokenizer, texts, tokens)
-    assert len(made) == 6144 // tokens  # each length has the same work
-    assert {len(encoding.ids) for encoding in tokenizer.encode_batch(made)} == {tokens}
-
-
-def test_texts_of_a_length_differ(tiny: Path) -> None:
-    assert len(set(texts_of_length(word_piece(tiny), sentences(1000), 16))) == 384
-
-
-def test_texts_of_a_length_by_bytes_and_without_special_tokens() -> None:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(sentences(300), trainer)
-    made = texts_of_length(tokenizer, sentences(50, seed=1), 33)
-    assert {len(encoding.ids) for encoding in tokenizer.encode_batch(made)} == {33}
-
-
-def test_texts_without_a_token_are_refused(tiny: Path) -> None:
-    with pytest.raises(TextError, match=r"^2 texts without a token; none of 16 tokens can be cut from them$"):
-        texts_of_length(word_piece(tiny), ["", " "], 16)

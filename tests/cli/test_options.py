@@ -1,87 +1,67 @@
-"""Options made from configurations: of one task's, of another's, and of both."""
+"""A command has an option for every field of its configurations, and takes each under the name that is written."""
 
 import inspect
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from compressor.cli.options import with_each
+from compressor.cli.options import with_options
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 
 
-class Left(Config):
-    same: Literal["a", "b"] = "a"
-    """In both the same."""
-    count: int = 3
-    """Of as many as there are."""
-    near: float = 0.5
-    """How near vectors are."""
-    own: tuple[str, ...] = ()
-    """Left's own."""
+class Width(Config):
+    """How wide."""
+
+    width: int = 3
+    """Units."""
 
 
-class Right(Config):
-    same: Literal["a", "b"] = "a"
-    """In both the same."""
-    count: int | None = None
-    """Of as many as there are."""
-    near: float = 2.0
-    """How near logits are."""
-    late: bool = False
-    """Right's own."""
+class Depth(Config):
+    """How deep."""
+
+    depth: int = 2
+    """Layers."""
+    layers: tuple[int, ...] = (0, 1)
+    """Which."""
 
 
-@with_each("chosen", {"left": Left, "right": Right})
-def show(task: Annotated[str, typer.Argument()], *, chosen: Callable[[str], Any]) -> None:
-    """Print what a task is given."""
-    print(repr(chosen(task)))
+def given_to(command: Any, **options: Any) -> dict[str, Any]:
+    """Return what a command was called with."""
+    taken: dict[str, Any] = {}
+    command(taken=taken, **options)
+    return taken
 
 
-def shown(*words: str) -> str:
-    app = typer.Typer()
-    app.command()(show)
-    return CliRunner().invoke(app, list(words), catch_exceptions=False).stdout.strip()
+@with_options(size=Width, down=Depth)
+def named(taken: dict[str, Any], *, size: Width, down: Depth) -> None:
+    """Take both under other names than their classes'."""
+    taken.update(size=size, down=down)
 
 
-def test_a_task_gets_its_own_options_and_defaults() -> None:
-    assert shown("left") == repr(Left())
-    assert shown("right") == repr(Right())
-    assert shown("left", "--near", "0.25", "--own", "x,y") == repr(Left(near=0.25, own=("x", "y")))
-    assert shown("right", "--count", "7", "--late", "true") == repr(Right(count=7, late=True))
+@with_options(Width, down=Depth)
+def mixed(taken: dict[str, Any], *, width: Width, down: Depth) -> None:
+    """Take one under its class's name."""
+    taken.update(width=width, down=down)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("left", "--late", "true"), "--late: an option of right; the model is for left"),
-        (("right", "--own", "x"), "--own: an option of left; the model is for right"),
-        (("left", "--near", "far"), 'options: near = "far": input should be a valid number'),
-    ],
-)
-def test_what_a_task_has_not_or_cannot_be_is_refused(words: tuple[str, ...], message: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        shown(*words)
-    assert str(caught.value) == message
+def test_a_configuration_comes_under_its_written_name() -> None:
+    assert given_to(named) == {"size": Width(), "down": Depth()}
+    made = given_to(named, width="5", layers="2,4", depth=None)
+    assert made == {"size": Width(width=5), "down": Depth(layers=(2, 4))}
 
 
-def test_help_tells_the_tasks_apart_where_they_differ() -> None:
-    parameters = inspect.signature(show).parameters
-    options = {name: one.annotation.__metadata__[0] for name, one in parameters.items() if name != "task"}
-    assert {name: option.help for name, option in options.items()} == {
-        "same": "In both the same. [default: a]",
-        "count": "Of as many as there are. [default: 3 for left, none for right]",
-        "near": "left: How near vectors are. [default: 0.5] right: How near logits are. [default: 2.0]",
-        "own": "left: Left's own. [default: none]",
-        "late": "right: Right's own. [default: false]",
-    }
-    assert {name: option.metavar for name, option in options.items()} == {
-        "same": "a|b",
-        "count": "NUMBER",
-        "near": "NUMBER",
-        "own": "A,B,…",
-        "late": "true|false",
-    }
+def test_without_a_name_it_comes_under_its_class_s() -> None:
+    assert given_to(mixed, width="7", depth="1") == {"width": Width(width=7), "down": Depth(depth=1)}
+
+
+@pytest.mark.parametrize("command", [named, mixed])
+def test_the_options_are_the_fields_in_their_order(command: Any) -> None:
+    assert list(inspect.signature(command).parameters) == ["taken", "width", "depth", "layers"]
+    option = inspect.signature(command).parameters["layers"].annotation.__metadata__[0]
+    assert (option.default, option.help) == ("--layers", "Which. [default: 0,1]")
+
+
+def test_a_value_that_does_not_fit_names_its_field() -> None:
+    with pytest.raises(RecipeError, match=r'^options: width = "wide": input should be a valid integer'):
+        given_to(named, width="wide")

@@ -120,19 +120,19 @@ def test_what_belongs_to_the_other_task_is_refused(
 ) -> None:
     artifact, asked = home / "fp32", home / "test.json"
     own, encoder = ["--student", reader / "torch"], ["--student", tiny]
-    lines = {
-        f"--texts {texts}: {artifact} answers questions; give --questions, a file in SQuAD's format": (
-            artifact, *own, "--texts", texts),
-        f"--questions: not given; {artifact} answers questions: give a file in SQuAD's format": (artifact, *own),
-        f"--questions {asked}: {handed_out} gives vectors of texts; give --texts, a file or a data set's name": (
-            handed_out, *encoder, "--questions", asked),
-        "--neighbours-at-10: an option of sentence-embedding; the model is for question-answering": (
-            artifact, *own, "--questions", asked, "--neighbours-at-10", "0.5"),
-        "--f1-drop: an option of question-answering; the model is for sentence-embedding": (
-            handed_out, *encoder, "--f1-drop", "1"),
-        'options: f1_drop = 101.0: input should be less than or equal to 100': (artifact, "--f1-drop", "101"),
-    }  # fmt: skip
-    for line, words in lines.items():
+    wanted = "--questions: a reader needs them, and takes no --texts; give a file in SQuAD's format"
+    lines: list[tuple[str, tuple[Any, ...]]] = [
+        (wanted, (artifact, *own, "--texts", texts)),
+        (wanted, (artifact, *own)),
+        (f"--questions {asked}: an option of readers; an encoder takes --texts",
+         (handed_out, *encoder, "--questions", asked)),
+        ("--neighbours-at-10: an option of sentence-embedding; the model is for question-answering",
+         (artifact, *own, "--questions", asked, "--neighbours-at-10", "0.5")),
+        ("--f1-drop: an option of question-answering; the model is for sentence-embedding",
+         (handed_out, *encoder, "--f1-drop", "1")),
+        ("options: f1_drop = 101.0: input should be less than or equal to 100", (artifact, "--f1-drop", "101")),
+    ]  # fmt: skip
+    for line, words in lines:
         assert refusal(command("verify", *words)) == f"error: {line}"
 
 

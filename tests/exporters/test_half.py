@@ -15,7 +15,7 @@ from onnx import TensorProto
 from benchmarks.bench import Bench
 from compressor.artifact.cases import FP16_COSINE, INT8_COSINE
 from compressor.artifact.layout import CASES, GRAPH
-from compressor.cli.measure import _systems
+from compressor.cli.bench import _systems
 from compressor.core.errors import ArtifactError, GateError, ProviderError
 from exporters import session
 from exporters.graph.files import run_operators

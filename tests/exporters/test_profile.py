@@ -26,6 +26,11 @@ def by_hand(rows: int, length: int, layers: int = 4, width: int = 32) -> int:
     return 2 * rows * layers * (length * weights + 2 * length * length * width)
 
 
+def fed(ids: Any, mask: Any = None) -> dict[str, Any]:
+    mask = np.ones(np.shape(ids), np.int64) if mask is None else mask
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
 @pytest.mark.parametrize("kind", ["plain", "fp32", "int8"])
 @pytest.mark.parametrize(("rows", "length"), [(1, 5), (3, 16)])
 def test_all_forms_of_a_graph_do_the_same_work(
@@ -33,7 +38,7 @@ def test_all_forms_of_a_graph_do_the_same_work(
 ) -> None:
     folder = artifacts() / kind
     ids = np.random.default_rng(0).integers(5, 60, (rows, length))
-    found = profile(folder, ids, np.ones_like(ids), repeats=2)
+    found = profile(folder, fed(ids), repeats=2)
     assert sum(one.operations for one in found) == by_hand(rows, length)
     assert all(one.seconds > 0 for one in found)
     assert [one.seconds for one in found] == sorted((one.seconds for one in found), reverse=True)
@@ -68,7 +73,7 @@ def test_attention_in_branches_counts_as_it_does_in_one_operator(
     mask[1, 9:] = not padded
     nodes, operations = {}, {}
     for attention in ("fused", "separate", "products"):
-        found = profile(forms(precision, attention), ids, mask, repeats=1)
+        found = profile(forms(precision, attention), fed(ids, mask), repeats=1)
         nodes[attention] = {one.name: one.nodes for one in found}
         operations[attention] = sum(one.operations for one in found)
     assert set(operations.values()) == {by_hand(3, 16)}
@@ -109,7 +114,7 @@ def test_each_event_belongs_to_its_node(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ]
 
     monkeypatch.setattr(module, "_recorded", lambda *_: [*run(100, 1000), *run(1100, 2), *run(2100, 4)])
-    product, softmax = profile(tmp_path, None, None, repeats=2)
+    product, softmax = profile(tmp_path, {}, repeats=2)
     assert (product.name, product.nodes) == ("MatMul", 3)  # not 1, and not 4
     assert product.seconds == pytest.approx((7 + 1 + 2 * 3) * 3e-6)  # the median of 2 and 4, without the warm-up
     assert product.operations == 4 * 2 * 2 * 8 * 4
@@ -142,7 +147,7 @@ def test_nothing_is_left_behind(
     monkeypatch.setattr("tempfile.tempdir", str(aside))
     monkeypatch.chdir(aside)
     before = sorted(folder.rglob("*"))
-    profile(folder, np.full((1, 4), 7), np.ones((1, 4), np.int64), repeats=1)
+    profile(folder, fed(np.full((1, 4), 7)), repeats=1)
     assert sorted(folder.rglob("*")) == before
     assert list(aside.iterdir()) == []
 
@@ -150,11 +155,11 @@ def test_nothing_is_left_behind(
 def test_what_cannot_be_run_is_said_in_one_line(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     folder = artifacts() / "fp32"
     with pytest.raises(ArtifactError, match=r"model\.onnx: cannot be run: [^\n]+$"):
-        profile(folder, np.full((1, 4), 10**6), np.ones((1, 4), np.int64), repeats=1)
+        profile(folder, fed(np.full((1, 4), 10**6)), repeats=1)
     (tmp_path / "onnx").mkdir()
     (tmp_path / GRAPH).write_bytes(b"no graph")
     with pytest.raises(ArtifactError, match=r"model\.onnx: cannot be loaded: [^\n]+$"):
-        profile(tmp_path, np.full((1, 4), 7), np.ones((1, 4), np.int64))
+        profile(tmp_path, fed(np.full((1, 4), 7)))
 
 
 def test_a_nodes_time_is_its_median_and_a_loops_turns_add_up() -> None:

@@ -14,6 +14,7 @@ from questions import SHAPE, make_readers, questions, write_squad
 from typer.testing import CliRunner
 
 from compressor.answering.questions.spans import measure
+from compressor.answering.questions.squad import Question
 from compressor.answering.readers.model import TorchReader
 from compressor.answering.readers.reader import Reader, Reading
 from compressor.artifact.folder import Draft
@@ -25,6 +26,7 @@ from exporters.graph.files import run_operators
 from exporters.precision.fp16 import Half
 from exporters.precision.int8 import OnnxInt8
 from exporters.reader import OnnxReader, batches_of_questions
+from exporters.serving import Batcher
 
 TEST = questions(80, seed=1)
 
@@ -190,3 +192,29 @@ def test_the_commands(home: Path, tmp_path: Path) -> None:
     assert json.loads(shown.stdout) == pytest.approx(wanted)
     for form in ("fp32", "int8"):
         assert (tmp_path / form / GRAPH).read_bytes() == (home / form / GRAPH).read_bytes()
+
+
+def test_a_batcher_serves_a_reader(home: Path) -> None:
+    """Each question has the answer that it has alone, whoever shares its batch, and long contexts all their windows."""
+    reader = OnnxReader(home / "fp32", threads=2)
+    long = " ".join(question.context for question in TEST[:16])
+    asked = [(question.text, question.context) for question in TEST[:30]] + [(TEST[0].text, long)]
+    wanted = reader.answer([question for question, _ in asked], [context for _, context in asked], 1)
+    with Batcher(reader, batch_size=8) as batcher:
+        answers = [batcher.submit(*pair) for pair in asked]
+        made = [answer.result(60) for answer in answers]
+    assert len(reader.cutter.cut([Question("long", *asked[-1])])) > 3
+    assert [one.text() for one in made] == [one.text() for one in wanted]
+    for one, other in zip(made, wanted, strict=True):
+        assert one.null_score == pytest.approx(other.null_score, abs=1e-4)
+        assert [span.score for span in one.spans] == pytest.approx([span.score for span in other.spans], abs=1e-4)
+
+
+def test_a_batcher_refuses_what_is_no_question(home: Path) -> None:
+    with Batcher(OnnxReader(home / "fp32", threads=1)) as batcher:
+        with pytest.raises(TextError, match=r"^context: int was given where one text belongs$"):
+            batcher.submit("who ?", 3)  # type: ignore[arg-type]
+        with pytest.raises(TextError, match=r"^question 0: holds half a character"):
+            batcher.submit("\ud800", "cat")
+        with pytest.raises(TextError, match=r"tokens; at most 12 are read"):
+            batcher.submit("cat " * 13, "cat")

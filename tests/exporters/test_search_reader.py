@@ -178,20 +178,19 @@ def test_what_belongs_to_the_other_task_is_refused(
 ) -> None:
     answers, vectors, to = reader / "o", sealed / "fp32", ["--out", tmp_path / "made"]
     asked = write_squad(tmp_path / "asked.json", DEV)
-    lines = {
-        f"--texts {texts}: {answers} answers questions; give --questions, a file in SQuAD's format": (
-            answers, "--texts", texts),
-        f"--questions: not given; {answers} answers questions: give a file in SQuAD's format": (answers,),
-        f"--questions {asked}: {vectors} gives vectors of texts; give --texts, a file or a data set's name": (
-            vectors, "--questions", asked),
-        "--speed-texts: an option of sentence-embedding; the model is for question-answering": (
-            answers, "--questions", asked, "--speed-texts", "sts.csv"),
-        "--same-answers: an option of question-answering; the model is for sentence-embedding": (
-            vectors, "--same-answers", "0.5"),
-        "4 questions to choose by are too few to search on; 32 are needed": (answers, "--questions", asked),
-        f"{tmp_path}: no {GRAPH.as_posix()}; not an artifact with an ONNX graph": (tmp_path, "--questions", asked),
-    }  # fmt: skip
-    for line, words in lines.items():
+    wanted = "--questions: a reader needs them, and takes no --texts; give a file in SQuAD's format"
+    lines: list[tuple[str, tuple[Any, ...]]] = [
+        (wanted, (answers, "--texts", texts)),
+        (wanted, (answers,)),
+        (f"--questions {asked}: an option of readers; an encoder takes --texts", (vectors, "--questions", asked)),
+        ("--speed-texts: an option of sentence-embedding; the model is for question-answering",
+         (answers, "--questions", asked, "--speed-texts", "sts.csv")),
+        ("--same-answers: an option of question-answering; the model is for sentence-embedding",
+         (vectors, "--same-answers", "0.5")),
+        ("4 questions to choose by are too few to search on; 32 are needed", (answers, "--questions", asked)),
+        (f"{tmp_path}: no {GRAPH.as_posix()}; not an artifact with an ONNX graph", (tmp_path, "--questions", asked)),
+    ]  # fmt: skip
+    for line, words in lines:
         assert refusal(command("optimise", *words, *to)) == f"error: {line}"
     assert not (tmp_path / "made").exists()
 

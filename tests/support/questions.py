@@ -94,7 +94,7 @@ def write_reader_recipe(home: Path, tiny: Path, version: str = "1.1", **sections
         "texts": {"source": "texts.txt"},
         "distil": [dict(step) for step in STEPS],
         "verify": {"f1_drop": 5.0, "exact_drop": 10.0, "teacher_f1": 0.7},
-        "bench": {"count": 16, "rounds": 2, "queries": 20, "batch_sizes": [4, 16]},
+        "bench": {"count": 16, "rounds": 2, "queries": 20, "batch_sizes": [4, 16], "lengths": [32]},
     }
     path = home / "answers.toml"
     path.write_text(as_toml(values | sections) + "\n\n[quantize]\n", "utf-8")

@@ -44,11 +44,17 @@ class TorchReader(WindowReader):
         reading = reading or (read_reading(folder) if (folder / READING).is_file() else Reading())
         return cls(model, Cutter.open(folder, reading, position_limit(model)), reading)
 
+    def on_cuda(self, half: bool = False) -> "TorchReader":
+        """Return this reader on the GPU, in fp16 where ``half``."""
+        return TorchReader(self.model.to("cuda", torch.float16 if half else torch.float32), self.cutter, self.reading)
+
     def run(self, features: dict[str, NDArray[np.int64]]) -> tuple[Logits, Logits]:
         """Return start and end logits, float32 [windows, tokens]."""
+        device = self.model.device
+        taken = {name: torch.from_numpy(features[name]).to(device) for name in features if name in self._reads}
         with torch.inference_mode():
-            made = self.model(**{name: torch.from_numpy(features[name]) for name in features if name in self._reads})
-        return made.start_logits.float().numpy(), made.end_logits.float().numpy()
+            made = self.model(**taken)
+        return made.start_logits.float().cpu().numpy(), made.end_logits.float().cpu().numpy()
 
 
 def reads(model: Any) -> set[str]:

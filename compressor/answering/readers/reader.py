@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +19,7 @@ from compressor.core.errors import ArtifactError, TextError, unreadable
 from compressor.core.strict_json import read_json
 
 Features = dict[str, NDArray[np.int64]]
+RunAll = Callable[[Iterable[Features]], Iterable[tuple[Logits, Logits]]]
 _AHEAD = 512  # questions cut into windows at a time: memory does not grow with their number
 
 
@@ -75,12 +76,14 @@ class WindowReader(ABC):
         """Return what ``run`` gives for each batch, in their order."""
         return map(self.run, batches)
 
-    def logits(self, windows: Sequence[Window], batch_size: int = 16) -> tuple[list[Logits], list[Logits]]:
-        """Return the start and end logits of each window, float32 [tokens]."""
+    def logits(
+        self, windows: Sequence[Window], batch_size: int = 16, run_all: RunAll | None = None
+    ) -> tuple[list[Logits], list[Logits]]:
+        """Return the start and end logits of each window, float32 [tokens], run by ``run_all`` or the reader's own."""
         starts: list[Any] = [None] * len(windows)
         ends: list[Any] = [None] * len(windows)
         cut = list(batches(windows, batch_size))
-        made = self.run_all(padded([windows[i] for i in numbers], self.pad) for numbers in cut)
+        made = (run_all or self.run_all)(padded([windows[i] for i in numbers], self.pad) for numbers in cut)
         for numbers, (start, end) in zip(cut, made, strict=True):
             for row, i in enumerate(numbers):
                 count = len(windows[i].ids)

@@ -1,0 +1,164 @@
+"""``compressor bench``: models side by side with their teacher, whatever they are for."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.bench import Bench, ReaderBench, Speed
+from benchmarks.peers.run import Beside, chosen_peers
+from benchmarks.quality.story import parameters
+from benchmarks.systems import System
+from compressor.answering.questions.spans import measure
+from compressor.answering.questions.squad import Questions
+from compressor.answering.readers.base import is_encoder
+from compressor.answering.readers.source import ReaderTeacher
+from compressor.artifact.layout import GRAPH, Kind
+from compressor.cli.common import (
+    JsonOption,
+    LimitOption,
+    QuestionsOption,
+    TextsOption,
+    command_line,
+    headed,
+    out,
+    questions_of,
+)
+from compressor.cli.options import with_each
+from compressor.core.errors import RecipeError
+from compressor.core.strict_json import json_text
+from compressor.models.source import DEFAULT, find
+from compressor.texts.corpus import Corpus, read_corpus
+from exporters.graph.files import multiplies_int8
+from exporters.loading import kind_of
+from exporters.runtime.providers import CPU, CUDA
+from exporters.tasks import ANSWERING, EMBEDDING, Task, task_in, task_named
+from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
+
+
+@with_each("bench", {EMBEDDING: Bench, ANSWERING: ReaderBench})
+def bench(
+    models: Annotated[list[Path], typer.Argument(help="Artifacts or models, all for one task.", metavar="MODEL...")],
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
+    ] = None,
+    texts: TextsOption = None,
+    questions: QuestionsOption = None,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            "--peers",
+            help="Measure other ways to run the teacher beside the models, each in an environment of its own, set up "
+            "once: all, or names with commas between. Encoders only.",
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for peers.json and peers.md. [default with --peers: runs/peers]"),
+    ] = None,
+    *,
+    bench: Callable[[str], Any],
+) -> None:
+    """Measure models side by side with the teacher: throughput, latency, size, memory, quality."""
+    if to is not None and peers is None:
+        raise RecipeError("--out: an option of --peers; without, the figures are printed")
+    task = _task_of(models)
+    config = bench(task.name)
+    asked = questions_of(task, texts, questions)
+    if asked is not None:
+        if peers is not None:
+            raise RecipeError("--peers: an option of encoders; these models answer questions")
+        readers(models, teacher, asked, str(questions), config, as_json)
+        return
+    encoders(models, teacher or DEFAULT, read_corpus(texts, limit), config, as_json, peers, to)
+
+
+def _task_of(models: Sequence[Path]) -> Task:
+    """Return the task of all models; RecipeError where they have several."""
+    tasks = {str(model): task_in(model) for model in models}
+    if len({task.name for task in tasks.values()}) > 1:
+        stated = ", ".join(f"{model} is for {task.name}" for model, task in tasks.items())
+        raise RecipeError(f"models: {stated}; all must be for one task")
+    return next(iter(tasks.values()))
+
+
+def encoders(
+    models: Sequence[Path],
+    teacher: str,
+    corpus: Corpus,
+    bench: Bench,
+    as_json: bool,
+    peers: str | None,
+    to: Path | None,
+) -> None:
+    """Measure encoders, with peers or alone."""
+    chosen = chosen_peers(bench, peers) if peers is not None else []
+    sts, source = bench.check(Path()), find(teacher)
+    task = task_named(EMBEDDING)
+    systems = _beside_teacher(task, source.folder, models, bench)
+    origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
+    if peers is not None:
+        beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts)
+        beside.run(to or Path("runs/peers"), command_line(), as_json, out)
+        return
+    measured = bench.measure(systems, timed_texts, origin)
+    for row, system in zip(measured["systems"], systems, strict=True):
+        encoder: Any = system.open()
+        row["sts"] = {sts_file.name: sts_file.spearman(encoder, whose=system.name) for sts_file in sts}
+    _show(task, measured, as_json)
+
+
+def readers(
+    models: Sequence[Path], teacher: str | None, asked: Questions, origin: str, bench: ReaderBench, as_json: bool
+) -> None:
+    """Measure readers, each read as it was made to."""
+    if teacher is None:
+        raise RecipeError("--teacher: readers need it; give a question-answering folder")
+    bench.check_providers()
+    task, source = task_named(ANSWERING), ReaderTeacher(model=teacher).find().folder
+    if is_encoder(source):
+        raise RecipeError(f"--teacher {teacher}: an encoder; give a question-answering folder")
+    systems = _beside_teacher(task, source, models, bench)
+    measured = bench.measure(systems, bench.pick(asked), origin)
+    for row, system in zip(measured["systems"], systems, strict=True):
+        opened: Any = system.open()
+        row["answers"] = measure(asked, opened.reader.read(asked, 32), asked.version)
+        row["parameters"] = parameters(Path(system.folder))
+    _show(task, measured, as_json)
+
+
+def _show(task: Task, measured: dict[str, Any], as_json: bool) -> None:
+    from benchmarks.report.page import print_table
+
+    results = headed("bench") | {"task": task.name, "bench": measured}
+    print(json_text(results)) if as_json else print_table(results, out)
+
+
+def _beside_teacher(task: Task, teacher: Path, models: Sequence[Path], bench: Speed) -> list[System]:
+    """Return the systems of the teacher and of each model."""
+    label = f"teacher, {task.call}"
+    own = [_systems(task, _label(model), str(model), model, kind_of(model), bench) for model in models]
+    return [*_systems(task, "teacher", label, teacher, "torch", bench), *itertools.chain.from_iterable(own)]
+
+
+def _systems(task: Task, name: str, label: str, folder: Path, kind: Kind, bench: Speed) -> list[System]:
+    """Return a model's systems, one a provider; on CUDA, PyTorch in fp32 and fp16, and no int8."""
+    asked = [(name, label, CPU if kind == "onnx" else TORCH_CPU)]
+    if CUDA in bench.providers and kind == "torch":
+        asked.append((f"{name}-cuda", f"{label}, CUDA", TORCH_CUDA))
+        asked.append((f"{name}-fp16-cuda", f"{label} in fp16, CUDA", TORCH_CUDA_FP16))
+    if CUDA in bench.providers and kind == "onnx" and not multiplies_int8(folder / GRAPH):
+        asked.append((f"{name}-cuda", f"{label}, CUDA", CUDA))
+    return [
+        System(system_name, system_label, kind, str(folder), provider, bench.threads, task=task.name)
+        for system_name, system_label, provider in asked
+    ]
+
+
+def _label(model: Path) -> str:
+    return "/".join(model.resolve().parts[-2:])
