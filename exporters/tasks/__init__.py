@@ -7,7 +7,10 @@ from compressor.core.errors import RecipeError
 from exporters.tasks.base import Item, Runner, Task
 
 EMBEDDING, ANSWERING = "sentence-embedding", "question-answering"
-_TASKS = {EMBEDDING: ("embedding", "Embedding"), ANSWERING: ("answering", "Answering")}  # imported when asked for
+_TASKS = {  # imported when asked for; the whole names, for a stage's key finds the code that it runs by them
+    EMBEDDING: ("exporters.tasks.embedding", "Embedding"),
+    ANSWERING: ("exporters.tasks.answering", "Answering"),
+}
 __all__ = ["ANSWERING", "EMBEDDING", "Item", "Runner", "Task", "name_in", "task_in", "task_named"]
 
 
@@ -16,7 +19,7 @@ def task_named(name: object, where: str = "task") -> Task:
     if not isinstance(name, str) or name not in _TASKS:
         raise RecipeError(f"{where} = {name!a:.80}: must be {' or '.join(_TASKS)}")
     module, kind = _TASKS[name]
-    task: Task = getattr(import_module(f"exporters.tasks.{module}"), kind)()
+    task: Task = getattr(import_module(module), kind)()
     return task
 
 

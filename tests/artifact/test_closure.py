@@ -123,6 +123,9 @@ def add_code(text: str) -> str:
         ("compressor/answering/training/lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
         ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
         ("compressor/distil/training/loop.py", {"distil", "distil-reader", "finetune"}, {"pca", "export", "int8"}),
+        ("benchmarks/speed/throughput.py", {"bench"}, {"distil", "int8", "verify", "story"}),
+        ("exporters/tasks/embedding.py", {"bench", "growth", "story"}, {"distil", "int8", "verify"}),
+        ("exporters/tasks/answering.py", {"bench", "growth", "story"}, {"distil", "int8", "verify"}),
         ("benchmarks/speed/footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),
         ("benchmarks/speed/server.py", {"bench"}, {"distil", "int8", "verify"}),
         ("compressor/models/bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
@@ -132,7 +135,8 @@ def add_code(text: str) -> str:
         ("exporters/session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
         (
             "compressor/answering/questions/windows.py",
-            {"distil", "int8", "bench"},
+            {"finetune", "distil-reader", "search-reader", "verify-reader", "bench"},
+            {"distil", "int8", "search", "verify"},
         ),
         ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
         ("benchmarks/report/page.py", set(), set(STAGES)),
@@ -249,6 +253,7 @@ def test_packages_count_where_they_are_used(upgraded: Any) -> None:
     assert not scipy & {"int8", "vectors", "quantize"}
     assert {"distil", "pca", "vectors", "export"} <= upgraded("tokenizers")
     assert upgraded("numpy") >= set(STAGES) - {"quantize"} - {"publish"}
+    assert upgraded("rich") == upgraded("pydantic") == upgraded("psutil") - {"bench", "growth"} == set()
 
 
 def test_what_is_left_out_is_there() -> None:
