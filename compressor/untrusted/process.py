@@ -73,7 +73,8 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
     contents = {name: _read(request[name]) for name in ("graph", "tokenizer", "cases") if request.get(name)}
     if request.get("archive"):
         contents |= _unpacked(_read(request["archive"]))
-    session, tokenizer, lookups, precision = None, None, None, "fp32"
+    session, tokenizer, precision = None, None, "fp32"
+    lookups: Lookups | None = None
 
     def opened(graph: bytes) -> Any:
         return _opened(graph, library, request["memory_bytes"], onnxruntime)
