@@ -15,7 +15,7 @@ from compressor.flow.base import Flow, run
 from compressor.flow.results import Measured
 from compressor.flow.tasks import TASKS, Task, task_named
 from compressor.models.source import Source
-from exporters.verify.embedding import Check
+from exporters.verify.check import Check
 
 
 class Making(Config):
