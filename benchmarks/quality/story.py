@@ -79,7 +79,7 @@ class Story(Config):
 def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> EncoderRow:
     """Return one stage's figures."""
     system = System(name, name, kind_of(model.folder), str(model.folder))
-    encoder = system.open()
+    encoder = system.encoder()
     vectors = encoder.encode(heldout.texts, 32)
     check_vectors(vectors, name)
     return {

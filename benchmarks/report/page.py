@@ -17,7 +17,7 @@ from benchmarks.report.numbers import count, digits, duration, fixed, itself, pe
 from benchmarks.report.results import Row, number, systems
 from benchmarks.report.svg import COLOURS
 from benchmarks.report.table import Table
-from benchmarks.report.tasks import Picture, Task, task_of
+from benchmarks.report.tasks import Picture, TaskPage, page_of
 from compressor.core.files import replace_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -30,7 +30,7 @@ def write_report(results: dict[str, Any], path: Path) -> None:
 
 def print_table(results: dict[str, Any], console: Console) -> None:
     """Print one row a system, 80 columns wide, and below it what the figures mean."""
-    task, bench = task_of(results), results.get("bench") or {}
+    task, bench = page_of(results), results.get("bench") or {}
     tables.printed(results, task).print(console)
     scales = [f"{measure.name}: {measure.scale}" for measure in task.measures(results)]
     lines = ["; ".join([*scales, "to teacher: median [lowest..highest] round"])]
@@ -79,7 +79,7 @@ def _filters() -> dict[str, Callable[..., str]]:
 
 def _context(results: Row) -> dict[str, Any]:
     """Gather what the template shows; it decides nothing but what to leave out."""
-    task, rows, bench = task_of(results), systems(results), results.get("bench") or {}
+    task, rows, bench = page_of(results), systems(results), results.get("bench") or {}
     measure = next(iter(task.measures(results)), None)
     gains, limit = Gains.of(results, measure), bench.get("limit") or {}
     return {
@@ -106,7 +106,7 @@ def _context(results: Row) -> dict[str, Any]:
     }
 
 
-def _pictures(results: Row, task: Task) -> list[Picture]:
+def _pictures(results: Row, task: TaskPage) -> list[Picture]:
     """Draw the pictures of the systems; those without data are empty."""
     drawn: list[Picture] = []
     better = "Up and to the right is better; a smaller circle is a smaller file."
@@ -124,7 +124,7 @@ def _drawn(picture: Picture) -> Picture:
     return picture._replace(svg=Markup(picture.svg))  # noqa: S704
 
 
-def _details(results: Row, task: Task) -> list[tuple[str, Table]]:
+def _details(results: Row, task: TaskPage) -> list[tuple[str, Table]]:
     """Return the tables that are folded away below the systems, those with figures."""
     named = [
         ("Agreement and test sets", tables.agreement(results)),

@@ -19,7 +19,7 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskPage:
     """The report of a task; by itself one of whose quality nothing is known."""
 
     unit: str = "texts"
@@ -59,15 +59,15 @@ def _pictures_of_answers(results: Row) -> list[Picture]:
     return [Picture(readers.picture(results), "F1 and exact match against size and speed", note)]
 
 
-TASKS = {
-    EMBEDDING: Task(
+PAGES = {
+    EMBEDDING: TaskPage(
         unit="texts",
         way="Text in, vectors out",
         timed="Tokenizing, batching, the graph, pooling and normalizing all count.",
         measures=lambda results: (similarity(results),),
         meaning=_quality_of_vectors,
     ),
-    ANSWERING: Task(
+    ANSWERING: TaskPage(
         unit="questions",
         way="Question and context in, answer out",
         timed="Tokenizing, windows, the graph and the choice of the span all count.",
@@ -79,8 +79,8 @@ TASKS = {
 """By the ``task`` of results; results that state none are of sentence embedding."""
 
 
-def task_of(results: Row) -> Task:
+def page_of(results: Row) -> TaskPage:
     """Return what is particular to results: their task's, with the unit that their benchmark states."""
-    task = TASKS.get(str(results.get("task") or EMBEDDING), Task())
+    task = PAGES.get(str(results.get("task") or EMBEDDING), TaskPage())
     unit = (results.get("bench") or {}).get("unit")
     return replace(task, unit=str(unit)) if unit else task

@@ -55,7 +55,7 @@ def _shown(candidates: Sequence[Candidate]) -> Any:
 
 
 def _quality(candidate: Candidate, heldout: Heldout, sts: Sequence[Sts]) -> dict[str, Any]:
-    encoder = candidate.system.open()
+    encoder = candidate.system.encoder()
     vectors = encoder.encode(heldout.texts, 32)
     check_vectors(vectors, candidate.system.name)
     return {

@@ -18,9 +18,9 @@ def run(
     """Walk the whole flow of a recipe, from teacher to report; goes on where an earlier run stopped."""
     from benchmarks.report.page import print_table
     from compressor.core.config import load
-    from compressor.flow.tasks import task_of
+    from compressor.flow.tasks import flow_of
 
-    task = task_of(recipe)
+    task = flow_of(recipe)
     checked: Any = load(recipe, task.schema, set_)
     results = task.run(checked, recipe.parent, runs, command_line())
     if as_json:

@@ -13,14 +13,12 @@ from compressor.core.errors import RecipeError
 C = TypeVar("C", bound=Config)
 
 
-def with_options(*unnamed: type[Config], **named: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(**schemas: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add an option for every field of the schemas to a command.
 
-    The command takes each configuration as a keyword argument of the name that its schema is given under; of one
-    without, its class's in lower case. Options left out take the field's default; values are checked by the
-    configuration itself, and its RecipeError names the field.
+    The command takes each configuration as a keyword argument of the name that its schema is given under. Options left
+    out take the field's default; values are checked by the configuration itself, and its RecipeError names the field.
     """
-    schemas = {schema.__name__.lower(): schema for schema in unnamed} | named
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def call(**given: Any) -> None:
