@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from benchmarks.report.numbers import digits, fixed, gain, percent, ratio_range, size, with_unit
 from benchmarks.report.results import Measure, Row, number, rate_of, systems
-from benchmarks.report.tasks import Task
+from benchmarks.report.tasks import TaskPage
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Card(NamedTuple):
     note: str
 
 
-def cards(results: Row, task: Task) -> Iterator[Card]:
+def cards(results: Row, task: TaskPage) -> Iterator[Card]:
     """Yield a card for each figure that was measured of both the teacher and the artifact."""
     rows = systems(results)
     if len(rows) < 2:

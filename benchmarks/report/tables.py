@@ -20,7 +20,7 @@ from benchmarks.report.numbers import (
 )
 from benchmarks.report.results import Measure, Row, number, rate_of, stage_name, system_label, systems
 from benchmarks.report.table import Column, Table
-from benchmarks.report.tasks import Task
+from benchmarks.report.tasks import TaskPage
 
 MODEL = Column("model", lambda row: system_label(row) or MISSING, words=True)
 SIZE = Column("size", lambda row: size(row.get("size_bytes")))
@@ -50,7 +50,7 @@ def quality(measure: Measure, title: str = "") -> Column:
     return Column(title or measure.label, cell)
 
 
-def printed(results: Row, task: Task) -> Table:
+def printed(results: Row, task: TaskPage) -> Table:
     """Lay out a row a system, for a terminal of 80 columns."""
     columns = [
         Column("system", lambda row: str(row.get("name") or row.get("label") or MISSING), words=True),
@@ -64,7 +64,7 @@ def printed(results: Row, task: Task) -> Table:
     return Table(columns, systems(results))
 
 
-def measured(results: Row, task: Task) -> Table:
+def measured(results: Row, task: TaskPage) -> Table:
     """Lay out a row a system: size, quality, speed, latency and memory."""
     columns = [
         Column(_SYSTEM.title, system_label, words=True, note=lambda row: str(row.get("provider") or "")),
@@ -93,7 +93,7 @@ def batches(results: Row) -> Table:
     return _of_systems([_SYSTEM, *(Column(batch, _at_batch(batch)) for batch in sizes)], results)
 
 
-def lengths(results: Row, task: Task) -> Table:
+def lengths(results: Row, task: TaskPage) -> Table:
     """Lay out a row a system and length: latency and rate."""
     shown = systems(results)
     rows = [(system, place, row) for system in shown for place, row in enumerate(system.get("by_length") or [])]
@@ -107,7 +107,7 @@ def lengths(results: Row, task: Task) -> Table:
     return Table(columns, rows, lambda row: row[0] is shown[-1]).filled()
 
 
-def served(results: Row, task: Task) -> Table:
+def served(results: Row, task: TaskPage) -> Table:
     """Lay out a row a system that was measured as a server."""
     columns = [
         _SYSTEM,
@@ -119,7 +119,7 @@ def served(results: Row, task: Task) -> Table:
     return Table(columns, [row for row in systems(results) if row.get("server")])
 
 
-def story(results: Row, task: Task) -> Table:
+def story(results: Row, task: TaskPage) -> Table:
     """Lay out a row a stage, from the teacher to the artifact."""
     rows = results.get("story") or []
     columns = [

@@ -13,7 +13,7 @@ from exporters.tasks import ANSWERING, EMBEDDING
 
 @dataclass(frozen=True)
 class TaskFlow:
-    """Where a task's recipe and flow stand, as ``module:name``: imported when it is asked for, no task waits for another."""
+    """Where a task's recipe and flow stand, as ``module:name``: imported when asked for, none waits for another."""
 
     recipe_at: str
     """The class of its recipes."""
