@@ -15,7 +15,7 @@ from compressor.core.encoder import Vectors
 from compressor.core.errors import one_line
 from compressor.core.progress import say
 from compressor.models.agreement import check_vectors, cosines
-from exporters.verify.embedding import Check
+from exporters.verify.check import Check
 
 PARITY, COSINE = 1e-4, 0.9999
 """Bars: of fp32 every number of a unit vector, of sixteen bits the cosine, each with PyTorch in fp32 on a CPU."""

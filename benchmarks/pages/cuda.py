@@ -3,18 +3,20 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.pages.students import Table, page, rendered
-from benchmarks.report.charts import Row
-from benchmarks.report.markdown import escaped
-from benchmarks.report.page import MISSING, count, digits, fixed, ratio_range
+from benchmarks.report.markdown import Source, escaped, page
+from benchmarks.report.numbers import MISSING, count, digits, fixed, ratio_range
+from benchmarks.report.results import Row
+from benchmarks.report.table import Column, Table
 from compressor.core.errors import ArtifactError
 
 PAGE, NAME = Path("docs/cuda.md"), "cuda"
 _MODES = {"text": "texts in", "ids": "token ids in", "recorded": "token ids in, launches recorded"}
 _PLAIN = ("torch-fp16", "torch-fp16-plain")  # sentence-transformers as it is, with either attention
 _AGAIN = "torch-fp16-again"
+_TEMPLATE = Path(__file__).with_name("templates") / "cuda.md.j2"
+Group = tuple[str, int]
+"""What goes in, and how many tokens a text has."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Best:
     value: float
 
 
-def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
+def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
     """Write the page from the ``results`` by name; none where there are none. ``source`` says where figures come from.
 
     ArtifactError for a rehearsal, which has no figures, and for rows of several machines, which are not to be compared.
@@ -38,7 +40,7 @@ def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
         raise ArtifactError(f"docs/figures/{NAME}.json: a rehearsal on a CPU; no figures of a card")
     if len(machines := {tuple(row["machine"].items()) for row in run["rows"]}) != 1:
         raise ArtifactError(f"docs/figures/{NAME}.json: rows of {len(machines)} machines; measure all on one")
-    text = page("cuda.md.j2").render(
+    text = page(_TEMPLATE).render(
         machine=run["rows"][0]["machine"],
         teacher=run["teacher"],
         students=sorted(((int(layers), made) for layers, made in run["students"].items()), reverse=True),
@@ -46,7 +48,7 @@ def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
         best=best(run),
         latency=latency(run),
         again=again(run),
-        cells=[{"title": _title(mode, tokens), "table": cells(run, mode, tokens)} for mode, tokens in _groups(run)],
+        cells=[{"title": _title(group), "table": cells(run, group)} for group in _groups(run)],
         left=[key for key in run["planned"] if key not in {row["key"] for row in run["rows"]}],
         reasons=reasons(run),
         checks=checks(run),
@@ -57,45 +59,48 @@ def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
 
 def best(run: Row) -> str:
     """Render texts a second at each system's best batch size, a row a length."""
-    columns: dict[str, Callable[[tuple[str, int]], str]] = {"input": lambda group: _title(*group)}
-    columns["PyTorch fp16"] = lambda group: _rate(_fastest(run, group, _PLAIN))
-    columns["fastest PyTorch"] = lambda group: _rate(_fastest(run, group, _torch(run)), _labels(run))
-    for layers in _depths(run):
-        columns[f"{layers} layer{'s' if layers > 1 else ''}, ONNX fp16"] = _against(run, layers)
-    return rendered(columns, [group for group in _groups(run) if group[0] != "recorded"])
+    labels, torch = _labels(run), _torch(run)
+    columns = [
+        _INPUT,
+        Column("PyTorch fp16", lambda group: _rate(_fastest(run, group, _PLAIN))),
+        Column("fastest PyTorch", lambda group: _rate(_fastest(run, group, torch), labels)),
+        *(Column(_depth(layers), _against(run, layers)) for layers in _depths(run)),
+    ]
+    return Table(columns, [group for group in _groups(run) if group[0] != "recorded"]).markdown()
 
 
 def latency(run: Row) -> str:
     """Render milliseconds until one text's vector is there, half of all within, a row a length."""
-    columns: dict[str, Callable[[tuple[str, int]], str]] = {"input": lambda group: _title(*group)}
-    columns["fastest PyTorch"] = lambda group: _wait(_soonest(run, group, _torch(run)), _labels(run))
-    for layers in _depths(run):
-        columns[f"{layers} layer{'s' if layers > 1 else ''}, ONNX fp16"] = _sooner(run, layers)
-    return rendered(columns, _groups(run))
+    labels, torch = _labels(run), _torch(run)
+    columns = [
+        _INPUT,
+        Column("fastest PyTorch", lambda group: _wait(_soonest(run, group, torch), labels)),
+        *(Column(_depth(layers), _sooner(run, layers)) for layers in _depths(run)),
+    ]
+    return Table(columns, _groups(run)).markdown()
 
 
-def cells(run: Row, mode: str, tokens: int) -> str:
+def cells(run: Row, group: Group) -> str:
     """Render every system at one length, a column a batch size: texts a second, and against PyTorch fp16."""
-    rows = {row["batch"]: row for row in _rows(run, (mode, tokens))}
-    columns: dict[str, Callable[[Row], str]] = {"system": lambda system: escaped(system["label"])}
-    for batch, row in sorted(rows.items()):
-        columns[f"batch {batch:,}"] = _cell({one["name"]: one for one in row["systems"]})
+    rows = {row["batch"]: row for row in _rows(run, group)}
+    columns = [Column("system", lambda system: system["label"], words=True)]
+    columns += [Column(f"batch {batch:,}", _cell(row)) for batch, row in sorted(rows.items())]
     shown = {one["name"] for row in rows.values() for one in row["systems"] if "reason" not in one}
-    return rendered(columns, [one for one in run["systems"] if one["name"] in shown])
+    return Table(columns, [one for one in run["systems"] if one["name"] in shown]).markdown()
 
 
 def checks(run: Row) -> str:
     """Render what was looked at before anything was timed."""
     labels = _labels(run)
-    columns: dict[str, Callable[[Row], str]] = {
-        "system": lambda check: escaped(labels.get(check["artifact"], check["artifact"])),
-        "check": lambda check: escaped(check["check"]),
-        "figure": lambda check: escaped(check["figure"]),
-        "value": lambda check: f"{check['value']:.6g}",
-        "bar": lambda check: MISSING if check["bar"] is None else f"{check['direction']} {check['bar']:g}",
-        "passed": lambda check: "yes" if check["passed"] else "**no**",
-    }
-    return rendered(columns, run["checks"])
+    columns = [
+        Column("system", lambda check: labels.get(check["artifact"], check["artifact"]), words=True),
+        Column("check", lambda check: check["check"], words=True),
+        Column("figure", lambda check: check["figure"], words=True),
+        Column("value", lambda check: f"{check['value']:.6g}"),
+        Column("bar", lambda check: MISSING if check["bar"] is None else f"{check['direction']} {check['bar']:g}"),
+        Column("passed", lambda check: "yes" if check["passed"] else "**no**"),
+    ]
+    return Table(columns, run["checks"]).markdown()
 
 
 def reasons(run: Row) -> list[str]:
@@ -115,19 +120,26 @@ def again(run: Row) -> str:
     return f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else MISSING
 
 
-def _rows(run: Row, group: tuple[str, int]) -> Iterable[Row]:
+def _rows(run: Row, group: Group) -> Iterable[Row]:
     return (row for row in run["rows"] if (row["mode"], row["tokens"]) == group)
 
 
-def _groups(run: Row) -> list[tuple[str, int]]:
+def _groups(run: Row) -> list[Group]:
     return sorted(
         {(row["mode"], row["tokens"]) for row in run["rows"]},
         key=lambda group: (list(_MODES).index(group[0]), group[1]),
     )
 
 
-def _title(mode: str, tokens: int) -> str:
-    return f"{_MODES[mode]}, {tokens} tokens"
+def _title(group: Group) -> str:
+    return f"{_MODES[group[0]]}, {group[1]} tokens"
+
+
+_INPUT = Column("input", _title)
+
+
+def _depth(layers: int) -> str:
+    return f"{layers} layer{'s' if layers > 1 else ''}, ONNX fp16"
 
 
 def _labels(run: Row) -> dict[str, str]:
@@ -147,7 +159,7 @@ def _half(run: Row, layers: int) -> Sequence[str]:
     return [name for name in own if not name.endswith("fp32")]
 
 
-def _fastest(run: Row, group: tuple[str, int], names: Sequence[str]) -> Best | None:
+def _fastest(run: Row, group: Group, names: Sequence[str]) -> Best | None:
     found = [
         Best(one["name"], row["batch"], one["texts_per_second"])
         for row in _rows(run, group)
@@ -157,7 +169,7 @@ def _fastest(run: Row, group: tuple[str, int], names: Sequence[str]) -> Best | N
     return max(found, key=lambda one: one.value, default=None)
 
 
-def _soonest(run: Row, group: tuple[str, int], names: Sequence[str]) -> Best | None:
+def _soonest(run: Row, group: Group, names: Sequence[str]) -> Best | None:
     found = [
         Best(one["name"], 1, one["pass_ms_p50"])
         for row in _rows(run, group)
@@ -178,8 +190,8 @@ def _wait(found: Best | None, labels: Mapping[str, str]) -> str:
     return MISSING if found is None else f"{digits(found.value)} ms, {escaped(labels[found.name])}"
 
 
-def _against(run: Row, layers: int) -> Callable[[tuple[str, int]], str]:
-    def cell(group: tuple[str, int]) -> str:
+def _against(run: Row, layers: int) -> Callable[[Group], str]:
+    def cell(group: Group) -> str:
         own, plain = _fastest(run, group, _half(run, layers)), _fastest(run, group, _PLAIN)
         fastest = _fastest(run, group, _torch(run))
         if own is None or plain is None or fastest is None:
@@ -190,8 +202,8 @@ def _against(run: Row, layers: int) -> Callable[[tuple[str, int]], str]:
     return cell
 
 
-def _sooner(run: Row, layers: int) -> Callable[[tuple[str, int]], str]:
-    def cell(group: tuple[str, int]) -> str:
+def _sooner(run: Row, layers: int) -> Callable[[Group], str]:
+    def cell(group: Group) -> str:
         own, other = _soonest(run, group, _half(run, layers)), _soonest(run, group, _torch(run))
         if own is None:
             return MISSING
@@ -201,15 +213,14 @@ def _sooner(run: Row, layers: int) -> Callable[[tuple[str, int]], str]:
     return cell
 
 
-def _cell(systems: Mapping[str, Any]) -> Callable[[Row], str]:
+def _cell(row: Row) -> Callable[[Row], str]:
+    found = {one["name"]: one for one in row["systems"] if "reason" not in one}
+
     def cell(system: Row) -> str:
-        one = systems.get(system["name"])
-        if one is None or "reason" in one:
+        if system["name"] not in found:
             return MISSING
-        return (
-            f"{count(one['texts_per_second'])}, {ratio_range(one)}"
-            if "ratio" in one
-            else count(one["texts_per_second"])
-        )
+        one = found[system["name"]]
+        rate = count(one["texts_per_second"])
+        return f"{rate}, {ratio_range(one)}" if "ratio" in one else rate
 
     return cell

@@ -1,6 +1,5 @@
 """Commands that walk a whole recipe: a run, a trade-off, an ablation; what to pick of one, and its report again."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,16 +16,17 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Walk the whole flow of a recipe, from teacher to report; goes on where an earlier run stopped."""
+    from benchmarks.report.page import print_table
     from compressor.core.config import load
-    from compressor.flow.tasks import task_of
+    from compressor.flow.tasks import flow_of
 
-    task = task_of(recipe)
+    task = flow_of(recipe)
     checked: Any = load(recipe, task.schema, set_)
     results = task.run(checked, recipe.parent, runs, command_line())
     if as_json:
         print(json_text(results))
         return
-    task.print_table(results, out)
+    print_table(results, out)
     folder = runs / checked.name
     out.print(f"artifacts {folder / 'artifacts'}   report {folder / 'report.html'}", soft_wrap=True)
 
@@ -87,17 +87,14 @@ def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
 ) -> None:
     """Write report.html again from a run's results.json, and print its table."""
-    from compressor.core.errors import ArtifactError
-    from compressor.flow.tasks import page_of
+    from benchmarks.report.page import print_table, write_report
+    from compressor.flow.results import Results
 
     path = folder / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not readable as results: {error}") from error
-    write, print_table = page_of(results)
-    write(results, folder / "report.html")
-    print_table(results, out)
+    results = Results.read(path)
+    values = results.as_dict()
+    write_report(values, folder / "report.html")
+    print_table(values, out)
     out.print(f"report {folder / 'report.html'}", soft_wrap=True)
 
 

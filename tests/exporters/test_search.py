@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ from compressor.cli.app import app
 from compressor.core.config import load
 from compressor.core.encoder import length_sorted_batches
 from compressor.core.errors import ArtifactError, GateError, RecipeError, TextError
-from compressor.flow.embedding import Recipe, run
+from compressor.flow.base import run
+from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.machine.describe import features
 from compressor.untrusted.inspection import inspect
 from exporters.graph.files import run_operators
@@ -28,8 +28,8 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.runtime.running import Running
 from exporters.search import trials as module
 from exporters.search.contest import Ratio
+from exporters.search.embedding import EmbeddingSubject, Search
 from exporters.search.forms import Form
-from exporters.search.trials import Search
 from exporters.session import OnnxEncoder
 
 SAMPLE, HELDOUT = sentences(80, seed=1), sentences(100, seed=2)
@@ -255,8 +255,13 @@ def spoken(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list
     pairs = [(f"{text} again", text) for text in sentences(40, seed=3)]
     path.write_text("".join(f"{one},{other},{at % 5}\n" for at, (one, other) in enumerate(pairs)), "utf-8")
     timed: list[list[str]] = []
-    graph_pass = module.graph_pass
-    monkeypatch.setattr(module, "graph_pass", lambda folder, texts: (timed.append(texts), graph_pass(folder, texts))[1])
+    graph_pass = EmbeddingSubject.graph_pass
+
+    def watched(self: EmbeddingSubject, folder: Path) -> Any:
+        timed.append(list(self.timed))
+        return graph_pass(self, folder)
+
+    monkeypatch.setattr(EmbeddingSubject, "graph_pass", watched)
     return [pair[side] for side in (0, 1) for pair in pairs], timed
 
 
@@ -276,16 +281,16 @@ def test_the_command(artifacts: Callable[..., Path], tmp_path: Path, monkeypatch
 
 
 def test_a_batch_that_changes_one_text_counts_by_that_text(
-    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     same, other = np.tile(np.float32([1, 0]), (8, 1)), np.tile(np.float32([1, 0]), (8, 1))
     other[3] = [0.6, 0.8]
+    fp32 = artifacts() / "fp32"
     for padded, batched in ((same, other), (other, same)):
-        monkeypatch.setattr(module, "invariance", lambda *_, made=(same, padded, batched): made)
-        trials = module._Trials(Search(), SimpleNamespace(exported=artifacts() / "fp32"), sentences(20), [], tmp_path)  # type: ignore[arg-type]
-        monkeypatch.setattr(module._Trials, "_folder", lambda self, form: artifacts() / "fp32")
-        monkeypatch.setattr(module._Trials, "_once", lambda self, kind, what, measure: measure())
-        assert trials._figures(Form())["batch_cosine_min"] == pytest.approx(0.6)
+        monkeypatch.setattr("exporters.search.embedding.invariance", lambda *_, made=(same, padded, batched): made)
+        figures = EmbeddingSubject(fp32, [], sentences(20), []).figures(fp32)
+        assert figures["batch_cosine_min"] == pytest.approx(0.6)
+        assert [figures["cosine_min"], figures["neighbours_at_10"]] == pytest.approx([1, 1], abs=1e-6)
 
 
 def test_batches_keep_their_bounds() -> None:
@@ -331,7 +336,7 @@ def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypat
     (tmp_path / "sts.csv").write_text("".join(rows), "utf-8")
     (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
     recipe = load(tmp_path / "tiny.toml", Recipe, [])
-    results = run(recipe, tmp_path, tmp_path / "runs", "compressor run tiny.toml")
+    results = run(EmbeddingFlow.of(recipe, tmp_path, tmp_path / "runs"), "compressor run tiny.toml")
     assert all(check["passed"] for check in results["verify"])  # attention by products counts as fused
     assert results["graphs"]["int8"]["If"] == 4
     assert timed
@@ -346,11 +351,12 @@ def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypat
     card = (handed / "README.md").read_text("utf-8")
     assert "searched for" in card
     assert "batch_tokens 128" in card
+    other = load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"])
     with pytest.raises(RecipeError, match=r'^search\.precision = "fp32": in a recipe'):
-        run(load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"]), tmp_path, tmp_path / "other", "")
+        run(EmbeddingFlow.of(other, tmp_path, tmp_path / "other"), "")
     same = ["search.speed_texts=sts.csv", "bench.count=200"]
     with pytest.raises(RecipeError, match=r"^search\.speed_texts = sts\.csv: 0 texts that are not bench\.speed_texts'"):
-        run(load(tmp_path / "tiny.toml", Recipe, same), tmp_path, tmp_path / "other", "")
+        run(EmbeddingFlow.of(load(tmp_path / "tiny.toml", Recipe, same), tmp_path, tmp_path / "other"), "")
 
 
 def test_it_starts_from_what_int8_asks_for() -> None:
