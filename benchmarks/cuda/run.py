@@ -84,9 +84,10 @@ class Run:
         """Look at all that is measured, then at what takes the place of what failed."""
         usual = measured(systems, [])
         checks, failed = examine(usual, self.open, self.material, self.place)
-        spare = [system for system in measured(systems, list(failed)) if system not in usual]
-        more, failed_too = examine(spare, self.open, self.material, self.place)
-        return checks + more, failed | failed_too
+        if spare := [system for system in measured(systems, list(failed)) if system not in usual]:
+            more, failed_too = examine(spare, self.open, self.material, self.place)
+            return checks + more, failed | failed_too
+        return checks, failed
 
     def row(self, cell: Cell, systems: Sequence[System]) -> dict[str, Any]:
         """Measure one cell; a system that cannot be says why."""

@@ -237,7 +237,7 @@ def test_bars_are_of_graphs_and_pytorchs_own_vectors_are_stated() -> None:
     assert not parity(system("onnx-6-fp32"), near, exact).passed
     assert parity(system("onnx-6-fp32"), exact + np.float32(5e-5), exact).passed
     assert parity(system("onnx-6-fp16"), near, exact).passed
-    assert not parity(system("onnx-6-fp16"), exact + np.float32(1e-2), exact).passed
+    assert not parity(system("onnx-6-fp16"), exact + np.float32(2e-2), exact).passed
     for name in ("torch-fp32", "torch-bf16"):
         stated = parity(system(name), exact + np.float32(1e-2), exact)
         assert stated.passed
