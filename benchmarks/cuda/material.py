@@ -105,4 +105,5 @@ class Material:
         """Write all but the teacher and the graphs."""
         write_json(self.folder / _STATED, asdict(stated))
         write_json(self.folder / _TEXTS, {"checked": checked, "timed": timed})
-        np.savez(self.folder / _REFERENCE, **{str(layers): vectors for layers, vectors in reference.items()})
+        named: dict[str, Any] = {str(layers): vectors for layers, vectors in reference.items()}
+        np.savez(self.folder / _REFERENCE, **named)

@@ -171,7 +171,7 @@ class _Writer:
 
 def _add(path: Path, writer: _Writer, known: dict[bytes, tuple[int, int]]) -> Packed:
     """Write what of a file is not known yet, and return where all of it stands."""
-    whole, spans, size = hashlib.sha256(), [], 0
+    whole, spans, size = hashlib.sha256(), list[tuple[int, int]](), 0
     for block in _blocks(path):
         whole.update(block)
         size += len(block)

@@ -49,8 +49,8 @@ class TorchRunner:
     @property
     def attention(self) -> str:
         """Name the attention that transformers runs it with."""
-        config: Any = self.model[0].auto_model.config
-        return str(config._attn_implementation)
+        transformer: Any = self.model[0].auto_model
+        return str(transformer.config._attn_implementation)
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         return self._encoder.encode(texts, batch_size)

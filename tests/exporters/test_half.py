@@ -13,7 +13,7 @@ from graphs import draft
 from onnx import TensorProto
 
 from benchmarks.bench import Bench
-from compressor.artifact.cases import FP16_COSINE, INT8_COSINE
+from compressor.artifact.cases import FP16_COSINE, INT8_COSINE, NORM
 from compressor.artifact.layout import CASES, GRAPH
 from compressor.cli.bench import _systems
 from compressor.core.errors import ArtifactError, GateError, ProviderError
@@ -67,7 +67,7 @@ def test_a_conformance_set_becomes_its_own(artifacts: Callable[..., Path], tmp_p
     write_conformance(source)
     Half().run(source, to := draft(tmp_path / "fp16"))
     stated = json.loads((to.folder / CASES).read_text(encoding="utf-8"))
-    assert stated["tolerance"] == {"absolute": 1e-4, "cosine": FP16_COSINE}
+    assert stated["tolerance"] == {"absolute": 1e-4, "cosine": FP16_COSINE, "norm": NORM}
     assert [case["outputs"] for case in stated["cases"]] == [case["outputs"] for case in cases(to.folder)]
     assert FP16_COSINE > INT8_COSINE
 
