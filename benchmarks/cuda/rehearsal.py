@@ -12,7 +12,7 @@ from compressor.core.progress import say
 from compressor.models.source import find
 from compressor.texts.corpus import Texts
 
-PLAN = Plan(batches=(1, 4), lengths=(32, 16), rounds=2, seconds=0.02, recorded_batch=1)
+PLAN = Plan(batches=(1, 2), lengths=(16, 8), rounds=2, seconds=0.02, recorded_batch=1)
 MODULE = "compressor_rehearsal"
 _PART_BYTES = 16 << 20
 _TEXTS = 200
