@@ -1,0 +1,109 @@
+"""Retrieval: what a model finds in a collection that people judged, and what of the teacher's ranking it keeps.
+
+Figures are those of ``ir-measures`` (MacAvaney et al. 2022, arXiv:2111.13466), times 100: nDCG@10, recall at 1, 10 and
+100, and the reciprocal rank of the first relevant document among 10.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.core.encoder import Vectors
+from compressor.core.errors import TextError, installed
+from compressor.models.agreement import normalized
+from compressor.texts.collections import Collection, Judged
+
+MEASURES = {
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_1": "R@1",
+    "recall_at_10": "R@10",
+    "recall_at_100": "R@100",
+    "mrr_at_10": "RR@10",
+}
+"""Our names of the figures, and ir-measures'."""
+FIGURE = "ndcg_at_10"
+"""The one figure that stands for retrieval."""
+_DEPTH = 100  # documents of a ranking that are looked at
+_TOP = 10  # of the teacher's ranking, the documents that are to be found
+_BLOCK = 256  # queries compared with all documents at a time
+_BATCH = 32
+
+Ranked = tuple[NDArray[np.intp], Vectors]
+"""Numbers of the nearest documents of each query, nearest first, and their cosines: [queries, depth]."""
+
+
+class Searching(Protocol):
+    """An encoder that may put other prompts before queries and documents."""
+
+    def encode_query(self, texts: list[str], batch_size: int = 32) -> Vectors: ...
+
+    def encode_document(self, texts: list[str], batch_size: int = 32) -> Vectors: ...
+
+
+def sides(encoder: Any, collection: Collection) -> tuple[Vectors, Vectors]:
+    """Return the vectors of a collection's queries and documents, float32 [n, dim] each, with the prompts of each."""
+    query = getattr(encoder, "encode_query", encoder.encode)
+    document = getattr(encoder, "encode_document", encoder.encode)
+    return (
+        np.asarray(query(list(collection.queries.values()), _BATCH), np.float32),
+        np.asarray(document(list(collection.documents.values()), _BATCH), np.float32),
+    )
+
+
+def retrieval(collection: Collection, queries: Vectors, documents: Vectors) -> dict[str, float]:
+    """Return the figures of an exact search by cosine, 0 to 100; vectors are in the collection's order."""
+    numbers, scores = nearest(queries, documents, min(_DEPTH, len(documents)))
+    names = list(collection.documents)
+    run = {
+        query: {names[int(i)]: float(score) for i, score in zip(row, near, strict=True)}
+        for query, row, near in zip(collection.queries, numbers, scores, strict=True)
+    }
+    return _figures(collection.judged, run)
+
+
+def as_ranked_by(teacher: tuple[Vectors, Vectors], own: tuple[Vectors, Vectors], same: bool = False) -> float:
+    """Return how a model ranks documents as its teacher does: nDCG@10 x 100, where the teacher's ten nearest are worth
+    10 for the first to 1 for the tenth, and all others nothing.
+
+    Each side is queries and documents, float32 [n, dim], of the same texts in the same order; without a judged set,
+    this is the figure of retrieval. ``same``: the queries are the first of the documents, and do not find themselves.
+    Raises TextError for fewer than eleven documents.
+    """
+    count = len(teacher[1])
+    if count <= _TOP:
+        raise TextError(f"{count} documents are too few to rank {_TOP} of; at least {_TOP + 1} are needed")
+    wanted, _ = nearest(*teacher, _TOP, same)
+    found, scores = nearest(*own, _TOP, same)
+    judged = {str(q): {str(d): _TOP - rank for rank, d in enumerate(row)} for q, row in enumerate(wanted.tolist())}
+    run = {
+        str(q): {str(d): score for d, score in zip(row, near, strict=True)}
+        for q, (row, near) in enumerate(zip(found.tolist(), scores.tolist(), strict=True))
+    }
+    return _figures(judged, run)[FIGURE]
+
+
+def nearest(queries: Vectors, documents: Vectors, count: int, same: bool = False) -> Ranked:
+    """Return the ``count`` documents of highest cosine with each query.
+
+    ``same``: query i is document i, and is left out.
+    """
+    unit, numbers, scores = normalized(documents), [], []
+    for start in range(0, len(queries), _BLOCK):
+        cosine = normalized(queries[start : start + _BLOCK]) @ unit.T
+        if same:
+            rows = np.arange(len(cosine))
+            cosine[rows, start + rows] = -np.inf
+        near = np.argpartition(-cosine, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(cosine, near, axis=1), axis=1)
+        numbers.append(np.take_along_axis(near, order, axis=1))
+        scores.append(np.take_along_axis(cosine, numbers[-1], axis=1))
+    return np.concatenate(numbers), np.concatenate(scores)
+
+
+def _figures(judged: Judged, run: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    measures: Any = installed("ir_measures", "ir-measures", "train")
+    parsed = {name: measures.parse_measure(own) for name, own in MEASURES.items()}
+    found = measures.calc_aggregate(list(parsed.values()), {q: dict(r) for q, r in judged.items()}, run)
+    return {name: 100 * float(found[measure]) for name, measure in parsed.items()}
