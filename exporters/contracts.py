@@ -1,4 +1,4 @@
-"""What consumers that do not run here ask of an artifact folder, as rules: names, order, ranks, types, files.
+"""What consumers that do not run here ask of an encoder's artifact, as rules: names, order, ranks, types, files.
 
 The needs of TEI, Vespa, OpenSearch, Semantic Kernel, LangChain4j, Spring AI and ONNX Runtime Mobile, as their sources
 and documentation state them. A complaint names the file, what is there and what the consumer takes.
@@ -212,7 +212,8 @@ CONSUMERS: dict[str, tuple[Rule, ...]] = {
     "Semantic Kernel": (*_GRAPH, vocabulary, pools_by_itself, *_TEXTS),
     "LangChain4j": _POOLS,
     "Spring AI": _POOLS,
-    "Android": (*_GRAPH, tokenizer, *_TEXTS),  # ONNX Runtime Mobile: the caller tokenizes, and names outputs
+    # ONNX Runtime Mobile: the caller tokenizes, and names outputs. A reader goes there by pack --target ort.
+    "Android": (*_GRAPH, tokenizer, *_TEXTS),
     "iOS": (*_GRAPH, tokenizer, *_TEXTS),
 }
 RULES = tuple(dict.fromkeys(rule for rules in CONSUMERS.values() for rule in rules))

@@ -25,7 +25,7 @@ from compressor.core.encoder import (
 from compressor.core.errors import ArtifactError, TextError
 from compressor.core.strict_json import read_json, read_plain
 from compressor.untrusted.settings import LONGEST
-from compressor.vectors.codes import Precision, Ranges, check_precision, quantized
+from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized
 from exporters.runtime.forking import PerProcess, check_process
 from exporters.runtime.prepared import Prepared
 from exporters.runtime.prompts import DOCUMENT, QUERY, Prompts
@@ -90,7 +90,7 @@ class OnnxEncoder:
         self,
         texts: Iterable[str],
         batch_size: int = 32,
-        precision: Precision = "float32",
+        precision: VectorPrecision = "float32",
         prompt_name: str | None = None,
         prompt: str | None = None,
     ) -> NDArray[Any]:
@@ -119,7 +119,7 @@ class OnnxEncoder:
         self,
         texts: Iterable[str],
         batch_size: int = 32,
-        precision: Precision = "float32",
+        precision: VectorPrecision = "float32",
         prompt_name: str | None = None,
         prompt: str | None = None,
     ) -> Iterator[NDArray[Any]]:
@@ -131,7 +131,7 @@ class OnnxEncoder:
         chosen = self.prompts.choose(prompt_name, prompt)
         return (quantized(block, precision, ranges) for block in self._blocks(texts, batch_size, chosen))
 
-    def _ranges(self, precision: Precision) -> Ranges | None:
+    def _ranges(self, precision: VectorPrecision) -> Ranges | None:
         """Return the ranges that codes in ``precision`` need, after checking that there is one of that name."""
         check_precision(precision)
         return Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None

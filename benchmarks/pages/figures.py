@@ -12,8 +12,9 @@ from benchmarks.pages import answers, limits, students
 from benchmarks.report import peers
 from benchmarks.report.charts import Measure, Row, number, quality_against_speed, systems
 from benchmarks.report.markdown import escaped, source
-from benchmarks.report.page import MISSING, count, digits, megabytes, ratio_range, replace_text
+from benchmarks.report.page import MISSING, count, digits, megabytes, ratio_range
 from compressor.core.errors import ArtifactError, CompressorError, TextError
+from compressor.core.files import replace_text
 
 FIGURES = Path("docs/figures")
 RESULTS = "minilm-l3-d256-int8"

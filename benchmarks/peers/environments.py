@@ -5,13 +5,12 @@ They lie in the cache under the hash of their pins, made aside and renamed, so t
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from compressor.core.cache import cache_folder, partial, remove_leftovers
-from compressor.core.errors import PeerError, storage
+from compressor.core.cache import cache_folder, keeping
+from compressor.core.errors import PeerError
 from compressor.core.progress import say, track
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
@@ -25,11 +24,10 @@ def python(name: str) -> Path:
     """
     pins = REQUIREMENTS / f"{name}.txt"
     folder = home() / f"{name}-{key(name)[:12]}"
-    if not (folder / _MARKER).is_file():
-        with storage(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(folder.parent)
-            _make(name, pins, folder)
+    made = folder / _MARKER
+    if not made.is_file():
+        with keeping(folder, made.is_file) as draft:
+            _make(name, pins, draft)
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -50,30 +48,12 @@ def key(name: str) -> str:
 
 
 def _make(name: str, pins: Path, folder: Path) -> None:
-    aside = partial(folder)
     count = sum(bool(line.strip()) and not line.startswith("#") for line in pins.read_text("utf-8").splitlines())
     say(f"  environment {name}: {count} packages, once")
-    try:
-        _run(name, [sys.executable, "-P", "-m", "venv", str(aside)], 0)
-        install = [
-            "-P",
-            "-m",
-            "pip",
-            "install",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--requirement",
-            str(pins),
-        ]
-        _run(name, [str(aside / ("Scripts" if os.name == "nt" else "bin") / "python"), *install], count)
-        (aside / _MARKER).write_text(pins.read_text("utf-8"), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # half made by something else than this
-        os.rename(aside, folder)
-    except OSError:
-        if not (folder / _MARKER).is_file():  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    _run(name, [sys.executable, "-P", "-m", "venv", str(folder)], 0)
+    install = ["-P", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--requirement", str(pins)]
+    _run(name, [str(folder / ("Scripts" if os.name == "nt" else "bin") / "python"), *install], count)
+    (folder / _MARKER).write_text(pins.read_text("utf-8"), encoding="utf-8")
 
 
 def _run(name: str, command: list[str], count: int) -> None:

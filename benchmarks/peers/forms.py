@@ -1,7 +1,5 @@
 """The teacher in the forms that the peers need, each made once by the peer's own tools and kept in the cache."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +8,8 @@ from benchmarks.peers.catalogue import Form
 from benchmarks.peers.process import Worker
 from compressor.artifact.code import installed
 from compressor.artifact.folder import key_of
-from compressor.core.cache import cache_folder, partial, remove_leftovers
-from compressor.core.errors import PeerError, storage
+from compressor.core.cache import cache_folder, keeping
+from compressor.core.errors import PeerError
 from compressor.core.progress import say
 from compressor.models.source import Source
 
@@ -27,10 +25,8 @@ def form_folder(form: Form, teacher: Source, sample: Sequence[str], threads: int
     texts = list(sample) if form.calibrated else []
     folder = cache_folder() / "peers" / "forms" / f"{form.name}-{key_of(teacher.key, made_by, texts)[:12]}"
     if not folder.is_dir():
-        with storage(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(folder.parent)
-            _make(form, teacher, texts, threads, folder)
+        with keeping(folder, folder.is_dir) as draft:
+            _make(form, teacher, texts, threads, draft)
     return folder
 
 
@@ -38,17 +34,9 @@ def _make(form: Form, teacher: Source, texts: list[str], threads: int, folder: P
     """Make it in a process of its own, so that what runs it later has not the memory of its making."""
     python = environments.python(form.environment)
     say(f"  {form.name}: made from the teacher, once")
-    aside = partial(folder)
     try:
-        aside.mkdir()
         with Worker(python, threads) as worker:
-            paths = {"teacher": str(teacher.folder.absolute()), "folder": str(aside)}
+            paths = {"teacher": str(teacher.folder.absolute()), "folder": str(folder)}
             worker.ask("prepare", runner=form.runner, **paths, texts=texts, options=dict(form.options))
-        os.rename(aside, folder)
     except PeerError as error:
         raise PeerError(f"{form.name} cannot be made: {error}") from error
-    except OSError:
-        if not folder.is_dir():  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

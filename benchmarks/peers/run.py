@@ -16,13 +16,13 @@ from benchmarks.peers.catalogue import Peer, chosen
 from benchmarks.peers.entry import Entry, open_peer, open_system
 from benchmarks.quality.sts import Sts
 from benchmarks.report.markdown import source
-from benchmarks.report.page import replace_text
 from benchmarks.report.peers import markdown, print_peers
 from benchmarks.speed.throughput import ratio
 from benchmarks.systems import System, check_names
 from compressor.artifact.folder import write_json
 from compressor.core.encoder import usable_cores
 from compressor.core.errors import PeerError, RecipeError, storage
+from compressor.core.files import replace_text
 from compressor.core.progress import say, track
 from compressor.core.strict_json import json_text
 from compressor.machine.describe import describe

@@ -26,7 +26,7 @@ from compressor.models.agreement import check_vectors, cosines, neighbours_in_co
 from compressor.models.sentence_model import TorchEncoder
 from compressor.models.source import Source
 from compressor.texts.corpus import Corpus
-from compressor.vectors.codes import FORMS, Precision, Ranges, bytes_of, quantized, scored
+from compressor.vectors.codes import FORMS, Ranges, VectorPrecision, bytes_of, quantized, scored
 from compressor.vectors.pca import Pca, pair_correlation
 
 Row = dict[str, Any]
@@ -174,7 +174,7 @@ class Judge:
         return _spearman(pairs, self.vectors[f"sts {pairs.key}"])
 
 
-def _decoded(vectors: Vectors, precision: Precision, ranges: Ranges) -> Vectors:
+def _decoded(vectors: Vectors, precision: VectorPrecision, ranges: Ranges) -> Vectors:
     return scored(quantized(vectors, precision, ranges), precision, vectors.shape[1])
 
 

@@ -1,7 +1,6 @@
 """Show what a run measured: one self-contained HTML page, and a table for the terminal."""
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,7 @@ from rich.text import Text
 from benchmarks.report import charts
 from benchmarks.report.charts import Measure, Row, number, significant, stage_name, systems
 from benchmarks.report.limit_table import longest
-from compressor.core.errors import storage
+from compressor.core.files import replace_text
 
 MISSING = "–"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -64,18 +63,6 @@ class Gains:
 def write_report(results: dict[str, Any], path: Path) -> None:
     """Write the page for ``results``; nothing on it is loaded from anywhere."""
     replace_text(path, template("report.html.j2").render(_context(results)))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path``, then move it there: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:

@@ -17,10 +17,10 @@ from benchmarks.report.page import (
     gain,
     megabytes,
     ratio_range,
-    replace_text,
     shared,
     template,
 )
+from compressor.core.files import replace_text
 
 
 def write_reader_report(results: dict[str, Any], path: Path) -> None:

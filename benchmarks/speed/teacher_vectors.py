@@ -17,7 +17,7 @@ from compressor.core.strict_json import json_text
 from compressor.machine.describe import bf16_is_fast, describe
 from compressor.models.agreement import cosines
 from compressor.models.bulk import BulkEncoder
-from compressor.models.sentence_model import Precision, TorchEncoder
+from compressor.models.sentence_model import ComputePrecision, TorchEncoder
 from compressor.models.source import DEFAULT, find
 from compressor.texts.corpus import Texts
 
@@ -28,7 +28,7 @@ def compare(model: str, source: str | None, count: int, rounds: int, batch_size:
     """Return both rates in texts a second, their ratio in each round, and the least cosine of the vectors."""
     teacher, corpus = find(model), Texts(source=source).load()
     texts = list(corpus.train[:count])
-    precision: Precision = "bf16" if bf16_is_fast() else "fp32"
+    precision: ComputePrecision = "bf16" if bf16_is_fast() else "fp32"
     plain, bulk = TorchEncoder.load(teacher.folder), BulkEncoder.load(teacher.folder, precision)
     rates: dict[str, list[float]] = {"encode_fp32": [], "bulk": []}
     for _ in range(rounds):

@@ -6,7 +6,7 @@ The results have the shape of a run's (``bench.systems``, the teacher first); a 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.quality.sts import Sts
@@ -14,6 +14,7 @@ from benchmarks.report.charts import Measure, Row, number, systems
 from benchmarks.report.markdown import escaped, source
 from benchmarks.report.page import count, digits, duration, fixed, megabytes, ratio_range
 from benchmarks.systems import System
+from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft, write_json
 from compressor.core.config import Config
 from compressor.core.progress import track
@@ -22,7 +23,6 @@ from compressor.models.projection import Projection
 
 FORMAT = "compressor-tradeoff/1"
 PASSED = "passed"
-Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True)

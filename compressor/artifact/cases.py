@@ -7,6 +7,7 @@ from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import read_json
 
 Precision = Literal["fp32", "fp16", "int8"]
+"""What an artifact's weights are stored in."""
 ABSOLUTE = 1e-4
 """Asked of every number of fp32."""
 FP16_COSINE = 0.999

@@ -23,7 +23,8 @@ LEFT_OUT = frozenset(PROJECT) | frozenset(  # the packages' own files switch rep
     f"compressor.{name}"
     for name in (
         # They name, keep, write and check files.
-        "artifact.folder", "core.cache", "artifact.code", "artifact.manifest", "artifact.workspace", "core.strict_json",
+        "artifact.folder", "core.cache", "core.files", "artifact.code", "artifact.manifest", "artifact.workspace",
+        "core.strict_json",
         "core.errors", "core.progress",  # they tell of the work
         "untrusted.inspector",  # it refuses, in a process apart, and changes nothing of what it lets pass
         "core.config",  # it reads settings, whose values are in every key

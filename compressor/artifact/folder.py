@@ -16,6 +16,7 @@ from typing import Any
 
 from compressor.artifact.manifest import FORMAT, MANIFEST, check_files, checked_manifest, read_manifest, sealed, sha256
 from compressor.core.errors import ArtifactError, storage
+from compressor.core.files import replacing
 from compressor.core.strict_json import json_text
 
 __all__ = [
@@ -136,10 +137,8 @@ def _is_foreign(folder: Path) -> bool:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with a final newline, in one rename; CompressorError for a figure that is NaN or infinite."""
     text = json_text(value) + "\n"
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with storage(path):
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def noted_seconds(path: Path) -> float:

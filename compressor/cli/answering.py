@@ -31,7 +31,7 @@ QuestionsArgument = Annotated[
 ]
 
 
-@with_options(Finetune)
+@with_options(finetune=Finetune)
 def finetune(
     model: Annotated[str, typer.Argument(help="An encoder (folder or hub name), or a question-answering folder.")],
     questions: QuestionsArgument,
@@ -47,7 +47,7 @@ def finetune(
     written(out_)
 
 
-@with_options(ReaderDistil)
+@with_options(distil=ReaderDistil)
 def distil_reader(
     teacher: Annotated[Path, typer.Argument(help="A question-answering folder.", metavar="TEACHER")],
     questions: QuestionsArgument,
@@ -56,17 +56,17 @@ def distil_reader(
         Path | None, typer.Option("--student", help="Go on from this reader instead of the teacher's own layers.")
     ] = None,
     *,
-    readerdistil: ReaderDistil,
+    distil: ReaderDistil,
 ) -> None:
     """Make a smaller question-answering model that answers as its teacher does: by labels, logits and inner states."""
     asked = _read(questions)
     inputs = [Key(base_key(folder)) for folder in (teacher, student) if folder is not None]
-    with resumable(out_, "distil-reader", readerdistil, [*inputs, asked]) as (draft, kept):
-        readerdistil.run(teacher, asked, kept, draft, student)
+    with resumable(out_, "distil-reader", distil, [*inputs, asked]) as (draft, kept):
+        distil.run(teacher, asked, kept, draft, student)
     written(out_)
 
 
-@with_options(Reading)
+@with_options(reading=Reading)
 def evaluate(
     reader: Annotated[Path, typer.Argument(help="A question-answering folder, or its artifact.", metavar="READER")],
     questions: QuestionsArgument,
@@ -91,27 +91,27 @@ def evaluate(
         out.print(f"{name}: {value:g}" if name.endswith("total") else f"{name}: {value:.2f}")
 
 
-@with_options(ReaderExport, Optimise, Reading)
+@with_options(export=ReaderExport, optimise=Optimise, reading=Reading)
 def export_reader(
     reader: Annotated[Path, typer.Argument(help="A question-answering folder.", metavar="READER")],
     out_: OutOption,
     *,
-    readerexport: ReaderExport,
+    export: ReaderExport,
     optimise: Optimise,
     reading: Reading,
 ) -> None:
     """Write a question-answering model as one ONNX graph in fp32, fused for ONNX Runtime; quantize makes it int8."""
     reading = stated_reading(reader, reading)
-    exported = stage_key("export", readerexport, [Key(base_key(reader)), reading])
+    exported = stage_key("export", export, [Key(base_key(reader)), reading])
     key = stage_key("optimise", optimise, [Key(exported)])
     with writing(out_, "optimise", key, optimise.model_dump(mode="json")) as draft, TemporaryDirectory() as aside:
         (plain := Path(aside) / "plain").mkdir()
-        readerexport.run(reader, reading, Draft(plain))
+        export.run(reader, reading, Draft(plain))
         optimise.run(plain, draft)
     written(out_)
 
 
-@with_options(Augment)
+@with_options(augment=Augment)
 def augment(
     questions: QuestionsArgument,
     out_: Annotated[Path, typer.Option("--out", help="File to write, in SQuAD's format.")],

@@ -7,6 +7,7 @@ import typer
 
 from compressor.cli.common import ArtifactArgument, OutOption, out, written
 from compressor.cli.options import with_choice
+from compressor.core.files import replace_text
 from exporters.pack import TARGETS, Target
 from exporters.pack import pack as write
 
@@ -55,7 +56,6 @@ def sbom(
     to: Annotated[Path | None, typer.Option("--out", help="File to write. [default: printed]")] = None,
 ) -> None:
     """Write an artifact's bill of materials as CycloneDX JSON: teacher, files with their sha256, packages."""
-    from benchmarks.report.page import replace_text
     from exporters.publish.trust import bill_of_materials
 
     text = bill_of_materials(artifact)

@@ -43,7 +43,7 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.verify.closeness import of_texts
 
 
-@with_options(Distil)
+@with_options(distil=Distil)
 def distil(
     out_: OutOption,
     teacher: TeacherOption = DEFAULT,
@@ -69,7 +69,7 @@ def distil(
         written(out_)
 
 
-@with_options(Pca)
+@with_options(pca=Pca)
 def pca(
     student: ModelArgument,
     out_: OutOption,
@@ -86,7 +86,7 @@ def pca(
     written(out_)
 
 
-@with_options(OnnxInt8)
+@with_options(int8=OnnxInt8)
 def quantize(
     model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
     out_: OutOption,
@@ -96,7 +96,7 @@ def quantize(
     ] = None,
     limit: LimitOption = None,
     *,
-    onnxint8: OnnxInt8,
+    int8: OnnxInt8,
 ) -> None:
     """Quantize to int8: a sentence-transformers folder for PyTorch, an fp32 artifact for ONNX Runtime.
 
@@ -104,9 +104,9 @@ def quantize(
     """
     if kind_of(model) == "onnx":
         require_fp32(require_graph(model), "int8 is made")
-        sample = sample_of(model, onnxint8, texts, questions, limit)
-        with writing_stage(out_, "int8", onnxint8, [graph_of(model), *sample.inputs]) as draft:
-            onnxint8.run(model, draft, sample.batches)
+        sample = sample_of(model, int8, texts, questions, limit)
+        with writing_stage(out_, "int8", int8, [graph_of(model), *sample.inputs]) as draft:
+            int8.run(model, draft, sample.batches)
             draft.figures["closeness"] = close = sample.compare(draft.folder)
     else:
         stage, source, corpus = TorchInt8(), model_of(model), read_corpus(texts, limit)
@@ -119,7 +119,7 @@ def quantize(
     written(out_)
 
 
-@with_options(Export, Optimise)
+@with_options(export=Export, optimise=Optimise)
 def export(model: NamedArgument, out_: OutOption, *, export: Export, optimise: Optimise) -> None:
     """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
     source = find(model)
@@ -133,9 +133,9 @@ def export(model: NamedArgument, out_: OutOption, *, export: Export, optimise: O
     written(out_)
 
 
-@with_options(Half)
-def fp16(artifact: ArtifactArgument, out_: OutOption, *, half: Half) -> None:
+@with_options(fp16=Half)
+def fp16(artifact: ArtifactArgument, out_: OutOption, *, fp16: Half) -> None:
     """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
-    with writing_stage(out_, "fp16", half, [graph_of(artifact)]) as draft:
-        half.run(artifact, draft)
+    with writing_stage(out_, "fp16", fp16, [graph_of(artifact)]) as draft:
+        fp16.run(artifact, draft)
     written(out_)

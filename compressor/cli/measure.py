@@ -44,7 +44,7 @@ from exporters.tasks import EMBEDDING, Item, task_in
 _MOST = 10_000  # texts that are read
 
 
-@with_options(Curve)
+@with_options(curve=Curve)
 def curve(
     model: NamedArgument,
     out_: OutOption,
@@ -64,7 +64,7 @@ def curve(
     out.print(f"figures {out_ / 'curve.json'}   picture {out_ / 'curve.svg'}", soft_wrap=True)
 
 
-@with_options(Limit)
+@with_options(limit=Limit)
 def profile(
     artifact: ArtifactArgument,
     texts: TextsOption = None,
@@ -80,7 +80,7 @@ def profile(
     _tell("limit", limit.measure(artifact, items), source, artifact, out_, print_limit, as_json)
 
 
-@with_options(Loadgen)
+@with_options(loadgen=Loadgen)
 def loadgen(
     artifact: ArtifactArgument,
     texts: TextsOption = None,
@@ -98,7 +98,7 @@ def loadgen(
     _tell("loadgen", loadgen.measure(artifact, items), source, artifact, out_, print_loadgen, as_json)
 
 
-@with_options(Growth)
+@with_options(growth=Growth)
 def growth(
     artifact: ArtifactArgument,
     texts: TextsOption = None,

@@ -13,23 +13,25 @@ from compressor.core.errors import RecipeError
 C = TypeVar("C", bound=Config)
 
 
-def with_options(*schemas: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add an option for every field of ``schemas`` to a command, and hand it the configurations by class name.
+def with_options(*unnamed: type[Config], **named: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add an option for every field of the schemas to a command.
 
-    The command takes them as keyword arguments named like the class in lower case. Options left out take
-    the field's default; values are checked by the configuration itself, and its RecipeError names the field.
+    The command takes each configuration as a keyword argument of the name that its schema is given under; of one
+    without, its class's in lower case. Options left out take the field's default; values are checked by the
+    configuration itself, and its RecipeError names the field.
     """
+    schemas = {schema.__name__.lower(): schema for schema in unnamed} | named
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def call(**given: Any) -> None:
-            for schema in schemas:
-                names = [name for name in schema.model_fields if name in given]
-                values = {name: given.pop(name) for name in names}
-                given[schema.__name__.lower()] = read(schema, values)
-            command(**given)
+            made = {}
+            for name, schema in schemas.items():
+                values = {field: given.pop(field) for field in schema.model_fields if field in given}
+                made[name] = read(schema, values)
+            command(**given, **made)
 
-        own = [p for n, p in inspect.signature(command).parameters.items() if n not in _arguments(schemas)]
-        extra = [_parameter(schema, name) for schema in schemas for name in schema.model_fields]
+        own = [p for name, p in inspect.signature(command).parameters.items() if name not in schemas]
+        extra = [_parameter(schema, field) for schema in schemas.values() for field in schema.model_fields]
         call.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
         call.__doc__, call.__name__ = command.__doc__, command.__name__
         return call
@@ -75,10 +77,6 @@ def read(schema: type[C], given: dict[str, Any]) -> C:
     """Check options as text into a configuration; those left out (None) take their default."""
     values = {name: _value(schema, name, value) for name, value in given.items() if value is not None}
     return schema.read(values)
-
-
-def _arguments(schemas: tuple[type[Config], ...]) -> set[str]:
-    return {schema.__name__.lower() for schema in schemas}
 
 
 def _parameter(schema: type[Config], name: str, head: str = "") -> inspect.Parameter:

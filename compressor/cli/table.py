@@ -1,8 +1,10 @@
 """The commands by name: where each one's function stands, imported when it runs, and what its help says before."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -100,6 +102,11 @@ class Commands(TyperGroup):
         stated = _stated().get(cmd_name)
         return Deferred(cmd_name, stated) if stated else COMMANDS[cmd_name].load(cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS:
+            ctx.fail(f"No such command '{args[0]}'.{_near(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
 
 class Deferred(TyperCommand):
     """A command whose function is imported when it is called for; its help is what is stated."""
@@ -112,6 +119,10 @@ class Deferred(TyperCommand):
         """Show the help that is asked for, or become the command itself."""
         if "--help" in args:
             return super().make_context(info_name, ["--help"], parent, **extra)  # prints it, and leaves
+        flags = _FLAG.findall(" ".join(row[0] for row in self.stated["options"]))
+        if flags and (unknown := _unknown(args, flags)):
+            context = super().make_context(info_name, [], parent, resilient_parsing=True)
+            context.fail(f"No such option: {unknown}.{_near(unknown, flags)}")
         return COMMANDS[str(self.name)].load(str(self.name)).make_context(info_name, args, parent, **extra)
 
     def shown(self, name: str, parent: Any) -> str:
@@ -129,6 +140,23 @@ class Deferred(TyperCommand):
                     formatter.write_dl([tuple(row) for row in rows])
 
 
+def _unknown(args: Sequence[str], flags: Sequence[str]) -> str | None:
+    """Return the first option that is none of ``flags``; what stands behind an option may be its value."""
+    for before, arg in zip(("", *args), args, strict=False):
+        if arg == "--":
+            return None
+        flag = arg.partition("=")[0]
+        if _FLAG.fullmatch(flag) and flag not in flags and before not in flags:
+            return flag
+    return None
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Ask whether one of the ``known`` names was meant."""
+    near = get_close_matches(name, list(known), cutoff=0.75)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
 def help_of(name: str, parent: Any) -> dict[str, Any]:
     """Return what a command's help says, from its function: what ``Deferred`` shows again, at any width."""
     command = COMMANDS[name].load(name)
@@ -144,6 +172,7 @@ def help_of(name: str, parent: Any) -> dict[str, Any]:
 
 
 _KINDS = ("argument", "option")
+_FLAG = re.compile(r"--[a-z][a-z0-9-]*")
 
 
 @cache

@@ -3,10 +3,13 @@
 import contextlib
 import os
 import shutil
-import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+
+from compressor.core.errors import storage
+from compressor.core.files import partial
 
 
 def cache_folder() -> Path:
@@ -14,9 +17,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get("COMPRESSOR_CACHE", "~/.cache/compressor")).expanduser()
 
 
-def partial(to: Path) -> Path:
-    """Return a name of this process's own, beside ``to``, to write under until one rename makes it ``to``."""
-    return to.parent / f".{to.name}.partial-{uuid.uuid4().hex[:8]}-{os.getpid()}"
+@contextlib.contextmanager
+def keeping(to: Path, is_whole: Callable[[], bool]) -> Iterator[Path]:
+    """Give a folder to fill, which becomes ``to`` in one rename; what is interrupted leaves nothing.
+
+    ``is_whole`` tells whether ``to`` holds what it should: what is damaged there goes, and of two processes at once
+    the first to end is kept. A full or read-only disk is a StorageError.
+    """
+    with storage(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(to.parent)
+        draft = partial(to)
+        draft.mkdir()
+        try:
+            yield draft
+            _put(draft, to, is_whole)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put(draft: Path, to: Path, is_whole: Callable[[], bool]) -> None:
+    """Rename ``draft`` to ``to``, unless another process has put a whole one there meanwhile."""
+    if to.exists() and not is_whole():
+        os.rename(to, damaged := partial(to))
+        shutil.rmtree(damaged, ignore_errors=True)
+    try:
+        os.rename(draft, to)
+    except OSError:
+        if not is_whole():
+            raise
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages.answers import ablation as table
-from benchmarks.report.page import replace_text
 from compressor.answering.training.steps import Step
 from compressor.artifact.folder import key_of, write_json
 from compressor.artifact.workspace import Workspace
 from compressor.core.errors import RecipeError
+from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.flow.answering import ReaderFlow, ReaderRecipe
 from compressor.machine.describe import describe

@@ -38,7 +38,7 @@ from exporters.graph.export_reader import ReaderExport
 from exporters.graph.optimise import Optimise
 from exporters.precision.calibrate import Batch
 from exporters.precision.int8 import OnnxInt8
-from exporters.publish.reader_card import PublishReader
+from exporters.publish.card import PublishReader
 from exporters.reader import batches_of_questions
 from exporters.tasks import task_named
 from exporters.verify.embedding import gate

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.sts import Sts
-from benchmarks.report.page import replace_text
 from benchmarks.systems import System
 from benchmarks.tradeoff.chart import picture
 from benchmarks.tradeoff.measure import (
     FORMAT,
     PASSED,
     Candidate,
-    Precision,
     SideBySide,
     label_of,
     measure_of,
@@ -27,9 +25,11 @@ from benchmarks.tradeoff.measure import (
     page,
     with_share,
 )
+from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Artifact, claim, is_artifact, key_of, read_manifest, write_json
 from compressor.artifact.workspace import Key, Keyed, Model, Workspace
 from compressor.core.errors import ArtifactError, GateError, RecipeError, storage
+from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.distil.training.embedding import Distil
 from compressor.flow.embedding import Flow, Recipe

@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
 
 from compressor.core.encoder import Vectors, check_texts
-from compressor.models.sentence_model import Precision, default_prompt, embedding_dimension, open_model
+from compressor.models.sentence_model import ComputePrecision, default_prompt, embedding_dimension, open_model
 
 WINDOW_TEXTS = 16_384
 """Texts tokenized at a time, and sorted by length; fewer where they are long."""
@@ -42,7 +42,7 @@ class BulkEncoder:
         self._maskable = _takes_no_mask(self.model[0])
 
     @classmethod
-    def load(cls, folder: Path, precision: Precision = "fp32", device: str = "cpu") -> "BulkEncoder":
+    def load(cls, folder: Path, precision: ComputePrecision = "fp32", device: str = "cpu") -> "BulkEncoder":
         """Open a checked folder; in bf16 the transformer runs in it, pooling and what follows stay in fp32."""
         model = open_model(folder, device)
         if precision == "bf16" and isinstance(model[0], Transformer):

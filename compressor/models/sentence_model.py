@@ -17,7 +17,8 @@ from compressor.models.positions import check_tables, check_tokens
 from compressor.models.settings import check_module_settings, check_transformer_settings
 from compressor.models.source import check_folder, module_folders, transformer_folder
 
-Precision = Literal["fp32", "bf16", "fp16"]
+ComputePrecision = Literal["fp32", "bf16", "fp16"]
+"""What PyTorch computes in; what an artifact stores is ``compressor.artifact.cases.Precision``."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -31,7 +32,7 @@ class TorchEncoder:
     def load(
         cls,
         folder: Path,
-        precision: Precision = "fp32",
+        precision: ComputePrecision = "fp32",
         device: str = "cpu",
         max_length: int | None = None,
     ) -> "TorchEncoder":

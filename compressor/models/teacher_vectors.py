@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from compressor.artifact.code import code_key
 from compressor.artifact.folder import key_of
 from compressor.artifact.workspace import Key
-from compressor.core.cache import cache_folder, partial, remove_leftovers
+from compressor.core.cache import cache_folder, remove_leftovers
 from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError, storage
+from compressor.core.files import replacing
 from compressor.core.progress import track
 from compressor.machine.describe import bf16_is_fast
 from compressor.machine.processes import place
 from compressor.models.agreement import Heldout, check_vectors
 from compressor.models.bulk import BulkEncoder
-from compressor.models.sentence_model import Precision
+from compressor.models.sentence_model import ComputePrecision
 from compressor.models.source import Source
 from compressor.texts.textstore import digest_of
 
@@ -75,7 +76,7 @@ class VectorStore:
         return self._maps[index]
 
 
-def vectors_of(teacher: Source, texts: Sequence[str], precision: Precision) -> VectorStore:
+def vectors_of(teacher: Source, texts: Sequence[str], precision: ComputePrecision) -> VectorStore:
     """Return the teacher's vectors of ``texts``; shards that are not kept whole are computed.
 
     A shard is named by the hash of teacher, precision, its texts and the code that computes it, so every recipe with
@@ -104,7 +105,7 @@ def training_vectors(teacher: Source, corpus: "Corpus") -> VectorStore:
     return vectors_of(teacher, corpus.train, training_precision())
 
 
-def training_precision() -> Precision:
+def training_precision() -> ComputePrecision:
     """Return the precision of vectors that are learnt from: bf16 where the CPU multiplies it fast."""
     return "bf16" if bf16_is_fast() else "fp32"
 
@@ -121,7 +122,7 @@ def dev_of(teacher: Source, corpus: "Corpus") -> Heldout:
     return Heldout(corpus.dev, vectors_of(teacher, corpus.dev, "fp32")[:])
 
 
-def made_by(*precisions: Precision) -> Key:
+def made_by(*precisions: ComputePrecision) -> Key:
     """Return what vectors in ``precisions`` depend on beside teacher and texts: what learns from them does, too."""
     return Key(key_of(code_key("compressor.models.teacher_vectors"), precisions))
 
@@ -139,15 +140,10 @@ class Shard:
 
     def write(self, vectors: NDArray[np.float16]) -> None:
         """Write the file in one rename: it is there whole or not at all, also after a kill."""
-        draft = partial(self.path)
-        try:
-            with draft.open("wb") as file:
-                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(vectors))
-                file.write(numbers := np.ascontiguousarray(vectors).tobytes())
-                file.write(_MARK + zlib.crc32(numbers).to_bytes(4, "little"))
-            os.replace(draft, self.path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with replacing(self.path) as draft, draft.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(vectors))
+            file.write(numbers := np.ascontiguousarray(vectors).tobytes())
+            file.write(_MARK + zlib.crc32(numbers).to_bytes(4, "little"))
 
     def is_sound(self) -> bool:
         """Whether the file is there, of the right length, and its numbers have the checksum after them."""
@@ -176,12 +172,12 @@ def _header(file: BinaryIO) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
-def _name(teacher: Source, precision: Precision, texts: Sequence[str], start: int) -> str:
+def _name(teacher: Source, precision: ComputePrecision, texts: Sequence[str], start: int) -> str:
     digest = digest_of(texts, start, start + SHARD_TEXTS).hex()
     return f"{key_of(code_key('compressor.models.bulk'), teacher.key, precision, digest)}.npy"
 
 
-def _compute(teacher: Source, texts: Sequence[str], precision: Precision, shards: dict[int, Shard]) -> None:
+def _compute(teacher: Source, texts: Sequence[str], precision: ComputePrecision, shards: dict[int, Shard]) -> None:
     """Compute shards, given by where their texts start; one that another run finishes meanwhile is left as it is."""
     if not shards:
         return

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.artifact.folder import write_json
-from compressor.core.cache import partial, remove_leftovers
-from compressor.core.errors import storage
+from compressor.core.cache import keeping
 
 _TEXTS, _LENGTHS, _LABELS, _OFFSETS, _META = "texts.utf8", "lengths.u32", "labels.u16", "offsets.npy", "meta.json"
 _FLUSH_BYTES = 1 << 20
@@ -162,18 +159,10 @@ def kept_store(to: Path, build: Callable[[Path], dict[str, Any]]) -> TextStore:
     store = _opened(to)
     if store is not None:
         return store
-    with storage(to):
-        to.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(to.parent)
-        draft = partial(to)
-        draft.mkdir()
-        try:
-            noted = build(draft)
-            meta = json.loads((draft / _META).read_text(encoding="utf-8"))
-            write_json(draft / _META, meta | noted)
-            _put(draft, to)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with keeping(to, lambda: _opened(to) is not None) as draft:
+        noted = build(draft)
+        meta = json.loads((draft / _META).read_text(encoding="utf-8"))
+        write_json(draft / _META, meta | noted)
     return TextStore(to)
 
 
@@ -194,18 +183,6 @@ def _opened(folder: Path) -> TextStore | None:
         return TextStore(folder)
     except (OSError, ValueError, LookupError, TypeError):
         return None
-
-
-def _put(draft: Path, to: Path) -> None:
-    """Rename ``draft`` to ``to``, unless another process has put a sound store there meanwhile."""
-    if to.exists() and _opened(to) is None:
-        os.rename(to, damaged := partial(to))
-        shutil.rmtree(damaged, ignore_errors=True)
-    try:
-        os.rename(draft, to)
-    except OSError:
-        if _opened(to) is None:
-            raise
 
 
 def _mapped(path: Path, kind: type[np.generic]) -> NDArray[Any]:

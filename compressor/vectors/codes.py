@@ -11,9 +11,10 @@ from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError, RecipeError, unreadable
 
 RANGES = "output_ranges.safetensors"
-Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
-FORMS: tuple[Precision, ...] = ("float32", "int8", "binary")  # what is measured; the unsigned ones keep as much
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+VectorPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+"""What output vectors are handed out in; what an artifact stores is ``compressor.artifact.cases.Precision``."""
+FORMS: tuple[VectorPrecision, ...] = ("float32", "int8", "binary")  # what is measured; the unsigned ones keep as much
+PRECISIONS: tuple[VectorPrecision, ...] = get_args(VectorPrecision)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def check_precision(precision: str) -> None:
         raise RecipeError(f"precision = {precision!r}: must be one of {', '.join(PRECISIONS)}")
 
 
-def quantized(vectors: Vectors, precision: Precision, ranges: Ranges | None = None) -> NDArray[Any]:
+def quantized(vectors: Vectors, precision: VectorPrecision, ranges: Ranges | None = None) -> NDArray[Any]:
     """Return ``vectors``, float32 [n, dim], in another precision, byte for byte as sentence-transformers gives them.
 
     int8 and uint8 [n, dim] take ``ranges``; uint8 is int8 plus 128, which its user takes off again before a cosine.
@@ -101,7 +102,7 @@ def quantized(vectors: Vectors, precision: Precision, ranges: Ranges | None = No
     return codes if precision == "uint8" else _signed(codes)
 
 
-def scored(codes: NDArray[Any], precision: Precision, dim: int) -> Vectors:
+def scored(codes: NDArray[Any], precision: VectorPrecision, dim: int) -> Vectors:
     """Return quantized vectors as numbers whose cosine a search would rank by, float32 [n, dim]; bits as -1 and 1.
 
     The Hamming distance of two bit vectors is dim (1 - cosine) / 2 of these.
@@ -112,7 +113,7 @@ def scored(codes: NDArray[Any], precision: Precision, dim: int) -> Vectors:
     return codes.astype(np.float32) - np.float32(128 if precision == "uint8" else 0)
 
 
-def bytes_of(precision: Precision, dim: int) -> int:
+def bytes_of(precision: VectorPrecision, dim: int) -> int:
     """Return the bytes that a vector of ``dim`` values takes."""
     return {"float32": 4 * dim, "int8": dim, "uint8": dim}.get(precision, (dim + 7) // 8)
 

@@ -11,7 +11,7 @@ from compressor.core.config import Config
 from compressor.core.encoder import Vectors
 from compressor.models.agreement import Heldout, neighbours_in_common
 from compressor.models.sentence_model import TorchEncoder
-from compressor.vectors.codes import FORMS, Precision, Ranges, bytes_of, quantized, scored
+from compressor.vectors.codes import FORMS, Ranges, VectorPrecision, bytes_of, quantized, scored
 from compressor.vectors.pca import pair_correlation
 
 
@@ -30,7 +30,7 @@ class OutputVectors(Config):
         draft.figures["precisions"] = {form: kept(own, form, ranges, heldout.teacher) for form in FORMS}
 
 
-def kept(vectors: Vectors, precision: Precision, ranges: Ranges, teacher: Vectors) -> dict[str, Any]:
+def kept(vectors: Vectors, precision: VectorPrecision, ranges: Ranges, teacher: Vectors) -> dict[str, Any]:
     """Return the bytes a vector and the agreement with ``teacher`` of ``vectors``, float32 [n, dim], so quantized."""
     dim = vectors.shape[1]
     decoded = scored(quantized(vectors, precision, ranges), precision, dim)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = Mapping[str, NDArray[np.int64]]
+Feeds = Mapping[str, NDArray[np.int64]]
+"""A graph's inputs by name, int64 [texts, tokens]."""
 Floats = NDArray[np.float32]
 _TEXTS = (3, 5)  # of the two runs
 
@@ -20,7 +21,7 @@ class Axes:
     flat: int | None = None
 
 
-def text_axes(run: Callable[[Ids], Sequence[Floats]], batch: Ids) -> list[Axes]:
+def text_axes(run: Callable[[Feeds], Sequence[Floats]], batch: Feeds) -> list[Axes]:
     """Return the axes of each tensor that ``run`` gives, from two runs of other counts of texts and tokens.
 
     The texts are made of ``batch``, without padding.
@@ -44,7 +45,7 @@ def real_rows(values: Floats, mask: NDArray[np.bool_], axes: Axes) -> Floats:
     return values.reshape(-1, values.shape[-1] if values.ndim else 1)
 
 
-def _filled(batch: Ids, texts: int, tokens: int) -> Ids:
+def _filled(batch: Feeds, texts: int, tokens: int) -> Feeds:
     """Return as many texts of as many tokens, all of them real: rows of the batch, repeated."""
     real = batch["attention_mask"].astype(bool)
 

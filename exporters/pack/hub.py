@@ -9,15 +9,16 @@ from pydantic import Field
 
 from compressor.artifact.folder import MANIFEST, Artifact, Draft
 from compressor.core.errors import ArtifactError
-from exporters.pack.target import Contents, Kind, Target, copy_files, write_text
+from exporters.pack.target import TASKS, Contents, Target, TaskName, copy_files, write_text
 
 KEPT = "artifact.json"  # the artifact's own manifest: its recipe and figures
 _LFS = ("*.onnx", "*.safetensors")
 _LARGE = 10_000_000  # bytes; the hub takes larger files by LFS alone
-_TASKS: dict[Kind, tuple[str, list[str]]] = {
-    "sentence embeddings": ("sentence-similarity", ["sentence-transformers", "feature-extraction"]),
-    "question answering": ("question-answering", []),
+_TAGS: dict[TaskName, tuple[str, list[str]]] = {
+    "sentence-embedding": ("sentence-similarity", ["sentence-transformers", "feature-extraction"]),
+    "question-answering": ("question-answering", []),
 }
+"""The hub's name of a task, and what else is asked for by it."""
 
 
 class Hub(Target):
@@ -30,7 +31,7 @@ class Hub(Target):
 
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write all files of the artifact, its card with a whole header, and .gitattributes."""
-        contents = Contents.read(artifact, "hub", ("sentence embeddings", "question answering"))
+        contents = Contents.read(artifact, "hub", TASKS)
         names = sorted(artifact.manifest["files"])
         copy_files(artifact, draft, [name for name in names if name not in (KEPT, MANIFEST, ".gitattributes")])
         write_text(draft.folder / KEPT, json.dumps(artifact.manifest, indent=2) + "\n")
@@ -45,7 +46,7 @@ class Hub(Target):
             card = ModelCard(text)
         except Exception as error:  # yaml's own kinds, and ValueError
             raise ArtifactError(f"{path}: its header is not readable as YAML") from error
-        task, tags = _TASKS[contents.kind]
+        task, tags = _TAGS[contents.task]
         own = card.data.to_dict()
         quantized = ["int8"] if contents.precision == "int8" else []
         header: dict[str, Any] = {

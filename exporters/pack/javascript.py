@@ -3,10 +3,10 @@
 import json
 
 from compressor.artifact.folder import Artifact, Draft
-from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, copy_graph, write_text
+from exporters.pack.target import TASKS, TOKENIZER_FILES, Contents, Target, copy_files, copy_graph, write_text
 
-_FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}
-_DTYPES = {"fp32": "fp32", "int8": "q8"}
+_FILES = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_quantized.onnx"}
+_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
 
 
 class JavaScript(Target):
@@ -17,7 +17,7 @@ class JavaScript(Target):
 
         ``config.json`` states the precision, so that the folder loads without naming a ``dtype``.
         """
-        contents = Contents.read(artifact, "javascript", ("sentence embeddings", "question answering"))
+        contents = Contents.read(artifact, "javascript", TASKS)
         config = contents.json("config.json")
         for name in ("tokenizer.json", "tokenizer_config.json"):
             contents.json(name)

@@ -5,7 +5,7 @@ import json
 from pydantic import Field
 
 from compressor.artifact.folder import Artifact, Draft
-from exporters.pack.target import Contents, check_name, write_text
+from exporters.pack.target import TASKS, Contents, check_name, write_text
 from exporters.pack.triton import Triton
 
 REPOSITORY = "model_repository"
@@ -43,7 +43,7 @@ class KServe(Triton):
 
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write ``inferenceservice.yaml`` and the repository, which goes to ``storage_uri``."""
-        contents = Contents.read(artifact, "kserve", ("sentence embeddings", "question answering"))
+        contents = Contents.read(artifact, "kserve", TASKS)
         allowed = "a service is called by lower-case letters, digits and dashes, at most 63"
         service = check_name(self.name or contents.name.lower(), r"(?!.{64})[a-z]([a-z0-9-]*[a-z0-9])?", allowed)
         self.write_repository(contents, draft.folder / REPOSITORY)

@@ -8,7 +8,7 @@ from onnx import helper
 
 from compressor.artifact.folder import Artifact, Draft
 from compressor.core.errors import installed
-from exporters.pack.target import TOKENIZER_FILES, Contents, Target, Tensor, copy_files
+from exporters.pack.target import TASKS, TOKENIZER_FILES, Contents, Target, Tensor, copy_files
 
 MODEL = "model"
 _PACKAGES = ("mlflow", "onnx", "onnxruntime", "numpy")
@@ -20,7 +20,7 @@ class MLflow(Target):
 
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write ``model/`` as mlflow.onnx saves it, with a signature, and the tokenizer's files."""
-        contents = Contents.read(artifact, "mlflow", ("sentence embeddings", "question answering"))
+        contents = Contents.read(artifact, "mlflow", TASKS)
         installed("mlflow", "mlflow", "mlflow")
         import mlflow.onnx
         from mlflow.models import Model, ModelSignature

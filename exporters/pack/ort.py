@@ -15,7 +15,7 @@ from compressor.artifact.folder import Artifact, Draft
 from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ArtifactError
 from exporters.pack.ort_format import canonical
-from exporters.pack.target import TOKENIZER_FILES, Contents, Target, copy_files, write_text
+from exporters.pack.target import TASKS, TOKENIZER_FILES, Contents, Target, copy_files, write_text
 
 MODEL = "model.ort"
 OPERATORS = "required_operators_and_types.config"
@@ -31,14 +31,14 @@ class Ort(Target):
 
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write ``model.ort``, the required operators and types, and what the usability checker says."""
-        contents = Contents.read(artifact, "ort", ("sentence embeddings", "question answering"))
+        contents = Contents.read(artifact, "ort", TASKS)
         with TemporaryDirectory() as aside:
             graph = Path(aside) / "model.onnx"
             shutil.copyfile(artifact.folder / GRAPH, graph)
             self._convert(artifact, graph, draft)
             lines = _usability(graph)
         write_text(draft.folder / USABILITY, "\n".join(lines) + "\n")
-        copy_files(artifact, draft, (*TOKENIZER_FILES, "config.json", "sentence_bert_config.json", "reading.json"))
+        copy_files(artifact, draft, (*TOKENIZER_FILES, "config.json", "sentence_bert_config.json"))
         verdicts = [match.groups() for line in lines if (match := _VERDICT.search(line))]
         draft.figures["usability"] = {provider + how: verdict for provider, how, verdict in verdicts}
         draft.figures["needs"] = contents.needs(platform=self.platform, provider="CPUExecutionProvider")

@@ -7,25 +7,25 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import onnx
 from onnx import TensorProto
 
+from compressor.answering.readers.reader import READING, Reading, read_reading
 from compressor.artifact.folder import Artifact, Draft
 from compressor.artifact.layout import ANSWERING, EMBEDDING, GRAPH
 from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, RecipeError
 from compressor.core.strict_json import read_json
+from compressor.untrusted.graph import precision_of
 from exporters.graph.files import load, nodes
 
-Kind = Literal["sentence embeddings", "question answering"]
-_OUTPUTS: dict[Kind, set[str]] = {
-    "sentence embeddings": set(EMBEDDING),
-    "question answering": set(ANSWERING),
-}
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-_SMALL = (TensorProto.INT8, TensorProto.UINT8)
+TaskName = Literal["sentence-embedding", "question-answering"]
+TASKS: tuple[TaskName, ...] = get_args(TaskName)
+_OUTPUTS: dict[TaskName, set[str]] = {"sentence-embedding": set(EMBEDDING), "question-answering": set(ANSWERING)}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", READING)
+"""What texts are made into token ids by; of a reader, how its windows are cut, too."""
 
 
 class Target(Config):
@@ -51,12 +51,14 @@ class Contents:
 
     artifact: Artifact
     model: onnx.ModelProto
-    kind: Kind
+    task: TaskName
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    reading: Reading | None
+    """How a reader's windows are cut and its answers chosen."""
 
     @classmethod
-    def read(cls, artifact: Artifact, target: str, kinds: Sequence[Kind] = ("sentence embeddings",)) -> "Contents":
+    def read(cls, artifact: Artifact, target: str, tasks: Sequence[TaskName] = ("sentence-embedding",)) -> "Contents":
         """Read the graph; ArtifactError if ``target`` cannot take it, in one line that says why."""
         path = artifact.folder / GRAPH
         if GRAPH.as_posix() not in artifact.manifest["files"]:
@@ -66,22 +68,22 @@ class Contents:
             raise ArtifactError(f"{path}: keeps weights in other files; {target} takes one file")
         outputs = tuple(map(_tensor, model.graph.output))
         names = {tensor.name for tensor in outputs}
-        kind = next((kind for kind, required in _OUTPUTS.items() if required <= names), None)
-        if kind is None:
+        task = next((task for task, required in _OUTPUTS.items() if required <= names), None)
+        if task is None:
             raise ArtifactError(f"{path}: outputs {', '.join(sorted(names))}; neither an encoder's nor a reader's")
-        if kind not in kinds:
-            raise ArtifactError(f"{path}: made for {kind}; {target} takes artifacts for {' or '.join(kinds)}")
-        return cls(artifact, model, kind, tuple(map(_tensor, model.graph.input)), outputs)
+        if task not in tasks:
+            raise ArtifactError(f"{path}: made for {task}; {target} takes artifacts for {' or '.join(tasks)}")
+        reading = _reading(artifact) if task == "question-answering" else None
+        return cls(artifact, model, task, tuple(map(_tensor, model.graph.input)), outputs, reading)
 
     @property
     def folder(self) -> Path:
         return self.artifact.folder
 
     @property
-    def precision(self) -> Literal["fp32", "int8"]:
-        """int8 where a matrix of weights is stored so."""
-        stored = self.model.graph.initializer
-        return "int8" if any(t.data_type in _SMALL and len(t.dims) > 1 for t in stored) else "fp32"
+    def precision(self) -> str:
+        """What its weights are stored in: fp32, fp16 or int8."""
+        return precision_of(self.model, onnx)
 
     @property
     def name(self) -> str:
@@ -111,9 +113,11 @@ class Contents:
             raise ArtifactError(f"{self.folder / name}: not there, or not readable as JSON") from error
 
     def needs(self, **more: Any) -> dict[str, Any]:
-        """Return what runs the view: the artifact's own needs and ``more``."""
+        """Return what runs the view: the artifact's own needs, a reader's windows, and ``more``."""
         own = self.artifact.figures.get("needs")
-        return {"onnxruntime": ">=1.24", **(own if isinstance(own, dict) else {}), "opset": self.opset, **more}
+        reading = {} if self.reading is None else {"reading": self.reading.model_dump(mode="json")}
+        needs = {"onnxruntime": ">=1.24", **(own if isinstance(own, dict) else {}), "opset": self.opset}
+        return needs | reading | more
 
 
 def copy_files(artifact: Artifact, draft: Draft, names: Sequence[str]) -> list[str]:
@@ -156,6 +160,13 @@ def check_name(name: str, pattern: str, allowed: str) -> str:
     if not re.fullmatch(pattern, name):
         raise RecipeError(f"name = {json.dumps(name)}: {allowed}; give one by --name")
     return name
+
+
+def _reading(artifact: Artifact) -> Reading:
+    """Return how a reader reads; ArtifactError where its artifact does not state it."""
+    if READING not in artifact.manifest["files"]:
+        raise ArtifactError(f"{artifact.folder}: no {READING} in its manifest; a reader states how its windows are cut")
+    return read_reading(artifact.folder)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:

@@ -10,7 +10,7 @@ from pydantic import Field
 from compressor.artifact.folder import Artifact, Draft
 from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ArtifactError
-from exporters.pack.target import Contents, Target, Tensor, check_name, copy_graph, write_text
+from exporters.pack.target import TASKS, Contents, Target, Tensor, check_name, copy_graph, write_text
 
 _TYPES: dict[int, str] = {
     TensorProto.INT64: "TYPE_INT64",
@@ -36,7 +36,7 @@ class Triton(Target):
 
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write ``<name>/config.pbtxt`` and ``<name>/1/model.onnx``."""
-        contents = Contents.read(artifact, "triton", ("sentence embeddings", "question answering"))
+        contents = Contents.read(artifact, "triton", TASKS)
         self.write_repository(contents, draft.folder)
         draft.figures["needs"] = contents.needs(server="tritonserver", backend="onnxruntime")
 

@@ -1,6 +1,5 @@
 """Who made an artifact, and of what: an offline signature, and a bill of materials."""
 
-import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from compressor.artifact.folder import Artifact, sha256
 from compressor.artifact.manifest import strays
 from compressor.core.errors import ArtifactError, first_line, installed, storage
+from compressor.core.files import replacing
 
 _TEACHER_KEYS = ("teacher", "teacher_sha256", "precision")
 
@@ -25,14 +25,10 @@ def sign(folder: Path, key: Path, signature: Path, password: str | None = None) 
     except Exception as error:  # its own kinds, and cryptography's
         raise ArtifactError(f"{key}: no private key of an elliptic curve in PEM: {first_line(error)}") from error
     config.set_hashing_config(_hashing(folder))
-    written = signature.with_name(f".{signature.name}.partial-{os.getpid()}")
     with storage(signature):
         signature.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            config.sign(folder, written)
-            os.replace(written, signature)
-        finally:
-            written.unlink(missing_ok=True)
+    with replacing(signature) as draft:
+        config.sign(folder, draft)
 
 
 def check_signature(folder: Path, key: Path, signature: Path) -> None:

@@ -20,8 +20,6 @@ _PLAIN = re.compile(f"[ {_LETTERS}{_MARKS}]*")
 _MOST = 1 << 18  # words kept, some 50 MB
 _LONGEST = 100  # characters of a word that is kept
 
-Ids = list[int]
-
 
 def cutting_side(tokenizer: Tokenizer) -> str:
     """Return the side that a tokenizer cuts long texts on, right where it does not say."""
@@ -39,13 +37,13 @@ class WordTokenizer:
         self._around = _around(tokenizer) if _cuts_words(tokenizer) else None
         self._max_length = max_length
 
-    def encode(self, texts: Sequence[str]) -> list[Ids]:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, special tokens included."""
         if self._around is None:
             return self._whole(texts)
         before, after, special = self._around
         room, of_word = self._max_length - len(before) - len(after), self._known.__getitem__
-        encoded: list[Ids] = []
+        encoded: list[list[int]] = []
         rest: list[int] = []
         for row, text in enumerate(texts):
             plain = text.isprintable() if text.isascii() else _PLAIN.fullmatch(text)
@@ -59,10 +57,10 @@ class WordTokenizer:
             encoded[row] = text_ids
         return encoded
 
-    def _cut(self, ids: Ids, room: int) -> Ids:
+    def _cut(self, ids: list[int], room: int) -> list[int]:
         return ids[max(0, len(ids) - room) :] if self._left else ids[:room]
 
-    def _whole(self, texts: Sequence[str]) -> list[Ids]:
+    def _whole(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
 
@@ -90,7 +88,7 @@ def _cuts_words(tokenizer: Tokenizer) -> bool:
     return kinds == ["BertNormalizer", "BertPreTokenizer", "WordPiece"] and bool(parts[0].get("clean_text"))
 
 
-def _around(tokenizer: Tokenizer) -> tuple[Ids, Ids, Callable[[str], Any]] | None:
+def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int], Callable[[str], Any]] | None:
     """Return the ids before and after a text's own, and what tells whether a text may hold an added token.
 
     None where these cannot be told from the tokenizer.

@@ -11,9 +11,11 @@ from pydantic import Field
 
 from compressor.artifact.folder import Draft, key_of, write_json
 from compressor.artifact.layout import GRAPH, copy_consumer_files
+from compressor.core.cache import remove_leftovers
 from compressor.core.config import Config
 from compressor.core.encoder import Vectors, usable_cores
 from compressor.core.errors import ModelError, TextError
+from compressor.core.files import replacing
 from compressor.core.progress import say
 from compressor.machine.describe import describe, features
 from compressor.models.agreement import check_vectors, cosines, neighbours_in_common
@@ -281,9 +283,9 @@ class _Trials:
         folder = self.kept / key_of(form.model_dump(mode="json"))[:16]
         if not (folder / GRAPH).is_file():
             copy_consumer_files(self.forms.exported, folder)
-            partial = folder / GRAPH.with_suffix(".partial")
-            self.forms.write(form, partial)
-            partial.rename(folder / GRAPH)
+            remove_leftovers((folder / GRAPH).parent)
+            with replacing(folder / GRAPH) as draft:
+                self.forms.write(form, draft)
         return folder
 
     def _once(self, kind: str, subject: Any, measure: Callable[[], Any]) -> Any:
@@ -294,9 +296,7 @@ class _Trials:
             return json.loads(path.read_text(encoding="utf-8"))
         result = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        write_json(partial, result)
-        partial.rename(path)
+        write_json(path, result)
         return result
 
 

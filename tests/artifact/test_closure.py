@@ -133,6 +133,7 @@ def add_code(text: str) -> str:
         ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
         ("benchmarks/report/page.py", set(), set(STAGES)),
         ("compressor/core/progress.py", set(), set(STAGES)),
+        ("compressor/core/files.py", set(), set(STAGES)),
         ("compressor/core/errors.py", set(), set(STAGES)),
     ],
 )
@@ -161,7 +162,8 @@ def test_words_and_formatting_change_no_key(edited: Any, file: str) -> None:
 
 
 def test_files_that_are_handed_out_count(edited: Any) -> None:
-    assert edited("exporters/publish/consumers.md", lambda text: text + "more") == {"publish"}
+    for name in ("consumers.md", "card.md.j2"):
+        assert edited(f"exporters/publish/templates/{name}", lambda text: text + "more") == {"publish"}
     assert "publish" in edited("compressor/artifact/runners/run.mjs", lambda text: text + "// more")
 
 

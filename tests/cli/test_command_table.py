@@ -97,3 +97,28 @@ def test_a_deferred_command_shows_what_is_stated() -> None:
     text = Deferred("do", stated).shown("do", parent())
     assert text.split() == ["Usage:", "compressor", "do", "[OPTIONS]", "{X}", "Do", "it.", "Arguments:", "x", "What."]
     assert help_of("sign", parent())["arguments"][0][0].startswith("ARTIFACT")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("verfy",), "No such command 'verfy'. Did you mean verify?"),
+        (("nothing",), "No such command 'nothing'."),
+        (("pca", "--dims", "3"), "No such option: --dims. Did you mean --dim?"),
+        (("bench", "folder", "--nope=3"), "No such option: --nope."),
+        (("run", "recipe.toml", "--set", "--nope", "--json", "--also-nope"), "No such option: --also-nope."),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is_near(words: tuple[str, ...], message: str) -> None:
+    code = f"""
+import sys
+from compressor.cli.app import app
+try:
+    app({list(words)!r})
+except SystemExit as end:
+    print(end.code, [name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n"
+    assert done.stderr.rstrip().endswith(message)
+    assert "Usage: compressor" in done.stderr

@@ -1,4 +1,4 @@
-"""The snippets of ``exporters/consumers.md``, taken out and run on other texts."""
+"""The snippets of ``exporters/publish/templates/consumers.md``, taken out and run on other texts."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from compressor.core.encoder import Vectors
+from exporters.publish.card import CONSUMERS
 
-_PAGE = Path(__file__).parents[2] / "exporters" / "consumers.md"
 _TEXTS = re.compile(r'^(?P<name>texts|const texts) = \["A sentence\.", "Another one\."\];?$', re.MULTILINE)
 _SENTINEL = "VECTORS "
 
 
 def snippet(consumer: str) -> str:
     """Return the code under the heading ``consumer``, as it stands."""
-    section = _PAGE.read_text(encoding="utf-8").split(f"\n## {consumer}\n")[1].split("\n## ")[0]
+    section = CONSUMERS.read_text(encoding="utf-8").split(f"\n## {consumer}\n")[1].split("\n## ")[0]
     return re.search(r"```\w+\n(.*?)```", section, re.DOTALL)[1]  # type: ignore[index]
 
 

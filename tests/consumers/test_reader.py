@@ -9,7 +9,8 @@ import pytest
 from questions import make_readers, questions
 
 from compressor.answering.readers.reader import Reading, read_reading
-from exporters.publish import reader_card
+from compressor.artifact.layout import INPUTS
+from exporters.publish.card import PublishReader
 from exporters.reader import OnnxReader
 
 pytestmark = pytest.mark.consumers
@@ -20,11 +21,8 @@ QUESTION = 'question, context = "Who wrote it?", "The letter was written by Ada 
 
 def program(reading: Reading) -> str:
     """Return the card's second snippet, its last line run for every question on standard input."""
-    stated = {"max_length": reading.max_length, "stride": reading.stride, "max_answer": reading.max_answer}
-    code = reader_card._CARD.split("```python\n")[2].split("```")[0]
-    for name, value in stated.items():
-        code = code.replace(f"{{{name}}}", str(value))
-    code = code.replace("{{", "{").replace("}}", "}")
+    stage = PublishReader(recipe={"name": "tiny"}, teacher="org/teacher", teacher_sha256="ab", precision="fp32")
+    code = stage.card([], {"inputs": INPUTS, "reading": reading}).split("```python\n")[2].split("```")[0]
     assert code.count(QUESTION) == 1
     *before, last = code.replace(QUESTION, "").strip().splitlines()
     loop = [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 from rich.console import Console
 
 from benchmarks.inspect import print_facts
@@ -19,13 +20,15 @@ from benchmarks.report.markdown import source
 from benchmarks.report.page import print_table, write_report
 from benchmarks.report.reader_report import print_readers as print_readers
 from benchmarks.tradeoff import measure as tradeoff
+from compressor.answering.readers.reader import Reading
 from compressor.artifact import workspace as stages
+from compressor.artifact.layout import INPUTS
 from compressor.cli.common import out
 from compressor.core import progress
 from compressor.core.errors import TextError, guarded
 from compressor.core.markdown import code, escaped
 from compressor.core.progress import plain_console, say, track
-from exporters.publish.card import Publish
+from exporters.publish.card import Publish, PublishReader
 from exporters.search.report import print_search
 
 NAMES = ("corpus[/b] [v2].txt", "[bold]x[/]", "a :smile: b", "link[https://a.b]")
@@ -162,10 +165,16 @@ def test_html(text: str, results: dict[str, Any], tmp_path: Path) -> None:
     assert html.escape(text, quote=False).split("\n")[0] in page
 
 
-def test_a_model_card(tmp_path: Path) -> None:
-    stage = Publish(recipe={"name": "tiny"}, precision="int8", teacher="models [v2]: `a`", teacher_sha256="ab")
-    head = stage.head([])
-    assert head["base_model"] == '"models [v2]: `a`"'
-    assert head["teacher"] == "`` models [v2]: `a` ``"
-    plain = stage.model_copy(update={"teacher": "org/all-MiniLM"}).head([])
-    assert (plain["base_model"], plain["teacher"]) == ("org/all-MiniLM", "`org/all-MiniLM`")
+@pytest.mark.parametrize(
+    ("teacher", "as_code"),
+    [
+        ("models [v2]: `a`", "`` models [v2]: `a` ``"),
+        ("org/all-MiniLM", "`org/all-MiniLM`"),
+        ("{{ 7 * 7 }}", None),
+    ],
+)
+def test_a_model_card(teacher: str, as_code: str | None) -> None:
+    stage = PublishReader(recipe={"name": "tiny"}, precision="int8", teacher=teacher, teacher_sha256="ab")
+    card = stage.card([], {"inputs": INPUTS, "reading": Reading()})
+    assert ModelCard(card).data.to_dict()["base_model"] == teacher
+    assert f"Made from {as_code or f'`{teacher}`'} (weights sha256 `ab`), whose card states no licence." in card

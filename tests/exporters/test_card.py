@@ -13,8 +13,9 @@ from builders import sentences
 from graphs import draft, make_artifacts, quantize
 from huggingface_hub import ModelCard
 
+from compressor.answering.readers.reader import Reading
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import GRAPH
+from compressor.artifact.layout import GRAPH, INPUTS
 from compressor.artifact.licence import licence_of
 from compressor.artifact.workspace import Model
 from compressor.distil.student.static import static_student
@@ -23,7 +24,7 @@ from compressor.models.sentence_model import open_model
 from compressor.vectors.codes import RANGES, Ranges, quantized
 from exporters.graph.export import Export
 from exporters.graph.files import run_operators
-from exporters.publish.card import CONSUMERS, Publish, _row
+from exporters.publish.card import CONSUMERS, Publish, PublishReader, _row
 from exporters.session import OnnxEncoder
 
 CHECKS: list[dict[str, Any]] = [
@@ -134,6 +135,47 @@ def test_the_other_card_names_the_other(artifacts: Callable[..., Path], tmp_path
     assert "Inputs int64 `input_ids`, `attention_mask` [batch_size" in text
     assert "Dense" not in text.split("## Loading an artifact")[0]
     assert "enable_padding(pad_id=1)" in text
+
+
+@pytest.mark.parametrize(("precision", "tags"), [("fp32", "onnx"), ("int8", "onnx, int8")])
+def test_a_readers_card_says_how_it_reads(precision: Any, tags: str) -> None:
+    stage = PublishReader(recipe={"name": "tiny"}, precision=precision, teacher="org/teacher", teacher_sha256="abc123")
+    text = stage.card(CHECKS[:1], {"inputs": INPUTS, "reading": Reading(max_length=48, stride=8, max_answer=7)})
+    assert text.startswith(
+        f"""---
+library_name: onnxruntime
+pipeline_tag: question-answering
+tags: [question-answering, {tags}]
+base_model: org/teacher
+---
+# tiny, {precision}
+
+Finds the answer to a question in a text, {precision}, for ONNX Runtime.
+Made from `org/teacher` (weights sha256 `abc123`), whose card states no licence.
+
+One graph: ids of question and context in, two logits a token out. Inputs int64 `input_ids`, `attention_mask`, \
+`token_type_ids`
+[batch_size, sequence_length]; outputs float32 `start_logits` and `end_logits` [batch_size, sequence_length].
+A window has at most 48 tokens; windows of a longer context share 8 tokens.
+
+## Measured
+| check | figure | value | bar |
+|---|---|---|---|
+| parity with PyTorch | max_difference | 2.9e-07 | <= 1e-05 |
+
+F1 and exact match"""
+    )
+    assert 'enable_truncation(48, stride=8, strategy="only_second")' in text
+    assert "if i <= j < i + 7), key=" in text
+    assert "answer = context[window.offsets[first][0] : window.offsets[last][1]]\n```\n\nWith transformers 4" in text
+    assert text.endswith("and logits of hard texts in `conformance/cases.json`.\n")
+
+
+def test_a_readers_card_says_when_it_gives_no_answer() -> None:
+    stage = PublishReader(recipe={"name": "tiny"}, precision="fp32", teacher="org/teacher", teacher_sha256="abc123")
+    text = stage.card([], {"inputs": INPUTS, "reading": Reading(no_answer_threshold=-1.23456789012)})
+    assert "share 128 tokens.\nNo answer is given where the first token's logits sum to more than -1.235 above" in text
+    assert '- start[0, first] - end[0, last] > -1.23456789:\n    answer = ""\n```\n' in text
 
 
 def test_the_folder_is_the_artifact_with_its_figures(artifacts: Callable[..., Path], tmp_path: Path) -> None:

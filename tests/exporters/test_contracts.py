@@ -218,6 +218,13 @@ def test_a_model_without_token_types_declares_whom_it_cannot_serve(artifacts: Ca
     assert all("inputs input_ids, attention_mask; taken" in lines[0] for lines in said.values())
 
 
+def test_a_reader_serves_none_of_those_who_ask_for_vectors(reader: Path) -> None:
+    listed = "onnx/model.onnx: outputs start_logits of rank 2, end_logits of rank 2; taken are last_hidden_state"
+    said = check(reader / "fp32")
+    assert said.keys() == CONSUMERS.keys()
+    assert all(any(line.startswith(listed) for line in lines) for lines in said.values())
+
+
 def test_what_is_no_artifact_is_refused(folder: Path) -> None:
     (folder / "modules.json").write_text("{")
     with pytest.raises(ArtifactError, match=r"modules.json: not readable as JSON"):

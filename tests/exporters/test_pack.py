@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,10 @@ import onnx
 import pytest
 from damage import reseal
 from packed import NEEDED, contents, options_of, seal, view
+from questions import SHAPE
 from typer.testing import CliRunner
 
+from compressor.answering.readers.reader import READING
 from compressor.artifact.folder import Artifact, is_artifact
 from compressor.artifact.layout import GRAPH
 from compressor.cli.app import app, guarded
@@ -101,9 +104,32 @@ def test_options_change_the_key_and_the_manifest_holds_them(sealed: Path, tmp_pa
 @pytest.mark.parametrize("name", ANYWHERE)
 def test_a_reader_is_packed_too_and_verified(name: str, reader: Path, tmp_path: Path) -> None:
     made = view(reader / "int8", tmp_path / "view", name)
-    assert Artifact.open(made).figures["artifact"]["stage"] == "artifacts/int8"
+    figures = Artifact.open(made).figures
+    assert figures["artifact"]["stage"] == "artifacts/int8"
+    stated = json.loads((reader / "int8" / READING).read_text("utf-8"))
+    assert figures["needs"]["reading"] == stated
+    assert figures["needs"]["reading"].items() > SHAPE.items()
+    if (made / "tokenizer.json").is_file():
+        assert (made / READING).read_bytes() == (reader / "int8" / READING).read_bytes()
     *_, graph, _ = inspect(made)
     assert graph.found.split(", ")[1] == "runs and gives logits"
+
+
+@pytest.mark.parametrize("name", ANYWHERE)
+def test_a_reader_that_states_no_windows_is_refused(name: str, reader: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(reader / "fp32", tmp_path / "bare", ignore=shutil.ignore_patterns(READING))
+    folder = seal(bare, tmp_path / "sealed", "fp32", "question-answering")
+    with pytest.raises(ArtifactError) as caught:
+        view(folder, tmp_path / "view", name)
+    assert str(caught.value) == f"{folder}: no reading.json in its manifest; a reader states how its windows are cut"
+    assert not (tmp_path / "view").exists()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_encoders_view_has_no_windows(name: str, views: Callable[..., Path]) -> None:
+    made = views(name)
+    assert "reading" not in Artifact.open(made).figures["needs"]
+    assert not list(made.rglob(READING))
 
 
 @pytest.mark.parametrize("name", ["opensearch", "token-embeddings", "tokenizer-in-graph"])
@@ -111,7 +137,7 @@ def test_a_reader_is_refused_where_it_makes_no_sense(name: str, reader: Path, tm
     with pytest.raises(ArtifactError) as caught:
         view(reader / "fp32", tmp_path / "view", name)
     graph = reader / "fp32" / GRAPH
-    assert str(caught.value) == f"{graph}: made for question answering; {name} takes artifacts for sentence embeddings"
+    assert str(caught.value) == f"{graph}: made for question-answering; {name} takes artifacts for sentence-embedding"
     assert not (tmp_path / "view").exists()
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,23 @@ import numpy as np
 import onnxruntime
 import pytest
 from builders import sentences
+from graphs import draft
 from huggingface_hub import ModelCard
 from packed import edit_json, seal, view
+from questions import questions
 from tokenizers import Tokenizer
 
-from compressor.artifact.layout import GRAPH
+from compressor.answering.readers.reader import read_reading
+from compressor.artifact.layout import GRAPH, INPUTS
 from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError, RecipeError
+from compressor.untrusted.inspection import inspect
 from exporters.pack.ort_format import canonical
+from exporters.precision.fp16 import Half
+from exporters.publish.card import PublishReader
+from exporters.reader import OnnxReader
 from exporters.session import OnnxEncoder
+from exporters.verify.conformance import write_conformance
 
 TEXTS = [*sentences(20), "", "the", "tree " * 100, "unheard of 👍 你好"]
 
@@ -193,6 +202,37 @@ def test_the_hubs_card_has_a_whole_header(sealed: Path, tmp_path: Path) -> None:
         "datasets": ["some/data"],
     }
     assert card.text.strip() == '# A card\n\nint8: äöü, and "quotes".'
+
+
+def test_an_fp16_artifact_is_called_so(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    Half().run(artifacts() / "fp32", draft(tmp_path / "half"))
+    made = view(seal(tmp_path / "half", tmp_path / "sealed", "fp16"), tmp_path / "view", "javascript")
+    assert [p.name for p in (made / "onnx").iterdir()] == ["model_fp16.onnx"]
+    assert json.loads((made / "config.json").read_text("utf-8"))["transformers.js_config"] == {"dtype": "fp16"}
+    assert [one.checked for one in inspect(made)][:3] == [True, True, True]
+    assert (view(tmp_path / "sealed", tmp_path / "server", "triton") / "tiny-fp16" / "config.pbtxt").is_file()
+
+
+def test_a_readers_card_answers_in_the_hubs_folder(
+    reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shutil.copytree(reader / "fp32", tmp_path / "made", ignore=shutil.ignore_patterns("manifest.json"))
+    stage = PublishReader(recipe={"name": "tiny"}, teacher="org/teacher", teacher_sha256="ab", precision="fp32")
+    (made / "README.md").write_text(stage.card([], {"inputs": INPUTS, "reading": read_reading(made)}), "utf-8")
+    write_conformance(made)
+    handed_out = seal(made, tmp_path / "sealed", "fp32", "question-answering", card=None)
+    folder = view(handed_out, tmp_path / "view", "hub")
+    assert next(one for one in inspect(folder) if one.check == "conformance").checked
+    code = (folder / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    lines = [line for line in code.splitlines() if not line.startswith("question, context")]
+    monkeypatch.chdir(folder)
+    asked, answers = questions(8), []
+    for one in asked:
+        names: dict[str, Any] = {"question": one.text, "context": one.context}
+        exec("\n".join(lines), names)
+        answers.append(names["answer"])
+    assert answers == [one.text() for one in OnnxReader(folder).read(asked)]
+    assert len(set(answers)) > 1
 
 
 def test_the_hub_takes_a_licence_and_has_every_file(sealed: Path, reader: Path, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_mlflow_takes_a_reader(mlflow: Any, reader: Path, tmp_path: Path) -> Non
         ("start_logits", (-1, -1)),
         ("end_logits", (-1, -1)),
     ]
+    assert (made / "reading.json").read_bytes() == (reader / "int8" / "reading.json").read_bytes()
 
 
 def opened(folder: Path) -> Callable[[str], Any]:

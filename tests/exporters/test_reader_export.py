@@ -197,7 +197,7 @@ def test_the_commands(home: Path, tmp_path: Path) -> None:
 def test_a_batcher_serves_a_reader(home: Path) -> None:
     """Each question has the answer that it has alone, whoever shares its batch, and long contexts all their windows."""
     reader = OnnxReader(home / "fp32", threads=2)
-    long = " ".join(question.context for question in TEST[:8])
+    long = " ".join(question.context for question in TEST[:16])
     asked = [(question.text, question.context) for question in TEST[:30]] + [(TEST[0].text, long)]
     wanted = reader.answer([question for question, _ in asked], [context for _, context in asked], 1)
     with Batcher(reader, batch_size=8) as batcher:

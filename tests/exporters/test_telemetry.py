@@ -12,12 +12,18 @@ from pathlib import Path
 import pytest
 
 import compressor
-from exporters.publish import card, reader_card
-from exporters.publish.card import CONSUMERS
+from compressor.answering.readers.reader import Reading
+from compressor.artifact.layout import INPUTS
+from exporters.publish.card import CONSUMERS, TEMPLATES, PublishReader
 from exporters.verify.conformance import RUNNERS_FOLDER, write_conformance
 
 SWITCH = "ORT_DISABLE_TELEMETRY"
-PAGES = {"consumers": CONSUMERS.read_text("utf-8"), "card": card._CARD, "reader": reader_card._CARD}
+READER = PublishReader(recipe={"name": "tiny"}, teacher="org/teacher", teacher_sha256="ab", precision="int8")
+PAGES = {
+    "consumers": CONSUMERS.read_text("utf-8"),
+    "card": (TEMPLATES / "card.md.j2").read_text("utf-8"),
+    "reader": READER.card([], {"inputs": INPUTS, "reading": Reading(no_answer_threshold=0.5)}),
+}
 BLOCKS = [
     (name, *block) for name, page in PAGES.items() for block in re.findall(r"```(\w+)\n(.+?)```", page, re.DOTALL)
 ]

@@ -12,6 +12,7 @@ import pytest
 
 from compressor.core import cache
 from compressor.core.errors import TextError
+from compressor.core.files import partial
 from compressor.texts import mixing
 from compressor.texts.mixing import Buckets, clean, mix, turns
 from compressor.texts.reading import Reading
@@ -131,7 +132,7 @@ def test_of_two_processes_the_first_to_end_is_kept(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
-    ours = cache.partial(tmp_path / "store")
+    ours = partial(tmp_path / "store")
     ours.mkdir()
     (tmp_path / ".store.partial-0-4194999").mkdir()
     (tmp_path / ".one.npy.partial-0-4194999").write_text("")

@@ -19,7 +19,7 @@ from compressor.core.encoder import Encoder, Vectors
 from compressor.core.errors import ArtifactError, RecipeError
 from compressor.models.agreement import Heldout, cosines, neighbours_in_common, normalized
 from compressor.models.sentence_model import TorchEncoder
-from compressor.vectors.codes import PRECISIONS, RANGES, Precision, Ranges, bytes_of, quantized, scored
+from compressor.vectors.codes import PRECISIONS, RANGES, Ranges, VectorPrecision, bytes_of, quantized, scored
 from compressor.vectors.ranges import OutputVectors
 from exporters.session import OnnxEncoder
 
@@ -36,7 +36,7 @@ def components(count: int = 600, dim: int = 20) -> Vectors:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("dim", [8, 20, 32])
-def test_codes_are_sentence_transformers_bytes(precision: Precision, dim: int) -> None:
+def test_codes_are_sentence_transformers_bytes(precision: VectorPrecision, dim: int) -> None:
     vectors = components(dim=dim)
     vectors[0, :3] = 0, -0.0, 5  # on the border of a bit, and outside of the ranges
     for ranges in (Ranges.fit(vectors[1:300]), Ranges(np.vstack([vectors.min(0), vectors.max(0)]))):
@@ -55,7 +55,7 @@ def test_a_constant_dimension_is_sentence_transformers_too() -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_no_vectors(precision: Precision) -> None:
+def test_no_vectors(precision: VectorPrecision) -> None:
     ranges, some = Ranges.fit(components()), components()
     codes, whole = (quantized(vectors, precision, ranges) for vectors in (some[:0], some))
     assert (codes.shape, codes.dtype) == ((0, whole.shape[1]), whole.dtype)
@@ -168,7 +168,7 @@ def artifact(artifacts: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("batch_size", [8, 256])
-def test_the_artifact_encodes_into_every_precision(artifact: Path, precision: Precision, batch_size: int) -> None:
+def test_the_artifact_encodes_into_every_precision(artifact: Path, precision: VectorPrecision, batch_size: int) -> None:
     encoder = OnnxEncoder(artifact, threads=1)
     assert isinstance(encoder, Encoder)
     vectors = encoder.encode(HELDOUT, batch_size)

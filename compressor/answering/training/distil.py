@@ -1,7 +1,6 @@
 """Make a smaller reader of a larger one: fewer layers, taught by labels, by the teacher's logits, by its states."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,8 +21,9 @@ from compressor.answering.training.start import Start, make_student
 from compressor.answering.training.train import ReaderLoss, ReaderTraining
 from compressor.artifact.code import code_key
 from compressor.artifact.folder import Draft, key_of
-from compressor.core.cache import cache_folder, partial, remove_leftovers
+from compressor.core.cache import cache_folder, remove_leftovers
 from compressor.core.errors import ModelError, RecipeError, storage
+from compressor.core.files import replacing
 from compressor.distil.student.layers import check_layers, find_layers, spread_layers
 from compressor.distil.training.states import Matching
 
@@ -156,10 +156,8 @@ def teacher_logits(reader: TorchReader, teacher: Path, windows: Sequence[Window]
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder)
-            draft = partial(path)
-            with draft.open("wb") as file:
-                np.save(file, flat)
-            os.replace(draft, path)
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.save(file, flat)
     flat = np.load(path, mmap_mode="r", allow_pickle=False)
     ends = np.cumsum([len(window_ids) for window_ids in ids])
     parts = [np.split(side, ends[:-1]) for side in np.asarray(flat)]

@@ -25,8 +25,6 @@ _ITERATIONS = 20
 _COLUMNS = 96  # components solved for at a time: bounds memory, and stays in cache
 _BATCH = 64
 
-Ids = list[list[int]]
-
 
 def static_student(
     teacher: SentenceTransformer,
@@ -130,7 +128,9 @@ def _framed(ids: list[int], special: list[int], token: int) -> tuple[list[int], 
     return [*ids[:first], token, *ids[last:]], [*special[:first], 0, *special[last:]]
 
 
-def _summed(teacher: SentenceTransformer, ids: Ids, special: Ids) -> tuple[Vectors, NDArray[np.float32], Vectors]:
+def _summed(
+    teacher: SentenceTransformer, ids: Sequence[list[int]], special: Sequence[list[int]]
+) -> tuple[Vectors, NDArray[np.float32], Vectors]:
     """Return each token's summed states and its count, and the texts' unit vectors."""
     size, dim = transformer_of(teacher).get_input_embeddings().weight.shape[0], embedding_dimension(teacher)
     sums, counts = np.zeros((size, dim), np.float32), np.zeros(size, np.float32)
@@ -163,7 +163,7 @@ def _forward(teacher: SentenceTransformer, ids: torch.Tensor, mask: torch.Tensor
     return states, normalized(features["sentence_embedding"].numpy())
 
 
-def shares(ids: Ids, vocabulary: int) -> sparse.csr_matrix:
+def shares(ids: Sequence[list[int]], vocabulary: int) -> sparse.csr_matrix:
     """Return each token's share of each text, float32 [len(ids), vocabulary]; rows sum to 1, or 0 without tokens."""
     lengths = np.array([len(text_ids) for text_ids in ids], dtype=np.int64)
     values = np.repeat(1 / np.maximum(lengths, 1), lengths).astype(np.float32)

@@ -1,0 +1,40 @@
+"""Files written whole: under a name of their own beside their place, then moved there in one rename."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from compressor.core.errors import storage
+
+
+def partial(to: Path) -> Path:
+    """Return a name that no other process or thread has, beside ``to``, to write under until a rename makes it ``to``.
+
+    It ends with the number of this process, by which ``cache.remove_leftovers`` knows what is left of a killed one.
+    """
+    return to.parent / f".{to.name}.partial-{uuid.uuid4().hex[:8]}-{os.getpid()}"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write a file under, which then becomes ``path``; on failure what was there stays, and no more.
+
+    Whoever reads ``path`` meanwhile sees the old file or the new one. A full or read-only disk is a StorageError.
+    """
+    draft = partial(path)
+    with storage(path):
+        try:
+            yield draft
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole; its folder is made where there is none."""
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
