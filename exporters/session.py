@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from compressor.artifact.layout import GRAPH
+from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
 from compressor.core.encoder import (
     Vectors,
     check_texts,
@@ -28,7 +29,6 @@ from compressor.untrusted.settings import LONGEST
 from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized
 from exporters.runtime.forking import PerProcess, check_process
 from exporters.runtime.prepared import Prepared
-from exporters.runtime.prompts import DOCUMENT, QUERY, Prompts
 from exporters.runtime.providers import CPU, CUDA, computing, open_session, require_providers, run_bound
 from exporters.runtime.running import Running
 from exporters.runtime.words import WordTokenizer, cutting_side
