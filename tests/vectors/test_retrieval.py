@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality.retrieval import as_ranked_by, nearest, retrieval, sides
+from compressor.vectors.retrieval import as_ranked_by, nearest, retrieval, sides
 from compressor.core.errors import TextError
 from compressor.models.agreement import normalized
 from compressor.texts.collections import Collection
