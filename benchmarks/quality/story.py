@@ -1,12 +1,16 @@
-"""The story from teacher to artifact: what each stage kept, cost and saved."""
+"""The story from teacher to artifact: what each stage kept, cost and saved, of encoders and of readers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from benchmarks.quality.sts import Sts
 from benchmarks.systems import System
+from compressor.answering.questions.spans import measure
+from compressor.answering.questions.squad import Questions
+from compressor.answering.readers.reader import Reading
 from compressor.artifact.folder import Draft, write_json
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.workspace import Model
@@ -18,7 +22,41 @@ from compressor.models.source import Source, layers_stated, read_config, weights
 from compressor.models.torch_int8 import WEIGHTS
 from compressor.untrusted.weights import read_header, weights_in
 from exporters.graph.files import load
-from exporters.loading import is_reader, kind_of
+from exporters.loading import is_reader, kind_of, open_reader_of, reader_kind
+from exporters.tasks import ANSWERING
+
+WORDS = {
+    "quantize": "PyTorch dynamic int8, one scale a channel",
+    "fp32": "one ONNX graph, fused",
+    "fp16": "the same in fp16, for CUDA",
+    "int8": "ONNX int8, one scale a channel; vocabulary one scale a row",
+}
+"""What the stages did that are the same for every task."""
+
+
+class EncoderRow(TypedDict):
+    """A stage of an encoder's story."""
+
+    stage: str
+    what: str
+    layers: int
+    dim: int
+    parameters: int
+    size_bytes: int
+    seconds: float | None
+    agreement: dict[str, float]
+    sts: dict[str, float]
+
+
+class ReaderRow(TypedDict):
+    """A stage of a reader's story."""
+
+    stage: str
+    what: str
+    seconds: float | None
+    parameters: int
+    size_bytes: int
+    answers: dict[str, float]
 
 
 class Story(Config):
@@ -33,18 +71,19 @@ class Story(Config):
             for name, model in steps.items():
                 full = name == "teacher" or (name == "distil" and "pca" in steps)
                 reduced = None if full else projection
-                rows.append({"stage": name} | row(name, model, heldout, reduced, sts))
+                rows.append(row(name, model, heldout, reduced, sts))
                 advance(1)
         write_json(draft.folder / "story.json", rows)
 
 
-def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> dict[str, Any]:
+def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> EncoderRow:
     """Return one stage's figures."""
     system = System(name, name, kind_of(model.folder), str(model.folder))
     encoder = system.open()
     vectors = encoder.encode(heldout.texts, 32)
     check_vectors(vectors, name)
     return {
+        "stage": name,
         "what": what(name, model),
         "layers": layers_stated(read_config(model.folder)),
         "dim": encoder.dim,
@@ -68,14 +107,31 @@ def what(name: str, model: Model) -> str:
     if name == "pca" and "variance_kept" in figures:
         mean = "mean taken off" if figures["centered"] else "mean left in"
         return f"principal components, {mean}; {100 * figures['variance_kept']:.1f} % of the variance"
-    return {
-        "distil": "teacher as it is",
-        "pca": "vectors as they are",
-        "quantize": "PyTorch dynamic int8, one scale a channel",
-        "fp32": "one ONNX graph, fused",
-        "fp16": "the same in fp16, for CUDA",
-        "int8": "ONNX int8, one scale a channel; vocabulary one scale a row",
-    }[name]
+    return (WORDS | {"distil": "teacher as it is", "pca": "vectors as they are"})[name]
+
+
+@dataclass(frozen=True)
+class StoryStage:
+    """A stage of a reader's story: its model, what it did in a few words, and how it is read."""
+
+    model: Model
+    what: str
+    reading: Reading
+
+
+class Answers(Config):
+    """Answer the questions to be judged by, and weigh the reader."""
+
+    def run(self, stage: StoryStage, test: Questions, draft: Draft) -> None:
+        """Write ``answers.json`` into ``draft``: F1 and exact match on ``test``, 0 to 100, parameters and bytes."""
+        folder = stage.model.folder
+        predictions = open_reader_of(folder, stage.reading).read(test, 32)
+        figures = {
+            "parameters": parameters(stage.model.folder),
+            "size_bytes": System("", "", reader_kind(folder), str(folder), task=ANSWERING).size_bytes,
+            "answers": measure(test, predictions, test.version, stage.reading.no_answer_threshold),
+        }
+        write_json(draft.folder / "answers.json", figures)
 
 
 def parameters(folder: Path) -> int:

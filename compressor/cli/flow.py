@@ -1,6 +1,5 @@
 """Commands that walk a whole recipe: a run, a trade-off, an ablation; what to pick of one, and its report again."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,17 +86,15 @@ def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
 ) -> None:
     """Write report.html again from a run's results.json, and print its table."""
-    from compressor.core.errors import ArtifactError
-    from compressor.flow.tasks import page_of
+    from benchmarks.report.page import write_report
+    from compressor.flow.results import Results
+    from compressor.flow.tasks import task_named
 
     path = folder / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not readable as results: {error}") from error
-    write, print_table = page_of(results)
-    write(results, folder / "report.html")
-    print_table(results, out)
+    results = Results.read(path)
+    task, values = task_named(results.head.task, str(path)), results.as_dict()
+    write_report(values, folder / "report.html")
+    task.print_table(values, out)
     out.print(f"report {folder / 'report.html'}", soft_wrap=True)
 
 

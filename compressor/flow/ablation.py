@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages.answers import ablation as table
+from benchmarks.quality.story import ReaderRow
 from compressor.answering.training.steps import Step
 from compressor.artifact.folder import key_of, write_json
-from compressor.artifact.workspace import Workspace
 from compressor.core.errors import RecipeError
 from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.flow.answering import ReaderFlow, ReaderRecipe
-from compressor.machine.describe import describe
 
 TEMPERATURES, WEIGHTS = (1.0, 2.0, 5.0, 10.0), (0.0, 0.5, 0.75, 1.0)
 _HIGH = 5.0  # a temperature at which a teacher that knows the answers by heart still says what else it thought of
@@ -75,11 +74,10 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
     Goes on where it was stopped, and makes equal steps once. PyTorch in fp32, F1 and exact match on the questions to
     be judged by.
     """
-    started, work = time.monotonic(), Workspace(runs / recipe.name)
-    flow = ReaderFlow(recipe, base, work)
+    started, flow = time.monotonic(), ReaderFlow.of(recipe, base, runs)
     flow.check()
-    wanted, own = variants(recipe.distil), _names(recipe.distil)
-    with work.lock():
+    wanted, own, folder = variants(recipe.distil), _names(recipe.distil), flow.work.folder
+    with flow.work.lock():
         flow.announce()
         rows = [_row("", "teacher", flow.answers("teacher", flow.story_stage(flow.teacher, "")))]
         for variant in wanted:
@@ -88,18 +86,18 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
             *_, (name, student, _) = flow.students(names, variant.steps)
             rows.append(_row(variant.group, variant.name, flow.answers(Path(name).name, flow.story_stage(student, ""))))
             say(f"  F1 {rows[-1]['f1']:.2f}, EM {rows[-1]['exact']:.2f}")
-        results = flow.head(flow.source, describe()) | {
+        results = flow.head().as_dict() | {
             "questions": flow.sets.facts(),
             "rows": rows,
             "command": command,
             "seconds": time.monotonic() - started,
         }
-        write_json(work.folder / "ablation.json", results)
-        replace_text(work.folder / "ablation.md", table(results) + "\n")
+        write_json(folder / "ablation.json", results)
+        replace_text(folder / "ablation.md", table(results) + "\n")
     return results
 
 
-def _row(group: str, name: str, figures: dict[str, Any]) -> dict[str, Any]:
+def _row(group: str, name: str, figures: ReaderRow) -> dict[str, Any]:
     answers = figures["answers"]
     return {"group": group, "name": name, "f1": answers["f1"], "exact": answers["exact"], "answers": answers,
             "parameters": figures["parameters"]}  # fmt: skip

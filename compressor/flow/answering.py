@@ -1,8 +1,7 @@
 """The flow of a reader: teacher -> distil in steps -> quantize -> export -> optimise -> int8 -> verify -> bench."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -10,8 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from benchmarks.bench import ReaderBench
-from benchmarks.quality.reader_story import Answers, Told
-from benchmarks.report.reader_report import write_reader_report
+from benchmarks.quality.story import WORDS, Answers, ReaderRow, StoryStage
 from benchmarks.systems import Made, systems_of, with_quality
 from compressor.answering.questions.sets import QuestionSets, Sets
 from compressor.answering.questions.squad import Questions, read_squad
@@ -24,14 +22,13 @@ from compressor.answering.readers.torch_int8 import ReaderTorchInt8
 from compressor.answering.training.augment import Augment, candidates_of
 from compressor.answering.training.finetune import Finetune
 from compressor.answering.training.steps import Step, as_questions, check_steps
+from compressor.artifact.cases import Precision
 from compressor.artifact.folder import key_of, write_json
-from compressor.artifact.licence import licence_of
-from compressor.artifact.workspace import Key, Keyed, Model, Workspace
+from compressor.artifact.workspace import Key, Keyed, Model
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
-from compressor.core.progress import say
-from compressor.flow.base import BaseFlow, say_teacher
-from compressor.machine.describe import describe
+from compressor.flow.base import Flow
+from compressor.flow.results import Measured
 from compressor.models.source import Source
 from compressor.texts.corpus import Texts
 from exporters.graph.export_reader import ReaderExport
@@ -41,7 +38,6 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.publish.card import PublishReader
 from exporters.reader import batches_of_questions
 from exporters.tasks import task_named
-from exporters.verify.embedding import gate
 from exporters.verify.reader import ReaderVerify
 
 C = TypeVar("C", bound=Config)
@@ -71,47 +67,13 @@ class ReaderRecipe(Config):
     bench: ReaderBench = ReaderBench()
 
 
-def run_reader(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
-    """Walk the flow into ``runs/<name>/`` and return the results; paths in the recipe are relative to ``base``.
-
-    Goes on from the last finished stage; a changed setting runs only what depends on it. Whatever stops it
-    is a CompressorError of one line, a figure below its bar a GateError.
-    """
-    started, work = time.monotonic(), Workspace(runs / recipe.name)
-    flow = ReaderFlow(recipe, base, work)
-    flow.check()
-    with work.lock():
-        flow.announce()
-        story = {"teacher": flow.story_stage(flow.teacher, f"{recipe.teacher.model}, {flow.taught}")}
-        steps = flow.distil()
-        student = list(steps.values())[-1].model
-        reading = flow.reading(student)
-        torch8 = flow.quantize(student, reading)
-        fp32 = flow.optimise(flow.export(student, reading))
-        int8 = flow.int8(fp32)
-        checks = flow.verify(student, fp32, int8, reading)
-        artifacts = {name: flow.publish(name, made, checks) for name, made in (("fp32", fp32), ("int8", int8))}
-        story |= steps
-        if torch8:
-            story["quantize"] = Told(torch8, "PyTorch dynamic int8, one scale a channel", reading)
-        story["fp32"] = Told(artifacts["fp32"], "one ONNX graph, fused", reading)
-        story["int8"] = Told(artifacts["int8"], "ONNX int8, one scale a channel; vocabulary one scale a row", reading)
-        results = flow.measure(story) | {
-            "command": command,
-            "seconds": time.monotonic() - started,
-            "verify": checks,
-            "graphs": {"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
-        }
-        write_json(work.folder / "results.json", results)
-        write_reader_report(results, work.folder / "report.html")
-    return results
-
-
 @dataclass(frozen=True)
-class ReaderFlow(BaseFlow):
+class ReaderFlow(Flow):
     """The stages of a reader's run, each with what it depends on."""
 
     recipe: ReaderRecipe
+    readings: dict[str, Reading] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """How each reader reads, by its key, once that is found."""
 
     @cached_property
     def source(self) -> Source:
@@ -144,11 +106,9 @@ class ReaderFlow(BaseFlow):
         for reading in distinct.values():
             Cutter(tokenizer, reading).check([*sets.train, *sets.test, *(sets.tune or [])])
 
-    def announce(self) -> None:
-        """Say what goes in."""
-        say_teacher(self.source)
-        train, test = self.sets.train, self.sets.test
-        say(("questions", "bold"), f": {self.sets.source}: {len(train):,} to train, {len(test):,} to judge by")
+    def data(self) -> tuple[str, str]:
+        sets = self.sets
+        return "questions", f"{sets.source}: {len(sets.train):,} to train, {len(sets.test):,} to judge by"
 
     def read_as(self, stage: C) -> C:
         """Give a stage the recipe's way of reading, but for what it states itself."""
@@ -175,10 +135,11 @@ class ReaderFlow(BaseFlow):
         return self.work.stage("teacher", stage, inputs, lambda to: stage.run(
             self.source.folder, self.sets.train, kept, to, self.sets.tune))  # fmt: skip
 
-    def distil(self) -> dict[str, Told]:
-        """Take the student through its steps; return the student of each, with what was taught."""
-        students = self.students(self.names, self.recipe.distil)
-        return {name: self.story_stage(made, step.title) for name, made, step in students}
+    def teacher_facts(self) -> dict[str, Any]:
+        return {"tries": self.teacher.figures.get("tries") or []}
+
+    def make_student(self) -> dict[str, Model]:
+        return {name: made for name, made, _ in self.students(self.names, self.recipe.distil)}
 
     @property
     def names(self) -> list[str]:
@@ -221,80 +182,86 @@ class ReaderFlow(BaseFlow):
 
     def reading(self, reader: Model) -> Reading:
         """Return how ``reader`` reads: the recipe's way, with a threshold of its own where some answers are none."""
-        stated, tune = self.recipe.reading, self.sets.tune
+        tune = self.sets.tune
         if tune is None:
-            return stated
-        stage, name = Threshold(), f"thresholds/{reader.folder.name}"
+            return self.recipe.reading
+        if reader.key not in self.readings:
+            self.readings[reader.key] = self._with_threshold(reader, tune)
+        return self.readings[reader.key]
+
+    def _with_threshold(self, reader: Model, tune: Questions) -> Reading:
+        stated, stage, name = self.recipe.reading, Threshold(), f"thresholds/{reader.folder.name}"
         made = self.work.stage(name, stage, [reader, tune, stated], lambda to: (
             stage.run(reader.folder, stated, tune, to)))  # fmt: skip
         return stated.model_copy(update=made.json("threshold.json"))
 
-    def story_stage(self, model: Model, title: str) -> Told:
-        return Told(model, title, self.reading(model))
-
-    def quantize(self, student: Model, reading: Reading) -> Model | None:
-        """Make the PyTorch int8 form, where the recipe asks for it."""
-        stage = self.recipe.quantize
+    def quantize(self, student: Model) -> Model | None:
+        stage, reading = self.recipe.quantize, self.reading(student)
         if stage is None:
             return None
         return self.work.stage("quantize", stage, [student, reading], lambda to: stage.run(student.folder, reading, to))
 
-    def export(self, student: Model, reading: Reading) -> Model:
-        stage = self.recipe.export
+    def export(self, student: Model) -> Model:
+        stage, reading = self.recipe.export, self.reading(student)
         return self.work.stage("export", stage, [student, reading], lambda to: stage.run(student.folder, reading, to))
 
     def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
         """Return questions that the student was trained on, chosen at random."""
         return self.sets.train, lambda: batches_of_questions(fp32, self.sets.train, count)
 
-    def answers(self, name: str, reader: Told) -> dict[str, Any]:
+    def story_stage(self, model: Model, what: str) -> StoryStage:
+        return StoryStage(model, what, self.reading(model))
+
+    def answers(self, name: str, reader: StoryStage) -> ReaderRow:
         """Return a reader's row of the story: its answers to the questions to be judged by, and its size."""
         stage, test = Answers(), self.sets.test
         made = self.work.stage(f"answers/{name}", stage, [reader.model, reader.reading, test], lambda to: (
             stage.run(reader, test, to)))  # fmt: skip
-        more = {"stage": name, "what": reader.what, "seconds": reader.model.figures.get("seconds")}
-        figures: dict[str, Any] = made.json("answers.json")
-        return more | figures
+        figures = made.json("answers.json")
+        return {
+            "stage": name,
+            "what": reader.what,
+            "seconds": reader.model.figures.get("seconds"),
+            "parameters": figures["parameters"],
+            "size_bytes": figures["size_bytes"],
+            "answers": figures["answers"],
+        }
 
-    def verify(self, student: Model, fp32: Model, int8: Model, reading: Reading) -> list[dict[str, Any]]:
-        """Return the checks of both artifacts; GateError if one missed its bar."""
-        stage, test = self.recipe.verify, self.sets.test
+    def examine(self, student: Model, fp32: Model, int8: Model) -> Model:
+        stage, test, reading = self.recipe.verify, self.sets.test, self.reading(student)
         teacher = self.answers("teacher", self.story_stage(self.teacher, ""))["answers"]["f1"]
         inputs: list[Keyed] = [student, fp32, int8, test, reading, Key(key_of(teacher))]
-        made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
+        return self.work.stage("verify", stage, inputs, lambda to: stage.run(
             fp32.folder, int8.folder, student.folder, teacher, test, reading, to))  # fmt: skip
-        checks: list[dict[str, Any]] = made.json("checks.json")
-        gate(checks)
-        return checks
 
-    def publish(self, name: Any, made: Model, checks: list[dict[str, Any]]) -> Model:
-        """Hand out what passed the gate."""
-        stage = PublishReader(
-            recipe=self.recipe.model_dump(mode="json"),
-            teacher=self.source.name,
-            teacher_sha256=self.source.weights_sha256,
-            teacher_license=licence_of(self.source.folder),
-            precision=name,
-        )
+    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: list[dict[str, Any]]) -> dict[str, Model]:
+        return {"fp32": self.publish("fp32", fp32, checks), "int8": self.publish("int8", int8, checks)}
+
+    def publish(self, name: Precision, made: Model, checks: list[dict[str, Any]]) -> Model:
+        """Hand out one artifact, of precision ``name``."""
+        stage = PublishReader(**self.provenance(), precision=name)
         inputs: list[Keyed] = [made, Key(key_of(checks))]
         return self.work.stage(f"artifacts/{name}", stage, inputs, lambda to: stage.run(made, checks, to))
 
-    def measure(self, stages: dict[str, Told]) -> dict[str, Any]:
-        """Measure every stage's answers and the systems' speed; return the results."""
-        bench, test, machine = self.recipe.bench, self.sets.test, describe()
-        story = [self.answers(name, reader) for name, reader in stages.items()]
-        made_by = {name: Made(own.model.folder, own.reading.model_dump_json()) for name, own in stages.items()}
+    def story_stages(self, stages: Mapping[str, Model]) -> dict[str, StoryStage]:
+        """Return each stage with what it did; what is made of the finished student reads as that does."""
+        titles = {name: step.title for name, step in zip(self.names, self.recipe.distil, strict=True)}
+        titles["teacher"] = f"{self.recipe.teacher.model}, {self.taught}"
+        student = stages[self.names[-1]]
+        return {
+            name: StoryStage(model, (titles | WORDS)[name], self.reading(model if name in titles else student))
+            for name, model in stages.items()
+        }
+
+    def measure(self, stages: dict[str, Model]) -> Measured:
+        bench, test, machine, readers = self.recipe.bench, self.sets.test, self.machine, self.story_stages(stages)
+        story = [self.answers(name, reader) for name, reader in readers.items()]
+        made_by = {name: Made(own.model.folder, own.reading.model_dump_json()) for name, own in readers.items()}
         systems = systems_of(made_by, task_named(self.recipe.task), bench.providers, bench.threads)
         inputs: list[Keyed] = [
-            *(reader.model for reader in stages.values()),
-            *(reader.reading for reader in stages.values()),
+            *(reader.model for reader in readers.values()),
+            *(reader.reading for reader in readers.values()),
         ]
         made = self.work.stage("bench", bench, [*inputs, test, Key(key_of(machine))], lambda to: (
             bench.run(systems, bench.pick(test), self.sets.source, to)))  # fmt: skip
-        measured, head = made.json("bench.json"), self.head(self.source, machine)
-        head["teacher"]["tries"] = self.teacher.figures.get("tries") or []
-        return head | {
-            "questions": self.sets.facts(),
-            "story": story,
-            "bench": with_quality(measured, story),
-        }
+        return Measured("questions", self.sets.facts(), story, with_quality(made.json("bench.json"), story))

@@ -1,8 +1,7 @@
-"""The flow: teacher -> distil -> pca -> quantize -> export -> optimise -> int8 -> verify -> bench -> report."""
+"""The flow of an encoder: teacher -> distil -> pca -> quantize -> export -> optimise -> int8 -> verify -> bench."""
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,19 +13,16 @@ from benchmarks.bench import Bench
 from benchmarks.quality.languages import Languages, read_tests
 from benchmarks.quality.story import Story
 from benchmarks.quality.sts import Sts
-from benchmarks.report.page import write_report
 from benchmarks.systems import Made, systems_of, with_quality
-from compressor.artifact.folder import Draft, key_of, write_json, writing
-from compressor.artifact.licence import licence_of
-from compressor.artifact.workspace import Key, Keyed, Model, Workspace
+from compressor.artifact.cases import Precision
+from compressor.artifact.folder import Draft, key_of, writing
+from compressor.artifact.workspace import Key, Keyed, Model
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
-from compressor.core.progress import say
 from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.training.embedding import Distil
-from compressor.flow.base import BaseFlow, say_teacher
-from compressor.machine.describe import describe
-from compressor.machine.processes import rank
+from compressor.flow.base import Flow
+from compressor.flow.results import Measured
 from compressor.models.agreement import Heldout
 from compressor.models.sentence_model import embedding_dimension, open_model
 from compressor.models.source import Source, Teacher
@@ -43,7 +39,7 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.publish.card import Publish
 from exporters.search.trials import Search
 from exporters.tasks import task_named
-from exporters.verify.embedding import Verify, gate
+from exporters.verify.embedding import Verify
 
 
 class Recipe(Config):
@@ -70,64 +66,30 @@ class Recipe(Config):
     bench: Bench = Bench()
 
 
-def run(recipe: Recipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
-    """Walk the flow into ``runs/<name>/`` and return the results; paths in the recipe are relative to ``base``.
-
-    Goes on from the last finished stage; a changed setting runs only what depends on it. Whatever stops it
-    is a CompressorError of one line, a figure below its bar a GateError.
-    """
-    started, work = time.monotonic(), Workspace(runs / recipe.name)
-    recipe.bench.check(base)
-    if rank():
-        Flow(recipe, base, work).follow()
-        return {}
-    with work.lock():
-        flow = Flow(recipe, base, work)
-        flow.announce()
-        student = flow.distil()
-        reduced = flow.pca(student)
-        torch8 = flow.quantize(reduced)
-        fp32 = flow.optimise(flow.export(reduced))
-        int8 = flow.search(fp32) or flow.int8(fp32)
-        checks, ranges = flow.verify(reduced, fp32, int8), flow.ranges(reduced)
-        steps = {
-            "teacher": flow.teacher,
-            "distil": student if recipe.distil else None,
-            "pca": reduced if recipe.pca else None,
-            "quantize": torch8,
-            "fp32": flow.publish("fp32", fp32, ranges, checks),
-            "fp16": flow.half(fp32, ranges),
-            "int8": flow.publish("int8", int8, ranges, checks),
-        }
-        results = flow.measure({name: made for name, made in steps.items() if made is not None})
-        results |= {
-            "command": command,
-            "seconds": time.monotonic() - started,
-            "verify": checks,
-            "languages": flow.languages(steps),
-            "graphs": {"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
-        }
-        write_json(work.folder / "results.json", results)
-        write_report(results, work.folder / "report.html")
-    return results
-
-
 @dataclass(frozen=True)
-class Flow(BaseFlow):
-    """The stages of a run, each with what it depends on."""
+class EmbeddingFlow(Flow):
+    """The stages of an encoder's run, each with what it depends on."""
 
     recipe: Recipe
 
     @cached_property
-    def teacher(self) -> Source:
+    def source(self) -> Source:
         return self.recipe.teacher.find(self.base)
+
+    @property
+    def teacher(self) -> Source:
+        return self.source
 
     @cached_property
     def corpus(self) -> Corpus:
         return self.recipe.texts.load(self.base)
 
-    def announce(self) -> None:
-        """Find teacher and texts, hold the settings against them before any work, and say what they are."""
+    def data(self) -> tuple[str, str]:
+        return "texts", f"{self.corpus.source}: {self.corpus.parts()}"
+
+    def check(self) -> None:
+        """Hold the settings against teacher, texts and machine before any work."""
+        self.recipe.bench.check(self.base)
         model = open_model(self.teacher.folder)
         distil, pca = self.recipe.distil, self.recipe.pca
         if distil:
@@ -146,8 +108,6 @@ class Flow(BaseFlow):
             if distil.vocabulary is not None:
                 raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
             read_tests(self.translations)  # before any training
-        say_teacher(self.teacher)
-        say(("texts", "bold"), f": {self.corpus.source}: {self.corpus.parts()}")
 
     def _check_search(self, search: Search) -> None:
         """Refuse a search of another precision, or one on the texts that its choice is then timed on."""
@@ -182,6 +142,12 @@ class Flow(BaseFlow):
     def judged(self) -> list[Keyed]:
         """What the held-out texts and the teacher's vectors of them depend on."""
         return [self.teacher, self.corpus, made_by("fp32")]
+
+    def make_student(self) -> dict[str, Model]:
+        distilled = self.distil()
+        reduced = self.pca(distilled)
+        made = {"distil": distilled} if self.recipe.distil else {}
+        return made | ({"pca": reduced} if self.recipe.pca else {})
 
     def distil(self) -> Model:
         """Train the student; without the section, the teacher goes on as it is."""
@@ -218,6 +184,7 @@ class Flow(BaseFlow):
         stage = self.recipe.distil
         if stage is None:
             return
+        self.check()
         self.announce()
         if self.work.is_made("distil", stage, self._learnt):
             return
@@ -230,13 +197,15 @@ class Flow(BaseFlow):
         stage = self.recipe.multilingual
         return Translations(stage, self.base) if stage else None
 
-    def languages(self, steps: dict[str, Model | None]) -> Any:
-        """Measure a multilingual student in both languages."""
+    def own_results(self, stages: dict[str, Model]) -> dict[str, Any]:
+        return {"languages": self.languages(stages)}
+
+    def languages(self, stages: Mapping[str, Model]) -> Any:
+        """Measure a multilingual student in both languages; None for any other."""
         translations = self.translations
         if translations is None:
             return None
-        named = {name: steps.get(name) for name in ("teacher", "distil", "int8")}
-        models = {name: made for name, made in named.items() if made is not None}
+        models = {name: stages[name] for name in ("teacher", "distil", "int8") if name in stages}
         folders = {name: made.folder for name, made in models.items()}
         sets, sts = read_tests(translations)
         stage, inputs = Languages(), cast(list[Keyed], [*models.values(), translations, *(p for _, p in sets), *sts])
@@ -252,7 +221,6 @@ class Flow(BaseFlow):
             student.folder, self.corpus.train, self.dev, to))  # fmt: skip
 
     def quantize(self, student: Model) -> Model | None:
-        """Make the PyTorch int8 form, where the recipe asks for it."""
         stage = self.recipe.quantize
         if stage is None:
             return None
@@ -285,15 +253,11 @@ class Flow(BaseFlow):
         """Return the first texts that the student was trained on."""
         return self.corpus, lambda: batches_of_texts(fp32, self.corpus.train[:count])
 
-    def verify(self, student: Model, fp32: Model, int8: Model) -> list[dict[str, Any]]:
-        """Return the checks of both artifacts; GateError if one missed its bar."""
+    def examine(self, student: Model, fp32: Model, int8: Model) -> Model:
         stage = self.recipe.verify
         inputs: list[Keyed] = [student, fp32, int8, *self.judged]
-        made = self.work.stage("verify", stage, inputs, lambda to: stage.run(
+        return self.work.stage("verify", stage, inputs, lambda to: stage.run(
             fp32.folder, int8.folder, student.folder, self.heldout, to))  # fmt: skip
-        checks: list[dict[str, Any]] = made.json("checks.json")
-        gate(checks)
-        return checks
 
     def ranges(self, student: Model) -> Model:
         """Fit the ranges of int8 output vectors."""
@@ -301,31 +265,27 @@ class Flow(BaseFlow):
         return self.work.stage("ranges", stage, [student, *self.judged], lambda to: stage.run(
             student.folder, self.corpus.train, self.heldout, to))  # fmt: skip
 
-    def publish(self, name: Any, made: Model, ranges: Model, checks: list[dict[str, Any]]) -> Model:
-        """Hand out what passed the gate."""
-        stage = Publish(
-            recipe=self.recipe.model_dump(mode="json"),
-            teacher=self.teacher.name,
-            teacher_sha256=self.teacher.weights_sha256,
-            teacher_license=licence_of(self.teacher.folder),
-            precision=name,
-        )
+    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: list[dict[str, Any]]) -> dict[str, Model]:
+        ranges = self.ranges(student)
+        made = {"fp32": self.publish("fp32", fp32, ranges, checks)}
+        if half := self.half(fp32, ranges):
+            made["fp16"] = half
+        return made | {"int8": self.publish("int8", int8, ranges, checks)}
+
+    def publish(self, name: Precision, made: Model, ranges: Model, checks: list[dict[str, Any]]) -> Model:
+        """Hand out one artifact, of precision ``name``."""
+        stage = Publish(**self.provenance(), precision=name)
         return self.work.stage(f"artifacts/{name}", stage, [made, ranges, Key(key_of(checks))], lambda to: stage.run(
             made, ranges, checks, to))  # fmt: skip
 
-    def measure(self, steps: dict[str, Model]) -> dict[str, Any]:
-        """Measure every step's quality and the systems' speed; return the results."""
+    def measure(self, stages: dict[str, Model]) -> Measured:
         recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
-        inputs: list[Keyed] = [*steps.values(), *self.judged, *sts]
-        story = self.work.stage("story", tell, inputs, lambda to: tell.run(steps, self.heldout, sts, to))
+        inputs: list[Keyed] = [*stages.values(), *self.judged, *sts]
+        story = self.work.stage("story", tell, inputs, lambda to: tell.run(stages, self.heldout, sts, to))
         rows = story.json("story.json")
         source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)
-        machine, made = describe(), {name: Made(model.folder) for name, model in steps.items()}
+        machine, made = self.machine, {name: Made(model.folder) for name, model in stages.items()}
         systems = systems_of(made, task_named(recipe.task), recipe.bench.providers, recipe.bench.threads)
         bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
-        return self.head(self.teacher, machine) | {
-            "texts": self.corpus.facts(),
-            "story": rows,
-            "bench": with_quality(bench.json("bench.json"), rows),
-        }
+        return Measured("texts", self.corpus.facts(), rows, with_quality(bench.json("bench.json"), rows))

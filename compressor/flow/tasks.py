@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,46 @@ from compressor.core.errors import RecipeError
 EMBEDDING, ANSWERING = "sentence-embedding", "question-answering"
 
 
-Print = Callable[[dict[str, Any], Console], None]
-Write = Callable[[dict[str, Any], Path], None]
-
-
 @dataclass(frozen=True)
 class Task:
-    """The recipe of a task, the flow that it is run by, and the table of its results."""
+    """Where what makes a task stands, as ``module:name``: imported when it is asked for, no task waits for another."""
 
-    schema: type[Config]
-    run: Callable[[Any, Path, Path, str], dict[str, Any]]
-    print_table: Print
+    recipe_at: str
+    """The class of its recipes."""
+    flow_at: str
+    """Its flow's class."""
+    table_at: str
+    """What prints the table of a run's results."""
+
+    @property
+    def schema(self) -> type[Config]:
+        """Return the class of the task's recipes."""
+        return _imported(self.recipe_at)
+
+    @property
+    def print_table(self) -> Callable[[dict[str, Any], Console], None]:
+        """Return what prints the table of a run's results."""
+        return _imported(self.table_at)
+
+    def run(self, recipe: Config, base: Path, runs: Path, command: str) -> dict[str, Any]:
+        """Walk the way of ``recipe`` into ``runs/<name>``; its paths are relative to ``base``. See ``base.run``."""
+        from compressor.flow.base import run
+
+        return run(_imported(self.flow_at).of(recipe, base, runs), command)
+
+
+TASKS = {
+    EMBEDDING: Task(
+        "compressor.flow.embedding:Recipe",
+        "compressor.flow.embedding:EmbeddingFlow",
+        "benchmarks.report.page:print_table",
+    ),
+    ANSWERING: Task(
+        "compressor.flow.answering:ReaderRecipe",
+        "compressor.flow.answering:ReaderFlow",
+        "benchmarks.report.reader_report:print_readers",
+    ),
+}
 
 
 def task_of(recipe: Path) -> Task:
@@ -38,17 +68,9 @@ def task_of(recipe: Path) -> Task:
 
 def task_named(stated: object, where: str) -> Task:
     """Return the task of a name; RecipeError, naming ``where`` it stands, for one that is not known."""
-    if stated == EMBEDDING:
-        from benchmarks.report.page import print_table
-        from compressor.flow.embedding import Recipe, run
-
-        return Task(Recipe, run, print_table)
-    if stated == ANSWERING:
-        from benchmarks.report.reader_report import print_readers
-        from compressor.flow.answering import ReaderRecipe, run_reader
-
-        return Task(ReaderRecipe, run_reader, print_readers)
-    raise RecipeError(f"{where}: task = {stated!a:.80}: must be {EMBEDDING} or {ANSWERING}")
+    if isinstance(stated, str) and stated in TASKS:
+        return TASKS[stated]
+    raise RecipeError(f"{where}: task = {stated!a:.80}: must be {' or '.join(TASKS)}")
 
 
 def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path | str = ".") -> dict[str, Any]:
@@ -66,12 +88,7 @@ def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path 
     return task.run(load(path, task.schema), path.parent, Path(runs), f"compress({str(recipe)!r})")
 
 
-def page_of(results: dict[str, Any]) -> tuple[Write, Print]:
-    """Return what writes the page of a run's results, and what prints their table."""
-    if results.get("task") == ANSWERING:
-        from benchmarks.report.reader_report import print_readers, write_reader_report
-
-        return write_reader_report, print_readers
-    from benchmarks.report.page import print_table, write_report
-
-    return write_report, print_table
+def _imported(at: str) -> Any:
+    """Return what stands at ``module:name``."""
+    module, _, name = at.partition(":")
+    return getattr(import_module(module), name)

@@ -32,7 +32,7 @@ from compressor.core.errors import ArtifactError, GateError, RecipeError, storag
 from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.distil.training.embedding import Distil
-from compressor.flow.embedding import Flow, Recipe
+from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.machine.describe import describe
 from compressor.models.agreement import Heldout
 from compressor.models.projection import Projection
@@ -58,7 +58,7 @@ def tradeoff(
     started, work = time.monotonic(), Workspace(runs / f"{recipe.name}-tradeoff")
     sts = _check(recipe, base)
     with work.lock():
-        trunk = Flow(recipe, base, work)
+        trunk = EmbeddingFlow(recipe, base, work)
         depth = layers_stated(read_config(trunk.teacher.folder))
         check_counts(layers, depth)
         students = _make(trunk, sorted(layers, reverse=True), depth, precisions)
@@ -140,14 +140,14 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Branch(Flow):
+class Branch(EmbeddingFlow):
     """The flow of one student, on the teacher and the texts of all."""
 
-    trunk: Flow
+    trunk: EmbeddingFlow
 
     @cached_property
-    def teacher(self) -> Source:
-        return self.trunk.teacher
+    def source(self) -> Source:
+        return self.trunk.source
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -169,12 +169,13 @@ def _check(recipe: Recipe, base: Path) -> list[Sts]:
     return recipe.bench.check(base)
 
 
-def _make(trunk: Flow, layers: Sequence[int], depth: int, precisions: Sequence[Precision]) -> list[Student]:
+def _make(trunk: EmbeddingFlow, layers: Sequence[int], depth: int, precisions: Sequence[Precision]) -> list[Student]:
     """Walk the flow of every student, each in a folder of its own."""
     flows = {
         n: Branch(with_layers(trunk.recipe, n, depth), trunk.base, Workspace(trunk.work.folder / f"{n}-layers"), trunk)
         for n in layers
     }
+    flows[min(layers)].check()
     flows[min(layers)].announce()
     students = []
     for number, (count, flow) in enumerate(flows.items(), start=1):
@@ -183,7 +184,7 @@ def _make(trunk: Flow, layers: Sequence[int], depth: int, precisions: Sequence[P
     return students
 
 
-def _student(flow: Flow, count: int, precisions: Sequence[Precision]) -> Student:
+def _student(flow: EmbeddingFlow, count: int, precisions: Sequence[Precision]) -> Student:
     """Make one student and hold it to the recipe's bars; what misses one keeps its unpublished artifacts."""
     student = flow.distil()
     reduced = flow.pca(student)
@@ -203,7 +204,7 @@ def _student(flow: Flow, count: int, precisions: Sequence[Precision]) -> Student
 
 
 def _measured(
-    trunk: Flow, students: Sequence[Student], depth: int, sts: Sequence[Sts], precisions: Sequence[Precision]
+    trunk: EmbeddingFlow, students: Sequence[Student], depth: int, sts: Sequence[Sts], precisions: Sequence[Precision]
 ) -> dict[str, Any]:
     """Measure all in one run and return the results, the teacher's row first, then by layers."""
     pairs = [(student, precision) for student in students for precision in precisions]
@@ -230,7 +231,7 @@ def _measured(
     }
 
 
-def _benchmark(trunk: Flow, pairs: Sequence[tuple[Student, Precision]], sts: Sequence[Sts]) -> dict[str, Any]:
+def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]], sts: Sequence[Sts]) -> dict[str, Any]:
     stage = SideBySide(bench=trunk.recipe.bench.model_copy(update={"lengths": ()}))
     teacher = System("teacher", "teacher, PyTorch fp32 encode", "torch", str(trunk.teacher.folder), "PyTorch CPU",
                      stage.bench.threads)  # fmt: skip

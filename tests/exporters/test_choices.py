@@ -14,7 +14,7 @@ from compressor.artifact.workspace import Workspace
 from compressor.core.config import load
 from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.training.embedding import Distil
-from compressor.flow.embedding import Flow, Recipe
+from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.models.sentence_model import TorchEncoder
 from compressor.models.source import find
 from compressor.texts.corpus import Texts
@@ -24,17 +24,17 @@ from compressor.vectors.pca import Pca
 
 
 @pytest.fixture(scope="module")
-def flow(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Flow:
+def flow(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingFlow:
     home = write_recipe(tmp_path_factory.mktemp("home"), RECIPE, tiny)
     recipe = load(home / "tiny.toml", Recipe, ["distil.patience=1", "pca.dim=8"])
-    return Flow(recipe, home, Workspace(home / "runs"))
+    return EmbeddingFlow(recipe, home, Workspace(home / "runs"))
 
 
 class Stopped(Exception):
     """Ends a stage once it was called."""
 
 
-def called(flow: Flow, stage: type, go: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def called(flow: EmbeddingFlow, stage: type, go: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the texts and vectors that a stage is given to choose by."""
     given: list[Any] = []
 
@@ -48,7 +48,7 @@ def called(flow: Flow, stage: type, go: Any, monkeypatch: pytest.MonkeyPatch) ->
     return given[0]
 
 
-def test_the_parts_have_no_text_in_common_however_it_is_written(flow: Flow) -> None:
+def test_the_parts_have_no_text_in_common_however_it_is_written(flow: EmbeddingFlow) -> None:
     parts = [
         {folded(text.encode()) for text in part} for part in (flow.corpus.train, flow.dev.texts, flow.heldout.texts)
     ]
@@ -58,7 +58,7 @@ def test_the_parts_have_no_text_in_common_however_it_is_written(flow: Flow) -> N
 
 @pytest.mark.parametrize(("stage", "name"), [(Pca, "pca"), (Distil, "distil")])
 def test_stages_choose_on_texts_that_are_not_reported(
-    stage: type, name: str, flow: Flow, monkeypatch: pytest.MonkeyPatch
+    stage: type, name: str, flow: EmbeddingFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = (lambda: flow.pca(flow.teacher)) if name == "pca" else flow.distil
     chosen_by = called(flow, stage, go, monkeypatch)
@@ -87,7 +87,7 @@ def test_a_curve_chooses_on_texts_that_it_does_not_report(
         np.testing.assert_allclose(vectors, own, atol=1e-5)
 
 
-def test_translations_of_texts_that_are_kept_out_are_not_learnt(flow: Flow) -> None:
+def test_translations_of_texts_that_are_kept_out_are_not_learnt(flow: EmbeddingFlow) -> None:
     corpus, stage = flow.corpus, Multilingual(pairs=(("a", "b"),), switched=0.0)
     shouted = [f"{text.upper()}!" for text in [corpus.heldout[0], corpus.dev[0]]]
     sources = [*shouted, *corpus.train[:3]]

@@ -20,7 +20,8 @@ from compressor.cli.app import app
 from compressor.core.config import load
 from compressor.core.encoder import length_sorted_batches
 from compressor.core.errors import ArtifactError, GateError, RecipeError, TextError
-from compressor.flow.embedding import Recipe, run
+from compressor.flow.base import run
+from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.machine.describe import features
 from compressor.untrusted.inspection import inspect
 from exporters.graph.files import run_operators
@@ -331,7 +332,7 @@ def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypat
     (tmp_path / "sts.csv").write_text("".join(rows), "utf-8")
     (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
     recipe = load(tmp_path / "tiny.toml", Recipe, [])
-    results = run(recipe, tmp_path, tmp_path / "runs", "compressor run tiny.toml")
+    results = run(EmbeddingFlow.of(recipe, tmp_path, tmp_path / "runs"), "compressor run tiny.toml")
     assert all(check["passed"] for check in results["verify"])  # attention by products counts as fused
     assert results["graphs"]["int8"]["If"] == 4
     assert timed
@@ -346,11 +347,12 @@ def test_a_recipe_hands_out_what_was_found(tiny: Path, tmp_path: Path, monkeypat
     card = (handed / "README.md").read_text("utf-8")
     assert "searched for" in card
     assert "batch_tokens 128" in card
+    other = load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"])
     with pytest.raises(RecipeError, match=r'^search\.precision = "fp32": in a recipe'):
-        run(load(tmp_path / "tiny.toml", Recipe, ["search.precision=fp32"]), tmp_path, tmp_path / "other", "")
+        run(EmbeddingFlow.of(other, tmp_path, tmp_path / "other"), "")
     same = ["search.speed_texts=sts.csv", "bench.count=200"]
     with pytest.raises(RecipeError, match=r"^search\.speed_texts = sts\.csv: 0 texts that are not bench\.speed_texts'"):
-        run(load(tmp_path / "tiny.toml", Recipe, same), tmp_path, tmp_path / "other", "")
+        run(EmbeddingFlow.of(load(tmp_path / "tiny.toml", Recipe, same), tmp_path, tmp_path / "other"), "")
 
 
 def test_it_starts_from_what_int8_asks_for() -> None:

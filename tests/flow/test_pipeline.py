@@ -17,7 +17,8 @@ from running import write_recipe
 from compressor.artifact.folder import Artifact
 from compressor.core.config import load
 from compressor.core.errors import ArtifactError, GateError, RecipeError
-from compressor.flow.embedding import Flow, Recipe, run
+from compressor.flow.base import run
+from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.vectors.codes import Ranges
 from exporters.session import OnnxEncoder
 
@@ -61,7 +62,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
 
 def go(home: Path, *changes: str) -> dict[str, Any]:
     recipe = load(home / "tiny.toml", Recipe, list(changes))
-    return run(recipe, home, home / "runs", "compressor run tiny.toml")
+    return run(EmbeddingFlow.of(recipe, home, home / "runs"), "compressor run tiny.toml")
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,7 @@ def test_steps_without_a_section_are_left_out(home: Path, tiny: Path, results: d
     kept = [part for part in text.split("\n[") if not part.startswith(("distil", "pca", "quantize", "fp16"))]
     (home / "plain.toml").write_text("\n[".join(kept))
     recipe = load(home / "plain.toml", Recipe, ["bench.rounds=1", "verify.teacher_cosine_mean=0.99"])
-    made = run(recipe, home, home / "runs", "compressor run plain.toml")
+    made = run(EmbeddingFlow.of(recipe, home, home / "runs"), "compressor run plain.toml")
     assert [row["stage"] for row in made["story"]] == ["teacher", "fp32", "int8"]
     assert [s["name"] for s in made["bench"]["systems"]] == ["teacher", "onnx-fp32", "onnx-int8"]
     assert made["story"][1]["agreement"]["cosine_min"] > 0.999
@@ -212,7 +213,7 @@ def go_small(home: Path, tiny: Path, name: str, *changes: str) -> dict[str, Any]
     kept = [part for part in parts if not part.startswith(("pca", "quantize"))]
     (home / f"{name}.toml").write_text("\n[".join(kept))
     recipe = load(home / f"{name}.toml", Recipe, ["bench.rounds=1", "bench.lengths=[]", *changes])
-    return run(recipe, home, home / "runs", f"compressor run {name}.toml")
+    return run(EmbeddingFlow.of(recipe, home, home / "runs"), f"compressor run {name}.toml")
 
 
 def test_a_static_student_goes_all_the_way(home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +265,7 @@ def test_a_second_process_takes_part_in_the_training_and_writes_nothing(
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     before, trained = times(folder), []
-    monkeypatch.setattr(Flow, "_train", lambda self, stage, kept, to: trained.append(to.folder))
+    monkeypatch.setattr(EmbeddingFlow, "_train", lambda self, stage, kept, to: trained.append(to.folder))
     assert go(home, "bench.rounds=1") == {}
     assert not trained
     assert go(home, "name=beside") == {}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from questions import SHAPE, TRAINED, questions, write_reader_recipe, write_squad
 from typer.testing import CliRunner
 
+from benchmarks.quality.story import WORDS
 from compressor.answering.questions.sets import QuestionSets
 from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Question, Questions, read_squad
@@ -20,11 +22,13 @@ from compressor.answering.readers.reader import Reading, read_reading
 from compressor.answering.readers.torch_int8 import load
 from compressor.answering.training.steps import Step, check_steps
 from compressor.artifact.layout import GRAPH
+from compressor.artifact.workspace import Model
 from compressor.cli.app import app
 from compressor.core.config import load as load_recipe
 from compressor.core.errors import CompressorError, GateError, RecipeError, TextError
 from compressor.flow.ablation import variants
-from compressor.flow.answering import ReaderRecipe, run_reader
+from compressor.flow.answering import ReaderFlow, ReaderRecipe
+from compressor.flow.base import run as walk
 from exporters.loading import open_reader_of
 
 
@@ -117,7 +121,7 @@ def test_a_second_run_does_nothing_again_and_a_changed_step_what_follows(home: P
     assert again == manifest
     flow = load_recipe(home / "answers.toml", ReaderRecipe)
     steps = (*flow.distil[:2], flow.distil[2].model_copy(update={"epochs": 5.0}))
-    run_reader(flow.model_copy(update={"distil": steps}), home, runs, "")
+    walk(ReaderFlow.of(flow.model_copy(update={"distil": steps}), home, runs), "")
     third = {p.parent.name: p.stat().st_mtime_ns for p in (runs / "answers").glob("*/manifest.json")}
     kept = {name for name in third if third[name] == manifest.get(name)}
     assert {"teacher", "augment", "distil-1", "distil-2"} <= kept
@@ -150,7 +154,7 @@ def test_an_artifact_below_its_bar_is_not_handed_out(home: Path, tmp_path: Path)
     bars = flow.verify.model_copy(update={"teacher_f1": 1.0, "f1_drop": 0.0})
     values = flow.model_copy(update={"name": "barred", "verify": bars, "distil": flow.distil[:1]})
     with pytest.raises(GateError, match=r"^verify (fp32|int8): answers: f1\w* = .*, must be"):
-        run_reader(values, home, tmp_path, "")
+        walk(ReaderFlow.of(values, home, tmp_path), "")
     assert not (tmp_path / "barred" / "artifacts").exists()
 
 
@@ -176,6 +180,25 @@ def test_questions_without_an_answer_get_a_threshold_of_each_readers_own(tiny: P
     assert teacher["f1"] > always["f1"] + 5
     assert results["questions"]["tune"]["questions"] > 0
     assert "No answer is given" in (run / "artifacts" / "int8" / "README.md").read_text()
+
+
+def test_what_is_made_of_the_student_reads_as_it_does(tmp_path: Path) -> None:
+    steps = [{"on": "texts", "prediction": 0.0, "hidden": 1.0}, {}]
+    values = {"name": "r", "task": "question-answering", "questions": {"train": "x"}, "distil": steps}
+    flow = ReaderFlow.of(ReaderRecipe.read(values), tmp_path, tmp_path)
+    names = ("teacher", "distil-1", "distil-2", "quantize", "fp32", "int8")
+    models = {name: Model(tmp_path / name, name) for name in names}
+    flow.__dict__.update(teacher=models["teacher"], sets=SimpleNamespace(tune="some"))
+    flow.readings.update({name: Reading(no_answer_threshold=float(i)) for i, name in enumerate(names[:3])})
+    stages = flow.story_stages(models)
+    assert [stage.model.key for stage in stages.values()] == list(names)
+    assert [stage.reading.no_answer_threshold for stage in stages.values()] == [0, 1, 2, 2, 2, 2]
+    assert [stage.what for stage in stages.values()] == [
+        "sentence-transformers/all-MiniLM-L6-v2, as it is",
+        "hidden; on texts",
+        "labels and teacher's logits; on questions",
+        *(WORDS[name] for name in names[3:]),
+    ]
 
 
 def _refused(values: Sequence[dict[str, Any]]) -> str:

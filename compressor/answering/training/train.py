@@ -1,15 +1,13 @@
 """Train a reader on its lessons, on transformers' trainer."""
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from compressor.answering.readers.attention import WideAttention, keep_attention
 from compressor.answering.readers.model import reads
@@ -18,13 +16,11 @@ from compressor.answering.training.lessons import CollateWindows, WindowLessons
 from compressor.answering.training.losses import PredictionLayer
 from compressor.core.config import Config
 from compressor.core.progress import track
+from compressor.distil.training import loop
 from compressor.distil.training.lessons import Numbers
 from compressor.distil.training.states import Matching
-from compressor.distil.training.train import last_checkpoint
 from compressor.distil.training.trainer import LengthGroupedBatches
 from compressor.machine.describe import in_bf16
-
-_MAPS = "maps.safetensors"
 
 
 class ReaderTraining(Config):
@@ -70,40 +66,31 @@ class ReaderTraining(Config):
                 args=self._arguments(checkpoints, steps, learning_rate),
                 callbacks=[_Advance(advance, self.batch_size, loss), *([average] if average else [])],
             )
-            trainer.remove_callback(PrinterCallback)
-            kept = last_checkpoint(checkpoints)
-            if kept and (Path(kept) / _MAPS).is_file():
-                loss.load_state_dict(load_file(Path(kept) / _MAPS))
-            if kept and average:
-                average.load(Path(kept))
-            start = time.monotonic()
+
+            def begin(kept: Path | None) -> None:
+                if average and kept:
+                    average.load(kept)
+
             with WideAttention():
-                trainer.train(resume_from_checkpoint=kept)
-            seconds = time.monotonic() - start
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+                done = loop.train(trainer, model, checkpoints, loop.Maps(loss), begin)
         if average:
             average.apply()
         model.to("cpu").eval()
-        return {"steps": steps, "windows": len(lessons), "train_seconds": seconds, "resumed_at_step": _step(kept)}
+        return {
+            "steps": steps,
+            "windows": len(lessons),
+            "train_seconds": done.seconds,
+            "resumed_at_step": done.resumed_at_step,
+        }
 
     def _arguments(self, checkpoints: Path, steps: int, learning_rate: float) -> TrainingArguments:
         return TrainingArguments(
-            output_dir=str(checkpoints),
-            max_steps=steps,
+            **loop.arguments(checkpoints, steps, self.checkpoint_steps, self.seed, self.decided_here()),
             per_device_train_batch_size=self.batch_size,
             learning_rate=learning_rate,
             lr_scheduler_type="linear",
             warmup_steps=round(self.warmup * steps),
             weight_decay=self.weight_decay,
-            bf16=self.decided_here(),
-            use_cpu=not torch.cuda.is_available(),
-            seed=self.seed,
-            save_steps=self.checkpoint_steps,
-            save_total_limit=1,
-            logging_steps=self.checkpoint_steps,
-            disable_tqdm=True,
-            report_to="none",
-            dataloader_pin_memory=False,
             remove_unused_columns=False,
         )
 
@@ -171,23 +158,12 @@ class ReaderTrainer(Trainer):
         return self.optimizer
 
 
-class _Advance(TrainerCallback):
-    def __init__(self, advance: Callable[[int], None], size: int, loss: ReaderLoss) -> None:
-        self.advance, self.size, self.loss = advance, size, loss
+class _Advance(loop.Progress):
+    """Report each step to the display, and clear what it left in the loss."""
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.advance(state.global_step * self.size)
+    def __init__(self, advance: Callable[[int], None], batch_size: int, loss: ReaderLoss) -> None:
+        super().__init__(advance, batch_size, loop.Maps(loss))
+        self.loss = loss
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.loss.zero_grad()  # the trainer clears the model's own gradients alone
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.advance(self.size)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if maps := dict(self.loss.state_dict()):
-            save_file(maps, Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MAPS)
-
-
-def _step(checkpoint: str | None) -> int:
-    return int(checkpoint.rsplit("-", 1)[-1]) if checkpoint else 0

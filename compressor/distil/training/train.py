@@ -1,21 +1,20 @@
 """Train a student on its lessons: on sentence-transformers' trainer, to an end that is known before it starts."""
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, Field
-from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback
 
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.core.progress import track
+from compressor.distil.training import loop
 from compressor.distil.training.clock import Clock
 from compressor.distil.training.lessons import Collate, Lessons
 from compressor.distil.training.losses import Imitation
@@ -30,7 +29,6 @@ from compressor.vectors.pca import pair_correlation
 _JUDGED = 500  # held-out texts that decide on an early stop
 _EAGER_TOKENS = 128  # up to here attention in plain operators trains faster than PyTorch's fused one on a CPU
 _ENDLESS = 10**9  # steps; the clock ends such a training
-_MAPS = "maps.safetensors"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 
 
@@ -119,28 +117,17 @@ class Training(Config):
                 callbacks=[_Follow(loss, clock, advance, self.batch_size)]
                 + ([EarlyStoppingCallback(self.patience)] if self.patience else []),
             )
-            trainer.remove_callback(PrinterCallback)
-            kept = last_checkpoint(checkpoints)
-            if kept and (maps := _maps(loss)):
-                for name, value in load_file(Path(kept) / _MAPS).items():
-                    maps[name].copy_(value)
-            start = time.monotonic()
-            clock.start()
-            trainer.train(resume_from_checkpoint=kept)
-            seconds = time.monotonic() - start
-        # The trainer runs the model in bf16 through a wrapped forward; the student itself is fp32.
-        trainer.accelerator.unwrap_model(student, keep_fp32_wrapper=False)
+            done = loop.train(trainer, student, checkpoints, loop.Maps(loss.states), lambda kept: clock.start())
         if limit:
             limit_tokens(student, limit)
         if attention:
             use_attention(transformer_of(student), attention)
         student.to("cpu").eval()
-        resumed = int(kept.rsplit("-", 1)[-1]) if kept else 0
         return {
-            "resumed_at_step": resumed,
+            "resumed_at_step": done.resumed_at_step,
             "steps": trainer.state.global_step,
             "texts_seen": trainer.state.global_step * self.batch_size,
-            "train_seconds": seconds,
+            "train_seconds": done.seconds,
             "cut_share": collate.cut / max(collate.seen, 1),
         }
 
@@ -152,31 +139,22 @@ class Training(Config):
         judged: dict[str, Any] = {}
         if self.patience:
             judged = {
+                "save_total_limit": 2,  # the best is not the last
                 "eval_strategy": "steps",
                 "eval_steps": self.checkpoint_steps,
                 "load_best_model_at_end": True,
                 "metric_for_best_model": "eval_agreement",
                 "greater_is_better": True,
             }
+        shared = loop.arguments(checkpoints, steps, self.checkpoint_steps, self.seed, self.decided_here(), **judged)
         return SentenceTransformerTrainingArguments(
-            output_dir=str(checkpoints),
-            max_steps=steps,
+            **shared,
             per_device_train_batch_size=self.batch_size // world() // self.accumulate,
             gradient_accumulation_steps=self.accumulate,
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             weight_decay=0.0,
-            bf16=self.decided_here(),
-            use_cpu=not torch.cuda.is_available(),
-            seed=self.seed,
-            save_steps=self.checkpoint_steps,
-            save_total_limit=2 if self.patience else 1,
-            logging_steps=self.checkpoint_steps,
-            disable_tqdm=True,
-            report_to="none",
-            dataloader_pin_memory=False,
             ddp_find_unused_parameters=True if world() > 1 else None,
-            **judged,
         )
 
 
@@ -205,18 +183,19 @@ class Agreement(SentenceEvaluator):
         return {"agreement": pair_correlation(self.teacher, vectors)}
 
 
-class _Follow(TrainerCallback):
+class _Follow(loop.Progress):
     """Report each step to the display and the loss; end a training whose time is up."""
 
     def __init__(self, loss: Imitation, clock: Clock, advance: Callable[[int], None], batch_size: int) -> None:
-        self.loss, self.clock, self.advance, self.batch_size = loss, clock, advance, batch_size
+        super().__init__(advance, batch_size, loop.Maps(loss.states))
+        self.loss, self.clock = loss, clock
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.advance(state.global_step * self.batch_size)
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        super().on_train_begin(args, state, control, **more)
         self._progress(state)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.advance(self.batch_size)
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        super().on_step_end(args, state, control, **more)
         self._progress(state)
         if self.clock.share() >= 1:
             control.should_training_stop = control.should_save = True
@@ -224,16 +203,9 @@ class _Follow(TrainerCallback):
     def _progress(self, state: Any) -> None:
         self.loss.progress = self.clock.share() if self.clock.budget else state.global_step / max(state.max_steps, 1)
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self.clock.save()
-        if state.is_world_process_zero and (maps := _maps(self.loss)):
-            save_file(maps, Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MAPS)
-
-
-def _maps(loss: Imitation) -> dict[str, torch.Tensor]:
-    """Return the weights that are trained beside the student's; its checkpoints do not have them."""
-    states = loss.states
-    return dict(states.state_dict()) if isinstance(states, torch.nn.Module) else {}
+        super().on_save(args, state, control, **more)
 
 
 def _plain_attention(student: SentenceTransformer, tokens: int) -> str | None:
@@ -255,9 +227,3 @@ def _without_dropout(model: torch.nn.Module) -> None:
         for name in ("p", "dropout_prob", "attention_dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """Return the newest whole checkpoint: a trainer writes its state last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
