@@ -4,15 +4,17 @@ Figures are those of ``ir-measures`` (MacAvaney et al. 2022, arXiv:2111.13466), 
 100, and the reciprocal rank of the first relevant document among 10.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.core.encoder import Vectors
 from compressor.core.errors import TextError, installed
-from compressor.models.agreement import normalized
+from compressor.models.agreement import Heldout, normalized
+from compressor.models.projection import Projection
 from compressor.texts.collections import Collection, Judged
 
 MEASURES = {
@@ -29,21 +31,16 @@ _DEPTH = 100  # documents of a ranking that are looked at
 _TOP = 10  # of the teacher's ranking, the documents that are to be found
 _BLOCK = 256  # queries compared with all documents at a time
 _BATCH = 32
+_QUERIES = 500  # held-out texts that search the others, at most
 
+Sides = tuple[Vectors, Vectors]
+"""Vectors of queries and of documents, float32 [n, dim] each."""
 Ranked = tuple[NDArray[np.intp], Vectors]
 """Numbers of the nearest documents of each query, nearest first, and their cosines: [queries, depth]."""
 
 
-class Searching(Protocol):
-    """An encoder that may put other prompts before queries and documents."""
-
-    def encode_query(self, texts: list[str], batch_size: int = 32) -> Vectors: ...
-
-    def encode_document(self, texts: list[str], batch_size: int = 32) -> Vectors: ...
-
-
-def sides(encoder: Any, collection: Collection) -> tuple[Vectors, Vectors]:
-    """Return the vectors of a collection's queries and documents, float32 [n, dim] each, with the prompts of each."""
+def sides(encoder: Any, collection: Collection) -> Sides:
+    """Return the vectors of a collection's queries and documents, in its order, each side behind its own prompt."""
     query = getattr(encoder, "encode_query", encoder.encode)
     document = getattr(encoder, "encode_document", encoder.encode)
     return (
@@ -52,7 +49,7 @@ def sides(encoder: Any, collection: Collection) -> tuple[Vectors, Vectors]:
     )
 
 
-def retrieval(collection: Collection, queries: Vectors, documents: Vectors) -> dict[str, float]:
+def retrieval(collection: Collection, queries: Vectors, documents: Vectors) -> dict[str, Any]:
     """Return the figures of an exact search by cosine, 0 to 100; vectors are in the collection's order."""
     numbers, scores = nearest(queries, documents, min(_DEPTH, len(documents)))
     names = list(collection.documents)
@@ -63,7 +60,37 @@ def retrieval(collection: Collection, queries: Vectors, documents: Vectors) -> d
     return _figures(collection.judged, run)
 
 
-def as_ranked_by(teacher: tuple[Vectors, Vectors], own: tuple[Vectors, Vectors], same: bool = False) -> float:
+@dataclass(frozen=True)
+class Searches:
+    """Collections that models are measured on, one after the other: the teacher first, whose index stays."""
+
+    collections: Sequence[Collection] = ()
+    index: dict[str, Vectors] = field(default_factory=dict)
+    """The teacher's vectors of the documents, float32 [documents, width], by the collection's name."""
+
+    def figures(self, encoder: Any, projection: Projection | None = None) -> dict[str, Any]:
+        """Return a model's figures by collection, and as ``on_teachers_index`` those of its queries on that.
+
+        Vectors that ``projection`` reduced search the index that it reduces; others that are not as long as the
+        teacher's have no such figures.
+        """
+        return {collection.name: self._of(collection, encoder, projection) for collection in self.collections}
+
+    def _of(self, collection: Collection, encoder: Any, projection: Projection | None) -> dict[str, Any]:
+        queries, documents = sides(encoder, collection)
+        figures = retrieval(collection, queries, documents)
+        if collection.name not in self.index:
+            self.index[collection.name] = documents
+            return figures
+        index = self.index[collection.name]
+        if projection is not None:
+            index = projection.apply(index)
+        if index.shape[1] == queries.shape[1]:
+            figures["on_teachers_index"] = retrieval(collection, queries, index)
+        return figures
+
+
+def as_ranked_by(teacher: Sides, own: Sides, same: bool = False) -> float:
     """Return how a model ranks documents as its teacher does: nDCG@10 x 100, where the teacher's ten nearest are worth
     10 for the first to 1 for the tenth, and all others nothing.
 
@@ -82,6 +109,12 @@ def as_ranked_by(teacher: tuple[Vectors, Vectors], own: tuple[Vectors, Vectors],
         for q, (row, near) in enumerate(zip(found.tolist(), scores.tolist(), strict=True))
     }
     return _figures(judged, run)[FIGURE]
+
+
+def ranking_kept(heldout: Heldout, vectors: Vectors) -> float:
+    """Return how a model ranks held-out texts by some of them as its teacher does (``as_ranked_by``), 0 to 100."""
+    count = min(_QUERIES, len(vectors))
+    return as_ranked_by((heldout.teacher[:count], heldout.teacher), (vectors[:count], vectors), same=True)
 
 
 def nearest(queries: Vectors, documents: Vectors, count: int, same: bool = False) -> Ranked:

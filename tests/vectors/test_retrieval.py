@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compressor.vectors.retrieval import as_ranked_by, nearest, retrieval, sides
 from compressor.core.errors import TextError
 from compressor.models.agreement import normalized
 from compressor.texts.collections import Collection
+from compressor.vectors.retrieval import as_ranked_by, nearest, retrieval, sides
 
 
 def circle(*degrees: float) -> np.ndarray:
