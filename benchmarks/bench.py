@@ -23,7 +23,7 @@ from compressor.core.errors import ProviderError, RecipeError
 from compressor.core.progress import say
 from compressor.machine.describe import features
 from compressor.machine.threads import same_threads
-from compressor.texts.collections import Collection
+from compressor.texts.collections import Collection, read_collections
 from exporters.runtime.providers import CPU, CUDA, require_providers
 from exporters.tasks import ANSWERING, Item, Runner, Task
 from exporters.tasks.lengths import Pair
@@ -148,12 +148,7 @@ class Bench(Speed):
 
     def collections(self, base: Path) -> list[Collection]:
         """Read the collections; RecipeError for two of one name."""
-        read = [Collection.read(base / path, self.retrieval_split) for path in self.retrieval]
-        if len({collection.name for collection in read}) < len(read):
-            raise RecipeError(
-                f"bench.retrieval = {list(self.retrieval)}: two folders of one name; figures are told apart by it"
-            )
-        return read
+        return read_collections(self.retrieval, base, self.retrieval_split, "bench.retrieval")
 
     def check(self, base: Path) -> list[Sts]:
         """Read the STS files and look for the providers before any long work."""

@@ -1,13 +1,13 @@
 """Collections to search, in BEIR's folder form: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from compressor.artifact.folder import key_of
-from compressor.core.errors import TextError
+from compressor.core.errors import RecipeError, TextError
 from compressor.texts.tables import csv_rows, json_rows
 
 Judged = Mapping[str, Mapping[str, int]]
@@ -47,6 +47,14 @@ class Collection:
     def facts(self) -> dict[str, Any]:
         """Return how much there is to search and to ask."""
         return {"name": self.name, "documents": len(self.documents), "queries": len(self.queries), "key": self.key}
+
+
+def read_collections(folders: Sequence[str], base: Path, split: str, named: str) -> list[Collection]:
+    """Read the collections of a field ``named`` so, relative to ``base``; RecipeError for two of one name."""
+    read = [Collection.read(base / folder, split) for folder in folders]
+    if len({collection.name for collection in read}) < len(read):
+        raise RecipeError(f"{named} = {list(folders)}: two folders of one name; figures are told apart by it")
+    return read
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:

@@ -4,9 +4,9 @@ Figures are those of ``ir-measures`` (MacAvaney et al. 2022, arXiv:2111.13466), 
 100, and the reciprocal rank of the first relevant document among 10.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ MEASURES = {
 FIGURE = "ndcg_at_10"
 """The one figure that stands for retrieval."""
 _DEPTH = 100  # documents of a ranking that are looked at
+_CANDIDATES = 400  # documents that are ordered again, four for each that is looked at
 _TOP = 10  # of the teacher's ranking, the documents that are to be found
 _BLOCK = 256  # queries compared with all documents at a time
 _BATCH = 32
@@ -41,17 +42,29 @@ Ranked = tuple[NDArray[np.intp], Vectors]
 
 def sides(encoder: Any, collection: Collection) -> Sides:
     """Return the vectors of a collection's queries and documents, in its order, each side behind its own prompt."""
-    query = getattr(encoder, "encode_query", encoder.encode)
-    document = getattr(encoder, "encode_document", encoder.encode)
     return (
-        np.asarray(query(list(collection.queries.values()), _BATCH), np.float32),
-        np.asarray(document(list(collection.documents.values()), _BATCH), np.float32),
+        np.asarray(encoder_for(encoder, "query")(list(collection.queries.values()), _BATCH), np.float32),
+        np.asarray(encoder_for(encoder, "document")(list(collection.documents.values()), _BATCH), np.float32),
     )
 
 
-def retrieval(collection: Collection, queries: Vectors, documents: Vectors) -> dict[str, Any]:
-    """Return the figures of an exact search by cosine, 0 to 100; vectors are in the collection's order."""
-    numbers, scores = nearest(queries, documents, min(_DEPTH, len(documents)))
+def encoder_for(encoder: Any, role: Literal["query", "document"]) -> Callable[[list[str], int], Vectors]:
+    """Return what encodes texts of a role: with the prompt for it, where the model's class knows of roles."""
+    by: Callable[[list[str], int], Vectors] = getattr(encoder, f"encode_{role}", encoder.encode)
+    return by
+
+
+def retrieval(
+    collection: Collection, queries: Vectors, documents: Vectors, rescored_by: Vectors | None = None
+) -> dict[str, Any]:
+    """Return the figures of an exact search by cosine, 0 to 100; vectors are in the collection's order.
+
+    ``rescored_by``: the queries' vectors in full, by which the 400 nearest documents of quantized ``queries`` are
+    ordered again (Yamada et al. 2021, arXiv:2106.00882), as sentence-transformers' ``semantic_search_faiss`` does it.
+    """
+    numbers, scores = nearest(queries, documents, min(_DEPTH if rescored_by is None else _CANDIDATES, len(documents)))
+    if rescored_by is not None:
+        numbers, scores = _rescored(rescored_by, documents, numbers)
     names = list(collection.documents)
     run = {
         query: {names[int(i)]: float(score) for i, score in zip(row, near, strict=True)}
@@ -133,6 +146,14 @@ def nearest(queries: Vectors, documents: Vectors, count: int, same: bool = False
         numbers.append(np.take_along_axis(near, order, axis=1))
         scores.append(np.take_along_axis(cosine, numbers[-1], axis=1))
     return np.concatenate(numbers), np.concatenate(scores)
+
+
+def _rescored(queries: Vectors, documents: Vectors, candidates: NDArray[np.intp]) -> Ranked:
+    """Return the nearest of each query's candidates by the queries' vectors in full."""
+    unit, own = normalized(documents), normalized(queries)
+    scores = np.stack([unit[row] @ query for row, query in zip(candidates, own, strict=True)])
+    order = np.argsort(-scores, axis=1)[:, :_DEPTH]
+    return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 def _figures(judged: Judged, run: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

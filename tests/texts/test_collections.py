@@ -1,28 +1,13 @@
 """Collections in BEIR's folder form are read as they stand, or refused by file and line."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from beir import DOCUMENTS, JUDGED, write
 
 from compressor.core.errors import TextError
 from compressor.texts.collections import Collection
-
-DOCUMENTS = [{"_id": "a", "title": "Cats", "text": "sleep"}, {"_id": "b", "text": "dogs run"}, {"_id": 7, "text": "c"}]
-QUERIES = [{"_id": "1", "text": "who sleeps"}, {"_id": "2", "text": "who runs"}, {"_id": "3", "text": "who else"}]
-JUDGED = "query-id\tcorpus-id\tscore\n1\ta\t2\n1\tb\t1\n2\tb\t1\n3\ta\t0\n"
-
-
-def write(
-    folder: Path, documents: Any = DOCUMENTS, queries: Any = QUERIES, judged: str = JUDGED, split: str = "test"
-) -> Path:
-    (folder / "qrels").mkdir(parents=True)
-    for name, rows in (("corpus", documents), ("queries", queries)):
-        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "qrels" / f"{split}.tsv").write_text(judged)
-    return folder
 
 
 def test_titles_stand_before_texts_and_queries_without_an_answer_are_left_out(tmp_path: Path) -> None:

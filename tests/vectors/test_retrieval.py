@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from beir import of_sentences
 
 from compressor.core.errors import TextError
-from compressor.models.agreement import normalized
+from compressor.models.agreement import Heldout, normalized
+from compressor.models.projection import Projection
 from compressor.texts.collections import Collection
-from compressor.vectors.retrieval import as_ranked_by, nearest, retrieval, sides
+from compressor.vectors.retrieval import Searches, as_ranked_by, nearest, ranking_kept, retrieval, sides
 
 
 def circle(*degrees: float) -> np.ndarray:
@@ -67,6 +69,62 @@ def test_the_teachers_own_ranking_is_the_whole() -> None:
     assert 100 > scores[0] > scores[1] > as_ranked_by(sides_of, (teacher[40:80], teacher), same=False)
     # The order counts, not the set alone: the ten nearest turned round.
     assert as_ranked_by((circle(0), circle(*range(11))), (circle(10), circle(*range(1, 12)))) < 75
+
+
+def test_codes_that_are_rescored_find_what_the_vectors_find() -> None:
+    random = np.random.default_rng(0)
+    documents = normalized(random.standard_normal((500, 32)).astype(np.float32))
+    queries = documents[:50] + 0.15 * random.standard_normal((50, 32)).astype(np.float32)
+    judged = {f"q{number}": {f"d{number}": 1} for number in range(50)}
+    own = collection(judged, count=500)
+    signs, asked = np.sign(documents), np.sign(queries)
+    full, plain, rescored = (
+        retrieval(own, *pair)["ndcg_at_10"] for pair in ((queries, documents), (asked, signs), (asked, signs, queries))
+    )
+    assert plain + 3 < rescored < full <= 100
+    # All candidates are ordered by what the documents' codes give of the queries in full, and nothing else.
+    wanted = retrieval(own, queries, signs)
+    assert retrieval(collection(judged, count=300), asked[:, :], signs[:300], queries) == pytest.approx(
+        retrieval(collection(judged, count=300), queries, signs[:300])
+    )
+    assert rescored == pytest.approx(wanted["ndcg_at_10"], abs=1)
+
+
+def test_the_first_model_is_the_teacher_whose_index_the_others_search(tmp_path: Path) -> None:
+    own = Collection.read(of_sentences(tmp_path / "sentences"))
+    random = np.random.default_rng(0)
+    table = {text: random.standard_normal(8) for text in [*own.queries.values(), *own.documents.values()]}
+    for name in list(own.queries)[:15]:  # most queries are near their documents
+        table[own.queries[name]] = table[own.documents[f"d{name[1:]}"]] + 0.01
+
+    class Known:
+        def __init__(self, turned: float, width: int = 8) -> None:
+            self.turned, self.width = turned, width
+
+        def encode(self, texts: list[str], batch_size: int = 32) -> np.ndarray:
+            vectors = np.array([table[text] for text in texts], np.float32)[:, : self.width]
+            return vectors if not self.turned else -vectors
+
+    searches = Searches([own])
+    teacher = searches.figures(Known(0))["sentences"]
+    assert teacher["recall_at_1"] >= 75
+    assert "on_teachers_index" not in teacher
+    turned = searches.figures(Known(1))["sentences"]
+    assert turned["ndcg_at_10"] == pytest.approx(teacher["ndcg_at_10"])  # both sides are turned round
+    assert turned["on_teachers_index"]["ndcg_at_10"] < 30
+    short = searches.figures(Known(0, width=4))["sentences"]
+    assert "on_teachers_index" not in short
+    half = Projection(np.eye(4, 8, dtype=np.float32), np.zeros(8, np.float32))
+    reduced = searches.figures(Known(0, width=4), half)["sentences"]
+    assert reduced["on_teachers_index"] == pytest.approx({k: v for k, v in short.items()})
+
+
+def test_ranking_kept_is_of_heldout_texts() -> None:
+    random = np.random.default_rng(0)
+    teacher = normalized(random.standard_normal((40, 8)).astype(np.float32))
+    heldout = Heldout([str(number) for number in range(40)], teacher)
+    assert ranking_kept(heldout, 2 * teacher) == pytest.approx(100)
+    assert ranking_kept(heldout, teacher[::-1]) < 60
 
 
 def test_too_few_documents_are_refused() -> None:
