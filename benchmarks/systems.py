@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from compressor.artifact.folder import MANIFEST, size_bytes
 from compressor.artifact.layout import Kind
+from compressor.core.encoder import Encoder
 from compressor.core.errors import RecipeError
 from exporters.tasks import EMBEDDING, Runner, Task, task_named
 from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
@@ -40,6 +41,10 @@ class System:
         """Load it; the libraries that it does not need stay unloaded."""
         options = {"max_length": self.max_length, "reading": self.reading}
         return self.does.open(Path(self.folder), self.kind, self.provider, self.threads, **options)
+
+    def encoder(self) -> Encoder:
+        """Load it as an encoder, which it must be."""
+        return cast(Encoder, self.open())
 
     @property
     def does(self) -> Task:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.answering.readers.reader import READING, Reading, read_reading
-from compressor.artifact.layout import GRAPH, TORCH_INT8, Kind
+from compressor.artifact.layout import GRAPH, READING, TORCH_INT8, Kind
 from compressor.core.errors import ModelError
 
 if TYPE_CHECKING:
     from compressor.answering.readers.model import TorchReader
+    from compressor.answering.readers.reader import Reading
     from exporters.reader import OnnxReader
+
+# What opens a model is imported where it is opened: `compressor verify ARTIFACT` asks for the kind alone.
 
 _CPU = "CPUExecutionProvider"  # providers.CPU: naming it loads no ONNX Runtime
 _TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -58,7 +60,7 @@ def reader_kind(folder: Path) -> Kind:
 
 
 def open_reader_of(
-    folder: Path, reading: Reading | None = None, threads: int | None = None, providers: Sequence[str] = (_CPU,)
+    folder: Path, reading: "Reading | None" = None, threads: int | None = None, providers: Sequence[str] = (_CPU,)
 ) -> "OnnxReader | TorchReader":
     """Open the reader in ``folder``, by default as it was made to read; ``providers`` are ONNX Runtime's.
 
@@ -82,11 +84,13 @@ def open_reader_of(
     return TorchReader.load(folder, reading)
 
 
-def stated_reading(folder: Path, given: Reading | None = None) -> Reading:
+def stated_reading(folder: Path, given: "Reading | None" = None) -> "Reading":
     """Return how the reader in ``folder`` was made to read, but for the fields that were ``given`` a value.
 
     The default for a model that was not made here.
     """
+    from compressor.answering.readers.reader import Reading, read_reading
+
     known = (folder / READING).is_file() or reader_kind(folder) != "torch"
     stated, own = read_reading(folder) if known else Reading(), given or Reading()
     return stated.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

@@ -57,13 +57,15 @@ class OnnxReader(WindowReader):
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
         reading: Reading | None = None,
+        running: Running | None = None,
     ) -> None:
-        """Open ``folder``; ``reading`` by default as it was exported with.
+        """Open ``folder``; ``reading`` by default as it was exported with, ``running`` as it states for this CPU.
 
         ProviderError if a provider is not there, ArtifactError if a file is not.
         """
-        self.folder, self._options = Path(folder), (tuple(providers), threads, reading)
+        self.folder, self._options = Path(folder), (tuple(providers), threads, reading, running)
         self.threads = usable_cores() if threads is None else check_whole("threads", threads)
+        self.running = running or Running.load(self.folder)
         require_providers(providers)
         self.providers = list(providers)
         reading = reading or read_reading(self.folder)
@@ -74,7 +76,7 @@ class OnnxReader(WindowReader):
         super().__init__(Cutter.open(self.folder, reading), reading, pad)
         self._opened = PerProcess(self.folder, self._open)
         session = self._opened().side_by_side
-        self.batch_tokens = Running().batch_tokens if self.providers == [CPU] else None
+        self.batch_tokens = self.running.batch_tokens if self.providers == [CPU] else None
         self._inputs = [value.name for value in session.get_inputs()]
         if not {value.name for value in session.get_outputs()} >= set(ANSWERING):
             raise ArtifactError(f"{self.folder / GRAPH}: no outputs start_logits and end_logits; not a reader")
@@ -84,9 +86,11 @@ class OnnxReader(WindowReader):
 
     def _open(self, folder: Path) -> _Opened:
         on_cpu = self.providers == [CPU]
-        side_by_side = open_session(folder, self.providers, 1 if on_cpu else self.threads)
-        alone = open_session(folder, self.providers, self.threads) if on_cpu and self.threads > 1 else None
-        return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads if on_cpu else 1))
+        threads_each = min(self.running.threads, self.threads) if on_cpu else self.threads
+        side_by_side = open_session(folder, self.providers, threads_each, self.running)
+        more = on_cpu and self.threads > 1
+        alone = open_session(folder, self.providers, self.threads, self.running) if more else None
+        return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads // threads_each))
 
     def run(self, features: Features) -> tuple[Logits, Logits]:
         """Return start and end logits, float32 [windows, tokens]."""

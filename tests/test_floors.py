@@ -64,7 +64,7 @@ def test_a_climb_would_be_seen() -> None:
     assert floor == 0
     assert place("compressor.flow.base") > place("benchmarks.bench") > place("exporters.session")  # type: ignore[operator]
     found = {module: set(imports(path)) for module, path in files()}
-    assert "exporters.session.OnnxEncoder" in found["benchmarks.bench"]
+    assert "exporters.session.OnnxEncoder" in found["exporters.tasks.embedding"]
     assert place("torch.nn") is None
 
 

@@ -4,15 +4,17 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import answers, limits, students
 from benchmarks.report import peers
-from benchmarks.report.charts import Measure, Row, number, quality_against_speed, systems
-from benchmarks.report.markdown import escaped, source
-from benchmarks.report.page import MISSING, count, digits, megabytes, ratio_range
+from benchmarks.report.charts import quality_against_speed
+from benchmarks.report.markdown import source
+from benchmarks.report.results import Row, similarity, systems
+from benchmarks.report.table import Table
+from benchmarks.report.tables import LATENCY, MODEL, RATIO, SIZE, TEXTS, quality
 from compressor.core.errors import ArtifactError, CompressorError, TextError
 from compressor.core.files import replace_text
 
@@ -32,7 +34,7 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
     readme = folder / README
     texts = {
         readme: _with_table(readme, "figures", table(results[RESULTS])),
-        folder / PICTURE: quality_against_speed(results[RESULTS]),
+        folder / PICTURE: quality_against_speed(results[RESULTS], similarity(results[RESULTS])),
     }
     texts |= {folder / path: text for path, text in students.pages(results, source, table).items()}
     for module in (answers, peers, limits):
@@ -46,31 +48,8 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
 
 def table(results: dict[str, Any]) -> str:
     """Write the systems as a Markdown table, and below it where the figures come from."""
-    columns = _columns(Measure.choose(results))
-    lines = ["| " + " | ".join(map(escaped, columns)) + " |", "|---|" + "---:|" * (len(columns) - 1)]
-    for system in systems(results):
-        cells = [write(system) for write in columns.values()]
-        if system is systems(results)[-1]:
-            cells[0] = f"**{cells[0]}**"
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", source(results)])
-
-
-def _columns(measure: Measure) -> dict[str, Callable[[Row], str]]:
-    """Return each column's heading, and what writes its cell."""
-
-    def quality(system: Row) -> str:
-        value = measure.of(system)
-        return MISSING if value is None else measure.text(value)
-
-    return {
-        "model": lambda system: escaped(system.get("label") or system.get("name")),
-        "size": lambda system: f"{megabytes(system.get('size_bytes'))} MB",
-        measure.label: quality,
-        "texts/s": lambda system: count(number(system, "offline", "texts_per_second")),
-        "speed vs teacher": lambda system: ratio_range(system.get("offline")),
-        "p50 latency": lambda system: f"{digits(number(system, 'single_stream', 'latency_ms_p50'))} ms",
-    }
+    rows, columns = systems(results), [MODEL, SIZE, quality(similarity(results)), TEXTS, RATIO, LATENCY]
+    return f"{Table(columns, rows, lambda row: row is rows[-1]).markdown()}\n\n{source(results)}"
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -1,17 +1,16 @@
 """The page of measured students, from the results that are committed: layers, width, shorter vectors, languages."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-
 from benchmarks.report import curve_chart
-from benchmarks.report.charts import Measure, Row, number
-from benchmarks.report.markdown import escaped
-from benchmarks.report.page import fixed
+from benchmarks.report.markdown import Source, escaped, page
+from benchmarks.report.numbers import fixed, percent
+from benchmarks.report.results import Row, number, spearman
+from benchmarks.report.table import Column, Table
 from benchmarks.tradeoff import chart as tradeoff_chart
-from benchmarks.tradeoff import measure as tradeoff
+from benchmarks.tradeoff import table as tradeoff
 
 PAGE, LAYERS, VECTORS = Path("docs/students.md"), Path("docs/layers.svg"), Path("docs/vector-sizes.svg")
 NAMES = ("minilm-layers", "minilm-fastest", "minilm-l1", "minilm-light", "minilm-l3-matryoshka", "minilm-german",
@@ -19,16 +18,17 @@ NAMES = ("minilm-layers", "minilm-fastest", "minilm-l1", "minilm-light", "minilm
 _REDUCTIONS = {"pca": "principal components", "similarities": "similarities kept", "none": "as they are",
                "truncation": "first dimensions"}  # fmt: skip
 
-Table = Callable[[Row], str]
+_FORMS = ("float32", "int8", "binary")
+_TEMPLATE = Path(__file__).with_name("templates") / "students.md.j2"
 
 
-def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Path, str]:
+def pages(results: Mapping[str, Row], source: Source, systems: Callable[[Row], str]) -> dict[Path, str]:
     """Write the page and its pictures from the ``results`` by name (``NAMES``).
 
     ``systems`` renders the systems of a run as a table, ``source`` says where figures come from.
     """
     layers, curve = results["minilm-layers"], results["minilm-vectors"]
-    text = page("students.md.j2").render(
+    text = page(_TEMPLATE).render(
         teacher=layers["teacher"]["name"],
         layers=tradeoff.table(layers),
         fastest=tradeoff.table(results["minilm-fastest"]),
@@ -36,7 +36,7 @@ def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Pat
         single_made=_made(results["minilm-l1"]),
         light=systems(results["minilm-light"]),
         light_made=_made(results["minilm-light"]),
-        measure=escaped(Measure(_sts(curve)).label),
+        measure=escaped(spearman(_sts(curve)).label),
         reduced=vectors(curve, ("pca", "similarities", "none"), source),
         matryoshka=vectors(results["minilm-l3-matryoshka-vectors"], ("truncation", "none"), source),
         matryoshka_made=_made(results["minilm-l3-matryoshka"]),
@@ -46,61 +46,46 @@ def pages(results: Mapping[str, Row], source: Table, systems: Table) -> dict[Pat
     return {PAGE: text, LAYERS: tradeoff_chart.picture(layers), VECTORS: curve_chart.picture(curve)}
 
 
-def page(name: str) -> Template:
-    """Return a template of a Markdown page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Markdown
-    )
-    environment.filters["escaped"] = escaped
-    return environment.get_template(name)
-
-
-def vectors(results: Row, reductions: Sequence[str], source: Table) -> str:
+def vectors(results: Row, reductions: Sequence[str], source: Source) -> str:
     """Render a curve as a table: a row a size and reduction, a column a form of the vectors."""
     sts = _sts(results)
     by_form: dict[tuple[int, str], dict[str, Row]] = {}
     for row in results["points"]:
         if row["reduction"] in reductions:
             by_form.setdefault((row["dim"], row["reduction"]), {})[row["precision"]] = row
-    columns: dict[str, Callable[[dict[str, Row]], str]] = {
-        "dimensions": lambda forms: str(forms["float32"]["dim"]),
-        "reduced by": lambda forms: _REDUCTIONS[forms["float32"]["reduction"]],
-        "float32": lambda forms: fixed(number(forms["float32"], "sts", sts), 2),
-        "int8": lambda forms: fixed(number(forms["int8"], "sts", sts), 2),
-        "binary": lambda forms: fixed(number(forms["binary"], "sts", sts), 2),
-        "bytes": lambda forms: " / ".join(str(forms[form]["bytes"]) for form in ("float32", "int8", "binary")),
-        "neighbours in common, float32": lambda forms: fixed(number(forms["float32"], "neighbours_at_10"), 3),
-    }
-    return f"{rendered(columns, by_form.values())}\n\n{source(results)}"
+    columns = [
+        Column("dimensions", lambda forms: str(forms["float32"]["dim"])),
+        Column("reduced by", lambda forms: _REDUCTIONS[forms["float32"]["reduction"]]),
+        *(Column(form, _quality(form, sts)) for form in _FORMS),
+        Column("bytes", lambda forms: " / ".join(str(forms[form]["bytes"]) for form in _FORMS)),
+        Column("neighbours in common, float32", lambda forms: fixed(number(forms["float32"], "neighbours_at_10"), 3)),
+    ]
+    return f"{Table(columns, list(by_form.values())).markdown()}\n\n{source(results)}"
 
 
-def languages(results: Row, source: Table) -> str:
+def _quality(form: str, sts: str) -> Callable[[dict[str, Row]], str]:
+    return lambda forms: fixed(number(forms[form], "sts", sts), 2)
+
+
+def languages(results: Row, source: Source) -> str:
     """Render what a multilingual student knows of both languages; STS as Spearman x 100, the first files."""
     names = {"teacher": "teacher, PyTorch fp32", "distil": "student, PyTorch fp32", "int8": "student, ONNX int8"}
     measured = {names[name]: figures for name, figures in results["languages"].items() if name in names}
     sets = list(next(iter(measured.values()))["matching"])
-    columns: dict[str, Callable[[tuple[str, Any]], str]] = {
-        "model": lambda row: row[0],
-        "STS benchmark test, first language": lambda row: fixed(row[1]["sts"][0]["first"], 2),
-        "new language": lambda row: fixed(row[1]["sts"][0]["new"], 2),
-        "across": lambda row: fixed(row[1]["sts"][0]["across"], 2),
-        "first language kept": lambda row: f"{fixed(100 * row[1]['sts'][0]['first_kept'], 1)} %",
-    } | {f"matching, {name}": _both_ways(name) for name in sets}
-    return f"{rendered(columns, measured.items())}\n\n{source(results)}"
+    columns = [
+        Column("model", lambda row: row[0]),
+        Column("STS benchmark test, first language", lambda row: fixed(row[1]["sts"][0]["first"], 2)),
+        Column("new language", lambda row: fixed(row[1]["sts"][0]["new"], 2)),
+        Column("across", lambda row: fixed(row[1]["sts"][0]["across"], 2)),
+        Column("first language kept", lambda row: percent(row[1]["sts"][0]["first_kept"], " ")),
+        *(Column(f"matching, {name}", _both_ways(name)) for name in sets),
+    ]
+    return f"{Table(columns, list(measured.items())).markdown()}\n\n{source(results)}"
 
 
 def _both_ways(name: str) -> Callable[[tuple[str, Any]], str]:
     ways = ("source_to_translation", "translation_to_source")
-    return lambda row: " / ".join(f"{fixed(100 * row[1]['matching'][name][way], 1)} %" for way in ways)
-
-
-def rendered(columns: Mapping[str, Callable[[Any], str]], rows: Iterable[Any]) -> str:
-    """Render a Markdown table: each column's heading, and what writes its cell."""
-    lines = ["| " + " | ".join(map(escaped, columns)) + " |", "|---|" + "---:|" * (len(columns) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(write(row) for write in columns.values()) + " |" for row in rows)])
+    return lambda row: " / ".join(percent(row[1]["matching"][name][way], " ") for way in ways)
 
 
 def _sts(results: Row) -> str:

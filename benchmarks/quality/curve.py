@@ -9,9 +9,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import spearmanr
 
 from benchmarks.quality.sts import Sts
@@ -216,22 +213,3 @@ def _spearman(pairs: Sts, vectors: Vectors) -> float:
     half = len(pairs.first)
     similar = cosines(vectors[:half], vectors[half:])
     return 100 * float(spearmanr(similar, np.array(pairs.scores))[0]) if np.ptp(similar) else 0.0
-
-
-def print_curve(results: Row, console: Console) -> None:
-    """Print one row a size, reduction and precision."""
-    names = list(results["points"][0]["sts"])
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("vectors")
-    for column in ("bytes", *names, "share", "neighbours", "pairs"):
-        table.add_column(column, justify="right")
-    for row in results["points"]:
-        how = {"pca": "PCA", "similarities": "similarities kept", "truncation": "truncated", "none": "as they are"}[
-            row["reduction"]
-        ]
-        share = "-" if row["share"] is None else f"{100 * row['share']:.2f} %"
-        cells = [f"{row['dim']} {row['precision']}, {how}", str(row["bytes"])]
-        cells += [f"{row['sts'][name]:.2f}" for name in names]
-        table.add_row(*cells, share, f"{row['neighbours_at_10']:.3f}", f"{row['pair_correlation']:.3f}")
-    console.print(table)
-    console.print("share: of the full float32 vectors' Spearman; neighbours, pairs: agreement with them", style="dim")

@@ -23,7 +23,7 @@ class Languages(Config):
         measured: dict[str, Any] = {}
         with track("languages", len(models), "models") as advance:
             for name, folder in models.items():
-                encoder = System(name, name, kind_of(folder), str(folder)).open()
+                encoder = System(name, name, kind_of(folder), str(folder)).encoder()
                 measured[name] = {
                     "matching": {title: matching(encoder, p.sources, p.translations) for title, p in sets},
                     "sts": [

@@ -97,7 +97,7 @@ def row(
 ) -> EncoderRow:
     """Return one stage's figures; ``searches`` have seen the teacher first."""
     system = System(name, name, kind_of(model.folder), str(model.folder))
-    encoder = system.open()
+    encoder = system.encoder()
     vectors = encoder.encode(heldout.texts, 32)
     check_vectors(vectors, name)
     return {

@@ -2,19 +2,9 @@
 
 from typing import NamedTuple
 
-from benchmarks.report.charts import (
-    _WIDTH,
-    Box,
-    Measure,
-    Row,
-    Scale,
-    _circle,
-    _grid,
-    _path,
-    _svg,
-    _text,
-    number,
-)
+from benchmarks.report import svg
+from benchmarks.report.results import Row, number, spearman
+from benchmarks.report.svg import WIDTH, Box, Scale
 
 _TICKS = tuple(2**power for power in range(15))
 
@@ -33,18 +23,18 @@ def picture(results: Row) -> str:
     drawn = [line for line in _lines(results, path) if line.points]
     if not drawn:
         return ""
-    plot = Box(56, 40, _WIDTH - 4, 430)
+    plot = Box(56, 40, WIDTH - 4, 430)
     sizes, values = zip(*((b, quality) for line in drawn for b, quality, _ in line.points), strict=True)
     x = Scale.around(sizes, plot.left + 10, plot.right - 40, log=True)
     y = Scale.around(values, plot.bottom, plot.top)
-    body = _grid(plot, x, y, [(tick, str(tick)) for tick in _TICKS if x.low <= tick <= x.high])
+    body = svg.grid(plot, x, y, [(tick, str(tick)) for tick in _TICKS if x.low <= tick <= x.high])
     for line in drawn:
         body += _drawn(line, x, y)
-    body.append(_text(4, 20, f"↑ {label}", "muted"))
-    body.append(_text(4, plot.bottom + 66, _caption(results), "muted"))
-    body.append(_text(plot.right, plot.bottom + 44, "bytes a vector, log →", "muted", "end"))
+    body.append(svg.text(4, 20, f"↑ {label}", "muted"))
+    body.append(svg.text(4, plot.bottom + 66, _caption(results), "muted"))
+    body.append(svg.text(plot.right, plot.bottom + 44, "bytes a vector, log →", "muted", "end"))
     summaries = [f"{n}: {', '.join(f'{q:.4g} at {d} dimensions, {b:g} bytes' for b, q, d in p)}" for n, _, p in drawn]
-    return _svg("curve", 508, "Quality against bytes a vector", summaries, body)
+    return svg.framed("curve", 508, "Quality against bytes a vector", summaries, body)
 
 
 def _measure(results: Row) -> tuple[str, tuple[str, ...]]:
@@ -52,7 +42,8 @@ def _measure(results: Row) -> tuple[str, tuple[str, ...]]:
     name = next((name for row in results["points"] for name in row["sts"]), None)
     if name is None:
         return "rank correlation of similar held-out pairs with the full vectors'", ("pair_correlation",)
-    return Measure(name).label, ("sts", name)
+    measure = spearman(name)
+    return measure.label, measure.path
 
 
 def _lines(results: Row, path: tuple[str, ...]) -> list[Line]:
@@ -82,12 +73,15 @@ def _drawn(line: Line, x: Scale, y: Scale) -> list[str]:
     """Draw the line, its points with their dimensions, and its name below its middle, where curves leave room."""
     dots = [(x(size), y(quality)) for size, quality, _ in line.points]
     cut = line.role == "muted"
-    body = [_path(dots, line.role, 1 if cut else 2), *(_circle(*dot, 2.5 if cut else 4, line.role) for dot in dots)]
+    body = [
+        svg.path(dots, line.role, 1 if cut else 2),
+        *(svg.circle(*dot, 2.5 if cut else 4, line.role) for dot in dots),
+    ]
     if not cut:
         pairs = zip(dots, line.points, strict=True)
-        body += [_text(left, top - 9, str(dim), "muted", "middle") for (left, top), (_, _, dim) in pairs]
+        body += [svg.text(left, top - 9, str(dim), "muted", "middle") for (left, top), (_, _, dim) in pairs]
     left, top = dots[len(dots) // 2]
-    return [*body, _text(left + 10, top + (42 if cut else 22), line.name, line.role, bold=not cut)]
+    return [*body, svg.text(left + 10, top + (42 if cut else 22), line.name, line.role, bold=not cut)]
 
 
 def _caption(results: Row) -> str:

@@ -1,10 +1,29 @@
 """Parts that the generated Markdown pages share."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from benchmarks.report.charts import Row
-from benchmarks.report.page import MISSING
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from benchmarks.report.numbers import MISSING
+from benchmarks.report.results import Row
 from compressor.core import markdown
+
+Source = Callable[[Row], str]
+"""Says where figures come from, as ``source`` does."""
+
+
+def page(template: Path) -> Template:
+    """Open the template of a Markdown page."""
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Markdown
+    )
+    environment.filters["escaped"] = escaped
+    return environment.get_template(template.name)
 
 
 def source(results: Row) -> str:

@@ -6,24 +6,27 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.pages.students import Table, page, rendered
-from benchmarks.report.charts import Measure, Row, number, systems
-from benchmarks.report.markdown import escaped
-from benchmarks.report.page import MISSING, count, digits, fixed, megabytes, print_table, ratio_range
+from benchmarks.report.markdown import Source, escaped, page
+from benchmarks.report.numbers import MISSING, count, fixed, ratio_range
+from benchmarks.report.page import print_table
+from benchmarks.report.results import Row, number, similarity, systems
+from benchmarks.report.table import Column, Table
+from benchmarks.report.tables import AGREEMENT, LATENCY, RATIO, SIZE, TEXTS, quality
 
 PAGE = Path("docs/peers.md")
 NAME = "peers"
+_TEMPLATE = Path(__file__).with_name("templates") / "peers.md.j2"
 _LEAST_IDLE = 0.05  # of a core; the clock of processor time ticks in hundredths of a second
 
 
-def pages(results: Mapping[str, Row], source: Table) -> dict[Path, str]:
+def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
     """Write the page from the ``results`` by name; ``source`` says where figures come from."""
     return {PAGE: markdown(results[NAME], source)}
 
 
-def markdown(results: Row, source: Table) -> str:
+def markdown(results: Row, source: Source) -> str:
     """Write ``peers.md``: every system in one table, its speed by length in another, and where figures come from."""
-    return page("peers.md.j2").render(
+    return page(_TEMPLATE).render(
         teacher=escaped((results.get("teacher") or {}).get("name")),
         texts=results["bench"]["texts"],
         rounds=results["bench"]["rounds"],
@@ -39,24 +42,18 @@ def markdown(results: Row, source: Table) -> str:
 
 def table(results: Row) -> str:
     """Render a row a system; one that does not run says why."""
-    measure = Measure.choose(results)
-
-    def quality(row: Row) -> str:
-        value = measure.of(row)
-        return MISSING if value is None else measure.text(value)
-
-    columns: dict[str, Table] = {
-        "system": _named,
-        "version": _version,
-        "size": lambda row: _with_unit(megabytes(row.get("size_bytes")), "MB"),
-        measure.label: quality,
-        "cosine to the teacher": lambda row: fixed(number(row, "agreement", "cosine_mean"), 4),
-        "at its best": _setting,
-        "texts/s": lambda row: count(number(row, "offline", "texts_per_second")),
-        "speed vs teacher": _speed,
-        "p50 latency": lambda row: _with_unit(digits(number(row, "single_stream", "latency_ms_p50")), "ms"),
-    }
-    return rendered(columns, systems(results))
+    columns = [
+        _SYSTEM,
+        Column("version", _version, words=True),
+        SIZE,
+        quality(similarity(results)),
+        AGREEMENT,
+        Column("at its best", _setting),
+        TEXTS,
+        Column(RATIO.title, _speed),
+        LATENCY,
+    ]
+    return Table(columns, systems(results)).markdown()
 
 
 def lengths(results: Row) -> str:
@@ -64,10 +61,8 @@ def lengths(results: Row) -> str:
     rows = [row for row in systems(results) if row.get("by_length")]
     if not rows:
         return ""
-    columns: dict[str, Table] = {"system": _named}
-    for place, measured in enumerate(rows[0]["by_length"]):
-        columns[f"{measured['tokens']} tokens"] = _at(place)
-    return rendered(columns, rows)
+    tokens = [measured["tokens"] for measured in rows[0]["by_length"]]
+    return Table([_SYSTEM, *(Column(f"{n} tokens", _at(place)) for place, n in enumerate(tokens))], rows).markdown()
 
 
 def print_peers(results: Row, console: Console) -> None:
@@ -85,11 +80,10 @@ def print_peers(results: Row, console: Console) -> None:
 
 def _named(row: Row) -> str:
     """Name an artifact by its folder, another system by what it is."""
-    return escaped(row.get("name") if row.get("kind") == "artifact" else row.get("label"))
+    return str((row.get("name") if row.get("kind") == "artifact" else row.get("label")) or MISSING)
 
 
-def _with_unit(figure: str, unit: str) -> str:
-    return figure if figure == MISSING else f"{figure} {unit}"
+_SYSTEM = Column("system", _named, words=True)
 
 
 def _version(row: Row) -> str:
@@ -99,7 +93,7 @@ def _version(row: Row) -> str:
     if row.get("kind") == "artifact":
         versions = {name: versions[name] for name in ("onnxruntime",) if name in versions}
     shown = [f"{name} {version}" for name, version in versions.items()][:2]
-    return escaped(", ".join(shown)) if shown else MISSING
+    return ", ".join(shown) or MISSING
 
 
 def _setting(row: Row) -> str:

@@ -12,10 +12,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from benchmarks.speed.footprint import as_users, peak_bytes
 from benchmarks.systems import threads_of
@@ -97,21 +93,10 @@ def summary(runs: Sequence[Run], unit: str = "texts") -> dict[str, Any]:
         "rows": rows,
         "speed_ratio": speed,
         "memory_ratio": memory,
+        "tolerance": SLACK,
         "holds": abs(speed - 1) <= SLACK and memory <= 1 + SLACK,
         "runs": list(runs),
     }
-
-
-def print_growth(growth: Mapping[str, Any], console: Console) -> None:
-    """Print a row a count."""
-    unit = growth.get("unit", "texts")
-    table = Table(unit, f"{unit}/s", "peak MB", "runs", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for row in growth["rows"]:
-        table.add_row(f"{row['count']:,}", f"{row[f'{unit}_per_second']:,.0f}", _megabytes(row)[:-3], str(row["runs"]))
-    console.print(table)
-    verdict = "holds" if growth["holds"] else "does not hold"
-    line = f"largest to smallest: speed {growth['speed_ratio']:.3f}, memory {growth['memory_ratio']:.3f}"
-    console.print(Text(f"{line}; within {SLACK:.0%}: {verdict}", style="dim"))
 
 
 def repeated(items: Sequence[Item], count: int) -> Iterator[Item]:

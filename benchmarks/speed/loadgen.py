@@ -15,9 +15,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.speed import server, throughput
 from benchmarks.speed.turns import interval, orders
@@ -31,7 +28,6 @@ Samples = Sequence[Any]  # LoadGen's: an id, and the index of a text
 Figures = Mapping[str, float]
 TOLERANCE = 0.05
 _SEED = 1
-UNITS = {"texts_per_second": "texts/s", "latency_ms_p50": "ms", "latency_ms_p90": "ms", "rate": "texts/s"}
 
 
 class Loadgen(Config):
@@ -215,16 +211,3 @@ def _agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
         "agrees": abs(ratio - 1) <= TOLERANCE,
         "rounds": [list(pair) for pair in pairs],
     }
-
-
-def print_loadgen(results: Mapping[str, Any], console: Console) -> None:
-    """Print a row a figure: ours, LoadGen's, and their ratio."""
-    table = Table("figure", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("this harness", "LoadGen", "ratio", "within"):
-        table.add_column(column, justify="right")
-    for scenario in ("offline", "single_stream", "server"):
-        for name, row in (results.get(scenario) or {}).items():
-            values = [f"{row[tool]:,.4g} {UNITS[name]}" for tool in ("ours", "loadgen")]
-            spread = f"{row['ratio']:.3f} [{row['low']:.3f}..{row['high']:.3f}]"
-            table.add_row(f"{scenario} {name}", *values, spread, "yes" if row["agrees"] else "no")
-    console.print(table)

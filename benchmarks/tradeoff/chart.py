@@ -4,27 +4,12 @@ import itertools
 import math
 from typing import NamedTuple
 
-from benchmarks.report.charts import (
-    _WIDTH,
-    Box,
-    Row,
-    Scale,
-    _circle,
-    _draw,
-    _grid,
-    _marks,
-    _megabytes,
-    _path,
-    _size,
-    _span,
-    _svg,
-    _text,
-    number,
-    place,
-    significant,
-    systems,
-)
-from benchmarks.tradeoff.measure import PASSED, label_of, measure_label
+from benchmarks.report import svg
+from benchmarks.report.charts import disc_and_bar
+from benchmarks.report.numbers import significant, size
+from benchmarks.report.results import Row, number, ratio_of, size_of, systems
+from benchmarks.report.svg import WIDTH, Box, Dot, Scale, place
+from benchmarks.tradeoff.table import PASSED, label_of, measure_label
 
 
 class Peer(NamedTuple):
@@ -53,7 +38,6 @@ _LEGEND = (
     "dashed, published by sentence-transformers: layers of stsb-roberta-base on a V100 against its own 12; same test",
     "dotted, published: speed of its backends on a Core i7-13700K against PyTorch there, mean of models and data sets",
 )
-Dot = tuple[float, float]
 
 
 def picture(results: Row) -> str:
@@ -62,13 +46,13 @@ def picture(results: Row) -> str:
     if len(shown) < 2:
         return ""
     peers = PEERS if has_peers(results) else ()
-    plot = Box(56, 40, _WIDTH - 4, 440)
+    plot = Box(56, 40, WIDTH - 4, 440)
     backends = list(BACKENDS.values()) if peers else []
-    speeds = [s for row in shown for s in _span(row)] + [p.speed / TEACHER.speed for p in peers] + backends
+    speeds = [s for row in shown for s in ratio_of(row)] + [p.speed / TEACHER.speed for p in peers] + backends
     x = Scale.around(speeds, plot.left, plot.right, log=True)
     shares = [_percent(row) for row in shown] + [100 * p.spearman / TEACHER.spearman for p in peers]
     y = Scale.around(shares, plot.bottom, plot.top)
-    body = _grid(plot, x, y, [(tick, f"{tick:g}×") for tick in x.ticks()])
+    body = svg.grid(plot, x, y, [(tick, f"{tick:g}×") for tick in x.ticks()])
     dots = [(x(p.speed / TEACHER.speed), y(100 * p.spearman / TEACHER.spearman)) for p in peers]
     line = [(x(1), y(100)), *dots] if peers else []
     body += [*_backends(plot, x), *_published(peers, line)] if peers else []
@@ -85,36 +69,36 @@ def has_peers(results: Row) -> bool:
 
 
 def _framed(results: Row, body: list[str], summaries: list[str], plot: Box, peers: bool) -> str:
-    body.append(_text(4, 20, f"↑ share of the teacher's quality, % ({measure_label(results)})", "muted"))
+    body.append(svg.text(4, 20, f"↑ share of the teacher's quality, % ({measure_label(results)})", "muted"))
     body.append(
-        _text(
+        svg.text(
             4,
             plot.bottom + 48,
             "layers kept, int8 unless said · circle area: size on disk · bar: lowest to highest round",
             "muted",
         )
     )
-    body.append(_text(plot.right, plot.bottom + 48, "throughput against the teacher, log →", "muted", "end"))
+    body.append(svg.text(plot.right, plot.bottom + 48, "throughput against the teacher, log →", "muted", "end"))
     legend = _LEGEND if peers else ()
-    body += [_text(4, plot.bottom + 68 + 18 * i, line, "muted") for i, line in enumerate(legend)]
+    body += [svg.text(4, plot.bottom + 68 + 18 * i, line, "muted") for i, line in enumerate(legend)]
     height = round(plot.bottom + 60 + 18 * len(legend))
-    return _svg("tradeoff", height, "Layers kept: quality against speed", [*summaries, *legend], body)
+    return svg.framed("tradeoff", height, "Layers kept: quality against speed", [*summaries, *legend], body)
 
 
 def _own(shown: list[Row], plot: Box, x: Scale, y: Scale, taken: list[Box]) -> tuple[list[str], list[str]]:
     """Draw the teacher and the students, those of one precision joined; return the drawing and it in words."""
-    unit = 26 / math.sqrt(max(map(_size, shown)) or 1.0)
-    discs, bars = zip(*(_marks(row, x, y(_percent(row)), unit) for row in shown), strict=True)
+    unit = 26 / math.sqrt(max(map(size_of, shown)) or 1.0)
+    discs, bars = zip(*(disc_and_bar(row, x, y(_percent(row)), unit) for row in shown), strict=True)
     names = [_name(row) for row in shown]
     lines = {
-        role: [(x(_span(row)[1]), y(_percent(row))) for row in shown if row.get("precision") == precision]
+        role: [(x(ratio_of(row)[1]), y(_percent(row))) for row in shown if row.get("precision") == precision]
         for role, precision in (("teacher", "fp32"), ("accent", "int8"))
     }
-    body = [_path(line, role, 2) for role, line in lines.items() if len(line) > 1]
+    body = [svg.path(line, role, 2) for role, line in lines.items() if len(line) > 1]
     taken = [*taken, *discs, *bars, *(box for line in lines.values() for box in _along(line))]
     labels = place(discs, [(7.6 * len(name), 17.0) for name in names], taken, plot)
     for row, disc, bar, label, name in zip(shown, discs, bars, labels, names, strict=True):
-        body += _draw(disc, bar, label, (name, _role(row), ""))
+        body += svg.labelled(disc, bar, label, (name, _role(row), ""))
     return body, [f"{name}: {_caption(row)}" for name, row in zip(names, shown, strict=True)]
 
 
@@ -129,22 +113,18 @@ def _along(line: list[Dot]) -> list[Box]:
 
 
 def _published(peers: tuple[Peer, ...], line: list[Dot]) -> list[str]:
-    body = [_dashed(line, "5 4")]
+    body = [svg.path(line, "other", 1, "5 4")]
     for peer, (left, top) in zip(peers, line[1:], strict=True):
-        body += [_circle(left, top, 3, "other", 0.5), _text(left + 6, top + 4, str(peer.layers), "muted")]
+        body += [svg.circle(left, top, 3, "other", 0.5), svg.text(left + 6, top + 4, str(peer.layers), "muted")]
     return body
 
 
 def _backends(plot: Box, x: Scale) -> list[str]:
     body = []
     for i, (name, speed) in enumerate(BACKENDS.items()):
-        body.append(_dashed([(x(speed), plot.top), (x(speed), plot.bottom)], "1 4"))
-        body.append(_text(x(speed) + 4, plot.bottom - 8 - 15 * (i % 2), f"{name} {speed:g}×", "muted"))
+        body.append(svg.path([(x(speed), plot.top), (x(speed), plot.bottom)], "other", 1, "1 4"))
+        body.append(svg.text(x(speed) + 4, plot.bottom - 8 - 15 * (i % 2), f"{name} {speed:g}×", "muted"))
     return body
-
-
-def _dashed(points: list[tuple[float, float]], pattern: str) -> str:
-    return _path(points, "other", 1).replace("<polyline ", f'<polyline stroke-dasharray="{pattern}" ')
 
 
 def _percent(row: Row) -> float:
@@ -169,4 +149,4 @@ def _passed(row: Row) -> bool:
 
 
 def _caption(row: Row) -> str:
-    return f"{significant(_span(row)[1])}×, {_percent(row):.1f} %, {_megabytes(row)}"
+    return f"{significant(ratio_of(row)[1])}×, {_percent(row):.1f} %, {size(row.get('size_bytes'))}"

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.charts import Row, number, significant, systems
-from benchmarks.tradeoff.measure import FORMAT, PASSED, measure_label
+from benchmarks.report.numbers import significant, size
+from benchmarks.report.results import Row, number, systems
+from benchmarks.tradeoff.table import FORMAT, PASSED, measure_label
 from compressor.core.errors import ArtifactError, GateError, RecipeError
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -38,7 +39,7 @@ class Bounds:
     def __str__(self) -> str:
         parts = [f"quality ≥ {100 * self.quality:g} %"] if self.quality is not None else []
         parts += [f"speed ≥ {self.speed:g}×"] if self.speed is not None else []
-        parts += [f"size ≤ {significant(self.size / 1e6)} MB"] if self.size is not None else []
+        parts += [f"size ≤ {size(self.size)}"] if self.size is not None else []
         return ", ".join(parts)
 
 
@@ -83,7 +84,7 @@ class Choice:
     def __str__(self) -> str:
         speed = f"{significant(self.ratio)}× [{self.slowest:.2f}–{self.fastest:.2f}] its speed"
         share = f"{100 * self.share:.1f} % of the teacher's quality"
-        return f"{self.label}: {share}, {speed}, {significant(self.size_bytes / 1e6)} MB"
+        return f"{self.label}: {share}, {speed}, {size(self.size_bytes)}"
 
 
 def recommend(path: Path, bounds: Bounds) -> dict[str, Any]:

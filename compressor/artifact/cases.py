@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from compressor.artifact.layout import READING
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import read_json
 
@@ -16,6 +17,8 @@ INT8_COSINE = 0.99
 """Asked of int8. It turns a last bit of a float that falls on the edge of a step into a whole step, and that into
 others: kernels that add in another order, WebAssembly's say, come to a cosine of 0.997 on some texts (0.9999999 on half
 of them), as our own do with 3e-8 of noise."""
+NORM = 0.1
+"""Share by which the length of such an output may differ: a cosine alone lets any multiple of it pass."""
 _COSINES: dict[str, float | None] = {"fp32": None, "fp16": FP16_COSINE, "int8": INT8_COSINE}
 _MOST_TOKENS = 512
 """Of a case, however long the texts that a model takes: it is checked in a moment."""
@@ -45,9 +48,12 @@ TEXTS: dict[str, tuple[str, int]] = {
 
 
 def tolerance(precision: str) -> dict[str, float]:
-    """Return how near a runtime must come: every number within ``absolute``, or each output's ``cosine`` reached."""
+    """Return how near a runtime must come: every number within ``absolute``, or each output's ``cosine`` and ``norm``.
+
+    The norm may differ by that share of it.
+    """
     cosine = _COSINES[precision]
-    return {"absolute": ABSOLUTE} | ({} if cosine is None else {"cosine": cosine})
+    return {"absolute": ABSOLUTE} | ({} if cosine is None else {"cosine": cosine, "norm": NORM})
 
 
 def is_as_strict(stated: Any, precision: str) -> bool:
@@ -56,13 +62,14 @@ def is_as_strict(stated: Any, precision: str) -> bool:
     numbers = isinstance(stated, dict) and all(type(value) in (int, float) for value in stated.values())
     if not numbers or not {"absolute"} <= stated.keys() <= own.keys():
         return False
-    # A NaN passes neither.
-    return 0 <= stated["absolute"] <= ABSOLUTE and own.get("cosine", 1) <= stated.get("cosine", 1) <= 1
+    # A NaN passes none. Sets of earlier releases state no norm, and are held to it.
+    near = 0 <= stated["absolute"] <= ABSOLUTE and own.get("cosine", 1) <= stated.get("cosine", 1) <= 1
+    return near and 0 <= stated.get("norm", NORM) <= NORM
 
 
 def truncation_of(folder: Path) -> dict[str, Any]:
     """Return how texts of the set are cut: as the artifact's own are, but for an encoder's very long ones."""
-    path = folder / "reading.json"
+    path = folder / READING
     try:
         if path.is_file():
             reading = read_json(path)

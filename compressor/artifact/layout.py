@@ -15,6 +15,7 @@ HEAD = "/qa_outputs/"  # in the names of the nodes that give them
 INTEGER_PRODUCTS = (
     "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QLinearMatMul",
 )  # fmt: skip
+READING = "reading.json"  # how a reader cuts windows and chooses answers
 CASES = Path("conformance/cases.json")
 RUNNERS = ("run.py", "run.mjs")  # beside them
 RUNNERS_FOLDER = Path(__file__).with_name("runners")

@@ -16,16 +16,17 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Walk the whole flow of a recipe, from teacher to report; goes on where an earlier run stopped."""
+    from benchmarks.report.page import print_table
     from compressor.core.config import load
-    from compressor.flow.tasks import task_of
+    from compressor.flow.tasks import flow_of
 
-    task = task_of(recipe)
+    task = flow_of(recipe)
     checked: Any = load(recipe, task.schema, set_)
     results = task.run(checked, recipe.parent, runs, command_line())
     if as_json:
         print(json_text(results))
         return
-    task.print_table(results, out)
+    print_table(results, out)
     folder = runs / checked.name
     out.print(f"artifacts {folder / 'artifacts'}   report {folder / 'report.html'}", soft_wrap=True)
 
@@ -86,15 +87,14 @@ def report(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
 ) -> None:
     """Write report.html again from a run's results.json, and print its table."""
-    from benchmarks.report.page import write_report
+    from benchmarks.report.page import print_table, write_report
     from compressor.flow.results import Results
-    from compressor.flow.tasks import task_named
 
     path = folder / "results.json"
     results = Results.read(path)
-    task, values = task_named(results.head.task, str(path)), results.as_dict()
+    values = results.as_dict()
     write_report(values, folder / "report.html")
-    task.print_table(values, out)
+    print_table(values, out)
     out.print(f"report {folder / 'report.html'}", soft_wrap=True)
 
 

@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 
 from benchmarks.bench import ReaderBench
-from benchmarks.quality.curve import Curve, print_curve
+from benchmarks.quality.curve import Curve
 from benchmarks.quality.sts import Sts
-from benchmarks.report.limit_table import print_limit
-from benchmarks.speed.growth import Growth, print_growth
+from benchmarks.report.curve_table import print_curve
+from benchmarks.report.limits import print_growth, print_limit, print_loadgen
+from benchmarks.speed.growth import Growth
 from benchmarks.speed.limit import Limit
-from benchmarks.speed.loadgen import Loadgen, print_loadgen
+from benchmarks.speed.loadgen import Loadgen
 from compressor.artifact.folder import key_of, sha256, write_json
 from compressor.artifact.layout import GRAPH, require_graph
 from compressor.artifact.workspace import Key

@@ -1,45 +1,90 @@
 """``compressor optimise``: the fastest form of an fp32 artifact on this CPU."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.quality.sts import Sts
-from compressor.artifact.folder import key_of, sha256
+from compressor.answering.questions.squad import Questions
+from compressor.answering.readers.reader import read_reading
+from compressor.artifact.folder import Draft, key_of, sha256
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Key, Keyed, Model, resumable
-from compressor.cli.common import ArtifactArgument, JsonOption, LimitOption, OutOption, TextsOption, out, written
-from compressor.cli.options import with_options
+from compressor.cli.common import (
+    ArtifactArgument,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    QuestionsOption,
+    TextsOption,
+    out,
+    questions_of,
+    written,
+)
+from compressor.cli.options import with_each
+from compressor.core.config import Config
 from compressor.core.strict_json import json_text, read_json
+from compressor.flow.calibration import parted
 from compressor.texts.corpus import read_corpus
 from exporters.precision.int8 import OnnxInt8
+from exporters.search.embedding import Search
+from exporters.search.reader import ReaderSearch
 from exporters.search.report import print_search
-from exporters.search.trials import Search
+from exporters.tasks import ANSWERING, EMBEDDING, task_in
 
 
-@with_options(Search)
+@with_each("search", {EMBEDDING: Search, ANSWERING: ReaderSearch})
 def optimise(
     artifact: ArtifactArgument,
     out_: OutOption,
     texts: TextsOption = None,
+    questions: QuestionsOption = None,
     limit: LimitOption = None,
     as_json: JsonOption = False,
     *,
-    search: Search,
+    search: Callable[[str], Any],
 ) -> None:
     """Search the form of an fp32 artifact that this CPU runs fastest inside the quality gate.
 
     Ranges are measured on the texts; quality and speed on those of them that are kept to choose by, or speed on
-    --speed-texts: what is fastest depends on how long texts are. Give none that figures are then reported on. A search
-    that was stopped goes on with the same command.
+    --speed-texts: what is fastest depends on how long texts are. A reader's are measured on --questions, of which the
+    last tenth is kept to choose by. Give none that figures are then reported on. A search that was stopped goes on
+    with the same command.
     """
-    corpus, int8 = read_corpus(texts, limit), OnnxInt8()
-    timed = Sts.read(Path(search.speed_texts)).texts if search.speed_texts else []
-    graph = Model(artifact, sha256(require_graph(artifact)))
-    inputs: list[Keyed] = [graph, corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
-    with resumable(out_, "optimise", search, inputs) as (draft, kept):
-        search.run(artifact, int8, corpus.train, corpus.dev, kept, draft, timed)
+    require_graph(artifact)
+    task = task_in(artifact)
+    chosen, asked = search(task.name), questions_of(task, texts, questions)
+    if asked is None:
+        _by_texts(artifact, out_, texts, limit, chosen)
+    else:
+        _by_questions(artifact, out_, asked[:limit], chosen)
     result = read_json(out_ / "search.json")
     if as_json:
         print(json_text(result))
         return
     print_search(result, out)
     written(out_)
+
+
+def _by_texts(artifact: Path, to: Path, texts: str | None, limit: int | None, search: Search) -> None:
+    corpus, int8 = read_corpus(texts, limit), OnnxInt8()
+    timed = Sts.read(Path(search.speed_texts)).texts if search.speed_texts else []
+    inputs: list[Keyed] = [corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
+    with _searching(artifact, to, search, inputs) as (draft, kept):
+        search.run(artifact, int8, corpus.train, corpus.dev, kept, draft, timed)
+
+
+def _by_questions(artifact: Path, to: Path, asked: Questions, search: ReaderSearch) -> None:
+    (sample, dev), int8 = parted(asked), OnnxInt8()
+    inputs: list[Keyed] = [asked, read_reading(artifact), Key(key_of(int8.model_dump(mode="json")))]
+    with _searching(artifact, to, search, inputs) as (draft, kept):
+        search.run(artifact, int8, sample, dev, kept, draft)
+
+
+def _searching(
+    artifact: Path, to: Path, search: Config, inputs: list[Keyed]
+) -> AbstractContextManager[tuple[Draft, Path]]:
+    """Open what the search of an artifact is written into, keyed by its graph and what the search depends on."""
+    graph = Model(artifact, sha256(require_graph(artifact)))
+    return resumable(to, "optimise", search, [graph, *inputs])

@@ -13,14 +13,12 @@ from compressor.core.errors import RecipeError
 C = TypeVar("C", bound=Config)
 
 
-def with_options(*unnamed: type[Config], **named: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(**schemas: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add an option for every field of the schemas to a command.
 
-    The command takes each configuration as a keyword argument of the name that its schema is given under; of one
-    without, its class's in lower case. Options left out take the field's default; values are checked by the
-    configuration itself, and its RecipeError names the field.
+    The command takes each configuration as a keyword argument of the name that its schema is given under. Options left
+    out take the field's default; values are checked by the configuration itself, and its RecipeError names the field.
     """
-    schemas = {schema.__name__.lower(): schema for schema in unnamed} | named
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def call(**given: Any) -> None:
@@ -73,6 +71,42 @@ def with_choice(name: str, text: str, schemas: Mapping[str, type[Config]]) -> Ca
     return decorate
 
 
+def with_each(name: str, schemas: Mapping[str, type[Config]]) -> Callable[..., Callable[..., None]]:
+    """Add an option for every field of any of ``schemas``, which are by task, for a command that finds the task out.
+
+    The command takes as keyword argument ``name`` what returns a task's configuration: ``name(task)``. An option that
+    this task has not is a RecipeError.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        fields = dict.fromkeys(field for schema in schemas.values() for field in schema.model_fields)
+
+        def call(**given: Any) -> None:
+            values = {field: given.pop(field) for field in fields}
+            command(**given, **{name: lambda task: _of_task(task, schemas, values)})
+
+        own = [p for n, p in inspect.signature(command).parameters.items() if n != name]
+        parameters = [*own, *(_parameter_of_each(schemas, field) for field in fields)]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__doc__, call.__name__ = command.__doc__, command.__name__
+        return call
+
+    return decorate
+
+
+def _of_task(task: str, schemas: Mapping[str, type[Config]], values: Mapping[str, Any]) -> Config:
+    """Check the options of a task; RecipeError for one of another's."""
+    for field in [field for field, value in values.items() if value is not None]:
+        if field not in schemas[task].model_fields:
+            tasks = ", ".join(_having(schemas, field))
+            raise RecipeError(f"--{field.replace('_', '-')}: an option of {tasks}; the model is for {task}")
+    return read(schemas[task], {field: values[field] for field in schemas[task].model_fields})
+
+
+def _having(schemas: Mapping[str, type[Config]], name: str) -> dict[str, type[Config]]:
+    return {task: schema for task, schema in schemas.items() if name in schema.model_fields}
+
+
 def read(schema: type[C], given: dict[str, Any]) -> C:
     """Check options as text into a configuration; those left out (None) take their default."""
     values = {name: _value(schema, name, value) for name, value in given.items() if value is not None}
@@ -80,19 +114,47 @@ def read(schema: type[C], given: dict[str, Any]) -> C:
 
 
 def _parameter(schema: type[Config], name: str, head: str = "") -> inspect.Parameter:
-    field = schema.model_fields[name]
-    default = "" if field.default is None else f" [default: {_shown(field.default)}]"
-    flag = f"--{name.replace('_', '-')}"
-    text = head + " ".join((field.description or "").split()) + default
-    option = typer.Option(flag, help=text, show_default=False, metavar=_metavar(field.annotation))
+    return _option(name, head + _described(schema, name), _metavar(schema.model_fields[name].annotation))
+
+
+def _parameter_of_each(schemas: Mapping[str, type[Config]], name: str) -> inspect.Parameter:
+    """Return the option of a field that some of ``schemas`` have; where they differ in it, each is told of."""
+    having = _having(schemas, name)
+    fields = {task: schema.model_fields[name] for task, schema in having.items()}
+    texts = {task: _described(schema, name) for task, schema in having.items()}
+    if len(set(texts.values())) == 1:
+        head = "" if len(having) == len(schemas) else f"{', '.join(having)}: "
+        text = head + next(iter(texts.values()))
+    elif len({field.description for field in fields.values()}) == 1:
+        defaults = ", ".join(f"{_shown(field.default)} for {task}" for task, field in fields.items())
+        text = f"{_words(next(iter(fields.values())).description)} [default: {defaults}]"
+    else:
+        text = " ".join(f"{task}: {own}" for task, own in texts.items())
+    metavars = dict.fromkeys(_metavar(field.annotation) for field in fields.values())
+    return _option(name, text, "|".join(metavars))
+
+
+def _option(name: str, text: str, metavar: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=False, metavar=metavar)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
     )
 
 
+def _described(schema: type[Config], name: str) -> str:
+    field = schema.model_fields[name]
+    return _words(field.description) + ("" if field.default is None else f" [default: {_shown(field.default)}]")
+
+
+def _words(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
 def _shown(value: Any) -> str:
+    if value is None or value == ():
+        return "none"
     if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,45 +1,85 @@
 """``compressor verify``: is an artifact what it says, is it safe to open, and is it as good as its student."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from compressor.cli.common import ArtifactArgument, JsonOption, LimitOption, TeacherOption, TextsOption, out
-from compressor.cli.options import with_options
+from compressor.artifact.layout import READING
+from compressor.cli.common import (
+    ArtifactArgument,
+    JsonOption,
+    LimitOption,
+    QuestionsOption,
+    TextsOption,
+    out,
+    questions_of,
+)
+from compressor.cli.options import with_each
+from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
 from compressor.models.source import DEFAULT, find
 from compressor.untrusted.inspection import inspect
-from exporters.verify.embedding import Verify, gate
+from exporters.tasks import ANSWERING, EMBEDDING, name_in, task_named
+from exporters.verify.check import Check, gate, precision_of
+from exporters.verify.embedding import Verify
+from exporters.verify.reader import Expected, ReaderVerify
+
+if TYPE_CHECKING:
+    from compressor.answering.questions.squad import Questions
+    from compressor.answering.readers.reader import Reading
 
 StudentOption = Annotated[
     Path | None,
     typer.Option("--student", help="Measure it, too, against the PyTorch model that it was exported from."),
 ]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        help="With --student, the original model: a folder or a name on the hub; of a reader, a question-answering "
+        f"one, whose F1 it is held against where given. [default: {DEFAULT}; none of a reader]",
+    ),
+]
 
 
-@with_options(Verify)
+@with_each("bars", {EMBEDDING: Verify, ANSWERING: ReaderVerify})
 def verify(
     artifact: ArtifactArgument,
     student: StudentOption = None,
-    teacher: TeacherOption = DEFAULT,
+    teacher: TeacherOption = None,
     texts: TextsOption = None,
+    questions: QuestionsOption = None,
     limit: LimitOption = None,
     as_json: JsonOption = False,
     *,
-    verify: Verify,
+    bars: Callable[[str], Any],
 ) -> None:
     """Check the files of an artifact or packed view against its manifest, then its graph in a process apart; the first
-    fault is exit status 1. With --student, measure it against its student and teacher; a figure below its bar is, too.
+    fault is exit status 1. With --student, measure it against its student and teacher, a reader on --questions; a
+    figure below its bar is, too.
     """
+    given = {"teacher": teacher, "texts": texts, "questions": questions, "limit": limit}
+    if student is None and (name := next((name for name, value in given.items() if value is not None), None)):
+        raise RecipeError(f"--{name}: an option of --student; without one, files and graph alone are checked")
     found: list[dict[str, Any]] = []
     for finding in inspect(artifact):
         found.append(finding.as_dict())
         if not as_json:
             mark = ("pass", "green") if finding.checked else ("note", "yellow")
             out.print(Text.assemble(mark, f"  {finding.check}: {finding.found}"), soft_wrap=True)
-    checks = _measured(artifact, student, teacher, texts, limit, verify) if student else []
+    task, checks = name_in(artifact), list[dict[str, Any]]()
+    own = bars(task)
+    if student is not None:
+        asked = questions_of(task_named(task), texts, questions)
+        measured = (
+            _vectors(artifact, student, teacher, texts, limit, own)
+            if asked is None
+            else _answers(artifact, student, teacher, asked[:limit], own)
+        )
+        checks = [check.as_dict() for check in measured]
     if as_json:
         print(json_text(found + checks))
     else:
@@ -47,19 +87,34 @@ def verify(
     gate(checks)
 
 
-def _measured(
-    artifact: Path, student: Path, teacher: str, texts: str | None, limit: int | None, verify: Verify
-) -> list[dict[str, Any]]:
-    from compressor.artifact.layout import GRAPH
+def _vectors(
+    artifact: Path, student: Path, teacher: str | None, texts: str | None, limit: int | None, bars: Verify
+) -> list[Check]:
+    """Measure an encoder's artifact."""
     from compressor.models.teacher_vectors import heldout_of
     from compressor.texts.corpus import read_corpus
-    from exporters.graph.files import multiplies_int8
-    from exporters.verify.embedding import int8_share
 
-    source, corpus = find(teacher), read_corpus(texts, limit)
-    graph = artifact / GRAPH
-    name = "int8" if multiplies_int8(graph) or int8_share(graph) >= 0.5 else "fp32"
-    return [check.as_dict() for check in verify.examine(name, artifact, student, heldout_of(source, corpus))]
+    source, corpus = find(teacher or DEFAULT), read_corpus(texts, limit)
+    return bars.examine(precision_of(artifact), artifact, student, heldout_of(source, corpus))
+
+
+def _answers(artifact: Path, student: Path, teacher: str | None, asked: "Questions", bars: ReaderVerify) -> list[Check]:
+    """Measure a reader's artifact; student and teacher read as it does, but for a teacher that states how it reads."""
+    from compressor.answering.readers.reader import read_reading
+
+    reading = read_reading(artifact)
+    expected = Expected.of(student, reading, asked, _teacher_f1(teacher, reading, asked) if teacher else None)
+    return bars.examine(precision_of(artifact), artifact, expected)
+
+
+def _teacher_f1(teacher: str, reading: "Reading", asked: "Questions") -> float:
+    from compressor.answering.questions.spans import measure
+    from compressor.answering.readers.model import TorchReader
+    from compressor.answering.readers.source import ReaderTeacher
+
+    folder = ReaderTeacher(model=teacher).find().folder
+    own = TorchReader.load(folder, None if (folder / READING).is_file() else reading)
+    return measure(asked, own.read(asked), asked.version)["f1"]
 
 
 def _print_checks(checks: list[dict[str, Any]]) -> None:

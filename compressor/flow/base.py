@@ -19,7 +19,7 @@ from compressor.machine.describe import describe
 from compressor.machine.processes import rank
 from compressor.models.source import Source
 from exporters.precision.calibrate import Batch
-from exporters.verify.embedding import gate
+from exporters.verify.check import gate
 
 
 def run(flow: "Flow", command: str) -> dict[str, Any]:

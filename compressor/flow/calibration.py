@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.answering.questions.squad import read_squad
-from compressor.answering.readers.reader import READING
+from compressor.answering.questions.squad import Questions, read_squad
+from compressor.artifact.layout import READING
 from compressor.artifact.workspace import Keyed
 from compressor.core.errors import RecipeError
 from compressor.texts.corpus import read_corpus
@@ -52,10 +52,15 @@ def _of_questions(fp32: Path, int8: OnnxInt8, questions: Path | None) -> Sample:
     if questions is None:
         return Sample([], None, lambda made: of_cases(fp32, made))
     asked = read_squad(questions)
-    cut = len(asked) - len(asked) // _HELDOUT
-    train, heldout = asked[:cut], asked[cut:]
+    train, heldout = parted(asked)
     return Sample(
         [asked],
         (lambda: batches_of_questions(fp32, train, int8.sample)) if measured else None,
         lambda made: of_questions(fp32, made, heldout) if len(heldout) else of_cases(fp32, made),
     )
+
+
+def parted(asked: Questions) -> tuple[Questions, Questions]:
+    """Return the questions to measure ranges on, and the last tenth, held out."""
+    cut = len(asked) - len(asked) // _HELDOUT
+    return asked[:cut], asked[cut:]

@@ -37,7 +37,7 @@ from exporters.precision.calibrate import Batch, batches_of_texts
 from exporters.precision.fp16 import Half
 from exporters.precision.int8 import OnnxInt8
 from exporters.publish.card import Publish
-from exporters.search.trials import Search
+from exporters.search.embedding import Search
 from exporters.tasks import task_named
 from exporters.verify.embedding import Verify
 

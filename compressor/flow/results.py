@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from compressor.artifact.folder import write_json
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import read_json
-from exporters.verify.embedding import Check
+from exporters.verify.check import Check
 
 
 @dataclass(frozen=True)

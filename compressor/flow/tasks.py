@@ -1,40 +1,29 @@
-"""What a recipe is for decides its sections, its flow and its table."""
+"""What a recipe is for decides its sections and its flow."""
 
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from compressor.core.config import Config, load
 from compressor.core.errors import RecipeError
-
-EMBEDDING, ANSWERING = "sentence-embedding", "question-answering"
+from exporters.tasks import ANSWERING, EMBEDDING
 
 
 @dataclass(frozen=True)
-class Task:
-    """Where what makes a task stands, as ``module:name``: imported when it is asked for, no task waits for another."""
+class TaskFlow:
+    """Where a task's recipe and flow stand, as ``module:name``: imported when asked for, none waits for another."""
 
     recipe_at: str
     """The class of its recipes."""
     flow_at: str
     """Its flow's class."""
-    table_at: str
-    """What prints the table of a run's results."""
 
     @property
     def schema(self) -> type[Config]:
         """Return the class of the task's recipes."""
         return _imported(self.recipe_at)
-
-    @property
-    def print_table(self) -> Callable[[dict[str, Any], Console], None]:
-        """Return what prints the table of a run's results."""
-        return _imported(self.table_at)
 
     def run(self, recipe: Config, base: Path, runs: Path, command: str) -> dict[str, Any]:
         """Walk the way of ``recipe`` into ``runs/<name>``; its paths are relative to ``base``. See ``base.run``."""
@@ -43,34 +32,26 @@ class Task:
         return run(_imported(self.flow_at).of(recipe, base, runs), command)
 
 
-TASKS = {
-    EMBEDDING: Task(
-        "compressor.flow.embedding:Recipe",
-        "compressor.flow.embedding:EmbeddingFlow",
-        "benchmarks.report.page:print_table",
-    ),
-    ANSWERING: Task(
-        "compressor.flow.answering:ReaderRecipe",
-        "compressor.flow.answering:ReaderFlow",
-        "benchmarks.report.reader_report:print_readers",
-    ),
+FLOWS = {
+    EMBEDDING: TaskFlow("compressor.flow.embedding:Recipe", "compressor.flow.embedding:EmbeddingFlow"),
+    ANSWERING: TaskFlow("compressor.flow.answering:ReaderRecipe", "compressor.flow.answering:ReaderFlow"),
 }
 
 
-def task_of(recipe: Path) -> Task:
+def flow_of(recipe: Path) -> TaskFlow:
     """Return the task that a recipe states, by default sentence embedding; RecipeError for one that is not known."""
     try:
         stated = tomllib.loads(recipe.read_text(encoding="utf-8")).get("task", EMBEDDING)
     except (OSError, ValueError, RecursionError):
         stated = EMBEDDING  # reading it as one says what is wrong
-    return task_named(stated, str(recipe))
+    return flow_named(stated, str(recipe))
 
 
-def task_named(stated: object, where: str) -> Task:
+def flow_named(stated: object, where: str) -> TaskFlow:
     """Return the task of a name; RecipeError, naming ``where`` it stands, for one that is not known."""
-    if isinstance(stated, str) and stated in TASKS:
-        return TASKS[stated]
-    raise RecipeError(f"{where}: task = {stated!a:.80}: must be {' or '.join(TASKS)}")
+    if isinstance(stated, str) and stated in FLOWS:
+        return FLOWS[stated]
+    raise RecipeError(f"{where}: task = {stated!a:.80}: must be {' or '.join(FLOWS)}")
 
 
 def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path | str = ".") -> dict[str, Any]:
@@ -81,10 +62,10 @@ def compress(recipe: Config | Path | str, runs: Path | str = "runs", base: Path 
     CompressorError, of one line; GateError where an artifact is below its bar, and then none is handed out.
     """
     if isinstance(recipe, Config):
-        task = task_named(str(getattr(recipe, "task", None)), "recipe")
+        task = flow_named(str(getattr(recipe, "task", None)), "recipe")
         return task.run(recipe, Path(base), Path(runs), f"compress({recipe.__class__.__name__}(...))")
     path = Path(recipe)
-    task = task_of(path)
+    task = flow_of(path)
     return task.run(load(path, task.schema), path.parent, Path(runs), f"compress({str(recipe)!r})")
 
 

@@ -14,17 +14,8 @@ from typing import Any
 from benchmarks.quality.sts import Sts
 from benchmarks.systems import System
 from benchmarks.tradeoff.chart import picture
-from benchmarks.tradeoff.measure import (
-    FORMAT,
-    PASSED,
-    Candidate,
-    SideBySide,
-    label_of,
-    measure_of,
-    name_of,
-    page,
-    with_share,
-)
+from benchmarks.tradeoff.measure import Candidate, SideBySide
+from benchmarks.tradeoff.table import FORMAT, PASSED, label_of, measure_of, name_of, page, with_share
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Artifact, claim, is_artifact, key_of, read_manifest, write_json
 from compressor.artifact.workspace import Key, Keyed, Model, Workspace

@@ -8,7 +8,7 @@ from typing import Any
 from compressor.artifact.allowed import check_names, has_conformance
 from compressor.artifact.cases import truncation_of
 from compressor.artifact.folder import Artifact
-from compressor.artifact.layout import CASES, GRAPH
+from compressor.artifact.layout import CASES, GRAPH, READING
 from compressor.artifact.manifest import check_links
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import read_json
@@ -27,6 +27,7 @@ _CONFIG = {
     "all_config",
 }  # fmt: skip
 _FORMS = {"pack/tokenizer-in-graph": "text", "pack/opensearch": "pooled"}  # of the views that change what a graph takes
+_LENGTHS = {"sentence_bert_config.json": "max_seq_length", READING: "max_length"}  # of a text or window, in tokens
 _SUFFIXES = {"pack/opensearch": ".zip", "pack/ort": ".ort"}  # and of those that hold it in another file
 
 
@@ -88,12 +89,22 @@ def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Find
     if compared:
         wanted["cases"] = _named(artifact, CASES.as_posix())
     truncation = truncation_of(artifact.folder) if compared else None
-    found = inspector.ask(artifact.folder / name, wanted, _FORMS.get(_stage(artifact), "ids"), truncation)
+    form, length = _FORMS.get(_stage(artifact), "ids"), _length(artifact)
+    found = inspector.ask(artifact.folder / name, wanted, form, truncation, length)
     yield Finding("graph", _graph_facts(name, found), "unrun" not in found)
     if compared:
         yield Finding("conformance", f"{found['cases']} texts give the stated tokens and outputs")
     else:
         yield Finding("conformance", f"no {CASES} in this folder: outputs were compared with none", False)
+
+
+def _length(artifact: Artifact) -> dict[str, Any] | None:
+    """Return how many tokens are read of a text, or of a window, and where that is stated; None where nothing says."""
+    for name, field in _LENGTHS.items():
+        if name in artifact.manifest["files"]:
+            tokens = read_json(artifact.folder / name).get(field)
+            return None if tokens is None else {"stated": f"{name}: {field}", "tokens": tokens}
+    return None
 
 
 def _graphs(artifact: Artifact) -> list[str]:

@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 
 from compressor.untrusted.graph import Refusal, Stated, check_model, first_line, precision_of, refusing, run
 from compressor.untrusted.ort_format import MARK, check_session, operators_of
+from compressor.untrusted.positions import Lookups, check_length, lookups_of
 
 MOST_TOKENS_A_CHARACTER = 8
 SIDE_MB = 256  # what a few tokens may need beside the weights
@@ -73,12 +74,17 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
     if request.get("archive"):
         contents |= _unpacked(_read(request["archive"]))
     session, tokenizer, precision = None, None, "fp32"
+    lookups: Lookups | None = None
+
+    def opened(graph: bytes) -> Any:
+        return _opened(graph, library, request["memory_bytes"], onnxruntime)
+
     if graph := contents.get("graph"):
-        found["operators"], outputs, precision = _operators(graph, form, onnx)
+        found["operators"], outputs, precision, lookups = _operators(graph, form, onnx)
         if form == "text" and library is None:
             found["unrun"] = "onnxruntime-extensions is not installed"
         else:
-            session = _opened(graph, library, request["memory_bytes"], onnxruntime)
+            session = opened(graph)
             found["dim"] = run(session, outputs or check_session(session, form), form, request["memory_bytes"])
     if content := contents.get("tokenizer"):
         tokenizer = check_tokenizer(content, tokenizers)
@@ -89,6 +95,8 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
         most = (SIDE_MB << 20) + 8 * sum(map(len, contents.values()))
         if after - before > most:
             raise Refusal(f"takes {(after - before) >> 20} MiB for 8 tokens; at most {most >> 20} are allowed")
+    if session is not None and (length := request.get("length")):
+        check_length(length["stated"], length["tokens"], session, lookups, opened, _token(tokenizer))
     if cases := contents.get("cases"):
         from compressor.untrusted.cases import check_cases
 
@@ -109,6 +117,12 @@ def check_tokenizer(content: bytes, tokenizers: Any) -> Any:
         if tokens > MOST_TOKENS_A_CHARACTER * (characters + 8):
             raise Refusal(f"tokenizer.json: makes {tokens} tokens of {characters} characters")
     return tokenizer
+
+
+def _token(tokenizer: Any) -> int:
+    """Return the id of a token that is no padding, which has no position in some families."""
+    ids = [] if tokenizer is None else tokenizer.encode("a").ids
+    return int(ids[len(ids) // 2]) if ids else 0
 
 
 def _limit(memory_bytes: int, cpu_seconds: int) -> bool:
@@ -154,20 +168,20 @@ def _unpacked(content: bytes) -> dict[str, bytes]:
         return {parts[entry.filename]: archive.read(entry) for entry in entries}
 
 
-def _operators(graph: bytes, form: str, onnx: Any) -> tuple[Counter[str], list[Stated], str]:
-    """Return a graph's operators, what it states of its outputs, and its precision.
+def _operators(graph: bytes, form: str, onnx: Any) -> tuple[Counter[str], list[Stated], str, Lookups | None]:
+    """Return a graph's operators, what it states of its outputs, its precision, and its look-ups in tables.
 
     ONNX Runtime's own format tells of outputs only when open, and has no conformance set.
     """
     if graph[4:8] == MARK:
-        return operators_of(graph, form), [], "fp32"
+        return operators_of(graph, form), [], "fp32", None
     try:
         model = onnx.ModelProto.FromString(graph)
     except MemoryError:
         raise
     except Exception as error:  # protobuf's own kind
         raise Refusal("not a whole ONNX graph") from error
-    return *check_model(model, form, onnx), precision_of(model, onnx)
+    return *check_model(model, form, onnx), precision_of(model, onnx), lookups_of(model, onnx)
 
 
 def _opened(graph: bytes, library: str | None, memory_bytes: int, onnxruntime: Any) -> Any:

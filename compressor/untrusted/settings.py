@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from compressor.artifact.layout import READING
 from compressor.core.errors import ModelError, first_line, unreadable
 from compressor.core.strict_json import read_json, read_plain
 from compressor.untrusted.loaders import SENTENCE_CONFIGS, check_modules, check_names
@@ -78,6 +79,10 @@ def _check_content(path: Path, content: Any, architectures: Container[str]) -> N
         check_names(path, content)
     if path.name in SENTENCE_CONFIGS:
         _check_length(path, content, "max_seq_length", LONGEST)
+    if path.name == READING:
+        if not isinstance(content, dict):
+            raise ModelError(f"{path}: must be an object")
+        _check_length(path, content, "max_length", LONGEST)
     if path.name == "tokenizer_config.json":
         _check_limit(path, content.get("model_max_length", LONGEST))
 

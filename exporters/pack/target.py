@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 import onnx
 from onnx import TensorProto
 
-from compressor.answering.readers.reader import READING, Reading, read_reading
+from compressor.answering.readers.reader import Reading, read_reading
 from compressor.artifact.folder import Artifact, Draft
-from compressor.artifact.layout import ANSWERING, EMBEDDING, GRAPH
+from compressor.artifact.layout import ANSWERING, EMBEDDING, GRAPH, READING
 from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, RecipeError
 from compressor.core.strict_json import read_json

@@ -11,15 +11,15 @@ from compressor.artifact.folder import Draft
 from compressor.artifact.layout import CASES, TAIL, copy_consumer_files, require_graph
 from compressor.core.config import Config
 from exporters.graph.files import load, makers, nodes, reads, require_fp32, run_operators, save
+from exporters.verify.check import Check, Cosine, gate
 from exporters.verify.closeness import of_cases
 from exporters.verify.conformance import write_conformance
-from exporters.verify.embedding import Check, Share, gate
 
 
 class Half(Config):
     """Convert an fp32 artifact's graph to fp16, for CUDA. Pooling and what follows it stay fp32."""
 
-    cosine_min: Share = FP16_COSINE
+    cosine_min: Cosine = FP16_COSINE
     """Least cosine of an output with the fp32 graph's, on the hard texts of the conformance set."""
 
     def run(self, fp32: Path, draft: Draft) -> None:

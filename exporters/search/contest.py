@@ -2,22 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compressor.core.encoder import length_sorted_batches
 from exporters.precision.calibrate import Batch
 from exporters.runtime.providers import CPU, open_session
-from exporters.session import OnnxEncoder
 
 Pass = Callable[[], float]
 """Runs all texts once and returns the seconds that it took."""
+PASS_TOKENS = 512
+"""Of a batch, at most, where graphs are compared."""
 _SURELY_SLOWER = 0.97
-_PASS_TOKENS = 512  # of a batch, where forms are compared
 _LEAST_SECONDS = 0.25
 
 
@@ -52,44 +51,38 @@ def _ratio(values: Sequence[float]) -> Ratio:
     return Ratio(float(median), float(low), float(high), len(values))
 
 
-def graph_pass(folder: Path, texts: Sequence[str]) -> Pass:
+def graph_pass(folder: Path, batches: Iterable[Batch], outputs: Sequence[str]) -> Pass:
     """Return a pass of one session on one thread, timed by the processor's own seconds: what else runs hardly counts.
 
-    ``texts`` are cut into batches once, by like length and 512 tokens.
+    ``batches`` are cut once, by like length and PASS_TOKENS tokens.
     """
-    encoder = OnnxEncoder(folder, threads=1)
     session = open_session(folder, [CPU], 1)
     names = {value.name for value in session.get_inputs()}
-    tokens = encoder.tokenize(texts)
-    lengths = np.array([len(ids) for ids in tokens], np.int64)
-    feeds: list[Batch] = []
-    for rows in length_sorted_batches(lengths, len(texts), _PASS_TOKENS):
-        ids, mask = encoder.pad([tokens[i] for i in rows])
-        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        feeds.append({name: values for name, values in feed.items() if name in names})
+    feeds = [{name: values for name, values in batch.items() if name in names} for batch in batches]
+    wanted = list(outputs)
 
     def run() -> float:
         start = time.thread_time()
         for feed in feeds:
-            session.run(["sentence_embedding"], feed)
+            session.run(wanted, feed)
         return time.thread_time() - start
 
     return run
 
 
-def encoder_pass(encoder: OnnxEncoder, texts: Sequence[str], batch_size: int) -> Pass:
-    """Return a pass of the whole encoder, text in and vectors out, by the clock on the wall.
+def whole_pass(compute: Callable[[Sequence[Any]], object], items: Sequence[Any]) -> Pass:
+    """Return a pass of the whole way, texts in and vectors or answers out, by the clock on the wall.
 
-    ``texts`` are repeated until a pass lasts ``_LEAST_SECONDS``: how it starts and ends would outweigh the rest of it.
+    ``items`` are repeated until a pass lasts ``_LEAST_SECONDS``: how it starts and ends would outweigh the rest of it.
     """
-    repeated = list(texts)
+    repeated = list(items)
 
     def run() -> float:
         start = time.perf_counter()
-        encoder.encode(repeated, batch_size)
-        seconds = (time.perf_counter() - start) * len(texts) / len(repeated)
-        if seconds * len(repeated) < _LEAST_SECONDS * len(texts):
-            repeated[:] = list(texts) * math.ceil(_LEAST_SECONDS / seconds)
+        compute(repeated)
+        seconds = (time.perf_counter() - start) * len(items) / len(repeated)
+        if seconds * len(repeated) < _LEAST_SECONDS * len(items):
+            repeated[:] = list(items) * math.ceil(_LEAST_SECONDS / seconds)
         return seconds
 
     return run

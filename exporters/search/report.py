@@ -40,7 +40,8 @@ def summary(result: Mapping[str, Any]) -> list[str]:
     lines.append(f"{Form.read(choice['form'])}; {running}.")
     if ratio := choice["ratio"]:
         spread = f"{ratio['low']:.3f} to {ratio['high']:.3f}, {ratio['turns']} turns"
-        lines.append(f"{ratio['median']:.3f} times as fast as the start ({spread}), text in and vectors out.")
+        way = "questions in and answers" if "same_answers" in choice["figures"] else "text in and vectors"
+        lines.append(f"{ratio['median']:.3f} times as fast as the start ({spread}), {way} out.")
     return lines
 
 

@@ -1,11 +1,10 @@
 """The search for the form of a graph, and the way to run it, that this CPU runs fastest inside the quality gate."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,23 +12,20 @@ from compressor.artifact.folder import Draft, key_of, write_json
 from compressor.artifact.layout import GRAPH, copy_consumer_files
 from compressor.core.cache import remove_leftovers
 from compressor.core.config import Config
-from compressor.core.encoder import Vectors, usable_cores
+from compressor.core.encoder import usable_cores
 from compressor.core.errors import ModelError, TextError
 from compressor.core.files import replacing
 from compressor.core.progress import say
 from compressor.machine.describe import describe, features
-from compressor.models.agreement import check_vectors, cosines, neighbours_in_common
 from exporters.graph.files import require_fp32, run_operators
 from exporters.graph.roles import KEPT
-from exporters.precision.calibrate import batches_of_texts
 from exporters.precision.int8 import OnnxInt8
 from exporters.runtime.running import Running
-from exporters.search.contest import Pass, Ratio, contest, encoder_pass, graph_pass
+from exporters.search.contest import Pass, Ratio, contest
 from exporters.search.forms import Form, Forms
 from exporters.search.report import as_markdown
-from exporters.session import OnnxEncoder
-from exporters.verify.embedding import Check, Share, gate
-from exporters.verify.parity import invariance
+from exporters.search.subject import Subject
+from exporters.verify.check import Check, Cosine, Share, gate
 
 _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("smooth", ("none", "values", "normalizations", "all")),
@@ -45,64 +41,50 @@ _INT8_ONLY = ("smooth", "ranges", "weights", "kept", "written")
 _BATCH_TOKENS = (64, 128, 256, 512, 1024)
 _LEAST_GAIN = 1.005
 _CLOSER = 2e-4  # more mean cosine, at the same speed, that makes another form the better one
-_NEIGHBOURS = 512  # texts that are compared in quality, at most
-_LEAST_TEXTS = 32
-_ALONE = 64  # texts that are computed alone, padded and in a batch
-_LARGEST_BATCH = 128
+_LEAST = 32  # texts, or questions, to choose by
 
 
-class Search(Config):
-    """Try forms of the graph on this CPU, and keep the fastest inside the gate. Off unless the section stands."""
+class Searching(Config):
+    """Try forms of the graph on this CPU, and keep the fastest inside the gate; each task has a bar of its own."""
 
+    alike: ClassVar[str]
+    """The field, and the figure, of that bar."""
     precision: Literal["int8", "fp32"] = "int8"
     """Precision of the forms."""
     cpu: Literal["this", "any"] = "this"
     """What it is made for: this CPU, or any; then nothing is timed, and the form that suits most is written."""
-    cosine_mean: Share = 0.98
-    """Least mean cosine with the fp32 vectors."""
-    cosine_min: Share = 0.9
-    """Least cosine with the fp32 vectors."""
-    neighbours_at_10: Annotated[float, Field(ge=0, le=1)] = 0.85
-    """Least share of a text's 10 nearest texts in common with the fp32 vectors."""
-    batch_cosine_min: Share = 0.99999
-    """Least cosine of a text's vector alone with the same text's, padded or in a batch."""
-    loss: Annotated[float, Field(ge=0, le=1)] = 0.001
+    cosine_mean: Cosine = 0.98
+    """Least mean cosine with the fp32 vectors, or with a reader's fp32 logits."""
+    cosine_min: Cosine = 0.9
+    """Least cosine with the fp32 vectors, or with a reader's fp32 logits."""
+    batch_cosine_min: Cosine = 0.99999
+    """Least cosine of a text's vector, or a window's logits, alone with the same, padded or in a batch."""
+    loss: Share = 0.001
     """Mean cosine that a faster form may lose against the form that the search starts from."""
-    speed_texts: str | None = None
-    """An STS file whose sentences forms are timed on, less those of ``bench.speed_texts``; by default the texts to
-    choose by. What is fastest depends on how long texts are."""
     count: Annotated[int, Field(ge=64)] = 512
-    """Texts of one timed pass, at most."""
+    """Texts, or questions, of one timed pass, at most."""
     turns: Annotated[int, Field(ge=3)] = 9
     """Turns in which each form is timed against the best so far."""
 
     def decided_here(self) -> list[str]:
         return features() if self.cpu == "this" else []
 
-    def run(
-        self,
-        fp32: Path,
-        int8: OnnxInt8,
-        sample: Sequence[str],
-        dev: Sequence[str],
-        kept: Path,
-        draft: Draft,
-        speed_texts: Sequence[str] = (),
-    ) -> None:
-        """Write the chosen form of the fp32 graph in ``fp32`` into ``draft``, with ``search.json`` and ``search.md``.
+    def search(self, subject: Subject, int8: OnnxInt8, kept: Path, draft: Draft) -> None:
+        """Write the chosen form of the subject's fp32 graph into ``draft``, with ``search.json`` and ``search.md``.
 
-        Ranges are measured on ``sample``, quality on ``dev``, speed on ``speed_texts`` or, without any, on ``dev``: no
-        texts that figures are reported on. Figures are put down in ``kept`` one by one, so that a search that was
-        stopped goes on. GateError where even the first form misses its bars.
+        Figures are put down in ``kept`` one by one, so that a search that was stopped goes on. GateError where even
+        the first form misses its bars.
         """
+        fp32 = subject.fp32
         require_fp32(fp32 / GRAPH, "forms are made")
-        if len(dev) < _LEAST_TEXTS:
-            raise TextError(f"{len(dev)} texts to choose by are too few to search on; {_LEAST_TEXTS} are needed")
+        if len(subject.dev) < _LEAST:
+            raise TextError(
+                f"{len(subject.dev)} {subject.unit} to choose by are too few to search on; {_LEAST} are needed"
+            )
         if self.cpu == "any":
             int8 = int8.model_copy(update={"reduce_range": True})
-        forms = Forms(fp32, int8, lambda: batches_of_texts(fp32, sample[: int8.sample]))
-        trials = _Trials(self, forms, list(dev), list(speed_texts or dev)[: self.count], kept)
-        result = trials.search()
+        forms = Forms(fp32, int8, lambda: subject.batches(int8.sample))
+        result = _Trials(self, forms, subject, kept).search()
         form, running = Form.read(result["choice"]["form"]), Running.read(result["choice"]["running"])
         copy_consumer_files(fp32, draft.folder)
         forms.write(form, draft.folder / GRAPH)
@@ -112,15 +94,20 @@ class Search(Config):
         write_json(draft.folder / "search.json", result)
         (draft.folder / "search.md").write_text(as_markdown(result), encoding="utf-8")
 
+    def bars(self, first: Mapping[str, float]) -> dict[str, float]:
+        """Return the least value of each figure, where the search starts from the figures ``first``."""
+        closest = max(self.cosine_mean, first["cosine_mean"] - self.loss)
+        names = ("cosine_min", self.alike, "batch_cosine_min")
+        return {"cosine_mean": closest} | {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class _Trials:
     """One search at work: what was tried, and what it gave."""
 
-    config: Search
+    config: Searching
     forms: Forms
-    dev: list[str]
-    speed_texts: list[str]
+    subject: Subject
     kept: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -132,7 +119,7 @@ class _Trials:
         if self.config.cpu == "this":
             for name, values in _form_stages(self.config.precision):
                 form = self._try_forms(name, values, form, first)
-            for name, values in _running_stages():
+            for name, values in _running_stages(self.subject.settings):
                 running = self._try_running(name, values, form, running)
             whole = self._timed("whole", (start, Running()), {"choice": (form, running)}, whole=True)["choice"]
         machine = describe()
@@ -219,38 +206,12 @@ class _Trials:
 
     def _checks(self, form: Form, figures: Mapping[str, float], first: Mapping[str, float]) -> list[Check]:
         """Hold a form's figures against the bars."""
-        config = self.config
-        closest = max(config.cosine_mean, first["cosine_mean"] - config.loss)
-        bars = {
-            "cosine_mean": closest,
-            "cosine_min": config.cosine_min,
-            "neighbours_at_10": config.neighbours_at_10,
-            "batch_cosine_min": config.batch_cosine_min,
-        }
+        bars = self.config.bars(first)
         return [Check(str(form), "search", f, figures[f], bar, field=f"search.{f}") for f, bar in bars.items()]
 
-    @cached_property
-    def _exact(self) -> Vectors:
-        vectors = OnnxEncoder(self.forms.exported).encode(self.dev[:_NEIGHBOURS])
-        check_vectors(vectors, str(self.forms.exported))
-        return vectors
-
     def _figures(self, form: Form) -> dict[str, float]:
-        """Return how near a form's vectors are to the fp32 ones, and to their own in another batch."""
-
-        def measure() -> dict[str, float]:
-            encoder = OnnxEncoder(self._folder(form))
-            vectors = encoder.encode(self.dev[:_NEIGHBOURS])
-            near = cosines(self._exact, vectors)
-            alone, padded, batched = invariance(encoder, self.dev[:_ALONE])
-            return {
-                "cosine_mean": float(near.mean()),
-                "cosine_min": float(near.min()),
-                "neighbours_at_10": neighbours_in_common(self._exact, vectors, 10),
-                "batch_cosine_min": float(min(cosines(alone, changed).min() for changed in (padded, batched))),
-            }
-
-        figures: dict[str, float] = self._once("figures", form, measure)
+        """Return how near a form is to fp32, and to itself in another batch."""
+        figures: dict[str, float] = self._once("figures", form, lambda: self.subject.figures(self._folder(form)))
         return figures
 
     def _timed(
@@ -260,7 +221,7 @@ class _Trials:
         rivals: Mapping[str, tuple[Form, Running | None]],
         whole: bool = False,
     ) -> dict[str, Ratio]:
-        """Time rivals against a base, graphs alone or the ``whole`` encoder."""
+        """Time rivals against a base, graphs alone or the ``whole`` of an encoder or reader."""
         if not rivals:
             return {}
         subject = [name, str(base), {key: str(rival) for key, rival in rivals.items()}]
@@ -273,10 +234,8 @@ class _Trials:
         return {key: Ratio(**values) for key, values in self._once("ratios", subject, measure).items()}
 
     def _pass(self, form: Form, running: Running | None, whole: bool) -> Pass:
-        if not whole:
-            return graph_pass(self._folder(form), self.speed_texts)
-        encoder = OnnxEncoder(self._folder(form), running=running)
-        return encoder_pass(encoder, self.speed_texts, _LARGEST_BATCH)
+        folder = self._folder(form)
+        return self.subject.whole_pass(folder, running) if whole else self.subject.graph_pass(folder)
 
     def _folder(self, form: Form) -> Path:
         """Return a folder with the graph in ``form``, written once."""
@@ -321,10 +280,12 @@ def _rival(best: Form, name: str, value: Any) -> Form:
     return best.model_copy(update={name: value, **changed})
 
 
-def _running_stages() -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _running_stages(names: Collection[str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     cores = usable_cores()
-    yield "batch_tokens", _BATCH_TOKENS
-    yield "equal_lengths", (True,)
-    if cores > 1:
-        yield "threads", tuple(n for n in range(2, cores + 1) if cores % n == 0)
-    yield "arena", (False,)
+    stages: dict[str, tuple[Any, ...]] = {
+        "batch_tokens": _BATCH_TOKENS,
+        "equal_lengths": (True,),
+        "threads": tuple(n for n in range(2, cores + 1) if cores % n == 0),
+        "arena": (False,),
+    }
+    yield from ((name, values) for name, values in stages.items() if name in names and values)

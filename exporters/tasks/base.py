@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from tokenizers import Tokenizer
-
 from compressor.artifact.layout import Kind
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what is asked for a name alone loads neither
+    from tokenizers import Tokenizer
+
     from exporters.serving import Served  # which loads ONNX Runtime: what runs without it is weighed without it
 
 Item = Any
@@ -56,15 +56,15 @@ class Task(ABC):
         """Refuse a model whose results say nothing, before anything is timed: ModelError that names it."""
 
     @abstractmethod
-    def tokenizer(self, folder: Path) -> Tokenizer:
+    def tokenizer(self, folder: Path) -> "Tokenizer":
         """Open the tokenizer of a model or an artifact, without padding and truncation."""
 
     @abstractmethod
-    def tokens(self, tokenizer: Tokenizer, items: Sequence[Item]) -> list[int]:
+    def tokens(self, tokenizer: "Tokenizer", items: Sequence[Item]) -> list[int]:
         """Count the tokens of each item, special ones included; ``tokenizer`` is one of this task."""
 
     @abstractmethod
-    def of_length(self, tokenizer: Tokenizer, items: Sequence[Item], tokens: int) -> list[Item]:
+    def of_length(self, tokenizer: "Tokenizer", items: Sequence[Item], tokens: int) -> list[Item]:
         """Return items of ``tokens`` tokens each, special ones included; TextError where none can be made."""
 
     @abstractmethod

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from compressor.answering.questions.spans import Logits
 from compressor.answering.questions.squad import Questions
 from compressor.core.encoder import Encoder, Vectors
 from compressor.core.progress import track
@@ -36,14 +37,17 @@ def of_questions(exact: Path, reduced: Path, questions: Questions) -> dict[str, 
     with track("compare with fp32", len(questions), "questions") as advance:
         for start in range(0, len(questions), _AT_ONCE):
             some = questions[start : start + _AT_ONCE]
-            near += map(_cosine, *(_logits(reader, some) for reader in readers))
+            near += row_cosines(*(_logits(reader, some) for reader in readers)).tolist()
             advance(len(some))
     return _figures(np.array(near, np.float32), "windows of held-out questions")
 
 
 def _logits(reader: OnnxReader, questions: Questions) -> list[Vectors]:
-    """Return the start and end logits of each window side by side, float32 [2 * tokens]."""
-    starts, ends = reader.logits(reader.cutter.cut(questions))
+    return side_by_side(*reader.logits(reader.cutter.cut(questions)))
+
+
+def side_by_side(starts: Sequence[Logits], ends: Sequence[Logits]) -> list[Vectors]:
+    """Return the start and end logits of each window in one row, float32 [2 * tokens]."""
     return [np.concatenate(pair) for pair in zip(starts, ends, strict=True)]
 
 
@@ -51,12 +55,11 @@ def of_cases(exact: Path, reduced: Path) -> dict[str, Any]:
     """Return the mean and the least cosine of outputs with the fp32 outputs, on the texts of the conformance set."""
     pairs = zip(cases(exact), cases(reduced), strict=True)
     rows = [
-        (expected["outputs"][name], actual["outputs"][name])
+        [np.array(side["outputs"][name], np.float32) for side in (expected, actual)]
         for expected, actual in pairs
         for name in expected["outputs"]
     ]
-    near = [_cosine(*(np.array(side, np.float32) for side in row)) for row in rows]
-    return _figures(np.array(near, np.float32), "outputs of the conformance texts")
+    return _figures(row_cosines(*zip(*rows, strict=True)), "outputs of the conformance texts")
 
 
 def _cosines(exact: Vectors, reduced: Vectors) -> Vectors:
@@ -65,8 +68,10 @@ def _cosines(exact: Vectors, reduced: Vectors) -> Vectors:
     return np.where(empty, np.float32(1), cosines(exact, reduced))
 
 
-def _cosine(exact: Vectors, reduced: Vectors) -> float:
-    return float(_cosines(exact[None], reduced[None])[0])
+def row_cosines(exact: Sequence[Vectors], reduced: Sequence[Vectors]) -> Vectors:
+    """Return the cosine of each row with the same row of the other, float32 [rows]; rows may differ in length."""
+    near = [_cosines(one[None], other[None])[0] for one, other in zip(exact, reduced, strict=True)]
+    return np.array(near, np.float32)
 
 
 def _figures(near: Vectors, of: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.optimise import Optimise
 from exporters.precision.int8 import OnnxInt8
-from exporters.search.trials import Search
+from exporters.search.embedding import Search
 
 ROOT = Path(closure.__file__).parents[2]
 STAGES = {
@@ -34,7 +34,8 @@ STAGES = {
     "optimise": "exporters.graph.optimise",
     "fp16": "exporters.precision.fp16",
     "int8": "exporters.precision.int8",
-    "search": "exporters.search.trials",
+    "search": "exporters.search.embedding",
+    "search-reader": "exporters.search.reader",
     "verify": "exporters.verify.embedding",
     "publish": "exporters.publish.card",
     "story": "benchmarks.quality.story",
@@ -43,6 +44,7 @@ STAGES = {
     "distil-reader": "compressor.answering.training.distil",
     "export-reader": "exporters.graph.export_reader",
     "verify-reader": "exporters.verify.reader",
+    "bench-tradeoff": "benchmarks.tradeoff.measure",
     "growth": "benchmarks.speed.growth",
 }
 
@@ -112,12 +114,19 @@ def add_code(text: str) -> str:
             {"distil", "pca", "export", "optimise", "vectors"},
         ),
         ("exporters/graph/rewrite.py", {"int8", "search"}, {"distil", "pca", "export", "optimise"}),
-        ("exporters/verify/parity.py", {"verify", "search", "fp16"}, {"distil", "int8", "export"}),
-        ("exporters/precision/clipping.py", {"search"}, {"int8", "verify"}),
+        ("exporters/verify/parity.py", {"verify", "search"}, {"distil", "int8", "export", "fp16"}),
+        ("exporters/verify/check.py", {"verify", "verify-reader", "search", "fp16"}, {"distil", "int8", "export"}),
+        ("exporters/precision/clipping.py", {"search", "search-reader"}, {"int8", "verify"}),
+        ("exporters/search/trials.py", {"search", "search-reader"}, {"int8", "verify", "optimise"}),
+        ("exporters/search/reader.py", {"search-reader"}, {"search", "int8", "verify"}),
+        ("exporters/reader.py", {"search-reader", "verify-reader"}, {"search", "verify", "export"}),
         ("compressor/distil/training/states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
         ("compressor/answering/training/lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
         ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
         ("compressor/distil/training/loop.py", {"distil", "distil-reader", "finetune"}, {"pca", "export", "int8"}),
+        ("benchmarks/speed/throughput.py", {"bench"}, {"distil", "int8", "verify", "story"}),
+        ("exporters/tasks/embedding.py", {"bench", "growth", "story"}, {"distil", "int8", "verify"}),
+        ("exporters/tasks/answering.py", {"bench", "growth", "story"}, {"distil", "int8", "verify"}),
         ("benchmarks/speed/footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),
         ("benchmarks/speed/server.py", {"bench"}, {"distil", "int8", "verify"}),
         ("compressor/models/bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
@@ -127,10 +136,12 @@ def add_code(text: str) -> str:
         ("exporters/session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
         (
             "compressor/answering/questions/windows.py",
-            {"distil", "int8", "bench"},
+            {"finetune", "distil-reader", "search-reader", "verify-reader", "bench"},
+            {"distil", "int8", "search", "verify"},
         ),
         ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
         ("benchmarks/report/page.py", set(), set(STAGES)),
+        ("benchmarks/report/numbers.py", set(), set(STAGES)),
         ("compressor/core/progress.py", set(), set(STAGES)),
         ("compressor/core/files.py", set(), set(STAGES)),
         ("compressor/core/errors.py", set(), set(STAGES)),
@@ -244,6 +255,7 @@ def test_packages_count_where_they_are_used(upgraded: Any) -> None:
     assert not scipy & {"int8", "vectors", "quantize"}
     assert {"distil", "pca", "vectors", "export"} <= upgraded("tokenizers")
     assert upgraded("numpy") >= set(STAGES) - {"quantize"} - {"publish"}
+    assert upgraded("rich") == upgraded("pydantic") == upgraded("psutil") - {"bench", "growth"} == set()
 
 
 def test_what_is_left_out_is_there() -> None:

@@ -7,14 +7,18 @@ from typing import Any
 import pytest
 from measured import SVG, circles
 
-from benchmarks.report import charts
-from benchmarks.report.charts import Box, Scale, place
+from benchmarks.report import charts, readers
+from benchmarks.report.results import spearman
+from benchmarks.report.svg import Box, Scale, place
+
+STS = spearman("en-test")
 
 
 def test_pictures_are_well_formed(results: dict[str, Any]) -> None:
     results["bench"]["systems"][1]["label"] = 'a & b < "c"'
-    for draw in (charts.quality_against_speed, charts.latency_by_length, charts.story):
-        root = ElementTree.fromstring(draw(results))
+    drawn = (charts.quality_against_speed(results, STS), charts.latency_by_length(results), charts.story(results, STS))
+    for picture in drawn:
+        root = ElementTree.fromstring(picture)
         assert root.get("viewBox", "").startswith("0 0 820 ")
         assert root.get("role") == "img"
         named = {element.get("id") for element in root if element.tag in (f"{SVG}title", f"{SVG}desc")}
@@ -24,13 +28,35 @@ def test_pictures_are_well_formed(results: dict[str, Any]) -> None:
 
 def test_points_stand_where_their_figures_say(results: dict[str, Any]) -> None:
     systems = results["bench"]["systems"]
-    points = circles(charts.quality_against_speed(results))
+    points = circles(charts.quality_against_speed(results, STS))
     by_speed = sorted(zip([s["offline"]["ratio"] for s in systems], points, strict=True))
     assert all(slow[1][0] < fast[1][0] for slow, fast in pairwise(by_speed))
     by_quality = sorted(zip([s["sts"]["en-test"] for s in systems], points, strict=True))
     assert all(worse[1][1] >= better[1][1] for worse, better in pairwise(by_quality))
     areas = [radius**2 / s["size_bytes"] for s, (_, _, radius) in zip(systems, points, strict=True)]
     assert areas == pytest.approx([areas[0]] * 5, rel=1e-3)
+
+
+def test_a_readers_picture_has_both_scores_against_size_and_speed(reader_results: dict[str, Any]) -> None:
+    shown = reader_results["bench"]["systems"]
+    dots = circles(readers.picture(reader_results))
+    assert len(dots) == 2 * 2 * 5
+    for half, figure in ((dots[:10], "size_bytes"), (dots[10:], "questions_per_second")):
+        values = [row.get(figure) or row["offline"].get(figure) for row in shown]
+        assert [x for _, (x, *_) in sorted(zip(values, half[::2], strict=True))] == sorted(x for x, *_ in half[::2])
+        for row, (_, f1, _), (_, exact, _) in zip(shown, half[::2], half[1::2], strict=True):
+            assert f1 < exact, row["name"]  # up on the page
+
+
+def test_a_readers_picture_leaves_out_whom_it_cannot_place(reader_results: dict[str, Any]) -> None:
+    teacher, student, *_ = reader_results["bench"]["systems"]
+    teacher["size_bytes"], student["answers"] = None, None
+    drawn = readers.picture(reader_results)
+    assert len(circles(drawn)) == 2 * 2 * 3
+    assert 'class="f-teacher' not in drawn  # no other takes the teacher's colour
+    for row in reader_results["bench"]["systems"]:
+        row["offline"] = None
+    assert readers.picture(reader_results) == ""
 
 
 def test_latency_rises_on_the_page_as_in_the_figures(results: dict[str, Any]) -> None:
@@ -41,7 +67,7 @@ def test_latency_rises_on_the_page_as_in_the_figures(results: dict[str, Any]) ->
 
 
 def test_story_bars_are_as_long_as_the_stages_are_large(results: dict[str, Any]) -> None:
-    bars = [r for r in ElementTree.fromstring(charts.story(results)).iter(f"{SVG}rect") if r.get("rx")]
+    bars = [r for r in ElementTree.fromstring(charts.story(results, STS)).iter(f"{SVG}rect") if r.get("rx")]
     widths = [float(bar.get("width", "")) for bar in bars]
     sizes = [row["size_bytes"] for row in results["story"]]
     assert [w / widths[0] for w in widths] == pytest.approx([s / sizes[0] for s in sizes], abs=1e-4)

@@ -1,5 +1,6 @@
 """Any number of texts, in the same memory."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 from builders import sentences
+from rich.console import Console
 
+from benchmarks.report.limits import print_growth
 from benchmarks.speed import growth as module
 from benchmarks.speed.growth import Growth, repeated, summary
 from compressor.core.errors import CompressorError, RecipeError
@@ -53,6 +56,17 @@ def test_what_holds(rate: float, memory: int, holds: bool) -> None:
     assert found["rows"][0] == {"count": 1000, "runs": 2, "texts_per_second": 100, "peak_memory_bytes": 100}
     assert found["speed_ratio"] == pytest.approx(rate / 100)
     assert found["holds"] is holds
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(96.0, "holds"), (94.0, "does not hold")])
+def test_the_printed_table(rate: float, verdict: str) -> None:
+    out = io.StringIO()
+    print_growth(summary([run(1000, 100.0, 90_000_000), run(9000, rate, 91_200_000)]), Console(file=out, width=80))
+    rows = [line.split() for line in out.getvalue().splitlines()]
+    assert ["1,000", "100", "90.0", "MB", "1"] in rows
+    assert ["9,000", f"{rate:.0f}", "91.2", "MB", "1"] in rows
+    line = f"largest to smallest: speed {rate / 100:.3f}, memory 1.013; within 5%: {verdict}"
+    assert line in out.getvalue()
 
 
 def test_a_measurement_goes_on_where_it_was(artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

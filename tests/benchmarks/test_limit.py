@@ -9,7 +9,7 @@ import pytest
 from builders import sentences
 from rich.console import Console
 
-from benchmarks.report.limit_table import longest, print_limit
+from benchmarks.report.limits import longest, print_limit
 from benchmarks.speed import limit as module
 from benchmarks.speed.limit import Limit
 
@@ -74,7 +74,8 @@ def test_the_float_graph_is_held_against_fp32(known: None, artifacts: Callable[.
 def test_the_printed_table(measured: dict[str, Any]) -> None:
     out = io.StringIO()
     print_limit(measured, Console(file=out, width=80))
-    lines = {" ".join(line.split()[:-2]): line.split()[-2:] for line in out.getvalue().splitlines()}
+    printed = out.getvalue().replace("\N{NO-BREAK SPACE}", "")
+    lines = {" ".join(line.split()[:-2]): line.split()[-2:] for line in printed.splitlines()}
     rows = measured["by_length"]
     assert lines["of the int8 peak"] == [f"{row['of_peak']['int8']:.1%}" for row in rows]
     assert lines["texts/s"] == ["1,000", "1,000"]

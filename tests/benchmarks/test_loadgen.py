@@ -9,9 +9,10 @@ import pytest
 from builders import sentences
 from rich.console import Console
 
+from benchmarks.report.limits import print_loadgen
 from benchmarks.speed import loadgen as module
 from benchmarks.speed import server
-from benchmarks.speed.loadgen import Loadgen, print_loadgen
+from benchmarks.speed.loadgen import Loadgen
 from compressor.core.errors import DependencyError
 
 TEXTS = sentences(300)
@@ -70,9 +71,9 @@ def test_both_drive_the_same_encoder(found: dict[str, Any]) -> None:
 
 @pytest.mark.packages
 def test_the_printed_table(found: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    print_loadgen(found, Console(width=100))
+    print_loadgen(found, Console(width=120))
     text = capsys.readouterr().out
-    assert all(name in text for name in ("offline", "single_stream", "server", "latency_ms_p90", "LoadGen"))
+    assert all(name in text for name in ("Offline", "SingleStream", "Server", "nine tenths", "LoadGen"))
 
 
 @pytest.mark.packages

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.report.charts import systems
+from benchmarks.report.results import systems
 from benchmarks.tradeoff import chart as tradeoff_chart
-from benchmarks.tradeoff.measure import FORMAT, table, with_share
 from benchmarks.tradeoff.recommend import Bounds, Choice, knee, lines_of, pareto, recommend
+from benchmarks.tradeoff.table import FORMAT, table, with_share
 from compressor.cli.app import app, guarded
 from compressor.core.errors import ArtifactError, GateError, RecipeError
 

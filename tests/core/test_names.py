@@ -14,12 +14,11 @@ from rich.console import Console
 from benchmarks.inspect import print_facts
 from benchmarks.pages import figures
 from benchmarks.pages.answers import ablation
-from benchmarks.quality.curve import print_curve
 from benchmarks.report import peers
+from benchmarks.report.curve_table import print_curve
 from benchmarks.report.markdown import source
 from benchmarks.report.page import print_table, write_report
-from benchmarks.report.reader_report import print_readers as print_readers
-from benchmarks.tradeoff import measure as tradeoff
+from benchmarks.tradeoff import table as tradeoff
 from compressor.answering.readers.reader import Reading
 from compressor.artifact import workspace as stages
 from compressor.artifact.layout import INPUTS
@@ -107,8 +106,8 @@ def test_tables(name: str, results: dict[str, Any]) -> None:
     assert shown(lambda console: print_facts(facts, console)).count(name) == 4
     assert shown(lambda console: print_search({"trials": [trial], "choice": choice}, console)).count(name) >= 5
     row = {"label": name, "name": name, "size_bytes": 1, "answers": {"f1": 1.0, "exact": 1.0}}
-    readers = {"bench": {"systems": [row | {"offline": {}, "single_stream": {}}]}}
-    assert name in shown(lambda console: print_readers(readers, console))
+    readers = {"task": "question-answering", "bench": {"systems": [row | {"offline": {}, "single_stream": {}}]}}
+    assert name in shown(lambda console: print_table(readers, console))
 
 
 def test_a_stage_is_named_as_it_is(

@@ -12,7 +12,7 @@ from compressor.core.errors import RecipeError
 from compressor.distil.training.embedding import Distil
 from compressor.flow.answering import ReaderRecipe
 from compressor.flow.embedding import Recipe
-from compressor.flow.tasks import task_of
+from compressor.flow.tasks import flow_of
 from compressor.models.torch_int8 import TorchInt8
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -53,7 +53,7 @@ def fault(tmp_path: Path, text: str, *overrides: str, schema: type[Any] = Recipe
 
 @pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.toml")))
 def test_committed_recipes_load(name: str) -> None:
-    recipe: Any = load(RECIPES / name, task_of(RECIPES / name).schema)
+    recipe: Any = load(RECIPES / name, flow_of(RECIPES / name).schema)
     assert recipe.name == Path(name).stem
     assert recipe.teacher.model == "sentence-transformers/all-MiniLM-L6-v2"
     assert recipe.distil
@@ -66,7 +66,7 @@ def test_committed_recipes_load(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.toml")))
 def test_the_bars_of_committed_recipes_can_be_missed(name: str) -> None:
     """A cosine of unrelated vectors is about 0, and so is their share of neighbours."""
-    bars = load(RECIPES / name, task_of(RECIPES / name).schema).verify.model_dump()
+    bars = load(RECIPES / name, flow_of(RECIPES / name).schema).verify.model_dump()
     assert bars.pop("fused") in (True, "auto")
     assert 0 < bars.pop("parity") <= 1e-3
     for field, bar in bars.items():

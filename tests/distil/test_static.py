@@ -37,7 +37,8 @@ from exporters.graph.export import Export
 from exporters.loading import kind_of
 from exporters.publish.card import Publish
 from exporters.session import OnnxEncoder
-from exporters.verify.embedding import Verify, gate
+from exporters.verify.check import gate
+from exporters.verify.embedding import Verify
 
 TEXTS, HELDOUT = sentences(1200)[:1000], sentences(1200)[1000:]
 MIXED = [*HELDOUT[:40], "", "cat", "the cat sleeps " * 40]

@@ -94,6 +94,37 @@ def test_another_vector_is_told(folder: Path) -> None:
     assert bool(told(folder)) is not int8
 
 
+@pytest.mark.parametrize(("times", "passes"), [(1.05, True), (0.95, True), (1.2, False), (0.8, False), (2.0, False)])
+def test_a_multiple_of_a_vector_is_told_though_its_cosine_is_1(times: float, passes: bool, folder: Path) -> None:
+    machine, (precision, cut) = opened(folder), how(folder)
+
+    def stretch(stated: dict[str, Any]) -> None:
+        for case in stated["cases"]:
+            case["outputs"] = {name: [times * value for value in row] for name, row in case["outputs"].items()}
+
+    change(folder, stretch)
+    found = told(folder)
+    if passes and precision == "int8":
+        assert found == []
+        assert check_cases((folder / CASES).read_bytes(), *machine, precision, cut) == len(TEXTS)
+        return
+    assert len(found) == len(TEXTS)
+    assert "cosine 1.000000, norm 1 of " in found[0]
+    assert refused(folder, machine).startswith(
+        "does not conform on this machine: a sentence: sentence_embedding is off"
+    )
+
+
+def test_int8_sets_of_earlier_releases_are_held_to_the_norm_too(folder: Path) -> None:
+    machine, (precision, cut) = opened(folder), how(folder)
+    change(folder, lambda one: one["tolerance"].pop("norm", None))
+    assert check_cases((folder / CASES).read_bytes(), *machine, precision, cut) == len(TEXTS)
+    stated = json.loads((folder / CASES).read_text())["cases"][0]["outputs"]["sentence_embedding"]
+    change(folder, lambda one: one["cases"][0]["outputs"].update(sentence_embedding=[2 * value for value in stated]))
+    assert [line.partition(":")[0] for line in told(folder)] == ["a sentence"]
+    assert refused(folder, machine).startswith("does not conform on this machine: a sentence: ")
+
+
 def how(folder: Path) -> tuple[str, dict[str, Any]]:
     """Return the precision of the graph, and how its texts are cut."""
     stated = json.loads((folder / CASES).read_text())["tolerance"]
@@ -117,6 +148,9 @@ LOOSE: list[Any] = [
     {"absolute": -1.0},
     {"absolute": "1"},
     {"absolute": 1e-4, "relative": 1.0},
+    {"absolute": 1e-4, "norm": 0.2},
+    {"absolute": 1e-4, "cosine": 0.99, "norm": 2.0},
+    {"absolute": 1e-4, "cosine": 0.99, "norm": float("nan")},
     {"cosine": 0.99},
     {},
     None,
@@ -134,10 +168,11 @@ def test_a_tolerance_is_the_projects_own(stated: Any, folder: Path) -> None:
 
 def test_the_runner_takes_no_tolerance_that_lets_anything_pass(folder: Path) -> None:
     machine = opened(folder)
-    for loose in ({"absolute": 1e9}, {"absolute": 1e-4, "cosine": 0.5}):
+    for loose in ({"absolute": 1e9}, {"absolute": 1e-4, "cosine": 0.5}, {"absolute": 1e-4, "cosine": 0.99, "norm": 9}):
         change(folder, lambda one, loose=loose: one.update(tolerance=loose))
         said = list(failures(json.loads((folder / CASES).read_text()), *machine))
-        assert said[0] == f"tolerance {loose}: at most 1e-4 of each number, or a cosine of at least 0.99"
+        bounds = "at most 1e-4 of each number, or a cosine of at least 0.99 and a norm within a tenth"
+        assert said[0] == f"tolerance {loose}: {bounds}"
     change(folder, lambda one: one.update(tolerance={"absolute": 1e-4}, cases=[]))
     assert told(folder) == ["cases without outputs: nothing to be held against"]
 
@@ -146,7 +181,7 @@ def test_int8s_tolerance_is_not_for_fp32(folder: Path) -> None:
     change(folder, lambda one: one.update(tolerance=tolerance("int8")))
     said = refused(folder, opened(folder), "fp32")
     assert said.startswith(
-        f'{CASES}: tolerance = {{"absolute": 0.0001, "cosine": 0.99}}: must be {{"absolute": 0.0001}}'
+        f'{CASES}: tolerance = {{"absolute": 0.0001, "cosine": 0.99, "norm": 0.1}}: must be {{"absolute": 0.0001}}'
     )
 
 
@@ -233,7 +268,7 @@ def test_the_runners_are_short_and_shipped(folder: Path) -> None:
 def test_runners_of_earlier_releases_are_known() -> None:
     # Who changes a runner moves its old hash to allowed._EARLIER, and writes the new one here.
     assert {name: sha256(RUNNERS_FOLDER / name) for name in RUNNERS} == {
-        "run.py": "428a094df1b5e154f39986b832fdda19330a5fa951c2df1f33dd7cc9bb4f01e5",
-        "run.mjs": "57f7cc578565414e684b91876b946e41a7c213ae3b3c0c4d36ac83e090f4d7af",
+        "run.py": "bca57e02a3c8a8faf856f80d88a0776806657fcbfa22f52e1b85be5693fcdf08",
+        "run.mjs": "889ba8bf16d06e4cdf9328d6612c1ebcedecadb9af3673823fa8c66a61326712",
     }
-    assert [len(allowed._shipped(name)) for name in RUNNERS] == [3, 2]
+    assert [len(allowed._shipped(name)) for name in RUNNERS] == [4, 3]

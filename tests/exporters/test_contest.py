@@ -9,9 +9,9 @@ from builders import sentences
 
 from exporters.runtime.running import Running
 from exporters.search import trials as module
-from exporters.search.contest import Ratio, contest, encoder_pass
+from exporters.search.contest import Ratio, contest, whole_pass
+from exporters.search.embedding import Search
 from exporters.search.forms import Form
-from exporters.search.trials import Search
 from exporters.session import OnnxEncoder
 
 HELDOUT = sentences(100, seed=2)
@@ -21,10 +21,8 @@ def test_a_pass_lasts_long_enough_to_be_told_from_its_start(
     artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exporters.search.contest._LEAST_SECONDS", 0.2)
-    encoder, counts = OnnxEncoder(artifacts() / "fp32", threads=1), []
-    encode = encoder.encode
-    monkeypatch.setattr(encoder, "encode", lambda texts, size: (counts.append(len(texts)), encode(texts, size)))
-    run = encoder_pass(encoder, HELDOUT, 32)
+    encode, counts = OnnxEncoder(artifacts() / "fp32", threads=1).encode, []
+    run = whole_pass(lambda texts: (counts.append(len(texts)), encode(texts, 32)), HELDOUT)
     first, second = run(), run()
     assert counts[0] == len(HELDOUT) < counts[1]
     assert counts[1] % len(HELDOUT) == 0
@@ -65,14 +63,14 @@ def test_what_is_faster_within_its_spread_alone_is_not_kept(
     monkeypatch.setattr(
         module._Trials, "_timed", lambda self, name, base, rivals, whole=False: dict.fromkeys(rivals, ratio)
     )
-    trials: Any = module._Trials(Search(), None, [], [], Path())  # type: ignore[arg-type]
+    trials: Any = module._Trials(Search(), None, None, Path())  # type: ignore[arg-type]
     best, rival = Form(), Form(gelu="tanh")
     assert trials._better(best, {"rival": rival}, {"rival": ratio}) == (rival if kept else best)
     assert trials._try_running("arena", (False,), best, Running()).arena is not kept
 
 
 def test_the_fastest_of_the_surely_faster_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials: Any = module._Trials(Search(), None, [], [], Path())  # type: ignore[arg-type]
+    trials: Any = module._Trials(Search(), None, None, Path())  # type: ignore[arg-type]
     ratios = {"a": Ratio(1.3, 1.1, 1.4, 9), "b": Ratio(1.2, 1.15, 1.9, 9), "c": Ratio(1.8, 0.9, 2.0, 9)}
     rivals = {name: Form(smooth=smooth) for name, smooth in zip("abc", ("none", "all", "normalizations"), strict=True)}
     assert trials._better(Form(gelu="tanh"), rivals, ratios) == rivals["a"]
@@ -83,6 +81,6 @@ def test_a_form_that_is_closer_is_kept_where_it_may_be_as_fast(monkeypatch: pyte
     monkeypatch.setattr(
         module._Trials, "_figures", lambda self, form: {"cosine_mean": 0.995 if form == closer else 0.99}
     )
-    trials: Any = module._Trials(Search(), None, [], [], Path())  # type: ignore[arg-type]
+    trials: Any = module._Trials(Search(), None, None, Path())  # type: ignore[arg-type]
     for high, kept in ((1.01, closer), (0.99, best)):
         assert trials._better(best, {"closer": closer}, {"closer": Ratio(0.98, 0.97, high, 9)}) == kept

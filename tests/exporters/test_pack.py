@@ -15,9 +15,8 @@ from packed import NEEDED, contents, options_of, seal, view
 from questions import SHAPE
 from typer.testing import CliRunner
 
-from compressor.answering.readers.reader import READING
 from compressor.artifact.folder import Artifact, is_artifact
-from compressor.artifact.layout import GRAPH
+from compressor.artifact.layout import GRAPH, READING
 from compressor.cli.app import app, guarded
 from compressor.cli.handoff import pack as pack_command  # the command joins the app
 from compressor.core.errors import ArtifactError, CompressorError, DependencyError, RecipeError

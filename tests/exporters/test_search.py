@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,8 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.runtime.running import Running
 from exporters.search import trials as module
 from exporters.search.contest import Ratio
+from exporters.search.embedding import EmbeddingSubject, Search
 from exporters.search.forms import Form
-from exporters.search.trials import Search
 from exporters.session import OnnxEncoder
 
 SAMPLE, HELDOUT = sentences(80, seed=1), sentences(100, seed=2)
@@ -256,8 +255,13 @@ def spoken(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list
     pairs = [(f"{text} again", text) for text in sentences(40, seed=3)]
     path.write_text("".join(f"{one},{other},{at % 5}\n" for at, (one, other) in enumerate(pairs)), "utf-8")
     timed: list[list[str]] = []
-    graph_pass = module.graph_pass
-    monkeypatch.setattr(module, "graph_pass", lambda folder, texts: (timed.append(texts), graph_pass(folder, texts))[1])
+    graph_pass = EmbeddingSubject.graph_pass
+
+    def watched(self: EmbeddingSubject, folder: Path) -> Any:
+        timed.append(list(self.timed))
+        return graph_pass(self, folder)
+
+    monkeypatch.setattr(EmbeddingSubject, "graph_pass", watched)
     return [pair[side] for side in (0, 1) for pair in pairs], timed
 
 
@@ -277,16 +281,16 @@ def test_the_command(artifacts: Callable[..., Path], tmp_path: Path, monkeypatch
 
 
 def test_a_batch_that_changes_one_text_counts_by_that_text(
-    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     same, other = np.tile(np.float32([1, 0]), (8, 1)), np.tile(np.float32([1, 0]), (8, 1))
     other[3] = [0.6, 0.8]
+    fp32 = artifacts() / "fp32"
     for padded, batched in ((same, other), (other, same)):
-        monkeypatch.setattr(module, "invariance", lambda *_, made=(same, padded, batched): made)
-        trials = module._Trials(Search(), SimpleNamespace(exported=artifacts() / "fp32"), sentences(20), [], tmp_path)  # type: ignore[arg-type]
-        monkeypatch.setattr(module._Trials, "_folder", lambda self, form: artifacts() / "fp32")
-        monkeypatch.setattr(module._Trials, "_once", lambda self, kind, what, measure: measure())
-        assert trials._figures(Form())["batch_cosine_min"] == pytest.approx(0.6)
+        monkeypatch.setattr("exporters.search.embedding.invariance", lambda *_, made=(same, padded, batched): made)
+        figures = EmbeddingSubject(fp32, [], sentences(20), []).figures(fp32)
+        assert figures["batch_cosine_min"] == pytest.approx(0.6)
+        assert [figures["cosine_min"], figures["neighbours_at_10"]] == pytest.approx([1, 1], abs=1e-6)
 
 
 def test_batches_keep_their_bounds() -> None:

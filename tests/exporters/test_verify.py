@@ -16,13 +16,15 @@ from graphs import draft, quantize
 from onnx import numpy_helper
 
 from compressor.artifact.layout import GRAPH
-from compressor.core.errors import GateError, ModelError
+from compressor.core.errors import GateError, ModelError, RecipeError
 from compressor.models.agreement import Heldout
 from compressor.models.sentence_model import open_model
 from exporters.graph.optimise import Optimise
 from exporters.session import OnnxEncoder
-from exporters.verify.embedding import Check, Verify, gate
+from exporters.verify.check import Check, gate
+from exporters.verify.embedding import Verify
 from exporters.verify.parity import invariance, largest_difference, parity
+from exporters.verify.reader import ReaderVerify
 
 TEXTS = [*sentences(60), "the cat sleeps " * 40]
 LENIENT = Verify(int8_cosine_mean=0.9)
@@ -131,6 +133,16 @@ def test_a_bar_that_no_model_misses_is_off(bar: float | None, direction: Any, of
     check = Check("fp32", "agreement with the teacher", "cosine_min", 0.7, bar, direction)
     assert check.as_dict()["off"] is check.off is off
     assert replace(check, value=math.nan).passed is (bar is None)  # still judged
+
+
+def test_a_cosine_may_be_negative_and_a_share_may_not() -> None:
+    assert Verify(teacher_cosine_min=-1.0, batch_cosine_min=-0.5).teacher_cosine_min == -1.0
+    assert ReaderVerify(teacher_f1=0.0).teacher_f1 == 0.0
+    for schema, name in ((Verify, "neighbours_at_10"), (ReaderVerify, "teacher_f1"), (ReaderVerify, "alone")):
+        with pytest.raises(RecipeError, match=rf"^options: {name} = -0\.1: input should be greater than or equal to 0"):
+            schema.read({name: -0.1})
+    with pytest.raises(RecipeError, match=r"^options: teacher_cosine_min = -1\.1: input should be greater than or"):
+        Verify.read({"teacher_cosine_min": -1.1})
 
 
 @pytest.mark.parametrize("size", [1e-3, math.nan])

@@ -13,9 +13,9 @@ from compressor.core.errors import ArtifactError, GateError, RecipeError
 from compressor.flow import base
 from compressor.flow.base import Flow, run
 from compressor.flow.results import Measured
-from compressor.flow.tasks import TASKS, Task, task_named
+from compressor.flow.tasks import FLOWS, TaskFlow, flow_named
 from compressor.models.source import Source
-from exporters.verify.embedding import Check
+from exporters.verify.check import Check
 
 
 class Making(Config):
@@ -197,23 +197,22 @@ def test_what_a_task_must_give_is_asked_for(tmp_path: Path) -> None:
     assert Flow.__abstractmethods__ == given
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", FLOWS)
 def test_the_table_of_tasks_names_what_is_there(name: str) -> None:
-    task = TASKS[name]
+    task = FLOWS[name]
     assert get_args(task.schema.model_fields["task"].annotation) == (name,)
     module, _, flow = task.flow_at.partition(":")
     kind = getattr(__import__(module, fromlist=[flow]), flow)
     assert issubclass(kind, Flow)
     assert kind.__dataclass_fields__["recipe"].type is task.schema
     assert not kind.__abstractmethods__
-    assert callable(task.print_table)
 
 
 def test_one_entry_makes_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Task(*(f"{__name__}:{name}" for name in ("LabelRecipe", "LabelFlow", "walk")))
-    monkeypatch.setitem(TASKS, "labelling", entry)
-    task = task_named("labelling", "results.json")
+    entry = TaskFlow(*(f"{__name__}:{name}" for name in ("LabelRecipe", "LabelFlow")))
+    monkeypatch.setitem(FLOWS, "labelling", entry)
+    task = flow_named("labelling", "results.json")
     results = task.run(task.schema(), tmp_path / "teacher", tmp_path / "runs", "")
     assert results["task"] == "labelling"
     with pytest.raises(RecipeError, match=r"must be sentence-embedding or question-answering or labelling$"):
-        task_named(["labelling"], "results.json")
+        flow_named(["labelling"], "results.json")

@@ -8,7 +8,7 @@ import pytest
 
 from compressor.core.errors import ArtifactError, CompressorError
 from compressor.flow.results import Head, Measured, Results, TeacherFacts, checks_of
-from exporters.verify.embedding import Check
+from exporters.verify.check import Check
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 RUNS = ("minilm-l3-d256-int8", "minilm-qa", "minilm-light", "minilm-german", "minilm-l3-matryoshka", "minilm-l1")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from builders import WORDS, sentences
 
-from benchmarks.report.charts import systems
+from benchmarks.report.results import systems
 from benchmarks.tradeoff import chart as tradeoff_chart
-from benchmarks.tradeoff import measure as figures
+from benchmarks.tradeoff import table as figures
 from compressor.artifact.folder import Artifact, read_manifest
 from compressor.core.config import load
 from compressor.core.errors import GateError, RecipeError

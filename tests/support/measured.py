@@ -186,6 +186,34 @@ def results() -> dict[str, Any]:
     }
 
 
+def _asked(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures of questions instead of texts."""
+    return {name.replace("texts_", "questions_"): value for name, value in figures.items()}
+
+
+@pytest.fixture
+def reader_results(results: dict[str, Any]) -> dict[str, Any]:
+    """The same of a reader: F1 and exact match instead of vectors' quality, questions instead of texts."""
+    bench, story = results["bench"], results["story"]
+    for row, f1 in zip(bench["systems"], (51.2, 50.4, 49.9, 50.4, 50.1), strict=True):
+        del row["sts"], row["agreement"]
+        row |= {"answers": {"f1": f1, "exact": f1 / 2}, "parameters": row["size_bytes"] // 4}
+        row |= {"offline": _asked(row["offline"]), "by_length": list(map(_asked, row["by_length"]))}
+    for row, f1 in zip(story, (51.2, 12.3, 50.4, 49.9, 50.4, 50.1), strict=True):
+        del row["sts"], row["agreement"], row["layers"], row["dim"]
+        row["answers"] = {"f1": f1, "exact": f1 / 2}
+    story[1]["stage"], story[2]["stage"] = "distil-1", "distil-2"
+    tries = [{"learning_rate": rate, "epochs": 2.0, "f1": 50.0, "exact": 25.0} for rate in (1e-4, 3e-4)]
+    bench["limit"] |= {"unit": "questions", "by_length": list(map(_asked, bench["limit"]["by_length"]))}
+    bench["texts"] |= {"source": "test.json", "count": 500}
+    del results["texts"]
+    return results | {
+        "task": "question-answering",
+        "teacher": results["teacher"] | {"tries": tries},
+        "questions": {"source": "train.json; test.json", "train": {"questions": 4595}, "test": {"questions": 1761}},
+    }
+
+
 def circles(svg: str) -> list[tuple[float, float, float]]:
     found = ElementTree.fromstring(svg).iter(f"{SVG}circle")
     return [(float(c.get("cx", "")), float(c.get("cy", "")), float(c.get("r", ""))) for c in found]

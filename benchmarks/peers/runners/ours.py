@@ -16,7 +16,7 @@ class Ours:
     settings: Sequence[Setting] = ({},)
 
     def __init__(self, system: System) -> None:
-        self._encoder = system.open()
+        self._encoder = system.encoder()
         self.dim, self.max_length = self._encoder.dim, self._encoder.max_length
         self.size_bytes, self.threads = system.size_bytes, threads_of(self._encoder)
 

@@ -11,7 +11,8 @@ from transformers import AutoModelForQuestionAnswering
 
 from compressor.answering.questions.spans import Logits
 from compressor.answering.questions.windows import Cutter
-from compressor.answering.readers.reader import READING, Reading, WindowReader, read_reading
+from compressor.answering.readers.reader import Reading, WindowReader, read_reading
+from compressor.artifact.layout import READING
 from compressor.core.errors import ModelError, one_line
 from compressor.models.loading import whole_weights
 from compressor.models.source import (

@@ -13,6 +13,7 @@ from compressor.answering.questions.spans import Choosing, Logits, Prediction, b
 from compressor.answering.questions.squad import Question
 from compressor.answering.questions.windows import Cutter, Cutting, Window, batches, padded
 from compressor.artifact.folder import key_of
+from compressor.artifact.layout import READING
 from compressor.core.encoder import check_texts, check_whole, listed
 from compressor.core.errors import ArtifactError, TextError, unreadable
 from compressor.core.strict_json import read_json
@@ -20,9 +21,6 @@ from compressor.core.strict_json import read_json
 Features = dict[str, NDArray[np.int64]]
 RunAll = Callable[[Iterable[Features]], Iterable[tuple[Logits, Logits]]]
 _AHEAD = 512  # questions cut into windows at a time: memory does not grow with their number
-
-
-READING = "reading.json"
 
 
 class Reading(Cutting, Choosing):

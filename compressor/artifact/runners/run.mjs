@@ -14,15 +14,17 @@ env.localModelPath = dirname(folder);
 const tokenizer = await AutoTokenizer.from_pretrained(basename(folder));
 const session = await ort.InferenceSession.create(`${folder}/${stated.graph}`);
 const bar = stated.tolerance;
-const { max_length: most, direction } = stated.truncation;
+const { max_length: longest, direction } = stated.truncation;
 // transformers.js cuts the closing token off with what is too long; here it stays, as the opening one does on the left.
-const left = (row) => [row[0], ...row.slice(row.length - most + 1)];
-const right = (row) => [...row.slice(0, most - 1), row.at(-1)];
-const cut = (row) => (row.length > most ? (direction === "left" ? left(row) : right(row)) : row);
+const left = (row) => [row[0], ...row.slice(row.length - longest + 1)];
+const right = (row) => [...row.slice(0, longest - 1), row.at(-1)];
+const cut = (row) => (row.length > longest ? (direction === "left" ? left(row) : right(row)) : row);
 let failures = 0;
 const fail = (line) => { failures += 1; console.log(line); };
-const sane = bar.absolute >= 0 && bar.absolute <= 1e-4 && (bar.cosine ?? 1) >= 0.99 && (bar.cosine ?? 1) <= 1;
-if (!sane) fail(`tolerance ${JSON.stringify(bar)}: at most 1e-4 of each number, or a cosine of at least 0.99`);
+const within = (value, low, high) => value >= low && value <= high;
+const sane = within(bar.absolute, 0, 1e-4) && within(bar.cosine ?? 1, 0.99, 1) && within(bar.norm ?? 0, 0, 0.1);
+const most = "at most 1e-4 of each number, or a cosine of at least 0.99 and a norm within a tenth";
+if (!sane) fail(`tolerance ${JSON.stringify(bar)}: ${most}`);
 const empty = ({ outputs }) => Object.keys(outputs).length === 0;
 if (!stated.cases.length || stated.cases.some(empty)) fail("cases without outputs: nothing to be held against");
 for (const { name, texts, ids, inputs, outputs } of stated.cases) {
@@ -37,8 +39,11 @@ for (const { name, texts, ids, inputs, outputs } of stated.cases) {
     if (made.length !== wanted.length) fail(`${name}: ${key} has ${made.length} numbers, stated are ${wanted.length}`);
     const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
     const off = Math.max(...made.map((value, i) => Math.abs(value - wanted[i])));
-    const cosine = dot(made, wanted) / Math.max(Math.sqrt(dot(made, made) * dot(wanted, wanted)), 1e-30);
-    if (!(off <= bar.absolute || cosine >= (bar.cosine ?? 2))) fail(`${name}: ${key} is off by ${off}, cosine ${cosine}`);
+    const [length, norm] = [made, wanted].map((row) => Math.sqrt(dot(row, row)));
+    const cosine = dot(made, wanted) / Math.max(length * norm, 1e-30);
+    const alike = cosine >= (bar.cosine ?? 2) && Math.abs(length - norm) <= (bar.norm ?? 0.1) * norm;
+    const how = `off by ${off}, cosine ${cosine}, norm ${length} of ${norm}`;
+    if (!(off <= bar.absolute || alike)) fail(`${name}: ${key} is ${how}`);
   }
 }
 console.log(failures ? `${failures} failures` : "conforms");

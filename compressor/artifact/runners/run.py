@@ -20,8 +20,8 @@ import onnxruntime  # noqa: E402
 def failures(stated: Any, tokenizer: Any, session: Any) -> Iterator[str]:
     """Yield a line for each case whose token ids or outputs are not those ``stated``."""
     bar = stated["tolerance"]
-    if not (0 <= bar["absolute"] <= 1e-4 and 0.99 <= bar.get("cosine", 1) <= 1):
-        yield f"tolerance {bar}: at most 1e-4 of each number, or a cosine of at least 0.99"
+    if not (0 <= bar["absolute"] <= 1e-4 and 0.99 <= bar.get("cosine", 1) <= 1 and 0 <= bar.get("norm", 0) <= 0.1):
+        yield f"tolerance {bar}: at most 1e-4 of each number, or a cosine of at least 0.99 and a norm within a tenth"
     if not stated["cases"] or not all(case["outputs"] for case in stated["cases"]):
         yield "cases without outputs: nothing to be held against"
     tokenizer.no_padding()
@@ -36,10 +36,12 @@ def failures(stated: Any, tokenizer: Any, session: Any) -> Iterator[str]:
             if made.shape != wanted.shape:
                 yield f"{case['name']}: {name} has {made.size} numbers, stated are {wanted.size}"
                 continue
-            off = np.abs(made - wanted).max()
-            cosine = made @ wanted / max(np.linalg.norm(made) * np.linalg.norm(wanted), 1e-30)
-            if not (off <= bar["absolute"] or cosine >= bar.get("cosine", 2)):
-                yield f"{case['name']}: {name} is off by {off:.3g}, cosine {cosine:.6f}"
+            off, norm, length = np.abs(made - wanted).max(), np.linalg.norm(wanted), np.linalg.norm(made)
+            cosine = made @ wanted / max(length * norm, 1e-30)
+            alike = cosine >= bar.get("cosine", 2) and abs(length - norm) <= bar.get("norm", 0.1) * norm
+            if not (off <= bar["absolute"] or alike):
+                how = f"off by {off:.3g}, cosine {cosine:.6f}, norm {length:.4g} of {norm:.4g}"
+                yield f"{case['name']}: {name} is {how}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+"""The table of the trade-off of depth, and what its rows mean.
+
+The results have the shape of a run's (``bench.systems``, the teacher first); a system has, besides, ``layers``,
+``kept``, ``precision``, ``share``, ``train_seconds``, ``gate`` and ``artifact``.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.report.markdown import escaped, source
+from benchmarks.report.numbers import count, digits, duration, fixed, percent
+from benchmarks.report.results import COSINE, Row, number, spearman, system_label, systems
+from benchmarks.report.table import Column, Table
+from benchmarks.report.tables import AGREEMENT, RATIO, SIZE, TEXTS, quality
+from compressor.artifact.cases import Precision
+
+FORMAT = "compressor-tradeoff/1"
+PASSED = "passed"
+
+
+def name_of(layers: int, precision: Precision) -> str:
+    """Name a student's artifact and its folder."""
+    return f"{layers}-layers-{precision}"
+
+
+def label_of(layers: int, precision: Precision | None = None) -> str:
+    """Name a student for a reader."""
+    depth = {0: "no layers (static)", 1: "1 layer"}.get(layers, f"{layers} layers")
+    return f"{depth}, ONNX {precision}" if precision else depth
+
+
+def measure_of(rows: Sequence[Row]) -> dict[str, str]:
+    """Choose what quality is: ``{"sts": file}``, the first with the teacher above 0, or ``{"agreement": figure}``.
+
+    Agreement is the mean cosine to the teacher, or the neighbours in common where a row has no cosine.
+    """
+    for file in rows[0].get("sts") or {}:
+        if all(number(row, "sts", file) is not None for row in rows) and rows[0]["sts"][file] > 0:
+            return {"sts": file}
+    cosines = all(number(row, "agreement", "cosine_mean") is not None for row in rows[1:])
+    return {"agreement": "cosine_mean" if cosines else "neighbours_at_10"}
+
+
+def with_share(rows: Sequence[Row], measure: Mapping[str, str]) -> list[Row]:
+    """Return the rows, each with its ``share`` of the teacher's quality: of its Spearman, or the agreement itself."""
+    if "sts" in measure:
+        file = measure["sts"]
+        return [row | {"share": row["sts"][file] / rows[0]["sts"][file]} for row in rows]
+    figure = measure["agreement"]
+    return [rows[0] | {"share": 1.0}, *(row | {"share": number(row, "agreement", figure)} for row in rows[1:])]
+
+
+def measure_label(results: Row) -> str:
+    """Name the figure that ``share`` is a share of."""
+    measure = results.get("measure") or {}
+    if "sts" in measure:
+        return spearman(measure["sts"]).label
+    neighbours = measure.get("agreement") == "neighbours_at_10"
+    return "neighbours in common with the teacher" if neighbours else COSINE.label
+
+
+def page(results: Row) -> str:
+    """Write ``tradeoff.md``: the table, where it comes from, the picture beside it."""
+    return f"# {escaped(results.get('name'))}: layers kept against quality and speed\n\n{table(results)}\n\n" + (
+        "![Quality against speed, size as area](tradeoff.svg)\n"
+    )
+
+
+def table(results: Row) -> str:
+    """Render the results as a Markdown table, a row a system, and below it where the figures come from."""
+    files = dict.fromkeys(file for row in systems(results) for file in row.get("sts") or {})
+    columns = [
+        Column("layers kept", _name, words=True),
+        *(quality(spearman(file)) for file in files),
+        Column("share of the teacher's", lambda row: percent(row.get("share"), " ")),
+        AGREEMENT,
+        Column("neighbours in common", lambda row: fixed(number(row, "agreement", "neighbours_at_10"), 3)),
+        TEXTS,
+        RATIO,
+        Column("p50 / p99 latency", _latency),
+        SIZE,
+        Column("training", lambda row: duration(row.get("train_seconds"))),
+    ]
+    return "\n".join([Table(columns, systems(results)).markdown(), "", *_misses(results), _source(results)])
+
+
+def _name(row: Row) -> str:
+    return system_label(row) + ("" if row.get("gate") in (None, PASSED) else " †")
+
+
+def _latency(row: Row) -> str:
+    p50, p99 = (digits(number(row, "single_stream", f"latency_ms_{p}")) for p in ("p50", "p99"))
+    return f"{p50} / {p99} ms"
+
+
+def _misses(results: Row) -> list[str]:
+    """Say which students the gate held back, and where they missed."""
+    missed = [row for row in systems(results) if row.get("gate") not in (None, PASSED)]
+    lines = [f"† {escaped(row.get('label'))}: not handed out, {escaped(row['gate'])}." for row in missed]
+    return [part for line in lines for part in (line, "")]
+
+
+def _source(results: Row) -> str:
+    texts = (results.get("bench") or {}).get("texts") or {}
+    on = f"Speed on {count(texts.get('count'))} texts ({escaped(texts.get('source'))})" if texts else ""
+    return "; ".join(part for part in (on, source(results)) if part)

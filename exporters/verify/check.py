@@ -1,0 +1,162 @@
+"""What a gate is made of: figures against their bars, of both artifacts, written down and judged in one way."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite, prod
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from compressor.artifact.folder import Draft, is_artifact, read_manifest, write_json
+from compressor.artifact.layout import GRAPH
+from compressor.core.config import Config
+from compressor.core.errors import GateError
+
+# The runtimes are imported where they measure: `compressor verify ARTIFACT` needs none of them.
+
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Fused = bool | Literal["auto"]
+_ANY_DIFFERENCE = 1.0  # of two components of unit vectors: unrelated models are nearer
+_STORED_INT8 = 0.5  # share of a static model's numbers, at least
+_ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
+_GELU = ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")
+_FUSED = {
+    "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl",
+}  # fmt: skip
+"""Families whose attention and Gelu ONNX Runtime's optimiser fuses in every layer."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of an artifact against its bar; without a bar it is only stated."""
+
+    artifact: str
+    check: str
+    figure: str
+    value: float
+    bar: float | None = None
+    direction: Literal[">=", "<="] = ">="
+    field: str | None = None
+    """The recipe's field that holds the bar, where one does."""
+
+    @property
+    def passed(self) -> bool:
+        if self.bar is None:
+            return True
+        # A NaN passes neither way.
+        return self.value >= self.bar if self.direction == ">=" else self.value <= self.bar
+
+    @property
+    def off(self) -> bool:
+        """Whether the bar is so low that no working model could miss it: a cosine, share or score of 0 or less."""
+        if self.bar is None:
+            return False
+        return self.bar <= 0 if self.direction == ">=" else self.bar >= _ANY_DIFFERENCE
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"passed": self.passed, "off": self.off}
+
+
+class Verifying(Config):
+    """Bars that the artifacts must clear; each task has its own, and an ``examine`` that holds one artifact to them."""
+
+    fused: Fused = "auto"
+    """Every layer's attention and Gelu must run as one fused operator each: ``auto`` where ONNX Runtime's optimiser
+    fuses the family's layers (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA and the like)."""
+
+    def check_both(self, fp32: Path, int8: Path, examine: Callable[[str, Path], Sequence[Check]], draft: Draft) -> None:
+        """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
+        artifacts = {"fp32": fp32, "int8": int8}
+        checks = [check for name, folder in artifacts.items() for check in examine(name, folder)]
+        write_checks([check.as_dict() for check in checks], draft)
+
+
+def operator_checks(name: str, folder: Path, config: Any, fused: Fused) -> list[Check]:
+    """Check what ONNX Runtime runs of an artifact: each layer's fusions, and in int8 its integer products.
+
+    In int8 every product of the fp32 graph must run in integers, but those that follow the pooling or that a search
+    kept in fp32.
+    """
+    from exporters.precision.products import integer_products
+
+    checks = _fusions(name, folder / GRAPH, config, fused) if fused and config.num_hidden_layers else []
+    if name == "int8" and not config.num_hidden_layers:
+        share = int8_share(folder / GRAPH)
+        checks.append(Check(name, "weights as stored", "int8_share", share, _STORED_INT8))
+    elif name == "int8":
+        run, products = integer_products(folder / GRAPH)
+        expected = max(products - _kept_products(folder), 1)
+        checks.append(Check(name, "operators as run", "integer_products", float(run), float(expected)))
+    return checks
+
+
+def write_checks(checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+    """Write ``checks.json``; GateError at once where a figure is no number, which JSON cannot hold."""
+    if not all(isfinite(check["value"]) for check in checks):
+        gate(checks)
+    write_json(draft.folder / "checks.json", checks)
+
+
+def _fusions(name: str, graph: Path, config: Any, fused: Fused) -> list[Check]:
+    from exporters.graph.files import as_run, operators
+    from exporters.precision.products import attentions_written_out
+
+    model, layers = as_run(graph), float(config.num_hidden_layers)
+    counts = operators(model)
+    fuses = config.model_type in _FUSED and getattr(config, "position_embedding_type", "absolute") == "absolute"
+    bar = layers if fuses or fused is True else None
+    attention = _count(counts, _ATTENTION) + attentions_written_out(model)
+    label, field = "fusions as run", "verify.fused"
+    return [
+        Check(name, label, "attention", attention, bar, field=field),
+        Check(name, label, "gelu", _count(counts, _GELU), bar if _has_gelu(config) else None, field=field),
+    ]
+
+
+def _kept_products(folder: Path) -> int:
+    """Return how many products the search that made an artifact kept in fp32."""
+    choice = read_manifest(folder)["figures"].get("choice") if is_artifact(folder) else None
+    return int(choice.get("kept_products", 0)) if isinstance(choice, dict) else 0
+
+
+def gate(checks: Sequence[Mapping[str, Any]]) -> None:
+    """Raise GateError, naming figure and bar, for the first check (``Check.as_dict``) that missed its bar."""
+    for check in checks:
+        if not check["passed"]:
+            result = f"{check['check']}: {check['figure']} = {check['value']:.6g}"
+            field = f"; the bar is {check['field']}" if check.get("field") else ""
+            raise GateError(
+                f"verify {check['artifact']}: {result}, must be {check['direction']} {check['bar']:g}{field}"
+            )
+
+
+def precision_of(folder: Path) -> Literal["fp32", "int8"]:
+    """Return what an artifact is judged as: int8 where it multiplies integers or, a static one, mostly stores them."""
+    from exporters.graph.files import multiplies_int8
+
+    graph = folder / GRAPH
+    return "int8" if multiplies_int8(graph) or int8_share(graph) >= _STORED_INT8 else "fp32"
+
+
+def int8_share(graph: Path) -> float:
+    """Return the share of a graph's stored numbers that are int8: all of a static model's but scales and Dense."""
+    from onnx import TensorProto
+
+    from exporters.graph.files import load
+
+    stored = load(graph).graph.initializer
+    sizes = {tensor.name: prod(tensor.dims) for tensor in stored}
+    small = sum(sizes[tensor.name] for tensor in stored if tensor.data_type == TensorProto.INT8)
+    return small / max(sum(sizes.values()), 1)
+
+
+def _has_gelu(config: Any) -> bool:
+    names = ("hidden_act", "activation", "hidden_activation", "feed_forward_proj")
+    return any("gelu" in str(getattr(config, name, "")) for name in names)
+
+
+def _count(counts: Mapping[str, int], kinds: Sequence[str]) -> float:
+    return float(sum(counts.get(kind, 0) for kind in kinds))
