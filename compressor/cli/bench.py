@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +78,7 @@ def bench(
             raise RecipeError("--peers: an option of encoders; these models answer questions")
         readers(models, teacher, asked, str(questions), config, as_json)
         return
-    encoders(models, teacher or DEFAULT, read_corpus(texts, limit), config, as_json, peers, to)
+    encoders(models, teacher or DEFAULT, partial(read_corpus, texts, limit), config, as_json, peers, to)
 
 
 def _task_of(models: Sequence[Path]) -> Task:
@@ -92,16 +93,16 @@ def _task_of(models: Sequence[Path]) -> Task:
 def encoders(
     models: Sequence[Path],
     teacher: str,
-    corpus: Corpus,
+    read: Callable[[], Corpus],
     bench: Bench,
     as_json: bool,
     peers: str | None,
     to: Path | None,
 ) -> None:
-    """Measure encoders, with peers or alone."""
+    """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there."""
     chosen = chosen_peers(bench, peers) if peers is not None else []
     sts, source, collections = bench.check(Path()), find(teacher), bench.collections(Path())
-    task = task_named(EMBEDDING)
+    task, corpus = task_named(EMBEDDING), read()
     systems = _beside_teacher(task, source.folder, models, bench)
     origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
     if peers is not None:

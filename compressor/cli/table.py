@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -119,7 +119,7 @@ class Deferred(TyperCommand):
         """Show the help that is asked for, or become the command itself."""
         if "--help" in args:
             return super().make_context(info_name, ["--help"], parent, **extra)  # prints it, and leaves
-        flags = _FLAG.findall(" ".join(row[0] for row in self.stated["options"]))
+        flags = {flag: _takes_value(row[0]) for row in self.stated["options"] for flag in _FLAG.findall(row[0])}
         if flags and (unknown := _unknown(args, flags)):
             context = super().make_context(info_name, [], parent, resilient_parsing=True)
             context.fail(f"No such option: {unknown}.{_near(unknown, flags)}")
@@ -140,13 +140,18 @@ class Deferred(TyperCommand):
                     formatter.write_dl([tuple(row) for row in rows])
 
 
-def _unknown(args: Sequence[str], flags: Sequence[str]) -> str | None:
-    """Return the first option that is none of ``flags``; what stands behind an option may be its value."""
+def _takes_value(shown: str) -> bool:
+    """Tell of an option, as help shows it, whether a value stands behind it: "--out <path>", and not "--json"."""
+    return bool(_FLAG.sub("", shown).strip(" ,/"))
+
+
+def _unknown(args: Sequence[str], flags: Mapping[str, bool]) -> str | None:
+    """Return the first option that is none of ``flags``; what stands behind one that takes a value is its value."""
     for before, arg in zip(("", *args), args, strict=False):
         if arg == "--":
             return None
         flag = arg.partition("=")[0]
-        if _FLAG.fullmatch(flag) and flag not in flags and before not in flags:
+        if _FLAG.fullmatch(flag) and flag not in flags and not flags.get(before, False):
             return flag
     return None
 

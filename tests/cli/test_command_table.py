@@ -114,7 +114,7 @@ def test_what_is_not_there_is_named_with_what_is_near(words: tuple[str, ...], me
 import sys
 from compressor.cli.app import app
 try:
-    app({list(words)!r})
+    app({list(words)!r}, prog_name="compressor")
 except SystemExit as end:
     print(end.code, [name for name in {HEAVY!r} if name in sys.modules])
 """

@@ -39,26 +39,15 @@ def named(taken: dict[str, Any], *, size: Width, down: Depth) -> None:
     taken.update(size=size, down=down)
 
 
-@with_options(Width, down=Depth)
-def mixed(taken: dict[str, Any], *, width: Width, down: Depth) -> None:
-    """Take one under its class's name."""
-    taken.update(width=width, down=down)
-
-
 def test_a_configuration_comes_under_its_written_name() -> None:
     assert given_to(named) == {"size": Width(), "down": Depth()}
     made = given_to(named, width="5", layers="2,4", depth=None)
     assert made == {"size": Width(width=5), "down": Depth(layers=(2, 4))}
 
 
-def test_without_a_name_it_comes_under_its_class_s() -> None:
-    assert given_to(mixed, width="7", depth="1") == {"width": Width(width=7), "down": Depth(depth=1)}
-
-
-@pytest.mark.parametrize("command", [named, mixed])
-def test_the_options_are_the_fields_in_their_order(command: Any) -> None:
-    assert list(inspect.signature(command).parameters) == ["taken", "width", "depth", "layers"]
-    option = inspect.signature(command).parameters["layers"].annotation.__metadata__[0]
+def test_the_options_are_the_fields_in_their_order() -> None:
+    assert list(inspect.signature(named).parameters) == ["taken", "width", "depth", "layers"]
+    option = inspect.signature(named).parameters["layers"].annotation.__metadata__[0]
     assert (option.default, option.help) == ("--layers", "Which. [default: 0,1]")
 
 
