@@ -23,6 +23,7 @@ from compressor.core.errors import ProviderError, RecipeError
 from compressor.core.progress import say
 from compressor.machine.describe import features
 from compressor.machine.threads import same_threads
+from compressor.texts.collections import Collection, read_collections
 from exporters.runtime.providers import CPU, CUDA, DEVICES, on_device, require_providers
 from exporters.tasks import ANSWERING, Item, Runner, Task
 from exporters.tasks.lengths import Pair
@@ -143,6 +144,15 @@ class Bench(Speed):
     """STS files (``sentence1,sentence2,score``) to measure quality on; without any, agreement alone."""
     speed_texts: str | None = None
     """An STS file whose sentences are the texts of the speed measurements; by default the held-out texts."""
+    retrieval: tuple[str, ...] = ()
+    """Collections in BEIR's folder form (corpus.jsonl, queries.jsonl, qrels) to measure retrieval on; without any, only
+    how held-out texts rank each other is held against the teacher."""
+    retrieval_split: str = "test"
+    """The judgements that are taken of each collection: qrels/SPLIT.tsv."""
+
+    def collections(self, base: Path) -> list[Collection]:
+        """Read the collections; RecipeError for two of one name."""
+        return read_collections(self.retrieval, base, self.retrieval_split, "bench.retrieval")
 
     def check(self, base: Path) -> list[Sts]:
         """Read the STS files and look for the providers before any long work."""

@@ -140,7 +140,7 @@ def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> d
     return bench | {"systems": rows}
 
 
-_QUALITY = ("agreement", "sts", "answers", "parameters")
+_QUALITY = ("agreement", "sts", "retrieval", "answers", "parameters")
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from compressor.artifact.layout import GRAPH
+from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
 from compressor.core.encoder import (
     Vectors,
     check_texts,
@@ -28,7 +29,6 @@ from compressor.untrusted.settings import LONGEST
 from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized
 from exporters.runtime.forking import PerProcess, check_process
 from exporters.runtime.prepared import Prepared
-from exporters.runtime.prompts import DOCUMENT, QUERY, Prompts
 from exporters.runtime.providers import CPU, computing, on_device, open_session, require_providers, run_bound
 from exporters.runtime.running import Running
 from exporters.runtime.words import WordTokenizer, cutting_side
@@ -156,7 +156,9 @@ class OnnxEncoder:
     def _blocks(self, texts: Iterable[str], batch_size: int, prompt: str) -> Iterator[Vectors]:
         """Yield vectors piece by piece: one computes while the next is tokenized and put behind it."""
         running: deque[list[Job]] = deque()
-        source, size, first, begun = iter(texts), _FIRST, 0, os.getpid()
+        # A card takes a batch as it is asked for; on a CPU it is cut, and work should begin early.
+        size = _FIRST if self.batch_tokens else max(_FIRST, batch_size)
+        source, first, begun = iter(texts), 0, os.getpid()
         try:
             while piece := list(islice(source, min(size, _AHEAD))):
                 size *= 2

@@ -22,9 +22,11 @@ from compressor.machine.describe import describe
 from compressor.models.agreement import check_vectors, cosines, neighbours_in_common, normalized
 from compressor.models.sentence_model import TorchEncoder
 from compressor.models.source import Source
+from compressor.texts.collections import Collection, read_collections
 from compressor.texts.corpus import Corpus
 from compressor.vectors.codes import FORMS, Ranges, VectorPrecision, bytes_of, quantized, scored
 from compressor.vectors.pca import Pca, pair_correlation
+from compressor.vectors.retrieval import encoder_for, retrieval
 
 Row = dict[str, Any]
 Size = Annotated[int, Field(ge=2)]
@@ -41,6 +43,10 @@ class Curve(Config):
     """Sizes to measure, beside the model's own; by default those of 32, 64, 96, 128, 192, 256 and 384 below it."""
     sts: tuple[str, ...] = ()
     """STS files (``sentence1,sentence2,score``) to measure quality on; without any, agreement alone."""
+    retrieval: tuple[str, ...] = ()
+    """Collections in BEIR's folder form to measure retrieval on."""
+    retrieval_split: str = "test"
+    """The judgements that are taken of each collection: qrels/SPLIT.tsv."""
     center: Literal["auto"] | bool = "auto"
     """As in ``pca``."""
     whiten: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -77,9 +83,10 @@ class Curve(Config):
         components of the vectors as they are, which a model trained for it (Matryoshka) keeps quality in.
         """
         started, sets = time.monotonic(), self.sets()
+        collections = read_collections(self.retrieval, Path(), self.retrieval_split, "curve.retrieval")
         encoder = TorchEncoder.load(model.folder)
         dims = self.sizes(encoder.dim, len(corpus.train))
-        judge = Judge.of(encoder, list(corpus.train[: self.sample]), corpus.dev, corpus.heldout, sets)
+        judge = Judge.of(encoder, list(corpus.train[: self.sample]), corpus.dev, corpus.heldout, sets, collections)
         results = {
             "name": "curve",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -119,23 +126,35 @@ class Judge:
 
     vectors: Mapping[str, Vectors]
     sets: Sequence[Sts]
+    collections: Sequence[Collection] = ()
 
     @classmethod
     def of(
-        cls, encoder: Encoder, sample: list[str], dev: list[str], heldout: list[str], sets: Sequence[Sts]
+        cls,
+        encoder: Encoder,
+        sample: list[str],
+        dev: list[str],
+        heldout: list[str],
+        sets: Sequence[Sts],
+        collections: Sequence[Collection] = (),
     ) -> "Judge":
         """Encode every set of texts once."""
         texts = {"sample": sample, "dev": dev, "heldout": heldout} | {f"sts {pairs.key}": pairs.texts for pairs in sets}
+        for collection in collections:
+            texts[f"queries {collection.key}"] = list(collection.queries.values())
+            texts[f"documents {collection.key}"] = list(collection.documents.values())
+        encode = {"queries": encoder_for(encoder, "query"), "documents": encoder_for(encoder, "document")}
         with track("encoding", sum(map(len, texts.values()))) as advance:
             vectors = {}
             for name, some in texts.items():
                 chunks = []
                 for start in range(0, len(some), _CHUNK):
-                    chunks.append(encoder.encode(some[start : start + _CHUNK], batch_size=64))
+                    by = encode.get(name.partition(" ")[0], encoder.encode)
+                    chunks.append(by(some[start : start + _CHUNK], 64))
                     advance(len(chunks[-1]))
                 vectors[name] = np.concatenate(chunks)
                 check_vectors(vectors[name], "the model")
-        return cls(vectors, sets)
+        return cls(vectors, sets, collections)
 
     @property
     def sample(self) -> Vectors:
@@ -165,7 +184,18 @@ class Judge:
                 "pair_correlation": pair_correlation(self.heldout, decoded["heldout"]),
                 "sts": sts,
                 "share": float(np.mean(shares)) if shares else None,
+                "retrieval": {own.name: self._found(own, unit, decoded, precision) for own in self.collections},
             }
+
+    def _found(
+        self, own: Collection, unit: Mapping[str, Vectors], decoded: Mapping[str, Vectors], precision: VectorPrecision
+    ) -> Row:
+        """Return what is found by codes alone and, of codes, with the queries' vectors in full for the last order."""
+        queries, documents = decoded[f"queries {own.key}"], decoded[f"documents {own.key}"]
+        figures = retrieval(own, queries, documents)
+        if precision != "float32":
+            figures["rescored"] = retrieval(own, queries, documents, unit[f"queries {own.key}"])
+        return figures
 
     def _full(self, pairs: Sts) -> float:
         return _spearman(pairs, self.vectors[f"sts {pairs.key}"])

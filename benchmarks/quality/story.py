@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from benchmarks.quality.sts import Sts
 from benchmarks.systems import System
@@ -20,7 +20,9 @@ from compressor.models.agreement import Heldout, check_vectors
 from compressor.models.projection import Projection
 from compressor.models.source import Source, layers_stated, read_config, weights_files
 from compressor.models.torch_int8 import WEIGHTS
+from compressor.texts.collections import Collection
 from compressor.untrusted.weights import read_header, weights_in
+from compressor.vectors.retrieval import FIGURE, Searches, ranking_kept
 from exporters.graph.files import load
 from exporters.loading import is_reader, kind_of, open_reader_of, reader_kind
 from exporters.tasks import ANSWERING
@@ -46,6 +48,7 @@ class EncoderRow(TypedDict):
     seconds: float | None
     agreement: dict[str, float]
     sts: dict[str, float]
+    retrieval: dict[str, Any]
 
 
 class ReaderRow(TypedDict):
@@ -62,8 +65,16 @@ class ReaderRow(TypedDict):
 class Story(Config):
     """Measure every stage's quality and size."""
 
-    def run(self, steps: Mapping[str, Model], heldout: Heldout, sts: Sequence[Sts], draft: Draft) -> None:
+    def run(
+        self,
+        steps: Mapping[str, Model],
+        heldout: Heldout,
+        sts: Sequence[Sts],
+        draft: Draft,
+        collections: Sequence[Collection] = (),
+    ) -> None:
         """Write ``story.json`` into ``draft``, a row a stage."""
+        searches = Searches(collections)
         reducing = steps.get("pca") or steps.get("distil")
         projection = Projection.load(reducing.folder) if reducing else None
         rows = []
@@ -71,13 +82,20 @@ class Story(Config):
             for name, model in steps.items():
                 full = name == "teacher" or (name == "distil" and "pca" in steps)
                 reduced = None if full else projection
-                rows.append(row(name, model, heldout, reduced, sts))
+                rows.append(row(name, model, heldout, reduced, sts, searches))
                 advance(1)
         write_json(draft.folder / "story.json", rows)
 
 
-def row(name: str, model: Model, heldout: Heldout, projection: Projection | None, sts: Sequence[Sts]) -> EncoderRow:
-    """Return one stage's figures."""
+def row(
+    name: str,
+    model: Model,
+    heldout: Heldout,
+    projection: Projection | None,
+    sts: Sequence[Sts],
+    searches: Searches | None = None,
+) -> EncoderRow:
+    """Return one stage's figures; ``searches`` have seen the teacher first."""
     system = System(name, name, kind_of(model.folder), str(model.folder))
     encoder = system.encoder()
     vectors = encoder.encode(heldout.texts, 32)
@@ -90,8 +108,9 @@ def row(name: str, model: Model, heldout: Heldout, projection: Projection | None
         "parameters": parameters(model.folder),
         "size_bytes": system.size_bytes,
         "seconds": model.figures.get("seconds"),
-        "agreement": heldout.agreement(vectors, projection),
+        "agreement": heldout.agreement(vectors, projection) | {FIGURE: ranking_kept(heldout, vectors)},
         "sts": {file.name: file.spearman(encoder, whose=name) for file in sts},
+        "retrieval": (searches or Searches()).figures(encoder, projection),
     }
 
 

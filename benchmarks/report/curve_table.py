@@ -19,12 +19,15 @@ _REDUCTIONS = {
 
 def table(results: Row) -> Table:
     """Lay out a row a size, reduction and precision."""
-    files = results["points"][0]["sts"]
+    first = results["points"][0]
+    files, collections = first["sts"], first.get("retrieval") or {}
     columns = [
         Column("vectors", lambda row: f"{row['dim']} {row['precision']}, {_REDUCTIONS[row['reduction']]}"),
         Column("bytes", lambda row: str(row["bytes"])),
         *(Column(name, _score(name)) for name in files),
         Column("share", _share),
+        *(Column(f"{name} nDCG@10", _found(name)) for name in collections),
+        *(Column(f"{name} rescored", _found(name, "rescored")) for name in collections),
         Column("neighbours", lambda row: fixed(row["neighbours_at_10"], 3)),
         Column("pairs", lambda row: fixed(row["pair_correlation"], 3)),
     ]
@@ -35,11 +38,17 @@ def print_curve(results: Row, console: Console) -> None:
     """Print the table, and what its shares are of."""
     table(results).print(console)
     line = "share: of the full float32 vectors' Spearman; neighbours, pairs: agreement with them"
+    if results["points"][0].get("retrieval"):
+        line += "; rescored: the 400 nearest codes, ordered again by the queries in full"
     console.print(Text(line, style="dim"))
 
 
 def _score(name: str) -> Callable[[Row], str]:
     return lambda row: fixed(number(row, "sts", name), 2)
+
+
+def _found(name: str, *place: str) -> Callable[[Row], str]:
+    return lambda row: fixed(number(row, "retrieval", name, *place, "ndcg_at_10"), 1)
 
 
 def _share(row: Row) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from benchmarks.report.numbers import digits, fixed, gain, percent, ratio_range, size, with_unit
-from benchmarks.report.results import Measure, Row, number, rate_of, systems
+from benchmarks.report.results import Measure, Row, found_of, number, rate_of, systems
 from benchmarks.report.tasks import TaskPage
 
 
@@ -75,6 +75,9 @@ def cards(results: Row, task: TaskPage) -> Iterator[Card]:
         if value is not None and full is not None:
             note = f"teacher {measure.text(full)}, {measure.scale}"
             yield Card(measure.title, measure.text(value), note)
+    if (own_found := found_of(artifact)) is not None and (full_found := found_of(teacher)):
+        share = percent(own_found / full_found)
+        yield Card("Retrieval", fixed(own_found, 1), f"{share} of the teacher's {fixed(full_found, 1)}, nDCG@10 × 100")
     if (same := number(artifact, "agreement", "neighbours_at_10")) is not None:
         yield Card("Same neighbours", f"{fixed(100 * same, 1)} %", "of the teacher's 10 nearest, held-out texts")
     if artifact.get("peak_memory_bytes"):

@@ -127,6 +127,7 @@ def _drawn(picture: Picture) -> Picture:
 def _details(results: Row, task: TaskPage) -> list[tuple[str, Table]]:
     """Return the tables that are folded away below the systems, those with figures."""
     named = [
+        ("Retrieval by collection", tables.found(results)),
         ("Agreement and test sets", tables.agreement(results)),
         (f"{task.unit.capitalize()} a second by batch size", tables.batches(results)),
         ("Figures by length", tables.lengths(results, task)),

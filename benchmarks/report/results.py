@@ -61,6 +61,15 @@ def rate_of(figures: Any, unit: str) -> float | None:
     return number(figures, "texts_per_second") if own is None else own
 
 
+def found_of(row: Row, *place: str) -> float | None:
+    """Return the mean nDCG@10 x 100 over the collections that a system or a stage searched, or what lies at ``place``
+    beside it: ``on_teachers_index``; None where nothing was searched.
+    """
+    figures = (row.get("retrieval") or {}).values()
+    values = [value for own in figures if (value := number(own, *place, "ndcg_at_10")) is not None]
+    return sum(values) / len(values) if values else None
+
+
 @dataclass(frozen=True)
 class Measure:
     """A figure of quality: how it is called, and where a system or a stage has it."""

@@ -18,7 +18,7 @@ from benchmarks.report.numbers import (
     size,
     with_unit,
 )
-from benchmarks.report.results import Measure, Row, number, rate_of, stage_name, system_label, systems
+from benchmarks.report.results import Measure, Row, found_of, number, rate_of, stage_name, system_label, systems
 from benchmarks.report.table import Column, Table
 from benchmarks.report.tasks import TaskPage
 
@@ -34,7 +34,11 @@ _AGREEMENT = [
     Column("Cosine\np1", lambda row: fixed(number(row, "agreement", "cosine_p1"), 4)),
     Column("Cosine\nlowest", lambda row: fixed(number(row, "agreement", "cosine_min"), 4)),
     Column("Neighbours\nat 10", lambda row: fixed(number(row, "agreement", "neighbours_at_10"), 3)),
+    Column("Ranking\nkept", lambda row: fixed(number(row, "agreement", "ndcg_at_10"), 1)),
 ]
+RETRIEVAL = Column("retrieval, nDCG@10 × 100", lambda row: fixed(found_of(row), 1))
+_RETRIEVAL = Column("Retrieval\nnDCG@10", lambda row: fixed(found_of(row), 1))
+_ON_INDEX = Column("On the teacher's\nindex", lambda row: fixed(found_of(row, "on_teachers_index"), 1))
 _SYSTEM = Column("System", system_label, words=True)
 _PARAMETERS = Column("Parameters\nmillions", lambda row: millions(row.get("parameters")))
 _SIZE = Column("Size\nMB", lambda row: megabytes(row.get("size_bytes")))
@@ -56,6 +60,7 @@ def printed(results: Row, task: TaskPage) -> Table:
         Column("system", lambda row: str(row.get("name") or row.get("label") or MISSING), words=True),
         Column("size MB", lambda row: megabytes(row.get("size_bytes"))),
         *(quality(measure, measure.name) for measure in task.measures(results)),
+        *([Column("nDCG@10", RETRIEVAL.cell)] if any(found_of(row) for row in systems(results)) else []),
         Column(f"{task.unit}/s", _rate(task.unit)),
         Column("to teacher", lambda row: ratio_range(row.get("offline"), to="..")),
         Column("p50/p99 ms", lambda row: "/".join(digits(_latency(row, p)) for p in ("p50", "p99"))),
@@ -71,6 +76,7 @@ def measured(results: Row, task: TaskPage) -> Table:
         _PARAMETERS,
         _SIZE,
         *_qualities(task.measures(results)),
+        _RETRIEVAL,
         Column(f"{task.unit.capitalize()}/s", _rate(task.unit)),
         Column("Ratio to teacher", lambda row: ratio_range(row.get("offline"))),
         Column("Batch", lambda row: count(number(row, "offline", "batch_size"))),
@@ -85,6 +91,25 @@ def agreement(results: Row) -> Table:
     """Lay out a row a system: agreement with the teacher's vectors, and the score on each test set."""
     files = keys(row.get("sts") for row in [*systems(results), *(results.get("story") or [])])
     return _of_systems([_SYSTEM, *_AGREEMENT, *(Column(file, _score(file)) for file in files)], results)
+
+
+def found(results: Row) -> Table:
+    """Lay out a row a system and collection: what it finds there, and what its queries find on the teacher's index."""
+    shown = systems(results)
+    rows = [
+        (system, place, name, figures)
+        for system in shown
+        for place, (name, figures) in enumerate((system.get("retrieval") or {}).items())
+    ]
+    columns = [
+        Column("System", lambda row: "" if row[1] else system_label(row[0]), words=True),
+        Column("Collection", lambda row: row[2], words=True),
+        Column("nDCG@10", _found("ndcg_at_10")),
+        *(Column(f"Recall@{count}", _found(f"recall_at_{count}")) for count in (1, 10, 100)),
+        Column("MRR@10", _found("mrr_at_10")),
+        Column("nDCG@10 on the teacher's index", _found("on_teachers_index", "ndcg_at_10")),
+    ]
+    return Table(columns, rows, lambda row: row[0] is shown[-1]).filled()
 
 
 def batches(results: Row) -> Table:
@@ -129,6 +154,8 @@ def story(results: Row, task: TaskPage) -> Table:
         _PARAMETERS,
         _SIZE,
         *_qualities(task.measures(results)),
+        _RETRIEVAL,
+        _ON_INDEX,
         *_AGREEMENT,
         Column("Took", lambda row: duration(row.get("seconds"))),
     ]
@@ -163,6 +190,10 @@ def _rate(unit: str) -> Callable[[Row], str]:
 
 def _score(file: str) -> Callable[[Row], str]:
     return lambda row: fixed(number(row, "sts", file), 2)
+
+
+def _found(*place: str) -> Callable[[tuple[Row, int, str, Row]], str]:
+    return lambda row: fixed(number(row[3], *place), 1)
 
 
 def _at_batch(batch: str) -> Callable[[Row], str]:

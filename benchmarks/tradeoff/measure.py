@@ -12,6 +12,8 @@ from compressor.core.config import Config
 from compressor.core.progress import track
 from compressor.models.agreement import Heldout, check_vectors
 from compressor.models.projection import Projection
+from compressor.texts.collections import Collection
+from compressor.vectors.retrieval import FIGURE, Searches, ranking_kept
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,13 @@ class SideBySide(Config):
         sts: Sequence[Sts],
         texts: tuple[str, list[str]],
         draft: Draft,
+        collections: Sequence[Collection] = (),
     ) -> None:
         """Write ``bench.json`` into ``draft``; the first candidate is the teacher, ``texts`` are source and texts."""
-        source, speed_texts = texts
-        judged = {candidate.system.name: _quality(candidate, heldout, sts) for candidate in _shown(candidates)}
+        (source, speed_texts), searches = texts, Searches(collections)
+        judged = {
+            candidate.system.name: _quality(candidate, heldout, sts, searches) for candidate in _shown(candidates)
+        }
         measured = self.bench.measure([candidate.system for candidate in candidates], speed_texts, source)
         rows = [row | judged[row["name"]] for row in measured["systems"]]
         write_json(draft.folder / "bench.json", measured | {"systems": rows})
@@ -54,12 +59,13 @@ def _shown(candidates: Sequence[Candidate]) -> Any:
             advance(1)
 
 
-def _quality(candidate: Candidate, heldout: Heldout, sts: Sequence[Sts]) -> dict[str, Any]:
+def _quality(candidate: Candidate, heldout: Heldout, sts: Sequence[Sts], searches: Searches) -> dict[str, Any]:
     encoder = candidate.system.encoder()
     vectors = encoder.encode(heldout.texts, 32)
     check_vectors(vectors, candidate.system.name)
     return {
         "dim": encoder.dim,
-        "agreement": heldout.agreement(vectors, candidate.projection),
+        "agreement": heldout.agreement(vectors, candidate.projection) | {FIGURE: ranking_kept(heldout, vectors)},
         "sts": {file.name: file.spearman(encoder, whose=candidate.system.name) for file in sts},
+        "retrieval": searches.figures(encoder, candidate.projection),
     }

@@ -26,20 +26,26 @@ class Bounds:
     """Least throughput, as a multiple of the teacher's."""
     size: float | None = None
     """Most bytes on disk."""
+    retrieval: float | None = None
+    """Least share of what the teacher finds, its mean nDCG@10."""
 
     @classmethod
-    def read(cls, quality: str | None = None, speed: str | None = None, size: str | None = None) -> "Bounds":
+    def read(
+        cls, quality: str | None = None, speed: str | None = None, size: str | None = None, retrieval: str | None = None
+    ) -> "Bounds":
         """Read the options' words; RecipeError names option, value and what is allowed."""
         return cls(
-            None if quality is None else _quality(quality),
+            None if quality is None else _quality(quality, "--quality"),
             None if speed is None else _positive("--speed", speed, r"[x×]?", "a factor above 0, as 10 or 10x"),
             None if size is None else _size(size),
+            None if retrieval is None else _quality(retrieval, "--retrieval"),
         )
 
     def __str__(self) -> str:
         parts = [f"quality ≥ {100 * self.quality:g} %"] if self.quality is not None else []
         parts += [f"speed ≥ {self.speed:g}×"] if self.speed is not None else []
         parts += [f"size ≤ {size(self.size)}"] if self.size is not None else []
+        parts += [f"retrieval ≥ {100 * self.retrieval:g} %"] if self.retrieval is not None else []
         return ", ".join(parts)
 
 
@@ -57,6 +63,8 @@ class Choice:
     artifact: str
     points: float
     """The figure that ``share`` is of: Spearman x 100, or the agreement itself."""
+    found: float | None = None
+    """Share of what the teacher finds, where it was measured."""
 
     @classmethod
     def of(cls, row: Row, measure: Row) -> "Choice | None":
@@ -66,7 +74,8 @@ class Choice:
             return None
         low, high = (number(row, "offline", end) or ratio for end in ("ratio_min", "ratio_max"))
         points = _points(row, measure)
-        return cls(row["name"], row["label"], share, ratio, low, high, size, row["artifact"], points)
+        found = number(row, "retrieval_share")
+        return cls(row["name"], row["label"], share, ratio, low, high, size, row["artifact"], points, found)
 
     def as_fast_as(self, other: "Choice") -> bool:
         """Whether the ranges over the rounds overlap: then neither is called the faster."""
@@ -78,12 +87,14 @@ class Choice:
             "--quality": 1 if bounds.quality is None else bounds.quality / max(self.share, 1e-9),
             "--speed": 1 if bounds.speed is None else bounds.speed / self.ratio,
             "--size": 1 if bounds.size is None else self.size_bytes / bounds.size,
+            "--retrieval": 1 if bounds.retrieval is None else bounds.retrieval / max(self.found or 0, 1e-9),
         }
         return {option: factor for option, factor in factors.items() if factor > 1}
 
     def __str__(self) -> str:
         speed = f"{significant(self.ratio)}× [{self.slowest:.2f}–{self.fastest:.2f}] its speed"
         share = f"{100 * self.share:.1f} % of the teacher's quality"
+        share += "" if self.found is None else f", {100 * self.found:.1f} % of what it finds"
         return f"{self.label}: {share}, {speed}, {size(self.size_bytes)}"
 
 
@@ -98,6 +109,10 @@ def recommend(path: Path, bounds: Bounds) -> dict[str, Any]:
     choices = [choice for row in systems(results) if (choice := Choice.of(row, measure))]
     if not choices:
         raise GateError(f"{path}: no row passed the gate; nothing to recommend")
+    if bounds.retrieval is not None and all(choice.found is None for choice in choices):
+        raise RecipeError(
+            f"--retrieval: {path} was measured without collections; give bench.retrieval and run it again"
+        )
     front = pareto(choices)
     candidates = [choice for choice in front if not choice.misses(bounds)]
     if not candidates:
@@ -123,7 +138,7 @@ def lines_of(recommendation: dict[str, Any]) -> list[str]:
 
 
 def pareto(choices: Sequence[Choice]) -> list[Choice]:
-    """Return the choices that no other beats: as good in quality, size and speed, and better in one.
+    """Return the choices that no other beats: as good in quality, retrieval, size and speed, and better in one.
 
     Speeds whose ranges overlap are equal.
     """
@@ -132,14 +147,18 @@ def pareto(choices: Sequence[Choice]) -> list[Choice]:
 
 def _beats(choice: Choice, other: Choice) -> bool:
     equal = choice.as_fast_as(other)
-    if choice.share < other.share or choice.size_bytes > other.size_bytes or not (equal or choice.ratio > other.ratio):
+    found, its = choice.found or 0.0, other.found or 0.0
+    if choice.share < other.share or choice.size_bytes > other.size_bytes or found < its:
         return False
-    return choice.share > other.share or choice.size_bytes < other.size_bytes or not equal
+    if not (equal or choice.ratio > other.ratio):
+        return False
+    return choice.share > other.share or choice.size_bytes < other.size_bytes or found > its or not equal
 
 
 def _picked(candidates: Sequence[Choice], bounds: Bounds) -> tuple[Choice, str]:
     """Choose by what was not bounded: size last, speed where quality is bounded, quality otherwise."""
-    bounded = (bounds.quality is not None, bounds.speed is not None, bounds.size is not None)
+    keeps = bounds.quality is not None or bounds.retrieval is not None
+    bounded = (keeps, bounds.speed is not None, bounds.size is not None)
     if bounded == (False, False, False):
         return knee(candidates), "the knee"
     if bounded == (True, True, False):
@@ -232,11 +251,11 @@ def _read(path: Path) -> Row:
     return results
 
 
-def _quality(text: str) -> float:
+def _quality(text: str, option: str) -> float:
     allowed = "a share of the teacher's above 0 and at most 1, as 0.99 or 99%"
-    share = _positive("--quality", text.removesuffix("%"), "", allowed, shown=text) / (100 if text.endswith("%") else 1)
+    share = _positive(option, text.removesuffix("%"), "", allowed, shown=text) / (100 if text.endswith("%") else 1)
     if share > 1:
-        raise RecipeError(f"--quality {text}: must be {allowed}")
+        raise RecipeError(f"{option} {text}: must be {allowed}")
     return share
 
 

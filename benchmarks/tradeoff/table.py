@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.report.markdown import escaped, source
 from benchmarks.report.numbers import count, digits, duration, fixed, percent
-from benchmarks.report.results import COSINE, Row, number, spearman, system_label, systems
+from benchmarks.report.results import COSINE, Row, found_of, number, spearman, system_label, systems
 from benchmarks.report.table import Column, Table
-from benchmarks.report.tables import AGREEMENT, RATIO, SIZE, TEXTS, quality
+from benchmarks.report.tables import AGREEMENT, RATIO, RETRIEVAL, SIZE, TEXTS, quality
 from compressor.artifact.cases import Precision
 
 FORMAT = "compressor-tradeoff/1"
@@ -28,6 +28,9 @@ def label_of(layers: int, precision: Precision | None = None) -> str:
     return f"{depth}, ONNX {precision}" if precision else depth
 
 
+_SHARE_FOUND = Column("share of what the teacher finds", lambda row: percent(row.get("retrieval_share"), " "))
+
+
 def measure_of(rows: Sequence[Row]) -> dict[str, str]:
     """Choose what quality is: ``{"sts": file}``, the first with the teacher above 0, or ``{"agreement": figure}``.
 
@@ -41,12 +44,23 @@ def measure_of(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def with_share(rows: Sequence[Row], measure: Mapping[str, str]) -> list[Row]:
-    """Return the rows, each with its ``share`` of the teacher's quality: of its Spearman, or the agreement itself."""
+    """Return the rows, each with its ``share`` of the teacher's quality: of its Spearman, or the agreement itself.
+
+    And with its ``retrieval_share`` of what the teacher finds (mean nDCG@10), where that was measured.
+    """
+    rows = _with_found_share(rows)
     if "sts" in measure:
         file = measure["sts"]
         return [row | {"share": row["sts"][file] / rows[0]["sts"][file]} for row in rows]
     figure = measure["agreement"]
     return [rows[0] | {"share": 1.0}, *(row | {"share": number(row, "agreement", figure)} for row in rows[1:])]
+
+
+def _with_found_share(rows: Sequence[Row]) -> list[Row]:
+    full = found_of(rows[0])
+    if not full:
+        return list(rows)
+    return [row if (own := found_of(row)) is None else row | {"retrieval_share": own / full} for row in rows]
 
 
 def measure_label(results: Row) -> str:
@@ -72,6 +86,7 @@ def table(results: Row) -> str:
         Column("layers kept", _name, words=True),
         *(quality(spearman(file)) for file in files),
         Column("share of the teacher's", lambda row: percent(row.get("share"), " ")),
+        *([RETRIEVAL, _SHARE_FOUND] if found_of(systems(results)[0]) is not None else []),
         AGREEMENT,
         Column("neighbours in common", lambda row: fixed(number(row, "agreement", "neighbours_at_10"), 3)),
         TEXTS,

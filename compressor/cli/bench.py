@@ -30,8 +30,10 @@ from compressor.cli.common import (
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
+from compressor.models.projection import Projection
 from compressor.models.source import DEFAULT, find
 from compressor.texts.corpus import Corpus, read_corpus
+from compressor.vectors.retrieval import Searches
 from exporters.graph.files import multiplies_int8
 from exporters.loading import kind_of
 from exporters.runtime.providers import CPU, CUDA, TENSORRT
@@ -99,7 +101,7 @@ def encoders(
 ) -> None:
     """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there."""
     chosen = chosen_peers(bench, peers) if peers is not None else []
-    sts, source = bench.check(Path()), find(teacher)
+    sts, source, collections = bench.check(Path()), find(teacher), bench.collections(Path())
     task, corpus = task_named(EMBEDDING), read()
     systems = _beside_teacher(task, source.folder, models, bench)
     origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
@@ -108,8 +110,10 @@ def encoders(
         beside.run(to or Path("runs/peers"), command_line(), as_json, out)
         return
     measured = bench.measure(systems, timed_texts, origin)
+    searches = Searches(collections)
     for row, system in zip(measured["systems"], systems, strict=True):
         encoder: Any = system.open()
+        row["retrieval"] = searches.figures(encoder, Projection.load(Path(system.folder)))
         row["sts"] = {sts_file.name: sts_file.spearman(encoder, whose=system.name) for sts_file in sts}
     _show(task, measured, as_json)
 

@@ -69,13 +69,17 @@ def recommend(
         str | None, typer.Option("--speed", help="Least throughput, as a multiple of the teacher's: 10x.")
     ] = None,
     size: Annotated[str | None, typer.Option("--size", help="Most bytes on disk: 10MB, 10 MiB.")] = None,
+    retrieval: Annotated[
+        str | None,
+        typer.Option("--retrieval", help="Least share of what the teacher finds, its mean nDCG@10: 0.97 or 97%."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pick from a trade-off what keeps the bounds, say why, and what is given up; without any, the knee."""
     from benchmarks.tradeoff.recommend import Bounds, lines_of
     from benchmarks.tradeoff.recommend import recommend as pick
 
-    found = pick(tradeoff, Bounds.read(quality, speed, size))
+    found = pick(tradeoff, Bounds.read(quality, speed, size, retrieval))
     if as_json:
         print(json_text(found))
         return

@@ -90,6 +90,7 @@ class EmbeddingFlow(Flow):
     def check(self) -> None:
         """Hold the settings against teacher, texts and machine before any work."""
         self.recipe.bench.check(self.base)
+        self.recipe.bench.collections(self.base)
         model = open_model(self.teacher.folder)
         distil, pca = self.recipe.distil, self.recipe.pca
         if distil:
@@ -280,8 +281,10 @@ class EmbeddingFlow(Flow):
 
     def measure(self, stages: dict[str, Model]) -> Measured:
         recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
+        collections = recipe.bench.collections(self.base)
         inputs: list[Keyed] = [*stages.values(), *self.judged, *sts]
-        story = self.work.stage("story", tell, inputs, lambda to: tell.run(stages, self.heldout, sts, to))
+        story = self.work.stage("story", tell, [*inputs, *collections], lambda to: tell.run(
+            stages, self.heldout, sts, to, collections))  # fmt: skip
         rows = story.json("story.json")
         source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)
         machine, made = self.machine, {name: Made(model.folder) for name, model in stages.items()}

@@ -157,6 +157,7 @@ def _check(recipe: Recipe, base: Path) -> list[Sts]:
     if recipe.bench.providers != (CPU,):
         allowed = f'a trade-off is measured on ["{CPU}"]'
         raise RecipeError(f"bench.providers = {json.dumps(recipe.bench.providers)}: {allowed}")
+    recipe.bench.collections(base)
     return recipe.bench.check(base)
 
 
@@ -230,9 +231,10 @@ def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]],
     own = [student.candidate(precision, stage.bench.threads) for student, precision in reversed(pairs)]
     source, texts = stage.bench.pick_texts(trunk.base, trunk.corpus.heldout)
     models = [student.artifacts[precision] for student, precision in pairs]
-    inputs: list[Keyed] = [*trunk.judged, *models, *sts, Key(key_of(texts, describe()))]
+    collections = stage.bench.collections(trunk.base)
+    inputs: list[Keyed] = [*trunk.judged, *models, *sts, *collections, Key(key_of(texts, describe()))]
     made = trunk.work.stage("bench", stage, inputs, lambda to: stage.run(
-        [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to))  # fmt: skip
+        [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to, collections))  # fmt: skip
     measured: dict[str, Any] = json.loads((made.folder / "bench.json").read_text(encoding="utf-8"))
     return measured
 

@@ -1,7 +1,7 @@
 """Sentence-transformers models: opened safely, and run by PyTorch."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,12 +52,22 @@ class TorchEncoder:
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Return float32 [len(texts), dim] by sentence-transformers' own ``encode``; TextError for what is no text."""
+        return self._by(self.model.encode, texts, batch_size)
+
+    def encode_query(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        """Encode queries: with the prompt that sentence-transformers puts before them, where the model has one."""
+        return self._by(self.model.encode_query, texts, batch_size)
+
+    def encode_document(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        """Encode documents: with the prompt that sentence-transformers puts before them, where the model has one."""
+        return self._by(self.model.encode_document, texts, batch_size)
+
+    def _by(self, encode: Callable[..., Any], texts: Sequence[str], batch_size: int) -> Vectors:
         texts, batch_size = list(listed(texts)), check_whole("batch_size", batch_size)
         check_texts(texts)
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        vectors = self.model.encode(texts, batch_size=batch_size, show_progress_bar=False)
-        return np.asarray(vectors, dtype=np.float32)
+        return np.asarray(encode(texts, batch_size=batch_size, show_progress_bar=False), dtype=np.float32)
 
 
 def open_model(folder: Path, device: str = "cpu", attention: str | None = None) -> SentenceTransformer:

@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from compressor.artifact.folder import MANIFEST, Draft
+from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
 from compressor.core.config import Config
 from compressor.core.encoder import Vectors, check_texts, check_whole, length_sorted_batches, listed
 from compressor.core.errors import ModelError, first_line
@@ -148,10 +149,17 @@ class TorchInt8Encoder:
     """A dynamic int8 model run by PyTorch on the CPU."""
 
     def __init__(
-        self, tokenizer: Any, modules: list[torch.nn.Module], max_length: int, dim: int, prompt: str = ""
+        self,
+        tokenizer: Any,
+        modules: list[torch.nn.Module],
+        max_length: int,
+        dim: int,
+        prompt: str = "",
+        prompts: Prompts | None = None,
     ) -> None:
-        self._tokenizer, self._modules, self._prompt = tokenizer, modules, prompt
+        self._tokenizer, self._modules = tokenizer, modules
         self.max_length, self.dim = max_length, dim
+        self.prompts = prompts or Prompts({}, prompt)
 
     @classmethod
     def load(cls, folder: Path) -> "TorchInt8Encoder":
@@ -170,17 +178,28 @@ class TorchInt8Encoder:
         for (_, path), module in zip(_tail(folder), tail, strict=True):
             check_finite(folder / path, module.named_parameters())
         modules = [module.eval() for module in (transformer, *tail)]
-        return cls(tokenizer, modules, **settings)
+        return cls(tokenizer, modules, **settings, prompts=Prompts.load(folder))
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Return float32 [len(texts), dim], rows in the order of ``texts``; TextError for what is no text."""
+        return self._behind(self.prompts.default, texts, batch_size)
+
+    def encode_query(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        """Encode queries, behind the model's prompt for them."""
+        return self._behind(self.prompts.choose(self.prompts.first(QUERY)), texts, batch_size)
+
+    def encode_document(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        """Encode documents, behind the model's prompt for them."""
+        return self._behind(self.prompts.choose(self.prompts.first(DOCUMENT)), texts, batch_size)
+
+    def _behind(self, prompt: str, texts: Sequence[str], batch_size: int) -> Vectors:
         texts, batch_size = listed(texts), check_whole("batch_size", batch_size)
         check_texts(texts)
         vectors = np.zeros((len(texts), self.dim), np.float32)
         lengths = np.array([len(text) for text in texts], dtype=np.int64)
         with torch.inference_mode():
             for rows in length_sorted_batches(lengths, batch_size):
-                vectors[rows] = self._forward([self._prompt + texts[i] for i in rows])
+                vectors[rows] = self._forward([prompt + texts[i] for i in rows])
         return vectors
 
     def _forward(self, texts: list[str]) -> Vectors:

@@ -130,7 +130,7 @@ def _is_text(cell: Any) -> bool:
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the rows of a table by their columns' names, each with its line."""
-    return _json_records(path) if kind_of(path) in (".json", ".jsonl", ".ndjson") else _csv_records(path)
+    return json_rows(path) if kind_of(path) in (".json", ".jsonl", ".ndjson") else _csv_records(path)
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -144,7 +144,8 @@ def _csv_records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield line, dict(zip(names, row, strict=True))
 
 
-def _json_records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the objects of a file of JSON lines, plain or .gz, each with its line; TextError for what is none."""
     for number, line in enumerate(lines(path), start=1):
         if not line.strip():
             continue

@@ -1,7 +1,7 @@
 """How far a batch of vectors is from the one that it is to be: what students, and prefixes of vectors, learn by."""
 
 import torch
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, normalize
 
 Unit = torch.Tensor
 """float32 [batch, dim], rows of length 1."""
@@ -40,3 +40,20 @@ def ranking(student: Unit, teacher: Unit, temperature: float) -> torch.Tensor:
     """Return the cross-entropy of a row's own teacher among the batch's (Henderson et al. 2017, arXiv:1705.00652)."""
     scores = normalize(student, dim=1) @ normalize(teacher, dim=1).T / temperature
     return cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
+def order(student: Unit, teacher: Unit, bank: Unit, temperature: float) -> torch.Tensor:
+    """Return the Kullback-Leibler divergence of how the rows rank a bank from how the teacher's rows do, a scalar.
+
+    ``bank``, float32 [n, dim], are vectors of the teacher; the divergence is of the softmax of the similarities to
+    them, over ``temperature`` (SEED: Fang et al. 2021, arXiv:2101.04731). The bank stays the teacher's: a student that
+    learns so searches an index that the teacher made.
+    """
+    keys = normalize(bank, dim=1).T
+    wanted = log_softmax(normalize(teacher, dim=1) @ keys / temperature, dim=1)
+    return kl_div(
+        log_softmax(normalize(student, dim=1) @ keys / temperature, dim=1),
+        wanted,
+        reduction="batchmean",
+        log_target=True,
+    )

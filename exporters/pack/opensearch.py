@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 
 from compressor.artifact.folder import Artifact, Draft, sha256
 from compressor.artifact.layout import EMBEDDING
+from compressor.artifact.prompts import default_prompt
 from compressor.core.errors import ArtifactError
 from exporters.pack.target import Contents, Target, check_name, renamed_states, write_text
-from exporters.runtime.prompts import default_prompt
 from exporters.runtime.words import cutting_side
 
 REGISTER = "register.json"

@@ -17,6 +17,7 @@ from compressor.answering.readers.reader import read_reading
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import GRAPH, INPUTS
+from compressor.artifact.prompts import default_prompt
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
 from compressor.core.markdown import code
@@ -24,7 +25,6 @@ from compressor.machine.describe import INT8_FEATURES, features
 from compressor.models.source import STATIC
 from compressor.vectors.codes import RANGES
 from exporters.precision.calibrate import dynamic_inputs
-from exporters.runtime.prompts import default_prompt
 from exporters.runtime.words import cutting_side
 from exporters.verify.conformance import write_conformance
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from beir import of_sentences
 from builders import sentences
 from typer.testing import CliRunner
 
@@ -23,9 +24,11 @@ from compressor.core.errors import CompressorError, RecipeError
 from compressor.models.agreement import Heldout, neighbours_in_common
 from compressor.models.sentence_model import TorchEncoder
 from compressor.models.source import find
+from compressor.texts.collections import Collection
 from compressor.texts.corpus import Texts
 from compressor.vectors.codes import Ranges, quantized, scored
 from compressor.vectors.pca import Pca
+from compressor.vectors.retrieval import retrieval, sides
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +231,18 @@ def test_without_sts_agreement_stands_alone(tiny: Path, files: tuple[Path, Path]
     assert len(results["points"]) == 6
     assert {row["share"] for row in results["points"]} == {None}
     assert results["texts"]["fitted"] == 100
+
+
+def test_sizes_are_measured_by_what_they_find(tiny: Path, tmp_path: Path) -> None:
+    collection = Collection.read(of_sentences(tmp_path / "sentences"))
+    encoder, texts = TorchEncoder.load(tiny), sentences(200)
+    judge = Judge.of(encoder, texts[:150], texts[150:175], texts[175:], [], [collection])
+    full = list(judge.rows({"dim": 32, "reduction": "none"}, judge.vectors))
+    by = {row["precision"]: row["retrieval"]["sentences"] for row in full}
+    assert by["float32"]["ndcg_at_10"] == pytest.approx(
+        retrieval(collection, *sides(encoder, collection))["ndcg_at_10"]
+    )
+    assert "rescored" not in by["float32"]
+    assert by["int8"]["ndcg_at_10"] == pytest.approx(by["float32"]["ndcg_at_10"], abs=3)
+    # Four bytes of a vector find less than 128; ordered again by the queries in full, more.
+    assert by["binary"]["ndcg_at_10"] < by["binary"]["rescored"]["ndcg_at_10"] <= by["float32"]["ndcg_at_10"] + 3

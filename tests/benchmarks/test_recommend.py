@@ -285,3 +285,29 @@ def test_a_row_of_the_table(results: dict[str, Any]) -> None:
         "| 3 layers, ONNX int8 | 79.40 | 99.2 % | 0.9341 | 0.700 | 3,432 | 8.80× [8.40–9.20] | 0.341 / 0.455 ms "
         "| 19.0 MB | 10.0 min |"
     )
+
+
+def test_retrieval_is_a_bound_of_its_own(results: dict[str, Any], give: Give) -> None:
+    rows = systems(results)
+    for place, found in enumerate((40.0, 39.6, 39.2, 38.0, 36.0, 33.0, 30.0)):
+        rows[place]["retrieval"] = {"a": {"ndcg_at_10": found - 5}, "b": {"ndcg_at_10": found + 5}}
+    results["bench"]["systems"] = with_share(rows, results["measure"])
+    assert systems(results)[1]["retrieval_share"] == pytest.approx(0.99)
+    pick = give(retrieval="97%")
+    assert pick["pick"]["name"] == "5-layers-int8"  # the fastest of those that keep it
+    assert pick["summary"].startswith("5 layers, ONNX int8: 99.8 % of the teacher's quality, 98.0 % of what it finds,")
+    assert "retrieval ≥ 97 %" in pick["why"]
+    # 4 layers is beaten by 3 in all but what it finds, and so stays on the front.
+    assert "4-layers-int8" in pick["front"]
+    with pytest.raises(GateError, match=r"nothing keeps retrieval ≥ 99\.5 %"):
+        give(retrieval="0.995")
+    text = table(results)
+    assert "| retrieval, nDCG@10 × 100 | share of what the teacher finds |" in text
+    assert "| 39.6 | 99.0 % |" in text
+
+
+def test_a_bound_that_was_not_measured_is_refused(give: Give) -> None:
+    with pytest.raises(RecipeError, match=r"^--retrieval: .* was measured without collections; give bench\.retrieval"):
+        give(retrieval="0.9")
+    with pytest.raises(RecipeError, match=r"^--retrieval 2: must be a share of the teacher's above 0"):
+        give(retrieval="2")

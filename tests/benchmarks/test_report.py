@@ -337,3 +337,23 @@ def test_a_table_on_a_page(results: dict[str, Any], tmp_path: Path) -> None:
     assert [row.startswith('<tr class="artifact">') for row in rows] == [False] * 5 + [True]
     name = "<th>ONNX Runtime int8<small>CPUExecutionProvider</small></th><td>18.2</td><td>81.70</td><td>4,187</td>"
     assert name in rows[-1]
+
+
+def test_page_shows_what_is_found(results: dict[str, Any], tmp_path: Path) -> None:
+    for place, system in enumerate(results["bench"]["systems"]):
+        own = {"ndcg_at_10": 40.0 - place, "recall_at_10": 30.0, "mrr_at_10": 66.6}
+        other = {"ndcg_at_10": 90.0 - place} | ({"on_teachers_index": {"ndcg_at_10": 77.7}} if place else {})
+        system["retrieval"] = {"abstracts": own, "<b>questions": other}
+    last = len(results["bench"]["systems"]) - 1
+    write_report(results, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"{65 - last:.1f}" in page
+    assert f"{100 * (65 - last) / 65:.1f}" in page  # of the teacher's 65.0
+    assert "teacher\u2019s 65.0" in page or "teacher&#39;s 65.0" in page
+    assert "Retrieval by collection" in page
+    assert "77.7" in page
+    assert "<b>questions" not in page
+    out = io.StringIO()
+    print_table(results, Console(file=out, width=100))
+    assert "nDCG@10" in out.getvalue()
+    assert f"{65 - last:.1f}" in out.getvalue()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from beir import of_sentences
 from builders import sentences
 from graphs import draft, make_artifacts
 
@@ -19,6 +20,7 @@ from compressor.models.agreement import Heldout
 from compressor.models.sentence_model import open_model
 from compressor.models.source import Source
 from compressor.models.torch_int8 import TorchInt8
+from compressor.texts.collections import Collection
 from compressor.vectors.pca import Pca
 
 TEXTS = sentences(160)
@@ -65,6 +67,27 @@ def test_every_stage_has_a_row(steps: dict[str, Model], heldout: Heldout, tmp_pa
         assert 0.4 < rows[name]["agreement"]["neighbours_at_10"] < 1, name
     assert rows["fp32"]["agreement"] == pytest.approx(rows["pca"]["agreement"], abs=1e-5)
     assert rows["fp32"]["sts"] == pytest.approx(rows["pca"]["sts"], abs=1e-3)
+
+
+def test_every_stage_searches_by_itself_and_in_the_teachers_index(
+    steps: dict[str, Model], heldout: Heldout, tmp_path: Path
+) -> None:
+    made, collection = draft(tmp_path / "story"), Collection.read(of_sentences(tmp_path / "sentences"))
+    Story().run(steps, heldout, [PAIRS], made, [collection])
+    rows = {row["stage"]: row for row in json.loads((made.folder / "story.json").read_text())}
+    found = {name: row["retrieval"]["sentences"] for name, row in rows.items()}
+    assert found["teacher"]["ndcg_at_10"] > 50  # the same words in another order
+    assert "on_teachers_index" not in found["teacher"]
+    for name in ("pca", "fp32", "int8"):
+        for own in (found[name], found[name]["on_teachers_index"]):
+            assert 0 < own["ndcg_at_10"] <= 100
+    assert found["fp32"]["ndcg_at_10"] == pytest.approx(found["pca"]["ndcg_at_10"], abs=0.1)
+    # The index is the teacher's, reduced: what the reduced model finds there is what it finds in its own.
+    assert found["pca"]["on_teachers_index"] == pytest.approx(
+        {name: value for name, value in found["pca"].items() if name != "on_teachers_index"}, abs=0.5
+    )
+    assert rows["teacher"]["agreement"]["ndcg_at_10"] == pytest.approx(100)
+    assert 40 < rows["pca"]["agreement"]["ndcg_at_10"] < 100
 
 
 def test_graphs_without_a_projection_are_compared_as_they_are(heldout: Heldout, artifacts: Callable[..., Path]) -> None:

@@ -20,6 +20,7 @@ from compressor.answering.readers.reader import read_reading
 from compressor.artifact.folder import Artifact
 from compressor.artifact.licence import licence_of
 from compressor.artifact.manifest import FORMAT, manifest_text, sealed
+from compressor.artifact.prompts import default_prompt
 from compressor.core.config import load
 from compressor.core.errors import CompressorError
 from compressor.flow.answering import ReaderRecipe
@@ -28,7 +29,6 @@ from compressor.models.source import check_folder
 from compressor.texts.corpus import Texts
 from compressor.texts.reading import lines
 from compressor.untrusted.settings import check_settings
-from exporters.runtime.prompts import default_prompt
 from exporters.session import _open_tokenizer
 
 fuzzed = settings(

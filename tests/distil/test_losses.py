@@ -19,6 +19,7 @@ from compressor.distil.training.states import States
 from compressor.models.agreement import cosines
 from compressor.models.projection import Projection
 from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
+from compressor.vectors.retrieval import as_ranked_by
 
 RANDOM = np.random.default_rng(0)
 
@@ -67,8 +68,34 @@ def test_ranking_is_the_cross_entropy_of_the_own_teacher() -> None:
     assert losses.ranking(TA, TB, 0.05).item() == pytest.approx(wanted)
 
 
+def test_order_is_the_divergence_of_two_rankings_of_a_bank() -> None:
+    bank, wanted = units(2, rows=20), 0.0
+    for a, b in zip(A, B, strict=True):
+        own, teachers = (np.exp(side @ bank.T / 0.1) / np.exp(side @ bank.T / 0.1).sum() for side in (a, b))
+        wanted += np.sum(teachers * np.log(teachers / own)) / 7
+    assert losses.order(2 * TA, TB / 3, 4 * torch.tensor(bank), 0.1).item() == pytest.approx(wanted)
+    assert losses.order(TB, TB, torch.tensor(bank), 0.1).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_batchs_bank_is_the_same_each_time() -> None:
+    known = np.arange(100, dtype=np.float32)[:, None]
+    targets = Targets(lambda numbers: known[numbers], None, 100)
+    one, again, other = (targets.bank(torch.tensor(rows), 30)[:, 0] for rows in ([3, 1, 2], [1, 2, 3], [4, 5, 6]))
+    assert one.tolist() == again.tolist() != other.tolist()
+    assert len(set(one.tolist())) == 30
+    assert len(targets.bank(torch.tensor([1]), 500)) == 100  # no more than there are
+
+
+def test_order_alone_teaches_a_student_to_search_the_teachers_index(tiny: Path, tmp_path: Path, base: Trained) -> None:
+    made = Trained(tmp_path).run(tiny, mse=0.0, order=1.0, bank=128)
+    known = vectors(tiny, "heldout")
+    ranked = [as_ranked_by((known[:50], known), (student.encode()[:50], known), same=True) for student in (made, base)]
+    assert ranked[0] > 60
+    assert ranked[0] > ranked[1] - 15
+
+
 @pytest.mark.parametrize("weight", [-1.0, (1.0, -0.5)])
-@pytest.mark.parametrize("name", ["mse", "cosine", "pairwise", "ranking", "hidden", "attention"])
+@pytest.mark.parametrize("name", ["mse", "cosine", "pairwise", "ranking", "order", "hidden", "attention"])
 def test_negative_weights_are_refused(name: str, weight: Any) -> None:
     with pytest.raises(ValidationError, match="must not be negative"):
         Losses(**{name: weight})
@@ -135,8 +162,8 @@ def test_prefixes_of_a_matryoshka_agree_more(tiny: Path, tmp_path: Path, monkeyp
     made = Trained(tmp_path / "made").run(tiny, matryoshka=(4, 8))
     of_vectors = Imitation._of_vectors
 
-    def of_whole(self: Any, student: Any, teacher: Any, dim: int, weights: Any) -> Any:
-        return of_vectors(self, student, teacher, dim, weights) if dim == 32 else student.new_zeros(())
+    def of_whole(self: Any, student: Any, teacher: Any, bank: Any, dim: int, weights: Any) -> Any:
+        return of_vectors(self, student, teacher, bank, dim, weights) if dim == 32 else student.new_zeros(())
 
     monkeypatch.setattr(Imitation, "_of_vectors", of_whole)
     without = Trained(tmp_path / "without").run(tiny, matryoshka=(4, 8))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from builders import build, sentences
+from graphs import draft
 from sentence_transformers import SentenceTransformer
 from trained import TEXTS, Trained
 
@@ -21,7 +22,9 @@ from compressor.distil.student.vocabulary import trim_vocabulary
 from compressor.distil.training.lessons import Collate, Lessons, Part
 from compressor.models.agreement import Heldout, cosines
 from compressor.models.sentence_model import TorchEncoder, open_model
+from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
 from compressor.vectors.pca import Pca
+from exporters.graph.export import Export
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 
@@ -135,3 +138,29 @@ def test_artifacts_put_them_as_sentence_transformers_does(
         encoder.encode(texts, prompt_name="nothing")
     with pytest.raises(TextError, match="^prompt: int was given where a text belongs$"):
         encoder.encode(texts, prompt=3)  # type: ignore[arg-type]
+
+
+def test_queries_and_documents_have_the_prompts_that_sentence_transformers_gives_them(tmp_path: Path) -> None:
+    model = open_model(build(tmp_path / "plain"))
+    model.prompts = {"query": "two red houses : ", "passage": "here : ", "other": "new "}
+    model.default_prompt_name = "other"
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    folder, texts = tmp_path / "model", sentences(12)
+    Export().run(folder, draft(tmp_path / "onnx"))
+    TorchInt8().run(folder, draft(tmp_path / "int8"))
+    for encoder in (
+        TorchEncoder.load(folder),
+        OnnxEncoder(tmp_path / "onnx"),
+        TorchInt8Encoder.load(tmp_path / "int8"),
+    ):
+        plain = encoder.encode if not isinstance(encoder, TorchEncoder) else encoder.model.encode
+        near = 1e-5 if not isinstance(encoder, TorchInt8Encoder) else 0.02  # int8's ranges are of a batch's own
+        for encode, prompt in ((encoder.encode_query, "two red houses : "), (encoder.encode_document, "here : ")):
+            # Put before the texts by hand, where the default prompt is taken off again.
+            wanted = open_model(folder).encode([prompt + text for text in texts], prompt="")
+            if isinstance(encoder, TorchInt8Encoder):
+                wanted = TorchInt8Encoder(encoder._tokenizer, encoder._modules, 64, 32).encode(
+                    [prompt + t for t in texts]
+                )
+            assert np.abs(encode(texts) - wanted).max() < near
+            assert np.abs(encode(texts) - plain(texts)).max() > 1e-3

@@ -68,7 +68,7 @@ class Distil(Training, Losses, Size):
         loss = Imitation(
             student,
             self,
-            Targets(lessons.vectors, projection),
+            Targets(lessons.vectors, projection, len(lessons)),
             States(open_model(teacher), student, kept, states) if states else None,
         )
         draft.figures.update(self.train(student, loss, lessons, dev, checkpoints))

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from compressor.core.config import Config
 from compressor.models.projection import Projection
-from compressor.vectors.distances import cosine, mse, pairwise, ranking
+from compressor.vectors.distances import cosine, mse, order, pairwise, ranking
 
 
 def _not_negative(weight: float | tuple[float, float]) -> float | tuple[float, float]:
@@ -34,6 +34,9 @@ class Losses(Config):
     """Squared difference of the similarities of all pairs in the batch from the teacher's, like pairs weighing more."""
     ranking: Weight = 0.0
     """Cross-entropy of finding a text's own teacher vector among those of the batch."""
+    order: Weight = 0.0
+    """Divergence of how a text ranks a bank of the teacher's vectors from how the teacher's own vector ranks them: more
+    texts than a batch holds, which is what search is about."""
     hidden: Weight = 0.0
     """Squared difference of token states from those of the teacher's layers that the student's stand for."""
     attention: Weight = 0.0
@@ -41,13 +44,18 @@ class Losses(Config):
     pairwise_power: Annotated[float, Field(ge=0)] = 2.0
     """A pair weighs as the teacher's similarity to this power; 0: all pairs weigh the same."""
     temperature: Annotated[float, Field(gt=0)] = 0.05
-    """Similarities are divided by it in the ranking loss."""
+    """Similarities are divided by it in the losses ranking and order."""
+    bank: Annotated[int, Field(ge=2)] = 4096
+    """Vectors of the teacher that the loss order ranks, drawn anew for each batch."""
     matryoshka: tuple[Annotated[int, Field(ge=2)], ...] = ()
     """Lengths of prefixes of the vector that are trained as vectors of their own, beside the whole."""
 
     def weights(self, progress: float) -> dict[str, float]:
         """Return the weights above zero at ``progress``, 0 to 1, of the training."""
-        named = {name: getattr(self, name) for name in ("mse", "cosine", "pairwise", "ranking", "hidden", "attention")}
+        named = {
+            name: getattr(self, name)
+            for name in ("mse", "cosine", "pairwise", "ranking", "order", "hidden", "attention")
+        }
         now = {name: _at(weight, progress) for name, weight in named.items()}
         return {name: weight for name, weight in now.items() if weight > 0}
 
@@ -69,13 +77,25 @@ class Targets:
     it, made unit length again, is the target of the student's prefix.
     """
 
-    def __init__(self, vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]], projection: Projection | None):
-        self.vectors = vectors
+    def __init__(
+        self,
+        vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+        projection: Projection | None,
+        count: int = 0,
+    ) -> None:
+        """``count``: of the texts that there are vectors of."""
+        self.vectors, self.count = vectors, count
         self.components = None if projection is None else torch.from_numpy(projection.components)
 
     def of(self, labels: torch.Tensor) -> torch.Tensor:
         """Return the teacher's vectors of the texts ``labels`` (int64 [batch]), float32 [batch, width]."""
         return torch.from_numpy(self.vectors(labels.cpu().numpy())).to(labels.device)
+
+    def bank(self, labels: torch.Tensor, size: int) -> torch.Tensor:
+        """Return the teacher's vectors of ``size`` texts, float32 [size, width]: the same for the same batch."""
+        seed = np.random.default_rng(np.sort(labels.cpu().numpy()))
+        first = int(seed.integers(self.count))  # texts lie in random order: a run of them is a random sample
+        return self.of(torch.from_numpy((first + np.arange(min(size, self.count))) % self.count)).to(labels.device)
 
     def reduced(self, teacher: torch.Tensor, dim: int) -> torch.Tensor:
         """Return the teacher's vectors in the first ``dim`` dimensions of the student's space, float32 [batch, dim]."""
@@ -105,16 +125,22 @@ class Imitation(torch.nn.Module):
         weights = self.losses.weights(self.progress)
         teacher = self.targets.of(labels)
         student = self.model(features)["sentence_embedding"].float()
+        bank = self.targets.bank(labels, self.losses.bank) if "order" in weights else teacher
         total = student.new_zeros(())
         for dim in (student.shape[1], *self.losses.matryoshka):
-            total = total + self._of_vectors(student, teacher, dim, weights) / (1 + len(self.losses.matryoshka))
+            total = total + self._of_vectors(student, teacher, bank, dim, weights) / (1 + len(self.losses.matryoshka))
         if self.states is not None:
             for name, value in self.states(inputs).items():
                 total = total + weights.get(name, 0.0) * value
         return total
 
     def _of_vectors(
-        self, student: torch.Tensor, teacher: torch.Tensor, dim: int, weights: dict[str, float]
+        self,
+        student: torch.Tensor,
+        teacher: torch.Tensor,
+        bank: torch.Tensor,
+        dim: int,
+        weights: dict[str, float],
     ) -> torch.Tensor:
         """Return the losses of the vectors' first ``dim`` dimensions (Kusupati et al. 2022, arXiv:2205.13147)."""
         own, wanted = student[:, :dim], self.targets.reduced(teacher, dim)
@@ -125,6 +151,7 @@ class Imitation(torch.nn.Module):
             # In full: what the reduced space is to keep is the teacher's own similarities.
             "pairwise": lambda: pairwise(own, teacher, self.losses.pairwise_power),
             "ranking": lambda: ranking(own, wanted, self.losses.temperature),
+            "order": lambda: order(own, wanted, self.targets.reduced(bank, dim), self.losses.temperature),
         }
         used = [weights[name] * term() for name, term in terms.items() if name in weights]
         return sum(used, start=own.new_zeros(()))
