@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from benchmarks.quality.sts import Sts
+from benchmarks.results import BenchFigures, MeasuredOn, SystemFigures, Twin
 from benchmarks.speed import throughput
+from benchmarks.speed.figures import HighestRate, Offline, SingleStream
 from benchmarks.speed.footprint import footprint
-from benchmarks.speed.limit import Limit
+from benchmarks.speed.limit import Limit, Reached
 from benchmarks.speed.server import server
-from benchmarks.speed.turns import against_itself
+from benchmarks.speed.turns import AgainstItself
 from benchmarks.systems import System, check_names, threads_of
 from compressor.answering.questions.squad import Question
 from compressor.artifact.folder import Draft, write_json
@@ -68,10 +70,10 @@ class Speed(Config):
 
     def run(self, systems: Sequence[System], items: Sequence[Item], source: str, draft: Draft) -> None:
         """Write ``bench.json`` into ``draft``; the first system is the teacher."""
-        write_json(draft.folder / "bench.json", self.measure(systems, items, source))
+        write_json(draft.folder / "bench.json", self.measure(systems, items, source).as_dict())
 
-    def measure(self, systems: Sequence[System], items: Sequence[Item], source: str) -> dict[str, Any]:
-        """Return the ``bench`` section of the results; ratios are to the first system.
+    def measure(self, systems: Sequence[System], items: Sequence[Item], source: str) -> BenchFigures:
+        """Return the figures of all systems; ratios are to the first.
 
         All systems have the same threads, whatever the shell or they themselves state.
         """
@@ -80,57 +82,57 @@ class Speed(Config):
         with same_threads(threads):
             return self._measured([replace(system, threads=threads) for system in systems], items, source, threads)
 
-    def _measured(self, systems: Sequence[System], items: Sequence[Item], source: str, threads: int) -> dict[str, Any]:
+    def _measured(self, systems: Sequence[System], items: Sequence[Item], source: str, threads: int) -> BenchFigures:
         task, last = systems[-1].does, systems[-1]
         opened = {system.name: system.open() for system in systems}
         twin = {f"{last.name}, again": last.open()}
         for name, runner in opened.items():
             task.check(runner, items[:_CHECKED], name)
         say(f"  {len(systems)} systems on {len(items):,} {task.unit}, {self.rounds} rounds in turns")
-        fast = throughput.offline(opened | twin, items, self.batch_sizes, self.rounds, unit=task.unit)
+        fast = throughput.offline(opened | twin, items, self.batch_sizes, self.rounds)
         slow = throughput.single_stream(opened | twin, items, self.queries)
         served = self._server(task, opened, items, fast)
         tokenizer = task.tokenizer(Path(last.folder))  # all systems of a run share one vocabulary
         limit = min(runner.max_length for runner in opened.values())
         lengths = {n: task.of_length(tokenizer, items, n) for n in self.lengths if n <= limit}
-        length_rows = throughput.by_length(opened, lengths, unit=task.unit)
+        length_rows = throughput.by_length(opened, lengths)
         rows = [
-            {
-                "name": system.name,
-                "label": system.label,
-                "provider": system.provider,
-                "stage": system.stage,
-                "size_bytes": system.size_bytes,
-                "threads": threads_of(opened[system.name]),
-                **footprint(system, items[: _FOOTPRINT.get(task.name, 256)]),
-                "offline": fast[system.name],
-                "single_stream": slow[system.name],
-                "server": served.get(system.name),
-                "by_length": length_rows[system.name],
-            }
+            SystemFigures(
+                name=system.name,
+                label=system.label,
+                provider=system.provider,
+                stage=system.stage,
+                size_bytes=system.size_bytes,
+                threads=threads_of(opened[system.name]),
+                footprint=footprint(system, items[: _FOOTPRINT.get(task.name, 256)]),
+                offline=fast[system.name],
+                single_stream=slow[system.name],
+                server=served.get(system.name),
+                by_length=length_rows[system.name],
+            )
             for system in systems
         ]
-        return {
-            "unit": task.unit,
-            "texts": {"source": source, "count": len(items), **token_figures(task.tokens(tokenizer, items))},
-            "rounds": self.rounds,
-            "threads": threads,
-            "a_a": _against_itself(last.name, fast, slow),
-            "limit": self._limit(last, items),
-            "systems": rows,
-        }
+        return BenchFigures(
+            unit=task.unit,
+            items=MeasuredOn.of(source, task.tokens(tokenizer, items)),
+            rounds=self.rounds,
+            threads=threads,
+            twin=_against_itself(last.name, fast, slow),
+            limit=self._limit(last, items),
+            systems=rows,
+        )
 
     def _server(
-        self, task: Task, opened: Mapping[str, Runner], items: Sequence[Item], fast: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
+        self, task: Task, opened: Mapping[str, Runner], items: Sequence[Item], fast: Mapping[str, Offline]
+    ) -> dict[str, HighestRate]:
         """Find the highest rate of what a ``Batcher`` can serve."""
         if self.server_p99_ms is None:
             return {}
         served = {name: own for name, runner in opened.items() if (own := task.served(runner)) is not None}
-        ceilings = {name: 1.2 * fast[name][f"{task.unit}_per_second"] for name in served}
+        ceilings = {name: 1.2 * fast[name].rate for name in served}
         return server(served, items, self.server_p99_ms, ceilings)
 
-    def _limit(self, system: System, items: Sequence[Item]) -> dict[str, Any] | None:
+    def _limit(self, system: System, items: Sequence[Item]) -> Reached | None:
         """Tell what share of the machine's peak the artifact reaches; None for what is no graph on the CPU."""
         if system.kind != "onnx" or system.provider != CPU:
             return None
@@ -189,16 +191,14 @@ class ReaderBench(Speed):
         return [(questions[int(i)].text, questions[int(i)].context) for i in sorted(chosen)]
 
 
-def _against_itself(
-    name: str, fast: Mapping[str, Mapping[str, Any]], slow: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _against_itself(name: str, fast: Mapping[str, Offline], slow: Mapping[str, SingleStream]) -> Twin:
     """Compare the system that ran under two names."""
     again = f"{name}, again"
-    return {
-        "system": name,
-        "offline": against_itself(fast[name]["rounds"], fast[again]["rounds"]),
-        "single_stream": against_itself(slow[name]["turns_ms_p50"], slow[again]["turns_ms_p50"]),
-    }
+    return Twin(
+        name,
+        AgainstItself.of(fast[name].rounds, fast[again].rounds),
+        AgainstItself.of(slow[name].turns_ms_p50, slow[again].turns_ms_p50),
+    )
 
 
 def _require_torch_cuda() -> None:
@@ -207,9 +207,3 @@ def _require_torch_cuda() -> None:
 
     if not torch.cuda.is_available():
         raise ProviderError(f"{CUDA}: PyTorch sees no CUDA device for the teacher; install a CUDA build and a driver")
-
-
-def token_figures(lengths: Sequence[int]) -> dict[str, float]:
-    """Return the mean, the median and the 99th percentile of lengths in tokens."""
-    p50, p99 = np.percentile(lengths, [50, 99])
-    return {"tokens_mean": float(np.mean(lengths)), "tokens_p50": float(p50), "tokens_p99": float(p99)}

@@ -130,19 +130,6 @@ def systems_of(stages: Mapping[str, Made], task: Task, providers: Sequence[str],
     return systems
 
 
-def with_quality(bench: dict[str, Any], story: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the ``bench`` section with each system's quality, as the story measured its stage, beside its speed."""
-    by_stage = {row["stage"]: row for row in story}
-    rows = []
-    for row in bench["systems"]:
-        figures = by_stage.get(row["stage"], {})
-        rows.append(row | {name: figures[name] for name in _QUALITY if name in figures})
-    return bench | {"systems": rows}
-
-
-_QUALITY = ("agreement", "sts", "retrieval", "answers", "parameters")
-
-
 def check_names(names: Sequence[str]) -> None:
     """Refuse systems of one name; figures are told apart by it."""
     if len(set(names)) < len(names):

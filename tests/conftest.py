@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: a core for 
 import pytest
 from builders import build
 
+from benchmarks.speed.figures import Footprint
 from benchmarks.speed.footprint import footprint
 from compressor.models.source import Source, find
 
@@ -63,13 +64,13 @@ def shared() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _short_benchmarks() -> Iterator[None]:
     """Keep a benchmark's turns short, and start one fresh process a kind of system, in place of one a system."""
-    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    found: dict[tuple[str, ...], Footprint] = {}
 
-    def once(system: Any, texts: Any, *options: Any) -> dict[str, Any]:
+    def once(system: Any, texts: Any, *options: Any) -> Footprint:
         kind = (system.task, system.kind, system.provider)
         if kind not in found:
             found[kind] = footprint(system, texts, *options)
-        return dict(found[kind])
+        return found[kind]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.bench.footprint", once)

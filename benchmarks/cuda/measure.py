@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.cuda.plan import Cell, Plan
 from benchmarks.cuda.runners import Ids, Runner
-from benchmarks.speed.throughput import ratio
+from benchmarks.speed.figures import Ratio
 from benchmarks.speed.turns import orders
 from compressor.core.encoder import Vectors
 from compressor.core.errors import TextError, one_line
@@ -110,10 +110,10 @@ def _guarded(measured: _Measured, work: Callable[..., object], *arguments: Any) 
 def _figures(measured: _Measured, baseline: _Measured | None) -> dict[str, Any]:
     if measured.reason is not None:
         return {"reason": measured.reason}
-    against = {} if baseline is None or baseline.reason is not None else ratio(measured.rates, baseline.rates)
+    ratio = Ratio.of(measured.rates, baseline.rates) if baseline is not None and baseline.reason is None else None
     return {
         "texts_per_second": float(np.median(measured.rates)),
         "pass_ms_p50": float(np.median(measured.medians)),
         "rounds": measured.rates,
-        **against,
+        **(ratio.as_dict() if ratio is not None else {}),
     }

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.peers import environments
 from benchmarks.peers.catalogue import Peer
 from benchmarks.peers.forms import form_folder
 from benchmarks.peers.process import Worker
+from benchmarks.peers.results import Loaded, PeerFigures, PeerRow, Setting
 from benchmarks.systems import System
 from compressor.core.encoder import Vectors
 from compressor.core.errors import CompressorError, PeerError
@@ -24,24 +25,31 @@ class Entry:
     kind: str
     """teacher, artifact or peer."""
     worker: Worker | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the worker told as it loaded: seconds, dim, max_length, settings, size_bytes, threads, versions."""
+    loaded: Loaded | None = None
+    """What the worker said as it loaded."""
     reason: str | None = None
     batch_size: int = 32
     idle_share: float = 0.0
     """The most of a core it used while another system had its turn."""
 
     @property
+    def known(self) -> Loaded:
+        """Return what is known of a system that was loaded."""
+        if self.loaded is None:
+            raise PeerError(self.reason or "does not run")
+        return self.loaded
+
+    @property
     def dim(self) -> int:
-        return int(self.facts["dim"])
+        return self.known.dim
 
     @property
     def max_length(self) -> int:
-        return int(self.facts["max_length"])
+        return self.known.max_length
 
     @property
-    def settings(self) -> list[dict[str, Any]]:
-        return list(self.facts["settings"])
+    def settings(self) -> Sequence[Setting]:
+        return self.known.settings
 
     @property
     def running(self) -> Worker:
@@ -66,6 +74,10 @@ class Entry:
             self.close()
             raise
 
+    def row(self, figures: PeerFigures | None) -> PeerRow:
+        """Return the row of the table, with ``figures`` where it ran to the end."""
+        return PeerRow(self.name, self.label, self.kind, self.loaded, self.idle_share, figures, self.reason)
+
     def close(self) -> None:
         if self.worker is not None:
             self.worker.close()
@@ -78,7 +90,7 @@ def open_system(system: System, kind: str, teacher: Source, threads: int) -> Ent
     with entry.turn():
         entry.worker = Worker(environments.own(), threads, own=True)
         options = {"system": asdict(replace(system, threads=threads))}
-        entry.facts = _load(entry.worker, "ours", teacher, None, threads, options)
+        entry.loaded = _load(entry.worker, "ours", teacher, None, threads, options)
     return entry
 
 
@@ -90,12 +102,12 @@ def open_peer(peer: Peer, teacher: Source, sample: Sequence[str], threads: int) 
         own = peer.environment is None
         python = environments.own() if own else environments.python(str(peer.environment))
         entry.worker = Worker(python, threads, own)
-        entry.facts = _load(entry.worker, peer.runner, teacher, folder, threads, dict(peer.options))
+        entry.loaded = _load(entry.worker, peer.runner, teacher, folder, threads, peer.options)
     return entry
 
 
 def _load(
-    worker: Worker, runner: str, teacher: Source, folder: str | None, threads: int, options: dict[str, Any]
-) -> Mapping[str, Any]:
+    worker: Worker, runner: str, teacher: Source, folder: str | None, threads: int, options: Mapping[str, Any]
+) -> Loaded:
     request = {"runner": runner, "teacher": str(teacher.folder.absolute()), "folder": folder, "threads": threads}
-    return worker.ask("load", **request, options=options)
+    return Loaded.read(worker.ask("load", **request, options=dict(options)))

@@ -1,27 +1,28 @@
 """Speed of living workers, of which one computes at a time: each system's best setting and batch size, then turns."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from benchmarks.peers.entry import Entry
+from benchmarks.peers.results import AtBest, Setting
 from benchmarks.speed import throughput
-from benchmarks.speed.throughput import TRIAL_TEXTS, TURN_QUERIES, Offline, percentiles
+from benchmarks.speed.figures import SingleStream
+from benchmarks.speed.throughput import TRIAL_TEXTS, TURN_QUERIES, Rates
 from benchmarks.speed.turns import orders
 from compressor.core.progress import track
 
 
 def offline(
     entries: Sequence[Entry], texts: Sequence[str], batch_sizes: Sequence[int], rounds: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, AtBest]:
     """Measure texts a second as ``throughput.offline`` does, by the workers' own clocks.
 
     The first entry is the baseline of the ratios. A peer that fails on the way has no figures; its entry says why.
     """
     alive = [entry for entry in entries if entry.reason is None]
     trials = sum(len(entry.settings) * len(batch_sizes) for entry in alive)
-    measured: dict[str, Offline] = {}
-    picked: dict[str, dict[str, Any]] = {}
+    measured: dict[str, Rates] = {}
+    picked: dict[str, Setting] = {}
     with track("offline", trials + rounds * len(alive), "passes") as advance:
         for entry in alive:
             with entry.turn():
@@ -38,14 +39,14 @@ def offline(
     done = [entry for entry in alive if entry.reason is None]
     for entry in done:
         entry.batch_size = measured[entry.name].batch_size
-    return {e.name: measured[e.name].as_dict(baseline) | {"setting": picked[e.name]} for e in done}
+    return {e.name: AtBest(measured[e.name].against(baseline), picked[e.name]) for e in done}
 
 
 def _best(
-    entry: Entry, trial: Sequence[str], batch_sizes: Sequence[int], advance: Any
-) -> tuple[dict[str, Any], Offline]:
+    entry: Entry, trial: Sequence[str], batch_sizes: Sequence[int], advance: Callable[[int], None]
+) -> tuple[Setting, Rates]:
     """Return the setting in which the entry is fastest, changed over to, and its rates at all batch sizes."""
-    tried: list[tuple[dict[str, Any], Offline]] = []
+    tried: list[tuple[Setting, Rates]] = []
     for setting in entry.settings:
         entry.running.ask("use", setting=setting)
         entry.running.seconds(trial[:32], min(batch_sizes))  # warm-up
@@ -53,7 +54,7 @@ def _best(
         for size in batch_sizes:
             rates[size] = max(_rate(entry, trial, size, throughput.TURN_SECONDS / 4) for _ in range(2))
             advance(1)
-        tried.append((setting, Offline(rates)))
+        tried.append((setting, Rates(rates)))
     setting, best = max(tried, key=lambda pair: max(pair[1].by_batch_size.values()))
     if setting != entry.settings[-1]:
         entry.running.ask("use", setting=setting)
@@ -75,7 +76,7 @@ def _rate(entry: Entry, texts: Sequence[str], batch_size: int, lasting: float, i
     return passes * len(texts) / seconds
 
 
-def single_stream(entries: Sequence[Entry], texts: Sequence[str], queries: int) -> dict[str, dict[str, Any]]:
+def single_stream(entries: Sequence[Entry], texts: Sequence[str], queries: int) -> dict[str, SingleStream]:
     """Measure the latency of one text at a time on all cores, in turns."""
     alive = [entry for entry in entries if entry.reason is None]
     turns: dict[str, list[list[float]]] = {entry.name: [] for entry in alive}
@@ -92,4 +93,4 @@ def single_stream(entries: Sequence[Entry], texts: Sequence[str], queries: int) 
                         time.sleep(throughput.SETTLE_SECONDS)
                         turns[entry.name].append(entry.running.ask("latencies", texts=turn)["milliseconds"])
                 advance(len(turn))
-    return {entry.name: percentiles(turns[entry.name]) for entry in alive if entry.reason is None}
+    return {entry.name: SingleStream.of(turns[entry.name]) for entry in alive if entry.reason is None}

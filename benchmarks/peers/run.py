@@ -5,26 +5,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from benchmarks.bench import Bench, token_figures
+from benchmarks.bench import Bench
 from benchmarks.peers import rounds
 from benchmarks.peers.catalogue import Peer, chosen
 from benchmarks.peers.entry import Entry, open_peer, open_system
+from benchmarks.peers.results import BesideFigures, PeerAtLength, PeerFigures
 from benchmarks.quality.sts import Sts
 from benchmarks.report.markdown import source
 from benchmarks.report.peers import markdown, print_peers
-from benchmarks.speed.throughput import ratio
+from benchmarks.results import MeasuredOn
 from benchmarks.systems import System, check_names
 from compressor.artifact.folder import write_json
 from compressor.core.encoder import usable_cores
 from compressor.core.errors import PeerError, RecipeError, storage
 from compressor.core.files import replace_text
 from compressor.core.progress import say, track
-from compressor.core.strict_json import json_text
+from compressor.core.strict_json import JsonObject, json_text
 from compressor.machine.describe import describe
 from compressor.models.agreement import Heldout, check_vectors
 from compressor.models.source import Source
@@ -76,7 +76,7 @@ class Beside:
         print_peers(results, console)
         console.print(f"figures {to / 'peers.json'}   table {to / 'peers.md'}", soft_wrap=True)
 
-    def measure(self, command: str) -> dict[str, Any]:
+    def measure(self, command: str) -> JsonObject:
         """Return the results; a peer that cannot run has a row with its ``reason``."""
         threads = self.bench.threads or usable_cores()
         task = self.systems[0].does
@@ -84,9 +84,9 @@ class Beside:
         with contextlib.ExitStack() as opened:
             entries = self._open(threads, opened)
             measured = self._figures(entries, tokenizer)
-        rows = [_row(entry, measured.get(entry.name, {})) for entry in entries]
-        best = _against_best_peer(rows, self._strangers)
-        tokens = token_figures(task.tokens(tokenizer, self.texts))
+        items = MeasuredOn.of(self.source, task.tokens(tokenizer, self.texts))
+        rows = [entry.row(measured.get(entry.name)) for entry in entries]
+        found = BesideFigures(items, self.bench.rounds, threads, rows).compared(self._strangers)
         return {
             "name": "peers",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -97,13 +97,7 @@ class Beside:
                 "source": self.teacher.origin,
                 "weights_sha256": self.teacher.weights_sha256,
             },
-            "bench": {
-                "texts": {"source": self.source, "count": len(self.texts), **tokens},
-                "rounds": self.bench.rounds,
-                "threads": threads,
-                "best_peer": best,
-                "systems": rows,
-            },
+            "bench": found.as_dict(),
         }
 
     @property
@@ -122,7 +116,7 @@ class Beside:
             say(f"  {peer.name}: {entries[-1].reason or 'ready'}")
         return entries
 
-    def _figures(self, entries: Sequence[Entry], tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
+    def _figures(self, entries: Sequence[Entry], tokenizer: Tokenizer) -> dict[str, PeerFigures]:
         """Return what was measured of every entry that ran to the end."""
         bench, texts = self.bench, self.texts
         agreements = _agreements(entries, texts[:_AGREEMENT_TEXTS], self._strangers)
@@ -136,13 +130,13 @@ class Beside:
             cut = texts_of_length(tokenizer, texts, tokens)
             by_length[tokens] = rounds.offline(entries, cut, bench.batch_sizes, bench.rounds)
         return {
-            entry.name: {
-                "agreement": agreements[entry.name],
-                "sts": scores[entry.name],
-                "offline": fast[entry.name],
-                "single_stream": slow[entry.name],
-                "by_length": [{"tokens": n, **rows[entry.name]} for n, rows in by_length.items()],
-            }
+            entry.name: PeerFigures(
+                agreements[entry.name],
+                scores[entry.name],
+                fast[entry.name],
+                slow[entry.name],
+                [PeerAtLength(tokens, found[entry.name]) for tokens, found in by_length.items()],
+            )
             for entry in _alive(entries)
         }
 
@@ -182,30 +176,3 @@ def _scores(entries: Sequence[Entry], files: Sequence[Sts]) -> dict[str, dict[st
                 scores[entry.name] = {sts.name: sts.spearman(entry, entry.batch_size, entry.name) for sts in files}
             advance(1)
     return scores
-
-
-def _row(entry: Entry, figures: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": entry.name, "label": entry.label, "kind": entry.kind}
-    if entry.facts:
-        row |= {"versions": entry.facts["versions"], "size_bytes": entry.facts["size_bytes"], "dim": entry.dim}
-        row |= {"load_seconds": entry.facts["seconds"], "idle_share": entry.idle_share}
-        row |= {"threads": entry.facts["threads"]}
-    return row | ({"reason": entry.reason} if entry.reason is not None else figures)
-
-
-def _against_best_peer(rows: list[dict[str, Any]], strangers: set[str]) -> str | None:
-    """Note in each artifact's row how it compares, round by round, with the fastest peer of the teacher's weights.
-
-    Returns that peer's name. At each length it is the one that is fastest there.
-    """
-    peers = [row for row in rows if row["kind"] == "peer" and "offline" in row and row["name"] not in strangers]
-    if not peers:
-        return None
-    best = max(peers, key=lambda row: row["offline"]["ratio"])
-    for row in (row for row in rows if row["kind"] == "artifact"):
-        row["to_best_peer"] = {"name": best["name"], **ratio(row["offline"]["rounds"], best["offline"]["rounds"])}
-        for place, own in enumerate(row["by_length"]):
-            fastest = max(peers, key=lambda peer: peer["by_length"][place]["ratio"])
-            theirs = fastest["by_length"][place]
-            own["to_best_peer"] = {"name": fastest["name"], **ratio(own["rounds"], theirs["rounds"])}
-    return str(best["name"])

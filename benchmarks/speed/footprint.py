@@ -4,23 +4,20 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.figures import Footprint
 from benchmarks.systems import System, threads_of
 from compressor.core.encoder import usable_cores
 from compressor.core.errors import CompressorError
 from compressor.machine.threads import environment
 
 
-def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dict[str, Any]:
-    """Return load_seconds, peak_memory_bytes and imports_seconds of opening ``system`` and encoding ``texts``.
-
-    Peak memory is the whole process's resident set, interpreter and libraries included. ``load_threads`` are those that
-    the system had in that process.
-    """
+def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> Footprint:
+    """Return what opening ``system`` and encoding ``texts`` costs; CompressorError, of one line, where it fails."""
     request = json.dumps({"texts": list(texts), "batch_size": batch_size, "system": system.as_json()})
     command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.speed.footprint"]
     done = subprocess.run(
@@ -29,7 +26,7 @@ def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> dic
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise CompressorError(f"{system.name}: cannot be measured in a process of its own: {reason}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return Footprint.read(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def as_users(threads: int | None) -> dict[str, str]:
@@ -37,7 +34,7 @@ def as_users(threads: int | None) -> dict[str, str]:
     return environment(threads or usable_cores())
 
 
-def _measure(request: dict[str, Any]) -> dict[str, Any]:
+def _measure(request: Mapping[str, Any]) -> Footprint:
     system = System(**json.loads(request["system"]))
     start = time.perf_counter()
     _import(system)
@@ -46,12 +43,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
     encoder.encode(request["texts"][:1], 1)
     loaded = time.perf_counter()
     encoder.encode(request["texts"], request["batch_size"])
-    return {
-        "imports_seconds": imported - start,
-        "load_seconds": loaded - imported,
-        "peak_memory_bytes": peak_bytes(),
-        "load_threads": threads_of(encoder),
-    }
+    return Footprint(imported - start, loaded - imported, peak_bytes(), threads_of(encoder))
 
 
 def _import(system: System) -> None:
@@ -73,4 +65,4 @@ def peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(json.load(sys.stdin))))
+    print(json.dumps(_measure(json.load(sys.stdin)).as_dict()))

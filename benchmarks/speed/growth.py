@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field
 
+from benchmarks.speed.figures import rate_name
 from benchmarks.speed.footprint import as_users, peak_bytes
 from benchmarks.systems import threads_of
 from compressor.artifact.folder import key_of, sha256
@@ -21,13 +23,90 @@ from compressor.artifact.workspace import Key, stage_key
 from compressor.core.config import Config
 from compressor.core.errors import CompressorError, guarded
 from compressor.core.progress import say, track
+from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import features
 from exporters.runtime.providers import CPU
 from exporters.tasks import Item, task_in
 
-Run = Mapping[str, Any]
 SLACK = 0.05
 _BASE = 10_000  # texts that are repeated, in another order each time
+
+
+@dataclass(frozen=True)
+class Run:
+    """One count, streamed once."""
+
+    count: int
+    rate: float
+    """Items a second."""
+    peak_memory_bytes: int
+    """Of the whole process's resident set, interpreter and libraries included."""
+    threads: int
+
+    def as_dict(self, unit: str) -> JsonObject:
+        """Return it as JSON has it."""
+        figures = {rate_name(unit): self.rate, "peak_memory_bytes": self.peak_memory_bytes}
+        return {"count": self.count, **figures, "threads": self.threads}
+
+    @classmethod
+    def read(cls, stated: Mapping[str, Any], unit: str) -> Self:
+        """Read what ``as_dict`` wrote."""
+        return cls(stated["count"], stated[rate_name(unit)], stated["peak_memory_bytes"], stated["threads"])
+
+
+@dataclass(frozen=True)
+class Row:
+    """All runs of one count: the median of their rates, the highest of their peaks."""
+
+    count: int
+    runs: int
+    rate: float
+    peak_memory_bytes: int
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Self:
+        """Take the runs of a count together."""
+        rate = float(np.median([run.rate for run in runs]))
+        return cls(runs[0].count, len(runs), rate, max(run.peak_memory_bytes for run in runs))
+
+    def as_dict(self, unit: str) -> JsonObject:
+        """Return it as JSON has it."""
+        figures = {rate_name(unit): self.rate, "peak_memory_bytes": self.peak_memory_bytes}
+        return {"count": self.count, "runs": self.runs, **figures}
+
+
+@dataclass(frozen=True)
+class Grown:
+    """All runs, and whether speed and memory stay as they were."""
+
+    unit: str
+    runs: Sequence[Run]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Return a row a count, the smallest first."""
+        counts = sorted({run.count for run in self.runs})
+        return [Row.of([run for run in self.runs if run.count == count]) for count in counts]
+
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it, with the largest count's figures over the smallest's."""
+        rows = self.rows
+        first, last = rows[0], rows[-1]
+        speed, memory = last.rate / first.rate, last.peak_memory_bytes / first.peak_memory_bytes
+        return {
+            "unit": self.unit,
+            "rows": [row.as_dict(self.unit) for row in rows],
+            "speed_ratio": speed,
+            "memory_ratio": memory,
+            "tolerance": SLACK,
+            "holds": abs(speed - 1) <= SLACK and memory <= 1 + SLACK,
+            "runs": [run.as_dict(self.unit) for run in self.runs],
+        }
+
+    @classmethod
+    def read(cls, stated: Mapping[str, Any]) -> Self:
+        """Read what ``as_dict`` wrote."""
+        return cls(stated["unit"], [Run.read(run, stated["unit"]) for run in stated["runs"]])
 
 
 class Growth(Config):
@@ -50,18 +129,19 @@ class Growth(Config):
         items: Sequence[Item],
         done: Sequence[Run] = (),
         keep: Callable[[list[Run]], None] = lambda _: None,
-    ) -> dict[str, Any]:
+    ) -> Grown:
         """Return throughput and peak memory of each count.
 
         Goes on after the runs ``done``, and gives ``keep`` all runs so far after each. A run is timed after a pass over
-        the distinct items. Peak memory is the whole process's resident set, interpreter and libraries included.
+        the distinct items.
         """
         base, runs, unit = list(items[:_BASE]), list(done), task_in(folder).unit
         for count in self.order()[len(runs) :]:
             runs.append(_in_a_process(folder, base, count, self.batch_size, self.threads))
-            say(f"  {count:,} {unit}: {runs[-1][f'{unit}_per_second']:,.0f} a second, {_megabytes(runs[-1])} at most")
+            megabytes = runs[-1].peak_memory_bytes / 1e6
+            say(f"  {count:,} {unit}: {runs[-1].rate:,.0f} a second, {megabytes:,.0f} MB at most")
             keep(runs)
-        return summary(runs, unit)
+        return Grown(unit, runs)
 
     def order(self) -> list[int]:
         """List the counts of all runs in turn; the smallest, which are the shortest, three times on either side."""
@@ -72,31 +152,6 @@ class Growth(Config):
     def key(self, folder: Path, items: Sequence[Item]) -> str:
         """Identify a measurement, so that one that was stopped goes on where it was."""
         return stage_key("growth", self, [Key(sha256(folder / GRAPH)), Key(key_of(list(items[:_BASE])))])
-
-
-def summary(runs: Sequence[Run], unit: str = "texts") -> dict[str, Any]:
-    """Return a row a count, the largest's rate over the smallest's, and whether both stay as they were."""
-    rows, rate = [], f"{unit}_per_second"
-    for count in sorted({run["count"] for run in runs}):
-        own = [run for run in runs if run["count"] == count]
-        rows.append(
-            {
-                "count": count,
-                "runs": len(own),
-                rate: float(np.median([run[rate] for run in own])),
-                "peak_memory_bytes": max(run["peak_memory_bytes"] for run in own),
-            }
-        )
-    speed, memory = (rows[-1][name] / rows[0][name] for name in (rate, "peak_memory_bytes"))
-    return {
-        "unit": unit,
-        "rows": rows,
-        "speed_ratio": speed,
-        "memory_ratio": memory,
-        "tolerance": SLACK,
-        "holds": abs(speed - 1) <= SLACK and memory <= 1 + SLACK,
-        "runs": list(runs),
-    }
 
 
 def repeated(items: Sequence[Item], count: int) -> Iterator[Item]:
@@ -111,23 +166,19 @@ def _for_ever(items: Sequence[Item]) -> Iterator[Item]:
         yield from (items[i] for i in order)
 
 
-def _megabytes(run: Run) -> str:
-    return f"{run['peak_memory_bytes'] / 1e6:,.0f} MB"
-
-
 def _in_a_process(folder: Path, items: Sequence[Item], count: int, batch_size: int, threads: int | None) -> Run:
+    unit = task_in(folder).unit
     request = {"folder": str(folder), "items": items, "count": count, "batch_size": batch_size, "threads": threads}
     command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.speed.growth"]
     done = subprocess.run(
         command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False, env=as_users(threads)
     )
     if done.returncode:
-        unit = task_in(folder).unit
         raise CompressorError(f"{folder}: {count:,} {unit} could not be streamed: exit status {done.returncode}")
-    return json.loads(done.stdout)
+    return Run.read(json.loads(done.stdout), unit)
 
 
-def _stream(request: Mapping[str, Any]) -> Run:
+def _stream(request: Mapping[str, Any]) -> JsonObject:
     """Stream the items; results are dropped as they come."""
     folder, count, size = Path(request["folder"]), request["count"], request["batch_size"]
     items = [tuple(item) if isinstance(item, list) else item for item in request["items"]]  # JSON has no pairs
@@ -142,8 +193,7 @@ def _stream(request: Mapping[str, Any]) -> Run:
     lasted = time.perf_counter() - start
     if done != count:
         raise CompressorError(f"{count:,} {task.unit} gave {done:,} results")
-    figures = {f"{task.unit}_per_second": count / lasted, "peak_memory_bytes": peak_bytes()}
-    return {"count": count, **figures, "threads": threads_of(runner)}
+    return Run(count, count / lasted, peak_bytes(), threads_of(runner)).as_dict(task.unit)
 
 
 def _main() -> None:

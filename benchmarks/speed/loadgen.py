@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field
@@ -20,14 +20,84 @@ from benchmarks.speed import server, throughput
 from benchmarks.speed.turns import interval, orders
 from compressor.core.config import Config
 from compressor.core.errors import installed
+from compressor.core.figures import Figures
 from compressor.core.progress import say, track
+from compressor.core.strict_json import JsonObject
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
 
 Samples = Sequence[Any]  # LoadGen's: an id, and the index of a text
-Figures = Mapping[str, float]
+Measured = Mapping[str, float]  # each figure of one turn, by its name
 TOLERANCE = 0.05
 _SEED = 1
+
+
+@dataclass(frozen=True)
+class Agreement(Figures):
+    """One figure as both harnesses measure it: the medians of the rounds, and their ratio within its interval."""
+
+    ours: float
+    loadgen: float
+    ratio: float
+    low: float
+    high: float
+    confidence: float
+    rounds: Sequence[Sequence[float]]
+    """Ours and LoadGen's in each."""
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[float, float]]) -> Self:
+        """Compare both figures round by round."""
+        ratios = [ours / theirs if theirs else float(ours == theirs) for ours, theirs in pairs]
+        ours, theirs = np.median(np.array(pairs), axis=0)
+        rounds = [list(pair) for pair in pairs]
+        return cls(float(ours), float(theirs), float(np.median(ratios)), *interval(ratios), rounds)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both give the same figure, within TOLERANCE."""
+        return abs(self.ratio - 1) <= TOLERANCE
+
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it."""
+        figures = super().as_dict()
+        rounds = figures.pop("rounds")
+        return figures | {"agrees": self.agrees, "rounds": rounds}
+
+
+Scenario = Mapping[str, Agreement]
+"""Each figure of a scenario, by its name."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Both harnesses' figures of one artifact."""
+
+    threads: int
+    server_p99_ms: float
+    offline: Scenario
+    single_stream: Scenario
+    server: Scenario | None = None
+    """None where it was left out."""
+
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it."""
+        scenarios = {"offline": self.offline, "single_stream": self.single_stream, "server": self.server}
+        return {"threads": self.threads, "tolerance": TOLERANCE, "server_p99_ms": self.server_p99_ms} | {
+            name: {figure: agreement.as_dict() for figure, agreement in figures.items()}
+            for name, figures in scenarios.items()
+            if figures is not None
+        }
+
+    @classmethod
+    def read(cls, stated: Mapping[str, Any]) -> Self:
+        """Read what ``as_dict`` wrote."""
+        scenarios = {
+            name: {figure: Agreement.read(agreement) for figure, agreement in stated[name].items()}
+            for name in ("offline", "single_stream", "server")
+            if name in stated
+        }
+        return cls(stated["threads"], stated["server_p99_ms"], **scenarios)
 
 
 class Loadgen(Config):
@@ -46,19 +116,18 @@ class Loadgen(Config):
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of the artifact; by default all cores of the machine."""
 
-    def measure(self, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+    def measure(self, folder: Path, texts: Sequence[str]) -> Compared:
         """Return both harnesses' values of each figure, and their ratio; DependencyError without LoadGen."""
         driver = _Driver(installed("mlperf_loadgen", "mlcommons-loadgen", "loadgen"), texts)
         encoder = OnnxEncoder(folder, threads=self.threads)
         say(f"  this harness and LoadGen on {len(texts):,} texts, {self.rounds} rounds in turns")
-        offline, capacity = self._offline(encoder, driver)
-        results = {"offline": offline, "single_stream": self._single_stream(encoder, driver)}
-        if self.server_rounds:
-            results["server"] = self._server(encoder, driver, 1.2 * capacity)
-        return {"threads": encoder.threads, "tolerance": TOLERANCE, "server_p99_ms": self.server_p99_ms, **results}
+        offline = self._offline(encoder, driver)
+        single_stream = self._single_stream(encoder, driver)
+        ceiling = 1.2 * offline["texts_per_second"].ours
+        served = self._server(encoder, driver, ceiling) if self.server_rounds else None
+        return Compared(encoder.threads, self.server_p99_ms, offline, single_stream, served)
 
-    def _offline(self, encoder: OnnxEncoder, driver: "_Driver") -> tuple[dict[str, Any], float]:
-        """Return the comparison, and this harness's median rate."""
+    def _offline(self, encoder: OnnxEncoder, driver: "_Driver") -> Scenario:
         size = self.batch_size
         expected = throughput.rate(encoder, driver.texts, size, throughput.TURN_SECONDS)
 
@@ -66,7 +135,7 @@ class Loadgen(Config):
             encoder.encode(driver.of(samples), size)
             driver.complete(samples)
 
-        def theirs() -> Figures:
+        def theirs() -> Measured:
             _wake(encoder, driver.texts[:size], size)
             seconds = throughput.TURN_SECONDS
             log = driver.run("Offline", issue, offline_expected_qps=expected, min_duration_ms=round(1000 * seconds))
@@ -75,18 +144,17 @@ class Loadgen(Config):
         theirs()
         issued = list(driver.issued)
 
-        def ours() -> Figures:
+        def ours() -> Measured:
             return {"texts_per_second": throughput.rate(encoder, issued, size)}
 
-        compared = _compare("offline", ours, theirs, self.rounds)
-        return compared, compared["texts_per_second"]["ours"]
+        return _compare("offline", ours, theirs, self.rounds)
 
-    def _single_stream(self, encoder: OnnxEncoder, driver: "_Driver") -> dict[str, Any]:
+    def _single_stream(self, encoder: OnnxEncoder, driver: "_Driver") -> Scenario:
         def issue(samples: Samples) -> None:
             encoder.encode(driver.of(samples), 1)
             driver.complete(samples)
 
-        def theirs() -> Figures:
+        def theirs() -> Measured:
             _wake(encoder, driver.texts[:3], 1)
             log = driver.run("SingleStream", issue, min_query_count=self.queries, max_query_count=self.queries)
             return {f"latency_ms_p{p}": log[f"result_{p}.00_percentile_latency_ns"] / 1e6 for p in (50, 90)}
@@ -94,13 +162,13 @@ class Loadgen(Config):
         theirs()
         issued = list(driver.issued)
 
-        def ours() -> Figures:
+        def ours() -> Measured:
             p50, p90 = np.percentile(throughput.latencies(encoder, issued), [50, 90])
             return {"latency_ms_p50": float(p50), "latency_ms_p90": float(p90)}
 
         return _compare("single stream", ours, theirs, self.rounds)
 
-    def _server(self, encoder: OnnxEncoder, driver: "_Driver", ceiling: float) -> dict[str, Any]:
+    def _server(self, encoder: OnnxEncoder, driver: "_Driver", ceiling: float) -> Scenario:
         with Batcher(encoder, most_waiting=1 << 30) as batcher:  # LoadGen waits for ever for what is refused
 
             def issue(samples: Samples) -> None:
@@ -123,7 +191,7 @@ class Loadgen(Config):
                 p50, p99 = (log[f"result_{p}.00_percentile_latency_ns"] / 1e6 for p in (50, 99))
                 return server.Latency(int(log["result_query_count"]), p50, p99)
 
-            def highest(drive: server.Drive) -> Figures:
+            def highest(drive: server.Drive) -> Measured:
                 return {"rate": server.Search(drive, self.server_p99_ms).highest(ceiling)}
 
             ours = partial(server.arrivals, batcher, driver.texts)
@@ -180,34 +248,16 @@ def _wake(encoder: OnnxEncoder, texts: Sequence[str], batch_size: int) -> None:
     encoder.encode(texts, batch_size)
 
 
-def _compare(
-    label: str, ours: Callable[[], Figures], theirs: Callable[[], Figures], rounds: int
-) -> dict[str, dict[str, Any]]:
+def _compare(label: str, ours: Callable[[], Measured], theirs: Callable[[], Measured], rounds: int) -> Scenario:
     """Let both measure, in turns, and compare each figure round by round."""
     drives = {"ours": ours, "loadgen": theirs}
-    measured: dict[str, list[Figures]] = {name: [] for name in drives}
+    measured: dict[str, list[Measured]] = {name: [] for name in drives}
     with track(label, 2 * rounds, "turns") as advance:
         for order in orders(list(drives), rounds):
             for name in order:
                 measured[name].append(drives[name]())
                 advance(1)
     return {
-        figure: _agreement([(a[figure], b[figure]) for a, b in zip(*measured.values(), strict=True)])
+        figure: Agreement.of([(a[figure], b[figure]) for a, b in zip(*measured.values(), strict=True)])
         for figure in measured["ours"][0]
-    }
-
-
-def _agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    ratios = [ours / theirs if theirs else float(ours == theirs) for ours, theirs in pairs]
-    low, high, confidence = interval(ratios)
-    ratio, (ours, theirs) = float(np.median(ratios)), np.median(np.array(pairs), axis=0)
-    return {
-        "ours": float(ours),
-        "loadgen": float(theirs),
-        "ratio": ratio,
-        "low": low,
-        "high": high,
-        "confidence": confidence,
-        "agrees": abs(ratio - 1) <= TOLERANCE,
-        "rounds": [list(pair) for pair in pairs],
     }

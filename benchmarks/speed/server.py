@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.speed import throughput
+from benchmarks.speed.figures import Attempt, HighestRate
 from compressor.core.errors import BusyError
 from compressor.core.progress import track
 from exporters.serving import Batcher, Served
@@ -43,7 +44,7 @@ class Search:
 
     drive: Drive
     bound_ms: float
-    tried: list[dict[str, Any]] = field(default_factory=list)
+    tried: list[Attempt] = field(default_factory=list)
 
     def highest(self, ceiling: float, advance: Callable[[int], None] = lambda _: None) -> float:
         """Return the highest rate below ``ceiling``, which no rate is thought to pass; 0 where none was found."""
@@ -57,23 +58,24 @@ class Search:
     def _holds(self, rate: float) -> bool:
         for seed in range(_TRIES):
             queries, p50, p99 = self.drive(rate, seed)
-            figures = {"latency_ms_p50": p50, "latency_ms_p99": p99}
-            finite = {name: ms if math.isfinite(ms) else None for name, ms in figures.items()}  # JSON has no infinity
-            self.tried.append({"rate": rate, "queries": queries, **finite, "held": p99 <= self.bound_ms})
-            if p99 <= self.bound_ms:
+            held = p99 <= self.bound_ms
+            self.tried.append(Attempt(rate, queries, _finite(p50), _finite(p99), held))
+            if held:
                 return True
         return False
 
-    def as_dict(self, rate: float) -> dict[str, Any]:
-        """Return the highest rate with its figures, and everything that was tried."""
-        passing = [attempt for attempt in self.tried if attempt["rate"] == rate and attempt["held"]]
-        figures: dict[str, Any] = {**passing[-1]} if passing else {"rate": rate}
-        return figures | {"bound_ms": self.bound_ms, "tried": self.tried}
+    def result(self, rate: float) -> HighestRate:
+        """Return the highest rate, and everything that was tried."""
+        return HighestRate(rate, self.bound_ms, self.tried)
+
+
+def _finite(ms: float) -> float | None:
+    return ms if math.isfinite(ms) else None
 
 
 def server(
     encoders: Mapping[str, Served], items: Sequence[Item], bound_ms: float, ceilings: Mapping[str, float]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, HighestRate]:
     """Find every encoder's highest rate; ``ceilings``: what each reaches when all texts are there at once, or more."""
     results = {}
     with track("server", 8 * len(encoders), "rates") as advance:
@@ -81,7 +83,7 @@ def server(
             time.sleep(throughput.SETTLE_SECONDS)
             with Batcher(encoder) as batcher:
                 search = Search(partial(arrivals, batcher, items), bound_ms)
-                results[name] = search.as_dict(search.highest(ceilings[name], advance))
+                results[name] = search.result(search.highest(ceilings[name], advance))
     return results
 
 

@@ -6,14 +6,16 @@ python -m benchmarks.speed.teacher_vectors 4096 --texts FILE
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from benchmarks.speed.throughput import SETTLE_SECONDS
 from compressor.core.encoder import Vectors
 from compressor.core.errors import CompressorError
-from compressor.core.strict_json import json_text
+from compressor.core.strict_json import JsonObject, json_text
 from compressor.machine.describe import bf16_is_fast, describe
 from compressor.models.agreement import cosines
 from compressor.models.bulk import BulkEncoder
@@ -24,31 +26,57 @@ from compressor.texts.corpus import Texts
 _WAKE_TEXTS = 64
 
 
-def compare(model: str, source: str | None, count: int, rounds: int, batch_size: int) -> dict[str, object]:
+@dataclass(frozen=True)
+class Compared:
+    """Both ways to the teacher's vectors, on the same texts."""
+
+    teacher: str
+    source: str
+    """Where the texts are from."""
+    texts: int
+    """In a round."""
+    batch_size: int
+    """Of ``encode``."""
+    precision: ComputePrecision
+    """Of ours."""
+    encode_fp32: Sequence[float]
+    """Texts a second in each round."""
+    bulk: Sequence[float]
+    cosine_min: float
+    """The least cosine of a text's two vectors."""
+    environment: Mapping[str, Any]
+
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it, with how many times as fast ours are in each round."""
+        ratios = [own / base for own, base in zip(self.bulk, self.encode_fp32, strict=True)]
+        return {
+            "teacher": self.teacher,
+            "source": self.source,
+            "texts": self.texts,
+            "batch_size": self.batch_size,
+            "precision": self.precision,
+            "texts_per_second": {"encode_fp32": list(self.encode_fp32), "bulk": list(self.bulk)},
+            "ratios": ratios,
+            "ratio": float(np.median(ratios)),
+            "cosine_min": self.cosine_min,
+            "environment": dict(self.environment),
+        }
+
+
+def compare(model: str, source: str | None, count: int, rounds: int, batch_size: int) -> Compared:
     """Return both rates in texts a second, their ratio in each round, and the least cosine of the vectors."""
     teacher, corpus = find(model), Texts(source=source).load()
     texts = list(corpus.train[:count])
     precision: ComputePrecision = "bf16" if bf16_is_fast() else "fp32"
     plain, bulk = TorchEncoder.load(teacher.folder), BulkEncoder.load(teacher.folder, precision)
-    rates: dict[str, list[float]] = {"encode_fp32": [], "bulk": []}
+    encode_fp32, own = list[float](), list[float]()
     for _ in range(rounds):
         theirs, rate = _timed(lambda some: plain.encode(some, batch_size), texts)
-        rates["encode_fp32"].append(rate)
+        encode_fp32.append(rate)
         ours, rate = _timed(bulk.encode, texts)
-        rates["bulk"].append(rate)
-    ratios = [own / base for own, base in zip(rates["bulk"], rates["encode_fp32"], strict=True)]
-    return {
-        "teacher": teacher.name,
-        "source": corpus.source,
-        "texts": len(texts),
-        "batch_size": batch_size,
-        "precision": precision,
-        "texts_per_second": rates,
-        "ratios": ratios,
-        "ratio": float(np.median(ratios)),
-        "cosine_min": float(cosines(theirs, ours).min()),
-        "environment": describe(),
-    }
+        own.append(rate)
+    least = float(cosines(theirs, ours).min())
+    return Compared(teacher.name, corpus.source, len(texts), batch_size, precision, encode_fp32, own, least, describe())
 
 
 def main(arguments: list[str]) -> int:
@@ -67,7 +95,7 @@ def main(arguments: list[str]) -> int:
     except CompressorError as error:
         print(error, file=sys.stderr)
         return 1
-    print(json_text(figures))
+    print(json_text(figures.as_dict()))
     return 0
 
 

@@ -5,7 +5,6 @@ last is done; latency percentiles. Text goes in and vectors come out: tokenizing
 within a round, so that a machine that slows down slows all of them, each round in another order.
 """
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.speed.figures import AtLength, Offline, Ratio, SingleStream
 from benchmarks.speed.turns import orders
 from compressor.core.progress import track
 from exporters.tasks.base import Runner
@@ -26,8 +26,8 @@ SETTLE_SECONDS = 0.3  # thread pools spin for up to 0.2 s after their last work,
 
 
 @dataclass
-class Offline:
-    """Throughput of one system: its best batch size, and texts a second in each round."""
+class Rates:
+    """Items a second of one system: what each batch size gave, and then each round at the best of them."""
 
     by_batch_size: dict[int, float]
     rounds: list[float] = field(default_factory=list)
@@ -36,21 +36,10 @@ class Offline:
     def batch_size(self) -> int:
         return max(self.by_batch_size, key=lambda size: self.by_batch_size[size])
 
-    def as_dict(self, baseline: "Offline", unit: str = "texts") -> dict[str, Any]:
+    def against(self, baseline: "Rates") -> Offline:
         """Return the figures, the ratios taken round by round to ``baseline``."""
-        return {
-            "batch_size": self.batch_size,
-            "by_batch_size": {str(size): rate for size, rate in self.by_batch_size.items()},
-            f"{unit}_per_second": float(np.median(self.rounds)),
-            "rounds": self.rounds,
-            **ratio(self.rounds, baseline.rounds),
-        }
-
-
-def ratio(own: Sequence[float], base: Sequence[float]) -> dict[str, float]:
-    """Compare two systems' rates round by round: the median of the ratios, the lowest and the highest."""
-    ratios = [own_rate / base_rate for own_rate, base_rate in zip(own, base, strict=True)]
-    return {"ratio": float(np.median(ratios)), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+        ratio = Ratio.of(self.rounds, baseline.rounds)
+        return Offline(self.batch_size, self.by_batch_size, float(np.median(self.rounds)), self.rounds, ratio)
 
 
 def rate(encoder: Runner, texts: Sequence[Any], batch_size: int, seconds: float = 0.0) -> float:
@@ -70,12 +59,8 @@ def offline(
     batch_sizes: Sequence[int],
     rounds: int,
     seconds: float | None = None,
-    unit: str = "texts",
-) -> dict[str, dict[str, Any]]:
-    """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios.
-
-    ``unit``: what is counted, as the figures' names have it.
-    """
+) -> dict[str, Offline]:
+    """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios."""
     lasting = TURN_SECONDS if seconds is None else seconds
     trial = texts[:TRIAL_TEXTS]
     measured = {}
@@ -86,16 +71,16 @@ def offline(
             for size in [*batch_sizes, *reversed(batch_sizes)]:
                 rates[size] = max(rates[size], rate(encoder, trial, size, lasting / 4))
                 advance(1)
-            measured[name] = Offline(rates)
+            measured[name] = Rates(rates)
         for order in orders(list(encoders), rounds):
             for name in order:
                 measured[name].rounds.append(rate(encoders[name], texts, measured[name].batch_size, lasting))
                 advance(1)
     baseline = next(iter(measured.values()))
-    return {name: result.as_dict(baseline, unit) for name, result in measured.items()}
+    return {name: result.against(baseline) for name, result in measured.items()}
 
 
-def single_stream(encoders: Mapping[str, Runner], texts: Sequence[Any], queries: int) -> dict[str, dict[str, Any]]:
+def single_stream(encoders: Mapping[str, Runner], texts: Sequence[Any], queries: int) -> dict[str, SingleStream]:
     """Measure every encoder's latency on ``queries`` texts, in turns of 20."""
     turns: dict[str, list[list[float]]] = {name: [] for name in encoders}
     starts = range(0, queries, TURN_QUERIES)
@@ -105,7 +90,7 @@ def single_stream(encoders: Mapping[str, Runner], texts: Sequence[Any], queries:
             for name in order:
                 turns[name].append(latencies(encoders[name], turn))
                 advance(len(turn))
-    return {name: percentiles(values) for name, values in turns.items()}
+    return {name: SingleStream.of(values) for name, values in turns.items()}
 
 
 def latencies(encoder: Runner, texts: Sequence[Any]) -> list[float]:
@@ -121,28 +106,14 @@ def latencies(encoder: Runner, texts: Sequence[Any]) -> list[float]:
     return values
 
 
-def percentiles(turns: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Return the ``single_stream`` figures of latencies in milliseconds, one sequence a turn."""
-    values = list(itertools.chain.from_iterable(turns))
-    p50, p90, p99 = np.percentile(values, [50, 90, 99])
-    return {
-        "queries": len(values),
-        "latency_ms_p50": float(p50),
-        "latency_ms_p90": float(p90),
-        "latency_ms_p99": float(p99),
-        "turns_ms_p50": [float(np.median(turn)) for turn in turns],
-    }
-
-
 def by_length(
-    encoders: Mapping[str, Runner], texts: Mapping[int, Sequence[Any]], queries: int = 60, unit: str = "texts"
-) -> dict[str, list[dict[str, Any]]]:
+    encoders: Mapping[str, Runner], texts: Mapping[int, Sequence[Any]], queries: int = 60
+) -> dict[str, list[AtLength]]:
     """Measure throughput and median latency at each length; ``texts`` maps tokens to texts of that length."""
-    result: dict[str, list[dict[str, Any]]] = {name: [] for name in encoders}
+    result: dict[str, list[AtLength]] = {name: [] for name in encoders}
     for tokens, cut in texts.items():
-        fast = offline(encoders, cut, (8, 32), rounds=3, seconds=TURN_SECONDS / 2, unit=unit)
+        fast = offline(encoders, cut, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
         slow = single_stream(encoders, cut, queries)
         for name, rows in result.items():
-            figures = {key: fast[name][key] for key in (f"{unit}_per_second", "ratio", "ratio_min", "ratio_max")}
-            rows.append({"tokens": tokens, **figures, "latency_ms_p50": slow[name]["latency_ms_p50"]})
+            rows.append(AtLength(tokens, fast[name].rate, fast[name].ratio, slow[name].latency_ms_p50))
     return result

@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
+
+from compressor.core.figures import Figures
+from compressor.core.strict_json import JsonObject
 
 T = TypeVar("T")
 
@@ -48,14 +52,26 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(ordered[depth], ordered[-1 - depth], max(0.0, reached))
 
 
-def against_itself(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
-    """Judge figures of one system under two names, round by round: their ratio should be 1 within its interval."""
-    ratios = [again / once for once, again in zip(first, second, strict=True)]
-    low, high, confidence = interval(ratios)
-    return {
-        "ratio": float(np.median(ratios)),
-        "low": low,
-        "high": high,
-        "confidence": confidence,
-        "holds": low <= 1 <= high,
-    }
+@dataclass(frozen=True)
+class AgainstItself(Figures):
+    """Figures of one system under two names, round by round: their ratio should be 1 within its interval."""
+
+    ratio: float
+    low: float
+    high: float
+    confidence: float
+
+    @classmethod
+    def of(cls, first: Sequence[float], second: Sequence[float]) -> Self:
+        """Compare the figures of each round."""
+        ratios = [again / once for once, again in zip(first, second, strict=True)]
+        return cls(float(np.median(ratios)), *interval(ratios))
+
+    @property
+    def holds(self) -> bool:
+        """Whether the system is as fast as itself, as far as the rounds tell."""
+        return self.low <= 1 <= self.high
+
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it."""
+        return super().as_dict() | {"holds": self.holds}

@@ -1,11 +1,11 @@
 """The trade-off of depth: every student measured in one run with the teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.quality.sts import Sts
+from benchmarks.results import Quality
 from benchmarks.systems import System
 from compressor.artifact.folder import Draft, write_json
 from compressor.core.config import Config
@@ -44,28 +44,25 @@ class SideBySide(Config):
     ) -> None:
         """Write ``bench.json`` into ``draft``; the first candidate is the teacher, ``texts`` are source and texts."""
         (source, speed_texts), searches = texts, Searches(collections)
-        judged = {
-            candidate.system.name: _quality(candidate, heldout, sts, searches) for candidate in _shown(candidates)
-        }
+        judged = [_quality(candidate, heldout, sts, searches) for candidate in _shown(candidates)]
         measured = self.bench.measure([candidate.system for candidate in candidates], speed_texts, source)
-        rows = [row | judged[row["name"]] for row in measured["systems"]]
-        write_json(draft.folder / "bench.json", measured | {"systems": rows})
+        write_json(draft.folder / "bench.json", measured.with_quality(judged).as_dict())
 
 
-def _shown(candidates: Sequence[Candidate]) -> Any:
+def _shown(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
     with track("quality", len(candidates), "systems") as advance:
         for candidate in candidates:
             yield candidate
             advance(1)
 
 
-def _quality(candidate: Candidate, heldout: Heldout, sts: Sequence[Sts], searches: Searches) -> dict[str, Any]:
+def _quality(candidate: Candidate, heldout: Heldout, sts: Sequence[Sts], searches: Searches) -> Quality:
     encoder = candidate.system.encoder()
     vectors = encoder.encode(heldout.texts, 32)
     check_vectors(vectors, candidate.system.name)
-    return {
-        "dim": encoder.dim,
-        "agreement": heldout.agreement(vectors, candidate.projection) | {FIGURE: ranking_kept(heldout, vectors)},
-        "sts": {file.name: file.spearman(encoder, whose=candidate.system.name) for file in sts},
-        "retrieval": searches.figures(encoder, candidate.projection),
-    }
+    return Quality(
+        dim=encoder.dim,
+        agreement=heldout.agreement(vectors, candidate.projection) | {FIGURE: ranking_kept(heldout, vectors)},
+        sts={file.name: file.spearman(encoder, whose=candidate.system.name) for file in sts},
+        retrieval=searches.figures(encoder, candidate.projection),
+    )

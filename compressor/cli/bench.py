@@ -11,6 +11,8 @@ import typer
 from benchmarks.bench import Bench, ReaderBench, Speed
 from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.quality.story import parameters
+from benchmarks.quality.sts import Sts
+from benchmarks.results import BenchFigures, Quality
 from benchmarks.systems import System
 from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Questions
@@ -111,11 +113,13 @@ def encoders(
         return
     measured = bench.measure(systems, timed_texts, origin)
     searches = Searches(collections)
-    for row, system in zip(measured["systems"], systems, strict=True):
-        encoder: Any = system.open()
-        row["retrieval"] = searches.figures(encoder, Projection.load(Path(system.folder)))
-        row["sts"] = {sts_file.name: sts_file.spearman(encoder, whose=system.name) for sts_file in sts}
-    _show(task, measured, as_json)
+    _show(task, measured.with_quality(_vectors(system, searches, sts) for system in systems), as_json)
+
+
+def _vectors(system: System, searches: Searches, files: Sequence[Sts]) -> Quality:
+    encoder = system.encoder()
+    retrieval = searches.figures(encoder, Projection.load(Path(system.folder)))
+    return Quality(sts={sts.name: sts.spearman(encoder, whose=system.name) for sts in files}, retrieval=retrieval)
 
 
 def readers(
@@ -130,17 +134,19 @@ def readers(
         raise RecipeError(f"--teacher {teacher}: an encoder; give a question-answering folder")
     systems = _beside_teacher(task, source, models, bench)
     measured = bench.measure(systems, bench.pick(asked), origin)
-    for row, system in zip(measured["systems"], systems, strict=True):
-        opened: Any = system.open()
-        row["answers"] = measure(asked, opened.reader.read(asked, 32), asked.version)
-        row["parameters"] = parameters(Path(system.folder))
-    _show(task, measured, as_json)
+    _show(task, measured.with_quality(_answers(system, asked) for system in systems), as_json)
 
 
-def _show(task: Task, measured: dict[str, Any], as_json: bool) -> None:
+def _answers(system: System, asked: Questions) -> Quality:
+    opened: Any = system.open()
+    answers = measure(asked, opened.reader.read(asked, 32), asked.version)
+    return Quality(answers=answers, parameters=parameters(Path(system.folder)))
+
+
+def _show(task: Task, measured: BenchFigures, as_json: bool) -> None:
     from benchmarks.report.page import print_table
 
-    results = headed("bench") | {"task": task.name, "bench": measured}
+    results = headed("bench") | {"task": task.name, "bench": measured.as_dict()}
     print(json_text(results)) if as_json else print_table(results, out)
 
 

@@ -12,9 +12,9 @@ from benchmarks.quality.curve import Curve
 from benchmarks.quality.sts import Sts
 from benchmarks.report.curve_table import print_curve
 from benchmarks.report.limits import print_growth, print_limit, print_loadgen
-from benchmarks.speed.growth import Growth
-from benchmarks.speed.limit import Limit
-from benchmarks.speed.loadgen import Loadgen
+from benchmarks.speed.growth import Grown, Growth, Run
+from benchmarks.speed.limit import Limit, Reached
+from benchmarks.speed.loadgen import Compared, Loadgen
 from compressor.artifact.folder import key_of, sha256, write_json
 from compressor.artifact.layout import GRAPH, require_graph
 from compressor.artifact.workspace import Key
@@ -35,7 +35,7 @@ from compressor.cli.common import (
     writing_stage,
 )
 from compressor.cli.options import with_options
-from compressor.core.errors import ArtifactError, RecipeError
+from compressor.core.errors import ArtifactError, RecipeError, one_line
 from compressor.core.strict_json import json_text, read_json
 from compressor.models.source import find
 from compressor.models.teacher_vectors import made_by
@@ -43,6 +43,7 @@ from compressor.texts.corpus import read_corpus
 from exporters.tasks import EMBEDDING, Item, task_in
 
 _MOST = 10_000  # texts that are read
+_Found = Reached | Grown | Compared
 
 
 @with_options(curve=Curve)
@@ -113,25 +114,25 @@ def growth(
     """Stream ever more texts or questions through an artifact: speed and memory at each count. With --out, goes on
     where it was."""
     source, items = _items(artifact, texts, questions, speed_texts)
-    key = growth.key(artifact, items)
+    key, unit = growth.key(artifact, items), task_in(artifact).unit
 
-    def keep(runs: Sequence[Any]) -> None:
+    def keep(runs: Sequence[Run]) -> None:
         if out_ is not None:
-            write_json(out_, {"key": key, "growth": {"runs": runs}})
+            write_json(out_, {"key": key, "growth": {"runs": [run.as_dict(unit) for run in runs]}})
 
-    found = growth.measure(artifact, items, _done(out_, key), keep)
+    found = growth.measure(artifact, items, _done(out_, key, unit), keep)
     _tell("growth", found, source, artifact, out_, print_growth, as_json, key=key)
 
 
-def _done(path: Path | None, key: str) -> list[Any]:
+def _done(path: Path | None, key: str, unit: str) -> list[Run]:
     """Return the runs that an earlier command wrote, if they are of the same measurement."""
     if path is None or not path.exists():
         return []
     try:
         earlier = read_json(path)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not readable as earlier figures: {error}") from error
-    return earlier["growth"]["runs"] if earlier.get("key") == key else []
+        return [Run.read(run, unit) for run in earlier["growth"]["runs"]] if earlier.get("key") == key else []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path}: not readable as earlier figures: {one_line(error)}") from error
 
 
 def _items(
@@ -154,7 +155,7 @@ def _items(
 
 def _tell(
     name: str,
-    found: dict[str, Any],
+    found: _Found,
     source: str,
     artifact: Path,
     to: Path | None,
@@ -164,7 +165,7 @@ def _tell(
 ) -> None:
     """Write the figures with what they were taken on, and print them."""
     on = {"folder": str(artifact), "graph_sha256": sha256(artifact / GRAPH)}
-    results = facts | headed(name) | {"artifact": on, "texts": {"source": source}, name: found}
+    results = facts | headed(name) | {"artifact": on, "texts": {"source": source}, name: found.as_dict()}
     if to is not None:
         write_json(to, results)
-    print(json_text(results)) if as_json else show(found, out)
+    print(json_text(results)) if as_json else show(results[name], out)

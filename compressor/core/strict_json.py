@@ -10,6 +10,8 @@ from typing import Any
 
 from compressor.core.errors import CompressorError
 
+JsonObject = dict[str, Any]
+"""What a JSON object holds, on its way to a file: the work is done on types, which write it and read it again."""
 MOST_BYTES = 64 << 20
 
 

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from benchmarks.bench import ReaderBench
 from benchmarks.quality.story import WORDS, Answers, ReaderRow, StoryStage
-from benchmarks.systems import Made, systems_of, with_quality
+from benchmarks.results import BenchFigures
+from benchmarks.systems import Made, systems_of
 from compressor.answering.questions.sets import QuestionSets, Sets
 from compressor.answering.questions.squad import Questions, read_squad
 from compressor.answering.questions.windows import Cutter
@@ -264,4 +265,5 @@ class ReaderFlow(Flow):
         ]
         made = self.work.stage("bench", bench, [*inputs, test, Key(key_of(machine))], lambda to: (
             bench.run(systems, bench.pick(test), self.sets.source, to)))  # fmt: skip
-        return Measured("questions", self.sets.facts(), story, with_quality(made.json("bench.json"), story))
+        found = BenchFigures.read(made.json("bench.json")).with_story(story)
+        return Measured("questions", self.sets.facts(), story, found.as_dict())

@@ -13,7 +13,8 @@ from benchmarks.bench import Bench
 from benchmarks.quality.languages import Languages, read_tests
 from benchmarks.quality.story import Story
 from benchmarks.quality.sts import Sts
-from benchmarks.systems import Made, systems_of, with_quality
+from benchmarks.results import BenchFigures
+from benchmarks.systems import Made, systems_of
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft, key_of, writing
 from compressor.artifact.workspace import Key, Keyed, Model
@@ -291,4 +292,5 @@ class EmbeddingFlow(Flow):
         systems = systems_of(made, task_named(recipe.task), recipe.bench.providers, recipe.bench.threads)
         bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
-        return Measured("texts", self.corpus.facts(), rows, with_quality(bench.json("bench.json"), rows))
+        found = BenchFigures.read(bench.json("bench.json")).with_story(rows)
+        return Measured("texts", self.corpus.facts(), rows, found.as_dict())

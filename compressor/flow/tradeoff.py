@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.sts import Sts
+from benchmarks.results import BenchFigures
 from benchmarks.systems import System
 from benchmarks.tradeoff.chart import picture
 from benchmarks.tradeoff.measure import Candidate, SideBySide
@@ -24,6 +25,7 @@ from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.distil.training.embedding import Distil
 from compressor.flow.embedding import EmbeddingFlow, Recipe
+from compressor.flow.results import TeacherFacts
 from compressor.machine.describe import describe
 from compressor.models.agreement import Heldout
 from compressor.models.projection import Projection
@@ -200,8 +202,8 @@ def _measured(
 ) -> dict[str, Any]:
     """Measure all in one run and return the results, the teacher's row first, then by layers."""
     pairs = [(student, precision) for student in students for precision in precisions]
-    measured = _benchmark(trunk, pairs, sts)
-    rows = {row["name"]: row for row in measured["systems"]}
+    bench = _benchmark(trunk, pairs, sts).as_dict()
+    rows = {row["name"]: row for row in bench["systems"]}
     teacher = rows["teacher"] | {"layers": depth, "precision": None, "train_seconds": None, "gate": None}
     own = [rows[name_of(student.layers, precision)] | student.facts(precision) for student, precision in pairs]
     measure = measure_of([teacher, *own])
@@ -211,19 +213,15 @@ def _measured(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "recipe": trunk.recipe.model_dump(mode="json"),
         "environment": describe(),
-        "teacher": {
-            "name": trunk.teacher.name,
-            "source": trunk.teacher.origin,
-            "weights_sha256": trunk.teacher.weights_sha256,
-        },
+        "teacher": TeacherFacts(trunk.teacher.name, trunk.teacher.origin, trunk.teacher.weights_sha256).as_dict(),
         "texts": trunk.corpus.facts(),
         "sts": [{"name": file.name, "pairs": len(file.scores), "key": file.key} for file in sts],
         "measure": measure,
-        "bench": measured | {"systems": with_share([teacher, *own], measure)},
+        "bench": bench | {"systems": with_share([teacher, *own], measure)},
     }
 
 
-def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]], sts: Sequence[Sts]) -> dict[str, Any]:
+def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]], sts: Sequence[Sts]) -> BenchFigures:
     stage = SideBySide(bench=trunk.recipe.bench.model_copy(update={"lengths": ()}))
     teacher = System("teacher", "teacher, PyTorch fp32 encode", "torch", str(trunk.teacher.folder), "PyTorch CPU",
                      stage.bench.threads)  # fmt: skip
@@ -235,8 +233,7 @@ def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]],
     inputs: list[Keyed] = [*trunk.judged, *models, *sts, *collections, Key(key_of(texts, describe()))]
     made = trunk.work.stage("bench", stage, inputs, lambda to: stage.run(
         [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to, collections))  # fmt: skip
-    measured: dict[str, Any] = json.loads((made.folder / "bench.json").read_text(encoding="utf-8"))
-    return measured
+    return BenchFigures.read(made.json("bench.json"))
 
 
 def _hand_out(folder: Path, students: Iterable[Student], precisions: Sequence[Precision]) -> None:

@@ -125,6 +125,8 @@ def add_code(text: str) -> str:
         ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
         ("compressor/distil/training/loop.py", {"distil", "distil-reader", "finetune"}, {"pca", "export", "int8"}),
         ("benchmarks/speed/throughput.py", {"bench"}, {"distil", "int8", "verify", "story"}),
+        ("benchmarks/speed/figures.py", {"bench", "growth"}, {"distil", "int8", "verify", "story"}),
+        ("benchmarks/results.py", {"bench", "bench-tradeoff"}, {"growth", "distil", "int8", "story"}),
         ("exporters/tasks/embedding.py", {"bench", "growth", "story"}, {"distil", "int8", "verify"}),
         ("exporters/tasks/answering.py", {"bench", "growth", "story"}, {"distil", "int8", "verify"}),
         ("benchmarks/speed/footprint.py", {"bench", "growth"}, {"distil", "int8", "verify"}),

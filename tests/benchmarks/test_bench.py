@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benched import SERVED, benched, offline, system_figures
 from builders import sentences
 from graphs import draft
 from questions import SHAPE, make_readers, questions
 from tokenizers import Tokenizer
 
 from benchmarks import bench as module
-from benchmarks.bench import Bench, ReaderBench, token_figures
-from benchmarks.systems import Made, System, systems_of, with_quality
+from benchmarks.bench import Bench, ReaderBench
+from benchmarks.results import BenchFigures, MeasuredOn
+from benchmarks.speed.figures import Footprint
+from benchmarks.systems import Made, System, systems_of
 from compressor.answering.readers.reader import Reading
 from compressor.core.errors import CompressorError, ProviderError, RecipeError, TextError
 from exporters.runtime import providers
@@ -158,20 +161,20 @@ def test_quality_is_joined_by_stage() -> None:
     story = [{"stage": stage} | quality(i / 10) for i, stage in enumerate(STEPS)]
     stages = ["teacher", "pca", "quantize", "fp32", "int8", "fp32"]
     names = [*(name for name, *_ in ALL), "onnx-fp32-cuda"]
-    rows = [{"name": name, "stage": stage, "size_bytes": 1} for name, stage in zip(names, stages, strict=True)]
-    measured: dict[str, Any] = {"rounds": 3, "systems": rows}
-    joined = with_quality(measured, story)
-    assert joined["rounds"] == 3
-    assert [(row["name"], row["sts"]["en"], row["size_bytes"]) for row in joined["systems"]] == [
-        ("teacher", 0, 1),
-        ("student", 20, 1),
-        ("torch-int8", pytest.approx(30), 1),
-        ("onnx-fp32", 40, 1),
-        ("onnx-int8", 50, 1),
-        ("onnx-fp32-cuda", 40, 1),
+    measured = benched(*(system_figures(name, stage) for name, stage in zip(names, stages, strict=True)))
+    joined = measured.with_story(story)
+    assert joined.rounds == 3
+    rows = joined.as_dict()["systems"]
+    assert [(row["name"], row["sts"]["en"], row["size_bytes"]) for row in rows] == [
+        ("teacher", 0, 1000),
+        ("student", 20, 1000),
+        ("torch-int8", pytest.approx(30), 1000),
+        ("onnx-fp32", 40, 1000),
+        ("onnx-int8", 50, 1000),
+        ("onnx-fp32-cuda", 40, 1000),
     ]
-    assert joined["systems"][1]["agreement"] == {"cosine_mean": 0.2}
-    assert "sts" not in measured["systems"][0]  # the input is left as it is
+    assert joined.systems[1].quality.agreement == {"cosine_mean": 0.2}
+    assert "sts" not in measured.as_dict()["systems"][0]  # the input is left as it is
 
 
 @pytest.fixture
@@ -180,20 +183,18 @@ def systems(tiny: Path, artifacts: Callable[..., Path]) -> list[System]:
     return [System("teacher", "t", "torch", str(tiny), TORCH), System("onnx-int8", "o", "onnx", graph, CPU, 1)]
 
 
-SERVED = {"rate": 9.0, "bound_ms": 50.0, "tried": []}
 SMALL = Bench(count=64, batch_sizes=(8, 16), rounds=2, queries=20, lengths=(8, 32, 65, 256), threads=2)
 
 
 def test_measuring_gives_every_figure(
     systems: list[System], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        module, "footprint", lambda system, texts: {"load_seconds": 0.5, "peak_memory_bytes": len(texts)}
-    )
+    monkeypatch.setattr(module, "footprint", lambda system, texts: Footprint(0.25, 0.5, len(texts), system.threads))
     texts, made = sentences(64), draft(tmp_path / "bench")
     SMALL.run(systems, texts, "sentences", made)
     found = json.loads((made.folder / "bench.json").read_text())
     tokens = [len(Tokenizer.from_file(str(tiny / "tokenizer.json")).encode(text).ids) for text in texts]
+    assert BenchFigures.read(found).as_dict() == found
     assert found["unit"] == "texts"
     assert found["texts"]["source"] == "sentences"
     assert found["texts"]["count"] == 64
@@ -231,7 +232,7 @@ def test_the_server_scenario_is_of_graphs_and_asked_for(systems: list[System], m
         return {name: SERVED for name in encoders}
 
     monkeypatch.setattr(module, "server", server)
-    fast = {"teacher": {"texts_per_second": 10.0}, "onnx-int8": {"texts_per_second": 100.0}}
+    fast = {"teacher": offline(10.0), "onnx-int8": offline(100.0)}
     encoders, task = {system.name: system.open() for system in systems}, task_named(EMBEDDING)
     assert SMALL._server(task, encoders, sentences(64), fast) == {}
     wanted = SMALL.model_copy(update={"server_p99_ms": 50.0})
@@ -243,9 +244,10 @@ def test_token_figures_are_of_the_texts_lengths(tiny: Path) -> None:
     task = task_named(EMBEDDING)
     tokenizer = task.tokenizer(tiny)
     texts = [" ".join(["cat"] * n) for n in (1, 1, 2, 3, *[5] * 95, 38)]  # each with two special tokens
-    assert token_figures(task.tokens(tokenizer, [*texts, "cat " * 48])) == pytest.approx(
-        {"tokens_mean": (3 + 3 + 4 + 5 + 95 * 7 + 40 + 50) / 101, "tokens_p50": 7, "tokens_p99": 40}
-    )
+    found = MeasuredOn.of("cats", task.tokens(tokenizer, [*texts, "cat " * 48]))
+    assert (found.source, found.count) == ("cats", 101)
+    mean = (3 + 3 + 4 + 5 + 95 * 7 + 40 + 50) / 101
+    assert (found.tokens_mean, found.tokens_p50, found.tokens_p99) == pytest.approx((mean, 7, 40))
 
 
 def test_systems_of_one_name_are_refused(systems: list[System]) -> None:
@@ -275,10 +277,11 @@ def test_readers_have_every_figure_that_encoders_have(readers: Path, systems: li
     ]
     shared = {"count": 64, "batch_sizes": (4, 16), "rounds": 2, "queries": 20, "threads": 2}
     bench = ReaderBench(**shared, lengths=(16, 32, 49), server_p99_ms=None)
-    found = bench.measure(own, bench.pick(asked), "questions")
-    encoders = Bench(**shared | {"lengths": (16, 32)}).measure(systems, sentences(64), "sentences")
+    found = bench.measure(own, bench.pick(asked), "questions").as_dict()
+    encoders = Bench(**shared | {"lengths": (16, 32)}).measure(systems, sentences(64), "sentences").as_dict()
     assert found.keys() == encoders.keys()
     assert found["systems"][1].keys() == encoders["systems"][1].keys()
+    assert BenchFigures.read(found).as_dict() == found
     assert found["unit"] == "questions"
     assert found["texts"]["count"] == 64
     pairs = [(question.text, question.context) for question in asked]
@@ -304,7 +307,9 @@ def test_readers_are_served(readers: Path, monkeypatch: pytest.MonkeyPatch) -> N
     }
     bench = ReaderBench(server_p99_ms=2000.0)
     items = bench.pick(questions(30, seed=2))
-    found = bench._server(task, opened, items, {"onnx": {"questions_per_second": 50.0}})
+    found = bench._server(task, opened, items, {"onnx": offline(50.0)})
     assert list(found) == ["onnx"]
-    assert 0 < found["onnx"]["rate"] <= 60
-    assert found["onnx"]["latency_ms_p99"] <= 2000
+    assert 0 < found["onnx"].rate <= 60
+    assert (kept := found["onnx"].kept) is not None
+    assert kept.latency_ms_p99 is not None
+    assert kept.latency_ms_p99 <= 2000

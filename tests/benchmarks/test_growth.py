@@ -1,12 +1,10 @@
 """Any number of texts, in the same memory."""
 
 import io
-import json
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import sentences
@@ -14,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.report.limits import print_growth
 from benchmarks.speed import growth as module
-from benchmarks.speed.growth import Growth, repeated, summary
+from benchmarks.speed.growth import Grown, Growth, Run, repeated
 from compressor.core.errors import CompressorError, RecipeError
 
 TEXTS = sentences(500)
@@ -44,15 +42,15 @@ def test_one_count_is_no_growth() -> None:
         Growth.read({"counts": [10_000]})
 
 
-def run(count: int, rate: float, memory: int) -> dict[str, Any]:
-    return {"count": count, "texts_per_second": rate, "peak_memory_bytes": memory}
+def run(count: int, rate: float, memory: int) -> Run:
+    return Run(count, rate, memory, threads=2)
 
 
 @pytest.mark.parametrize(
     ("rate", "memory", "holds"), [(96.0, 104, True), (94.0, 100, False), (106.0, 100, False), (100.0, 106, False)]
 )
 def test_what_holds(rate: float, memory: int, holds: bool) -> None:
-    found = summary([run(1000, 90, 98), run(9000, rate, memory), run(1000, 110, 100)])
+    found = Grown("texts", [run(1000, 90, 98), run(9000, rate, memory), run(1000, 110, 100)]).as_dict()
     assert found["rows"][0] == {"count": 1000, "runs": 2, "texts_per_second": 100, "peak_memory_bytes": 100}
     assert found["speed_ratio"] == pytest.approx(rate / 100)
     assert found["holds"] is holds
@@ -61,7 +59,8 @@ def test_what_holds(rate: float, memory: int, holds: bool) -> None:
 @pytest.mark.parametrize(("rate", "verdict"), [(96.0, "holds"), (94.0, "does not hold")])
 def test_the_printed_table(rate: float, verdict: str) -> None:
     out = io.StringIO()
-    print_growth(summary([run(1000, 100.0, 90_000_000), run(9000, rate, 91_200_000)]), Console(file=out, width=80))
+    found = Grown("texts", [run(1000, 100.0, 90_000_000), run(9000, rate, 91_200_000)])
+    print_growth(found.as_dict(), Console(file=out, width=80))
     rows = [line.split() for line in out.getvalue().splitlines()]
     assert ["1,000", "100", "90.0", "MB", "1"] in rows
     assert ["9,000", f"{rate:.0f}", "91.2", "MB", "1"] in rows
@@ -71,14 +70,14 @@ def test_the_printed_table(rate: float, verdict: str) -> None:
 
 def test_a_measurement_goes_on_where_it_was(artifacts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, asked = artifacts() / "int8", Growth(counts=(1000, 2000), threads=1)
-    kept: list[str] = []
-    whole = asked.measure(folder, TEXTS, keep=lambda runs: kept.append(json.dumps(runs)))
-    assert [one["count"] for one in whole["runs"]] == [1000, 2000, 1000]
-    assert [len(json.loads(runs)) for runs in kept] == [1, 2, 3]
-    assert all(one["texts_per_second"] > 0 and one["peak_memory_bytes"] > 20e6 for one in whole["runs"])
+    kept: list[list[Run]] = []
+    whole = asked.measure(folder, TEXTS, keep=lambda runs: kept.append(list(runs)))
+    assert [one.count for one in whole.runs] == [1000, 2000, 1000]
+    assert [len(runs) for runs in kept] == [1, 2, 3]
+    assert all(one.rate > 0 and one.peak_memory_bytes > 20e6 and one.threads == 1 for one in whole.runs)
     monkeypatch.setattr(module, "_in_a_process", lambda *_: run(1000, 1.0, 1))
-    again = asked.measure(folder, TEXTS, done=json.loads(kept[1]))
-    assert again["runs"] == [*json.loads(kept[1]), run(1000, 1.0, 1)]
+    again = asked.measure(folder, TEXTS, done=kept[1])
+    assert again.runs == [*kept[1], run(1000, 1.0, 1)]
 
 
 def test_the_key_is_of_all_that_matters(artifacts: Callable[..., Path]) -> None:
@@ -102,4 +101,4 @@ def test_a_run_that_fails_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixtu
 @pytest.mark.slow
 def test_memory_does_not_grow(artifacts: Callable[..., Path]) -> None:
     found = Growth(counts=(20_000, 200_000), threads=2).measure(artifacts() / "int8", TEXTS)
-    assert found["memory_ratio"] < 1.05, found
+    assert found.as_dict()["memory_ratio"] < 1.05, found

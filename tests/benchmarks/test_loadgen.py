@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.report.limits import print_loadgen
 from benchmarks.speed import loadgen as module
 from benchmarks.speed import server
-from benchmarks.speed.loadgen import Loadgen
+from benchmarks.speed.loadgen import Agreement, Compared, Loadgen
 from compressor.core.errors import DependencyError
 
 TEXTS = sentences(300)
@@ -38,12 +38,12 @@ def test_without_loadgen_one_line_says_how_to_get_it(
     ],
 )
 def test_agreement_is_of_the_rounds_ratios(pairs: list[tuple[float, float]], ratio: float, agrees: bool) -> None:
-    found = module._agreement(pairs)
-    assert (found["ratio"], found["agrees"]) == (pytest.approx(ratio), agrees)
+    found = Agreement.of(pairs)
+    assert (found.ratio, found.agrees) == (pytest.approx(ratio), agrees)
 
 
 @pytest.fixture(scope="module")
-def found(artifacts: Callable[..., Path]) -> dict[str, Any]:
+def found(artifacts: Callable[..., Path]) -> Compared:
     pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen is not installed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.speed.throughput.TURN_SECONDS", 0.2)
@@ -55,23 +55,24 @@ def found(artifacts: Callable[..., Path]) -> dict[str, Any]:
 
 
 @pytest.mark.packages
-def test_both_drive_the_same_encoder(found: dict[str, Any]) -> None:
+def test_both_drive_the_same_encoder(found: Compared) -> None:
     figures = {
         "offline": {"texts_per_second"},
         "single_stream": {"latency_ms_p50", "latency_ms_p90"},
         "server": {"rate"},
     }
     for scenario, names in figures.items():
-        assert set(found[scenario]) == names
-        for row in found[scenario].values():
-            assert row["low"] <= row["ratio"] <= row["high"]
-            assert 1 / 3 < row["ratio"] < 3, (scenario, row)  # of another unit or meaning it would be far off
-    assert len(found["offline"]["texts_per_second"]["rounds"]) == 2
+        measured = getattr(found, scenario)
+        assert set(measured) == names
+        for row in measured.values():
+            assert row.low <= row.ratio <= row.high
+            assert 1 / 3 < row.ratio < 3, (scenario, row)  # of another unit or meaning it would be far off
+    assert len(found.offline["texts_per_second"].rounds) == 2
 
 
 @pytest.mark.packages
-def test_the_printed_table(found: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    print_loadgen(found, Console(width=120))
+def test_the_printed_table(found: Compared, capsys: pytest.CaptureFixture[str]) -> None:
+    print_loadgen(found.as_dict(), Console(width=120))
     text = capsys.readouterr().out
     assert all(name in text for name in ("Offline", "SingleStream", "Server", "nine tenths", "LoadGen"))
 

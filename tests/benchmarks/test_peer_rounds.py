@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.peers import rounds
 from benchmarks.peers.entry import Entry
+from benchmarks.peers.results import Loaded, Setting
 from compressor.core.errors import PeerError
 
 
@@ -36,10 +37,14 @@ class Known:
         self.calls.append(f"{self.name} closed")
 
 
+def loaded(settings: Sequence[Setting]) -> Loaded:
+    return Loaded(0.5, 4, 64, settings, size_bytes=1000, threads=1, versions={"python": "3.11"})
+
+
 def known(calls: list[str], name: str, rates: dict[Any, float], kind: str = "peer", dies: int = -1) -> Entry:
     settings = [{"streams": n} if n else {} for n in dict.fromkeys(streams for streams, _ in rates)]
     worker: Any = Known(calls, name, rates, dies)
-    return Entry(name, name, kind, worker, {"settings": settings})
+    return Entry(name, name, kind, worker, loaded(settings))
 
 
 MANY = [f"text {i}" for i in range(500)]
@@ -51,11 +56,12 @@ def test_each_is_measured_at_its_best_setting_in_turns() -> None:
     fast = known(calls, "p", {(1, 8): 300.0, (1, 32): 200.0, (2, 8): 350.0, (2, 32): 400.0})
     found = rounds.offline([slow, fast], MANY, (8, 32), 3)
     assert calls == ["t", "p2", "p2", "t", "t", "p2"]  # balanced: each comes behind the other
-    assert (found["t"]["batch_size"], found["t"]["setting"]) == (8, {})
-    assert (found["p"]["batch_size"], found["p"]["setting"]) == (32, {"streams": 2})
-    assert found["p"]["by_batch_size"] == pytest.approx({"8": 350, "32": 400})
-    assert [found["p"][key] for key in ("ratio", "ratio_min", "ratio_max")] == pytest.approx([4, 4, 4])
-    assert rounds.single_stream([slow, fast], MANY, 30)["p"]["latency_ms_p50"] == 2
+    assert (found["t"].offline.batch_size, found["t"].setting) == (8, {})
+    assert (found["p"].offline.batch_size, found["p"].setting) == (32, {"streams": 2})
+    assert found["p"].offline.by_batch_size == pytest.approx({8: 350, 32: 400})
+    ratio = found["p"].offline.ratio
+    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((4, 4, 4))
+    assert rounds.single_stream([slow, fast], MANY, 30)["p"].latency_ms_p50 == 2
     worker: Any = fast.worker
     assert worker.setting == 1  # all cores for the one text
 
@@ -93,13 +99,13 @@ class Uneven(Known):
 
 def test_a_turns_rate_is_of_all_its_passes() -> None:
     worker: Any = Uneven([9.0, 1.0, 2.0, 3.0])  # to wake it, and three passes
-    entry = Entry("p", "p", "peer", worker, {"settings": [{}]})
+    entry = Entry("p", "p", "peer", worker, loaded([{}]))
     assert rounds._rate(entry, MANY, 8, 5.0) == 3 * len(MANY) / (1.0 + 2.0 + 3.0)
 
 
 def test_a_batch_size_is_tried_twice_and_the_better_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds.throughput, "TURN_SECONDS", 0.0)
     worker: Any = Uneven([9.0, 9.0, 2.0, 9.0, 1.0])  # the warm-up; to wake it and a pass, twice
-    entry = Entry("p", "p", "peer", worker, {"settings": [{}]})
+    entry = Entry("p", "p", "peer", worker, loaded([{}]))
     _, best = rounds._best(entry, MANY, (8,), lambda count: None)
     assert best.by_batch_size == {8: len(MANY) / 1.0}

@@ -11,6 +11,7 @@ import pytest
 from builders import sentences
 
 from benchmarks.speed import server as module
+from benchmarks.speed.figures import Attempt
 from benchmarks.speed.server import Latency, Search, arrivals, server
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
@@ -34,21 +35,22 @@ def test_the_search_finds_the_highest_rate(capacity: float) -> None:
     search = Search(lambda rate, seed: Latency(1000, 1.0, 5.0 if rate <= capacity else 50.0), bound_ms=10.0)
     found = search.highest(1000.0)
     assert capacity * 0.98 <= found <= capacity
-    told = search.as_dict(found)
-    assert (told["rate"], told["latency_ms_p99"], told["queries"], told["bound_ms"]) == (found, 5.0, 1000, 10.0)
-    assert len(told["tried"]) <= 24
+    result = search.result(found)
+    assert (result.rate, result.bound_ms) == (found, 10.0)
+    assert result.kept == Attempt(found, 1000, 1.0, 5.0, True)
+    assert len(result.tried) <= 24
 
 
 def test_one_run_of_two_has_to_keep_the_bound() -> None:
     search = Search(lambda rate, seed: Latency(1000, 1.0, 50.0 if seed == 0 else 5.0), bound_ms=10.0)
     assert search.highest(100.0) > 97
-    assert [one["latency_ms_p99"] for one in search.tried[:4]] == [50.0, 5.0, 50.0, 5.0]
+    assert [run.latency_ms_p99 for run in search.tried[:4]] == [50.0, 5.0, 50.0, 5.0]
 
 
 def test_no_rate_at_all() -> None:
     search = Search(lambda rate, seed: Latency(1000, 50.0, 50.0), bound_ms=10.0)
     assert search.highest(100.0) == 0
-    assert search.as_dict(0.0)["rate"] == 0
+    assert search.result(0.0).kept is None
     assert len(search.tried) < 20
 
 
@@ -120,5 +122,7 @@ def test_what_is_refused_never_comes_back(encoder: OnnxEncoder, short: None) -> 
 def test_every_encoder_has_its_rate(encoder: OnnxEncoder, short: None) -> None:
     found = server({"slow": Late(encoder.folder, threads=1)}, TEXTS, bound_ms=150.0, ceilings={"slow": 4000.0})["slow"]
     # 1,600 a second is what 32 texts in 20 ms are; a burst of 0.2 s may be answered for 0.15 s longer.
-    assert 0 < found["rate"] < 3000
-    assert found["latency_ms_p99"] <= 150
+    assert 0 < found.rate < 3000
+    assert found.kept is not None
+    assert found.kept.latency_ms_p99 is not None
+    assert found.kept.latency_ms_p99 <= 150

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from beir import of_sentences
+from benched import benched, system_figures
 from builders import sentences
 from graphs import draft, make_artifacts
 
 from benchmarks.quality.story import Story, parameters, row, what
 from benchmarks.quality.sts import Sts
-from benchmarks.systems import with_quality
+from benchmarks.results import Quality
 from compressor.artifact.folder import size_bytes
 from compressor.artifact.workspace import Model
 from compressor.models.agreement import Heldout
@@ -162,8 +163,8 @@ def test_measured_readers_have_the_answers_of_their_own_stage() -> None:
         {"stage": "distil-1", "parameters": 20, "size_bytes": 80, "answers": {"f1": 60.0}},
         {"stage": "int8", "parameters": 21, "size_bytes": 20, "answers": {"f1": 88.5}},
     ]
-    measured = [{"name": "onnx-int8", "stage": "int8", "ratio": 4.0}, {"name": "teacher", "stage": "teacher"}]
-    assert with_quality({"systems": measured}, story)["systems"] == [
-        {"name": "onnx-int8", "stage": "int8", "ratio": 4.0, "answers": {"f1": 88.5}, "parameters": 21},
-        {"name": "teacher", "stage": "teacher", "answers": {"f1": 90.0}, "parameters": 30},
-    ]
+    found = benched(system_figures("onnx-int8", "int8"), system_figures("teacher", "teacher"))
+    int8, teacher = found.with_story(story).systems
+    assert (int8.name, int8.quality) == ("onnx-int8", Quality(answers={"f1": 88.5}, parameters=21))
+    assert (teacher.name, teacher.quality) == ("teacher", Quality(answers={"f1": 90.0}, parameters=30))
+    assert (int8.offline.ratio.median, int8.size_bytes) == (4.0, 1000)  # its own are as they were

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import throughput
-from benchmarks.speed.throughput import Offline, by_length, offline, percentiles, rate, single_stream
+from benchmarks.speed.figures import AtLength, Ratio, SingleStream
+from benchmarks.speed.throughput import Rates, by_length, offline, rate, single_stream
 from compressor.core.encoder import Vectors
 
 
@@ -44,6 +45,10 @@ class Known:
 TEXTS = [f"text {i}" for i in range(500)]
 
 
+def ends(ratio: Ratio) -> tuple[float, float, float]:
+    return ratio.median, ratio.low, ratio.high
+
+
 def test_rate_is_texts_a_second(clock: Clock) -> None:
     assert rate(Known(clock, "a", lambda n, b: n / 250), TEXTS, 8) == pytest.approx(250)
 
@@ -53,13 +58,13 @@ def test_offline_takes_the_best_batch_size_and_the_ratio(clock: Clock) -> None:
     encoders = {name: Known(clock, name, lambda n, b, of=of: n / of[b]) for name, of in speeds.items()}  # type: ignore[misc]
     found = offline(encoders, TEXTS, (8, 32, 128), rounds=3)
     teacher, student = found["teacher"], found["student"]
-    assert (teacher["batch_size"], student["batch_size"]) == (32, 8)
-    assert teacher["by_batch_size"] == pytest.approx({"8": 100, "32": 200, "128": 150})
-    assert student["by_batch_size"] == pytest.approx({"8": 900, "32": 700, "128": 800})
-    assert (teacher["texts_per_second"], student["texts_per_second"]) == pytest.approx((200, 900))
-    assert student["rounds"] == pytest.approx([900, 900, 900])
-    assert [student[k] for k in ("ratio", "ratio_min", "ratio_max")] == pytest.approx([4.5, 4.5, 4.5])
-    assert [teacher[k] for k in ("ratio", "ratio_min", "ratio_max")] == [1, 1, 1]
+    assert (teacher.batch_size, student.batch_size) == (32, 8)
+    assert teacher.by_batch_size == pytest.approx({8: 100, 32: 200, 128: 150})
+    assert student.by_batch_size == pytest.approx({8: 900, 32: 700, 128: 800})
+    assert (teacher.rate, student.rate) == pytest.approx((200, 900))
+    assert student.rounds == pytest.approx([900, 900, 900])
+    assert ends(student.ratio) == pytest.approx((4.5, 4.5, 4.5))
+    assert teacher.ratio == Ratio(1, 1, 1)
 
 
 def test_ratios_are_taken_round_by_round(clock: Clock) -> None:
@@ -72,18 +77,18 @@ def test_ratios_are_taken_round_by_round(clock: Clock) -> None:
     found = offline(
         {n: Known(clock, n, seconds(n, s)) for n, s in (("teacher", 100), ("student", 500))}, TEXTS, (8,), 3
     )
-    assert found["teacher"]["rounds"] == pytest.approx([100, 50, 25])
-    assert found["student"]["rounds"] == pytest.approx([500, 250, 100])
-    assert [found["student"][k] for k in ("ratio_min", "ratio", "ratio_max")] == pytest.approx([4, 5, 5])
-    assert found["student"]["texts_per_second"] == pytest.approx(250)
+    assert found["teacher"].rounds == pytest.approx([100, 50, 25])
+    assert found["student"].rounds == pytest.approx([500, 250, 100])
+    assert ends(found["student"].ratio) == pytest.approx((5, 4, 5))
+    assert found["student"].rate == pytest.approx(250)
 
 
 def test_the_ratio_is_the_median_of_the_rounds() -> None:
-    own, base = Offline({8: 1.0}, [10.0, 90.0, 80.0]), Offline({8: 1.0}, [10.0, 20.0, 40.0])
-    told = own.as_dict(base)
+    own, base = Rates({8: 1.0}, [10.0, 90.0, 80.0]), Rates({8: 1.0}, [10.0, 20.0, 40.0])
+    found = own.against(base)
     # Of medians it would be 4, of the best rounds 2.25, the mean 2.5.
-    assert (told["ratio_min"], told["ratio"], told["ratio_max"]) == (1, 2, 4.5)
-    assert told["texts_per_second"] == 80
+    assert found.ratio == Ratio(2, 1, 4.5)
+    assert found.rate == 80
 
 
 def test_systems_take_turns_within_a_round(clock: Clock) -> None:
@@ -111,7 +116,7 @@ def test_a_hiccup_counts_no_more_than_its_share_of_a_turn(clock: Clock) -> None:
 def test_warm_up_is_not_counted(clock: Clock) -> None:
     first = iter([1000.0])
     found = offline({"a": Known(clock, "a", lambda n, b: next(first, n / 100))}, TEXTS, (8,), 1)
-    assert found["a"]["by_batch_size"]["8"] == pytest.approx(100)
+    assert found["a"].by_batch_size[8] == pytest.approx(100)
 
 
 def test_single_stream_tells_the_percentiles(clock: Clock) -> None:
@@ -120,28 +125,26 @@ def test_single_stream_tells_the_percentiles(clock: Clock) -> None:
     latencies = iter(turn * 10)
     found = single_stream({"a": Known(clock, "a", lambda n, b: next(latencies))}, TEXTS, 200)["a"]
     values = [2.0] * 180 + [5.0] * 10 + [30.0] * 10
-    assert found == {
-        "queries": 200,
-        "latency_ms_p50": pytest.approx(2),
-        "latency_ms_p90": pytest.approx(np.percentile(values, 90)),
-        "latency_ms_p99": pytest.approx(30),
-        "turns_ms_p50": pytest.approx([2] * 10),
-    }
+    assert found.queries == 200
+    assert found.latency_ms_p50 == pytest.approx(2)
+    assert found.latency_ms_p90 == pytest.approx(np.percentile(values, 90))
+    assert found.latency_ms_p99 == pytest.approx(30)
+    assert found.turns_ms_p50 == pytest.approx([2] * 10)
     assert {(n, size) for _, n, size in clock.calls} == {(1, 1)}
 
 
 def test_percentiles_are_of_all_queries_and_medians_of_turns() -> None:
     turns = [[float(ms) for ms in range(1, 101)], [float(ms) for ms in range(101, 202)]]
-    found = percentiles(turns)
-    assert [found[f"latency_ms_p{share}"] for share in (50, 90, 99)] == pytest.approx([101, 181, 199])
-    assert found["turns_ms_p50"] == [50.5, 151]
+    found = SingleStream.of(turns)
+    assert (found.latency_ms_p50, found.latency_ms_p90, found.latency_ms_p99) == pytest.approx((101, 181, 199))
+    assert found.turns_ms_p50 == [50.5, 151]
 
 
 def test_single_stream_takes_turns_of_twenty(clock: Clock) -> None:
     encoders = {name: Known(clock, name, lambda n, b: 0.001) for name in "ab"}
     found = single_stream(encoders, TEXTS[:7], 50)
     assert "".join(name for name, *_ in clock.calls) == "a" * 23 + "b" * 23 + "b" * 23 + "a" * 23 + "a" * 13 + "b" * 13
-    assert (found["a"]["queries"], found["b"]["queries"]) == (50, 50)
+    assert (found["a"].queries, found["b"].queries) == (50, 50)
 
 
 def test_a_sleeping_encoder_is_seen_by_the_real_clock() -> None:
@@ -149,7 +152,7 @@ def test_a_sleeping_encoder_is_seen_by_the_real_clock() -> None:
 
     encoder: Any = SimpleNamespace(encode=lambda texts, batch_size: sleep(0.004))
     found = single_stream({"a": encoder}, TEXTS, 20)["a"]
-    assert 4 <= found["latency_ms_p50"] < 8
+    assert 4 <= found.latency_ms_p50 < 8
 
 
 def test_by_length_gives_rate_latency_and_ratio(clock: Clock) -> None:
@@ -158,11 +161,9 @@ def test_by_length_gives_rate_latency_and_ratio(clock: Clock) -> None:
         "student": Known(clock, "student", lambda n, b: n / 400),
     }
     found = by_length(encoders, {16: TEXTS[:32], 64: TEXTS[32:64]})
-    assert [row["tokens"] for row in found["student"]] == [16, 64]
+    assert [row.tokens for row in found["student"]] == [16, 64]
     for row in found["student"]:
-        assert row == pytest.approx(
-            {"tokens": row["tokens"], "texts_per_second": 400, "latency_ms_p50": 2.5}
-            | dict.fromkeys(("ratio", "ratio_min", "ratio_max"), 4)
-        )
-    assert found["teacher"][0]["ratio"] == 1
+        assert (row.rate, *ends(row.ratio), row.latency_ms_p50) == pytest.approx((400, 4, 4, 4, 2.5))
+        assert isinstance(row, AtLength)
+    assert found["teacher"][0].ratio.median == 1
     assert by_length(encoders, {}) == {"teacher": [], "student": []}

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.speed.turns import against_itself, interval, orders
+from benchmarks.speed.turns import AgainstItself, interval, orders
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7])
@@ -53,10 +53,11 @@ def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
 
 
 def test_a_system_against_itself() -> None:
-    same = against_itself([100, 200, 50, 100, 100, 100], [101, 198, 51, 99, 100, 100])
-    assert same["ratio"] == pytest.approx(1)
-    assert (same["low"], same["high"]) == pytest.approx((0.99, 1.02))
-    assert same["holds"]
-    faster = against_itself([100] * 6, [103, 104, 102, 103, 105, 103])
-    assert faster["ratio"] == pytest.approx(1.03)
-    assert not faster["holds"]
+    same = AgainstItself.of([100, 200, 50, 100, 100, 100], [101, 198, 51, 99, 100, 100])
+    assert same.ratio == pytest.approx(1)
+    assert (same.low, same.high) == pytest.approx((0.99, 1.02))
+    assert same.confidence == 0.96875
+    assert same.holds
+    faster = AgainstItself.of([100] * 6, [103, 104, 102, 103, 105, 103])
+    assert faster.ratio == pytest.approx(1.03)
+    assert not faster.holds

@@ -106,7 +106,7 @@ def test_no_json_holds_what_is_no_number(bad: float, tmp_path: Path) -> None:
 
 def test_a_rate_at_which_texts_never_come_back_is_json_too() -> None:
     search = Search(lambda rate, seed: Latency(1000, 1.0, 5.0 if rate < 50 else math.inf), bound_ms=10.0)
-    told = json.loads(json_text(search.as_dict(search.highest(100.0))))
+    told = json.loads(json_text(search.result(search.highest(100.0)).as_dict()))
     assert 48 < told["rate"] < 50
     assert (told["latency_ms_p99"], told["held"]) == (5.0, True)
     assert {one["latency_ms_p99"] for one in told["tried"]} == {5.0, None}

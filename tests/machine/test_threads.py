@@ -12,6 +12,7 @@ from builders import sentences
 from benchmarks import bench as module
 from benchmarks.bench import Bench
 from benchmarks.speed import throughput
+from benchmarks.speed.figures import Footprint
 from benchmarks.speed.footprint import as_users, footprint
 from benchmarks.systems import System
 from compressor.core.encoder import usable_cores
@@ -50,11 +51,12 @@ def test_the_shell_slows_no_system(
 
     real = throughput.offline
     monkeypatch.setattr(throughput, "offline", offline)
-    monkeypatch.setattr(module, "footprint", lambda system, texts: {"load_threads": system.threads})
+    monkeypatch.setattr(module, "footprint", lambda system, texts: Footprint(0.1, 0.2, 1, system.threads))
     found = SMALL.model_copy(update={"threads": asked}).measure(systems, sentences(64), "sentences")
     assert had == [(expected, expected)]
-    assert found["threads"] == found["limit"]["threads"] == expected
-    assert [(row["threads"], row["load_threads"]) for row in found["systems"]] == [(expected, expected)] * 2
+    assert found.limit is not None
+    assert found.threads == found.limit.threads == expected
+    assert [(row.threads, row.footprint.load_threads) for row in found.systems] == [(expected, expected)] * 2
     assert torch.get_num_threads() == 1  # put back
 
 
@@ -67,7 +69,7 @@ def test_a_process_of_its_own_has_them_too(
     monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
     teacher = systems[0]
     found = footprint(System(teacher.name, "t", "torch", teacher.folder, "PyTorch CPU", asked), sentences(4))
-    assert found["load_threads"] == (asked or usable_cores())
+    assert found.load_threads == (asked or usable_cores())
 
 
 def test_a_process_has_the_users_other_variables(monkeypatch: pytest.MonkeyPatch) -> None:
