@@ -1,7 +1,6 @@
 """What is looked at before anything is timed: right vectors, fused operators, and every node on the card."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -27,13 +26,13 @@ _ROWS, _TOKENS = 16, 16  # of what is profiled: more numbers than a shape has, w
 
 def examine(
     systems: Sequence[System], opened: Callable[[System], Runner], material: Material, place: Place
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return all checks as JSON values, and by its system's name why one is not measured.
+) -> tuple[list[Check], dict[str, str]]:
+    """Return all checks, and by its system's name why one is not measured.
 
     A system that cannot be opened is not, nor a graph whose vectors are not PyTorch's; what else is missed is stated,
     and the system is measured all the same.
     """
-    checks, failed = list[dict[str, Any]](), dict[str, str]()
+    checks, failed = list[Check](), dict[str, str]()
     for system in systems:
         if system.recorded_of is not None or system.name == AGAIN:
             continue  # its vectors are looked at where it is recorded, or have been
@@ -47,7 +46,7 @@ def examine(
         found = [parity(system, vectors, material.reference(system.layers)), *_of_graph(system, material, place)]
         if not found[0].passed:
             failed[system.name] = f"{found[0].figure} {found[0].value:.6g}, must be {found[0].direction} {found[0].bar}"
-        checks += [check.as_dict() for check in found]
+        checks += found
         say(f"  {system.name}: {', '.join(f'{check.figure} {check.value:.6g}' for check in found)}")
     return checks, failed
 

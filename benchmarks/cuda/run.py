@@ -24,6 +24,7 @@ from compressor.artifact.folder import key_of
 from compressor.core.errors import CompressorError, GateError, one_line
 from compressor.core.progress import say
 from exporters.session import token_limit
+from exporters.verify.check import Check
 
 NAME = "cuda"
 
@@ -53,15 +54,20 @@ class Run:
         say(f"  {len(cells)} rows, {len(cells) - len(left)} of them there already")
         if left:
             self._measure(results, cells, left, machine, budget)
-        _gate(results.about.get("checks", []))
+        _gate([Check.read(row) for row in results.about.get("checks", [])])
 
     def _measure(
         self, results: Results, cells: Sequence[Cell], left: list[Cell], machine: dict[str, str], budget: Budget
     ) -> None:
         systems = systems_of(self.material.stated)
         checks, failed = self._examined(systems)
-        results.about = {"environment": self.place.environment(), "checks": checks, "failed": failed,
-                         "systems": self._described(systems), "planned": [cell.key for cell in cells]}  # fmt: skip
+        results.about = {
+            "environment": self.place.environment(),
+            "checks": [check.as_dict() for check in checks],
+            "failed": failed,
+            "systems": self._described(systems),
+            "planned": [cell.key for cell in cells],
+        }
         results.write()
         say(f"  checked; {time.monotonic() - budget.begun:.0f} s")
         crowded: tuple[int, int] | None = None
@@ -80,7 +86,7 @@ class Run:
             full = cell.is_large or any("reason" in system for system in row["systems"])
             crowded = (cell.batch, cell.tokens) if full else None
 
-    def _examined(self, systems: Sequence[System]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    def _examined(self, systems: Sequence[System]) -> tuple[list[Check], dict[str, str]]:
         """Look at all that is measured, then at what takes the place of what failed."""
         usual = measured(systems, [])
         checks, failed = examine(usual, self.open, self.material, self.place)
@@ -177,13 +183,13 @@ def _require_figures(row: Mapping[str, Any]) -> None:
         raise CompressorError(f"{row['key']}: nothing could be measured: {reason}")
 
 
-def _gate(checks: Sequence[dict[str, Any]]) -> None:
-    missed = [check for check in checks if not check["passed"]]
+def _gate(checks: Sequence[Check]) -> None:
+    missed = [check for check in checks if not check.passed]
     if missed:
         first = missed[0]
-        figure, bar = f"{first['figure']} = {first['value']:.6g}", f"{first['direction']} {first['bar']:g}"
+        figure, bar = f"{first.figure} = {first.value:.6g}", f"{first.direction} {first.bar:g}"
         more = f"; {len(missed) - 1} more are missed" if len(missed) > 1 else ""
-        raise GateError(f"{first['artifact']}: {first['check']}: {figure}, must be {bar}{more}")
+        raise GateError(f"{first.artifact}: {first.check}: {figure}, must be {bar}{more}")
 
 
 def _say_row(row: dict[str, Any], elapsed: float) -> None:

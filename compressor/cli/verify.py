@@ -1,6 +1,6 @@
 """``compressor verify``: is an artifact what it says, is it safe to open, and is it as good as its student."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ from compressor.cli.common import (
 )
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
-from compressor.core.strict_json import json_text
+from compressor.core.strict_json import JsonObject, json_text
 from compressor.models.source import DEFAULT, find
 from compressor.untrusted.inspection import inspect
 from exporters.tasks import ANSWERING, EMBEDDING, name_in, task_named
@@ -64,24 +64,23 @@ def verify(
     given = {"teacher": teacher, "texts": texts, "questions": questions, "limit": limit}
     if student is None and (name := next((name for name, value in given.items() if value is not None), None)):
         raise RecipeError(f"--{name}: an option of --student; without one, files and graph alone are checked")
-    found: list[dict[str, Any]] = []
+    found = list[JsonObject]()
     for finding in inspect(artifact):
         found.append(finding.as_dict())
         if not as_json:
             mark = ("pass", "green") if finding.checked else ("note", "yellow")
             out.print(Text.assemble(mark, f"  {finding.check}: {finding.found}"), soft_wrap=True)
-    task, checks = name_in(artifact), list[dict[str, Any]]()
+    task, checks = name_in(artifact), list[Check]()
     own = bars(task)
     if student is not None:
         asked = questions_of(task_named(task), texts, questions)
-        measured = (
+        checks = (
             _vectors(artifact, student, teacher, texts, limit, own)
             if asked is None
             else _answers(artifact, student, teacher, asked[:limit], own)
         )
-        checks = [check.as_dict() for check in measured]
     if as_json:
-        print(json_text(found + checks))
+        print(json_text([*found, *(check.as_dict() for check in checks)]))
     else:
         _print_checks(checks)
     gate(checks)
@@ -117,9 +116,9 @@ def _teacher_f1(teacher: str, reading: "Reading", asked: "Questions") -> float:
     return measure(asked, own.read(asked), asked.version)["f1"]
 
 
-def _print_checks(checks: list[dict[str, Any]]) -> None:
+def _print_checks(checks: Sequence[Check]) -> None:
     for check in checks:
-        mark = ("pass", "green") if check["passed"] else ("miss", "red")
-        bar = "" if check["bar"] is None else f"({check['direction']} {check['bar']:g})"
-        line = f"  {check['check']}: {check['figure']} = {check['value']:.6g} {bar}"
+        mark = ("pass", "green") if check.passed else ("miss", "red")
+        bar = "" if check.bar is None else f"({check.direction} {check.bar:g})"
+        line = f"  {check.check}: {check.figure} = {check.value:.6g} {bar}"
         out.print(Text.assemble(mark, line), soft_wrap=True)

@@ -39,6 +39,7 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.publish.card import PublishReader
 from exporters.reader import batches_of_questions
 from exporters.tasks import task_named
+from exporters.verify.check import Check
 from exporters.verify.reader import ReaderVerify
 
 C = TypeVar("C", bound=Config)
@@ -235,13 +236,13 @@ class ReaderFlow(Flow):
         return self.work.stage("verify", stage, inputs, lambda to: stage.run(
             fp32.folder, int8.folder, student.folder, teacher, test, reading, to))  # fmt: skip
 
-    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: list[dict[str, Any]]) -> dict[str, Model]:
+    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: Sequence[Check]) -> dict[str, Model]:
         return {"fp32": self.publish("fp32", fp32, checks), "int8": self.publish("int8", int8, checks)}
 
-    def publish(self, name: Precision, made: Model, checks: list[dict[str, Any]]) -> Model:
+    def publish(self, name: Precision, made: Model, checks: Sequence[Check]) -> Model:
         """Hand out one artifact, of precision ``name``."""
         stage = PublishReader(**self.provenance(), precision=name)
-        inputs: list[Keyed] = [made, Key(key_of(checks))]
+        inputs: list[Keyed] = [made, Key(key_of([check.as_dict() for check in checks]))]
         return self.work.stage(f"artifacts/{name}", stage, inputs, lambda to: stage.run(made, checks, to))
 
     def story_stages(self, stages: Mapping[str, Model]) -> dict[str, StoryStage]:

@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,12 +14,12 @@ from compressor.artifact.licence import licence_of
 from compressor.artifact.workspace import Keyed, Model, Workspace
 from compressor.core.errors import RecipeError
 from compressor.core.progress import say
-from compressor.flow.results import Head, Measured, Results, TeacherFacts, checks_of
+from compressor.flow.results import Head, Measured, Results, TeacherFacts
 from compressor.machine.describe import describe
 from compressor.machine.processes import rank
 from compressor.models.source import Source
 from exporters.precision.calibrate import Batch
-from exporters.verify.check import gate
+from exporters.verify.check import Check, gate
 
 
 def run(flow: "Flow", command: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def run(flow: "Flow", command: str) -> dict[str, Any]:
             head=flow.head(),
             command=command,
             seconds=time.monotonic() - started,
-            verify=checks_of(checks),
+            verify=checks,
             graphs={"fp32": fp32.figures["operators"], "int8": int8.figures["operators"]},
         )
         results.write(flow.work.folder / "results.json")
@@ -106,7 +106,7 @@ class Flow(ABC):
         """Hold both artifacts against the student and the bars; return the stage with their ``checks.json``."""
 
     @abstractmethod
-    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: list[dict[str, Any]]) -> dict[str, Model]:
+    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: Sequence[Check]) -> dict[str, Model]:
         """Publish what passed the gate, by precision."""
 
     @abstractmethod
@@ -152,9 +152,9 @@ class Flow(ABC):
         read, batches = self.sample(fp32.folder, stage.sample)
         return self.work.stage("int8", stage, [fp32, read], lambda to: stage.run(fp32.folder, to, batches))
 
-    def verify(self, student: Model, fp32: Model, int8: Model) -> list[dict[str, Any]]:
+    def verify(self, student: Model, fp32: Model, int8: Model) -> list[Check]:
         """Return the checks of both artifacts; GateError if one missed its bar."""
-        checks: list[dict[str, Any]] = self.examine(student, fp32, int8).json("checks.json")
+        checks = [Check.read(row) for row in self.examine(student, fp32, int8).json("checks.json")]
         gate(checks)
         return checks
 

@@ -1,7 +1,7 @@
 """The flow of an encoder: teacher -> distil -> pca -> quantize -> export -> optimise -> int8 -> verify -> bench."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,7 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.publish.card import Publish
 from exporters.search.embedding import Search
 from exporters.tasks import task_named
+from exporters.verify.check import Check
 from exporters.verify.embedding import Verify
 
 
@@ -249,7 +250,7 @@ class EmbeddingFlow(Flow):
         if stage is None:
             return None
         made = self.work.stage("fp16", stage, [fp32], lambda to: stage.run(fp32.folder, to))
-        return self.publish("fp16", made, ranges, made.figures["checks"])
+        return self.publish("fp16", made, ranges, [Check.read(row) for row in made.figures["checks"]])
 
     def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
         """Return the first texts that the student was trained on."""
@@ -267,17 +268,17 @@ class EmbeddingFlow(Flow):
         return self.work.stage("ranges", stage, [student, *self.judged], lambda to: stage.run(
             student.folder, self.corpus.train, self.heldout, to))  # fmt: skip
 
-    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: list[dict[str, Any]]) -> dict[str, Model]:
+    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: Sequence[Check]) -> dict[str, Model]:
         ranges = self.ranges(student)
         made = {"fp32": self.publish("fp32", fp32, ranges, checks)}
         if half := self.half(fp32, ranges):
             made["fp16"] = half
         return made | {"int8": self.publish("int8", int8, ranges, checks)}
 
-    def publish(self, name: Precision, made: Model, ranges: Model, checks: list[dict[str, Any]]) -> Model:
+    def publish(self, name: Precision, made: Model, ranges: Model, checks: Sequence[Check]) -> Model:
         """Hand out one artifact, of precision ``name``."""
-        stage = Publish(**self.provenance(), precision=name)
-        return self.work.stage(f"artifacts/{name}", stage, [made, ranges, Key(key_of(checks))], lambda to: stage.run(
+        stage, judged = Publish(**self.provenance(), precision=name), Key(key_of([check.as_dict() for check in checks]))
+        return self.work.stage(f"artifacts/{name}", stage, [made, ranges, judged], lambda to: stage.run(
             made, ranges, checks, to))  # fmt: skip
 
     def measure(self, stages: dict[str, Model]) -> Measured:

@@ -110,11 +110,6 @@ class Results:
             raise ArtifactError(f"{path}: not readable as results: {error}") from error
 
 
-def checks_of(rows: Sequence[Mapping[str, Any]]) -> list[Check]:
-    """Return the checks that ``rows`` of JSON say."""
-    return [Check(**{known.name: row[known.name] for known in fields(Check) if known.name in row}) for row in rows]
-
-
 def _parts(stated: Any) -> dict[str, Any]:
     """Return the parts of what ``results.json`` holds; ValueError where it is nothing of the kind.
 

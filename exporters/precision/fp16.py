@@ -40,7 +40,7 @@ class Half(Config):
         least = of_cases(fp32, draft.folder)["cosine_min"]
         check = Check("fp16", "parity with fp32", "cosine_min", least, self.cosine_min, field="fp16.cosine_min")
         draft.figures["checks"] = [check.as_dict()]
-        gate(draft.figures["checks"])
+        gate([check])
 
 
 def half(model: onnx.ModelProto) -> onnx.ModelProto:

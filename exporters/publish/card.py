@@ -26,9 +26,10 @@ from compressor.models.source import STATIC
 from compressor.vectors.codes import RANGES
 from exporters.precision.calibrate import dynamic_inputs
 from exporters.runtime.words import cutting_side
+from exporters.verify.check import Check
 from exporters.verify.conformance import write_conformance
 
-Checks = Sequence[Mapping[str, Any]]
+Checks = Sequence[Check]
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONSUMERS = TEMPLATES / "consumers.md"
@@ -59,7 +60,7 @@ class HandOut(Config):
 
     def hand_out(self, made: Model, checks: Checks, draft: Draft) -> None:
         """Copy the folder, note its figures, add its conformance set and its card."""
-        own = [check for check in checks if check["artifact"] == self.precision]
+        own = [check for check in checks if check.artifact == self.precision]
         shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
         draft.figures.update(self.figures(made.figures, own))
         write_conformance(draft.folder, self.precision)
@@ -71,7 +72,8 @@ class HandOut(Config):
         if self.precision == "int8":
             needs["fast_on"] = list(INT8_FEATURES)
         choice = {"choice": made["choice"]} if "choice" in made else {}
-        return {"operators": made["operators"], "checks": checks, "needs": needs, **choice, "made_on": features()}
+        judged = [check.as_dict() for check in checks]
+        return {"operators": made["operators"], "checks": judged, "needs": needs, **choice, "made_on": features()}
 
     def card(self, checks: Checks, facts: Mapping[str, Any]) -> str:
         """Return the model card: the artifact's own ``checks``, and what the task's template shows."""
@@ -153,11 +155,11 @@ def _yaml(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
-def _row(check: Mapping[str, Any]) -> str:
-    bar = "" if check["bar"] is None else f"{check['direction']} {check['bar']:g}"
-    if check.get("off"):
+def _row(check: Check) -> str:
+    bar = "" if check.bar is None else f"{check.direction} {check.bar:g}"
+    if check.off:
         bar = f"off ({bar})"
-    return f"| {check['check']} | {check['figure']} | {check['value']:.6g} | {bar} |"
+    return f"| {check.check} | {check.figure} | {check.value:.6g} | {bar} |"
 
 
 def _json(path: Path) -> Any:

@@ -145,7 +145,7 @@ class _Trials:
                 self._note("start", str(form), self._figures(form), None, "start")
                 return form
         figures = self._figures(first)
-        gate([check.as_dict() for check in self._checks(first, figures, figures)])
+        gate(self._checks(first, figures, figures))
         return first
 
     def _refused(self, name: str, form: Form, first: Mapping[str, float] | None) -> bool:

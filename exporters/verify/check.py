@@ -1,10 +1,10 @@
 """What a gate is made of: figures against their bars, of both artifacts, written down and judged in one way."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from math import isfinite, prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from compressor.artifact.folder import Draft, is_artifact, read_manifest, write_
 from compressor.artifact.layout import GRAPH
 from compressor.core.config import Config
 from compressor.core.errors import GateError
+from compressor.core.strict_json import JsonObject
 
 # The runtimes are imported where they measure: `compressor verify ARTIFACT` needs none of them.
 
@@ -56,8 +57,14 @@ class Check:
             return False
         return self.bar <= 0 if self.direction == ">=" else self.bar >= _ANY_DIFFERENCE
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it."""
         return asdict(self) | {"passed": self.passed, "off": self.off}
+
+    @classmethod
+    def read(cls, stated: Mapping[str, Any]) -> Self:
+        """Read what ``as_dict`` wrote, in this release or an earlier one: whether it passed follows from the figure."""
+        return cls(**{known.name: stated[known.name] for known in fields(cls) if known.name in stated})
 
 
 class Verifying(Config):
@@ -71,7 +78,7 @@ class Verifying(Config):
         """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
         artifacts = {"fp32": fp32, "int8": int8}
         checks = [check for name, folder in artifacts.items() for check in examine(name, folder)]
-        write_checks([check.as_dict() for check in checks], draft)
+        write_checks(checks, draft)
 
 
 def operator_checks(name: str, folder: Path, config: Any, fused: Fused) -> list[Check]:
@@ -93,11 +100,11 @@ def operator_checks(name: str, folder: Path, config: Any, fused: Fused) -> list[
     return checks
 
 
-def write_checks(checks: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+def write_checks(checks: Sequence[Check], draft: Draft) -> None:
     """Write ``checks.json``; GateError at once where a figure is no number, which JSON cannot hold."""
-    if not all(isfinite(check["value"]) for check in checks):
+    if not all(isfinite(check.value) for check in checks):
         gate(checks)
-    write_json(draft.folder / "checks.json", checks)
+    write_json(draft.folder / "checks.json", [check.as_dict() for check in checks])
 
 
 def _fusions(name: str, graph: Path, config: Any, fused: Fused) -> list[Check]:
@@ -122,15 +129,13 @@ def _kept_products(folder: Path) -> int:
     return int(choice.get("kept_products", 0)) if isinstance(choice, dict) else 0
 
 
-def gate(checks: Sequence[Mapping[str, Any]]) -> None:
-    """Raise GateError, naming figure and bar, for the first check (``Check.as_dict``) that missed its bar."""
+def gate(checks: Iterable[Check]) -> None:
+    """Raise GateError, naming figure and bar, for the first check that missed its bar."""
     for check in checks:
-        if not check["passed"]:
-            result = f"{check['check']}: {check['figure']} = {check['value']:.6g}"
-            field = f"; the bar is {check['field']}" if check.get("field") else ""
-            raise GateError(
-                f"verify {check['artifact']}: {result}, must be {check['direction']} {check['bar']:g}{field}"
-            )
+        if not check.passed:
+            result = f"{check.check}: {check.figure} = {check.value:.6g}"
+            field = f"; the bar is {check.field}" if check.field else ""
+            raise GateError(f"verify {check.artifact}: {result}, must be {check.direction} {check.bar:g}{field}")
 
 
 def precision_of(folder: Path) -> Literal["fp32", "int8"]:

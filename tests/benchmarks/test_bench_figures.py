@@ -230,7 +230,8 @@ def test_committed_peers_are_read() -> None:
 def test_committed_peers_are_compared_as_they_were() -> None:
     bench = committed("peers")["bench"]
     rows = [_alone(row) for row in bench["systems"]]
-    compared = BesideFigures(MeasuredOn.read(bench["texts"]), bench["rounds"], 2, rows).compared({"model2vec"}).as_dict()
+    beside = BesideFigures(MeasuredOn.read(bench["texts"]), bench["rounds"], 2, rows)
+    compared = beside.compared({"model2vec"}).as_dict()
     assert list(compared) == ["texts", "rounds", "threads", "best_peer", "systems"]
     assert compared["best_peer"] == bench["best_peer"]
     for own, stated in zip(compared["systems"], bench["systems"], strict=True):

@@ -359,7 +359,7 @@ def test_a_card_that_fails_everything_ends_the_run(
 def test_a_check_that_is_missed_ends_a_run_that_is_written(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missed = parity(system("onnx-6-fp32"), np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32)).as_dict()
+    missed = parity(system("onnx-6-fp32"), np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32))
     monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([missed], {"onnx-6-fp32": "far off"}))
     monkeypatch.setattr(Run, "row", lambda self, cell, systems: {"key": cell.key, "systems": row(cell)["systems"]})
     line = r"^onnx-6-fp32: parity with PyTorch fp32 on a CPU: largest difference = 1, must be <= 0\.0001$"

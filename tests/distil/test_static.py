@@ -250,12 +250,12 @@ def test_int8_holds_the_table_in_int8(home: Path, student: Path) -> None:
 def test_the_gate_passes_both_artifacts(home: Path, student: Path, heldout: Heldout) -> None:
     for name in ("fp32", "int8"):
         checks = LENIENT.examine(name, home / name, student, heldout)
-        gate([check.as_dict() for check in checks])
+        gate(checks)
         assert not [check for check in checks if check.check == "fusions as run"]
 
 
 def test_the_gate_refuses_a_float_table_as_int8(home: Path, student: Path, heldout: Heldout) -> None:
-    checks = [check.as_dict() for check in LENIENT.examine("int8", home / "fp32", student, heldout)]
+    checks = LENIENT.examine("int8", home / "fp32", student, heldout)
     with pytest.raises(GateError, match=r"verify int8: weights as stored: int8_share = 0, must be >= 0.5"):
         gate(checks)
 
@@ -275,7 +275,7 @@ def test_pca_goes_into_the_table(
     np.testing.assert_allclose(TorchEncoder(reduced).encode(HELDOUT), expected, atol=1e-5)
     made = make_artifacts(tmp_path / "pca", tmp_path / "made")
     for name in ("fp32", "int8"):
-        gate([check.as_dict() for check in LENIENT.examine(name, made / name, tmp_path / "pca", heldout)])
+        gate(LENIENT.examine(name, made / name, tmp_path / "pca", heldout))
 
 
 def test_it_can_be_measured_and_inspected(home: Path, student: Path, heldout: Heldout) -> None:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +27,11 @@ from exporters.graph.export import Export
 from exporters.graph.files import run_operators
 from exporters.publish.card import CONSUMERS, Publish, PublishReader, _row
 from exporters.session import OnnxEncoder
+from exporters.verify.check import Check
 
-CHECKS: list[dict[str, Any]] = [
-    {
-        "artifact": "fp32",
-        "check": "parity with PyTorch",
-        "figure": "max_difference",
-        "value": 2.9e-7,
-        "bar": 1e-5,
-        "direction": "<=",
-        "passed": True,
-    },
-    {
-        "artifact": "int8",
-        "check": "batch invariance",
-        "figure": "cosine_min",
-        "value": 0.98765,
-        "bar": None,
-        "direction": ">=",
-        "passed": True,
-    },
+CHECKS = [
+    Check("fp32", "parity with PyTorch", "max_difference", 2.9e-7, 1e-5, "<="),
+    Check("int8", "batch invariance", "cosine_min", 0.98765),
 ]
 CONFORMANCE = ("cases.json", "run.py", "run.mjs")
 PRECISIONS = {"int8": {"bytes": 32, "neighbours_at_10": 0.99, "pair_correlation": 0.999}}
@@ -66,10 +52,9 @@ def card(made: Draft) -> str:
 
 
 def test_a_bar_that_no_model_misses_is_called_off() -> None:
-    told = {"check": "agreement with the teacher", "figure": "cosine_min", "value": 0.5, "direction": ">="}
-    assert _row(told | {"bar": -1.0, "off": True}).endswith("| cosine_min | 0.5 | off (>= -1) |")
-    assert _row(told | {"bar": 0.4, "off": False}).endswith("| cosine_min | 0.5 | >= 0.4 |")
-    assert _row(told | {"bar": 0.4}).endswith("| cosine_min | 0.5 | >= 0.4 |")  # of an earlier run
+    check = Check("int8", "agreement with the teacher", "cosine_min", 0.5, -1.0)
+    assert _row(check).endswith("| cosine_min | 0.5 | off (>= -1) |")
+    assert _row(replace(check, bar=0.4)).endswith("| cosine_min | 0.5 | >= 0.4 |")
 
 
 def test_the_card_names_what_it_is(artifacts: Callable[..., Path], tmp_path: Path) -> None:
@@ -185,7 +170,7 @@ def test_the_folder_is_the_artifact_with_its_figures(artifacts: Callable[..., Pa
     added = {Path("README.md"), Path(RANGES), *(Path("conformance") / name for name in CONFORMANCE)}
     assert {p.relative_to(made.folder) for p in made.folder.rglob("*") if p.is_file()} == files | added
     assert (made.folder / GRAPH).read_bytes() == (source / GRAPH).read_bytes()
-    assert made.figures["checks"] == [CHECKS[1]]
+    assert made.figures["checks"] == [CHECKS[1].as_dict()]
     assert made.figures["operators"]["QAttention"] == 4
     assert made.figures["output_vectors"] == PRECISIONS
     assert made.figures["needs"] == {"onnxruntime": ">=1.24", "session_options": {}, "fast_on": list(INT8_FEATURES)}

@@ -63,7 +63,7 @@ def copy_with_graph(source: Path, folder: Path, change: Callable[[onnx.ModelProt
 def test_a_sound_fp32_artifact_passes(home: Path, tiny: Path, heldout: Heldout) -> None:
     checks = Verify().examine("fp32", home / "fp32", tiny, heldout)
     assert missed(checks) == set()
-    gate([check.as_dict() for check in checks])
+    gate(checks)
     assert value(checks, "parity with PyTorch", "max_difference") < 1e-6
     assert value(checks, "parity with PyTorch", "max_difference_of_texts") < 1e-6
     assert value(checks, "agreement with the teacher", "cosine_min") == pytest.approx(1, abs=1e-5)
@@ -100,17 +100,18 @@ def test_both_artifacts_are_written_down(home: Path, tiny: Path, heldout: Heldou
     checks = json.loads((made.folder / "checks.json").read_text())
     assert [sum(c["artifact"] == name for c in checks) for name in ("fp32", "int8")] == [12, 13]
     assert all(c["passed"] for c in checks)
-    gate(checks)
+    gate([Check.read(c) for c in checks])
+    assert [Check.read(c).as_dict() for c in checks] == checks
 
 
 def test_the_gate_names_figure_and_bar() -> None:
     low = Check("int8", "agreement with the teacher", "cosine_mean", 0.84219, 0.85)
     high = Check("fp32", "parity with PyTorch", "max_difference", 0.00123, 1e-5, "<=")
     with pytest.raises(GateError) as caught:
-        gate([Check("fp32", "a", "b", 1.0).as_dict(), low.as_dict(), high.as_dict()])
+        gate([Check("fp32", "a", "b", 1.0), low, high])
     assert str(caught.value) == "verify int8: agreement with the teacher: cosine_mean = 0.84219, must be >= 0.85"
     with pytest.raises(GateError) as caught:
-        gate([high.as_dict()])
+        gate([high])
     assert str(caught.value) == "verify fp32: parity with PyTorch: max_difference = 0.00123, must be <= 1e-05"
 
 
@@ -121,7 +122,7 @@ def test_a_bar_is_met_at_its_value_and_never_by_nan() -> None:
         assert not replace(check, value=worse).passed
         assert not replace(check, value=math.nan).passed
     with pytest.raises(GateError, match=r"^verify fp32: a: b = nan, must be >= 0\.5$"):
-        gate([Check("fp32", "a", "b", math.nan, 0.5).as_dict()])
+        gate([Check("fp32", "a", "b", math.nan, 0.5)])
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_perturbed_weights_miss_parity(size: float, home: Path, tiny: Path, held
         GateError,
         match=r"^verify fp32: parity with PyTorch: max_difference = .*, must be <= 1e-05; the bar is verify\.parity$",
     ):
-        gate([check.as_dict() for check in checks])
+        gate(checks)
     if math.isnan(size):
         made = draft(tmp_path / "checks")
         with pytest.raises(GateError, match=r"^verify fp32: parity with PyTorch: max_difference = nan, must be"):
@@ -239,7 +240,7 @@ def test_a_float_graph_is_no_int8_artifact(home: Path, tiny: Path, heldout: Held
     assert missed(checks) == {("operators as run", "integer_products")}
     message = r"^verify int8: operators as run: integer_products = 0, must be >= 16$"
     with pytest.raises(GateError, match=message):
-        gate([check.as_dict() for check in checks])
+        gate(checks)
 
 
 def test_int8_is_no_fp32_artifact(home: Path, tiny: Path, heldout: Heldout) -> None:

@@ -1,6 +1,7 @@
 """The walk of every task, on a third one: a recipe, a flow of the stages that it has, and nothing else."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -82,7 +83,7 @@ class LabelFlow(Flow):
         stage = self.recipe.verify
         return self.work.stage("verify", stage, [student, fp32, int8], lambda to: stage.run(to))
 
-    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: list[dict[str, Any]]) -> dict[str, Model]:
+    def hand_out(self, student: Model, fp32: Model, int8: Model, checks: Sequence[Check]) -> dict[str, Model]:
         return {name: self.made(f"artifacts/{name}", made) for name, made in (("fp32", fp32), ("int8", int8))}
 
     def measure(self, stages: dict[str, Model]) -> Measured:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from compressor.core.errors import ArtifactError, CompressorError
-from compressor.flow.results import Head, Measured, Results, TeacherFacts, checks_of
+from compressor.flow.results import Head, Measured, Results, TeacherFacts
 from exporters.verify.check import Check
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
@@ -101,6 +101,9 @@ def test_a_figure_that_is_no_number_is_named_by_its_place(tmp_path: Path) -> Non
 
 def test_checks_are_rows_and_rows_checks() -> None:
     row = CHECK.as_dict()
-    assert checks_of([row, row | {"value": 0.75, "passed": True}]) == [CHECK, Check(**{**vars(CHECK), "value": 0.75})]
-    assert [check.passed for check in checks_of([row, row | {"value": 0.75}])] == [True, False]
-    assert checks_of([{"artifact": "a", "check": "c", "figure": "f", "value": 1.0}]) == [Check("a", "c", "f", 1.0)]
+    assert list(row) == ["artifact", "check", "figure", "value", "bar", "direction", "field", "passed", "off"]
+    assert Check.read(row) == CHECK
+    missed = Check.read(row | {"value": 0.75, "passed": True})
+    assert missed == Check(**{**vars(CHECK), "value": 0.75})
+    assert not missed.passed
+    assert Check.read({"artifact": "a", "check": "c", "figure": "f", "value": 1.0}) == Check("a", "c", "f", 1.0)
