@@ -8,6 +8,7 @@ from benchmarks.report.limits import growth, limit, loadgen, peaks
 from benchmarks.report.markdown import Source, page
 from benchmarks.report.results import Row
 from exporters.search.report import summary, trials
+from exporters.search.results import Searched
 
 PAGE = Path("docs/limits.md")
 LIMITS = ("limit-6-layers", "limit-3-layers")
@@ -18,10 +19,11 @@ _TEMPLATE = Path(__file__).with_name("templates") / "limits.md.j2"
 
 def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
     """Write the page from the ``results`` by name (``NAMES``); ``source`` says where figures come from."""
+    searched = Searched.read(results[SEARCH])
     text = page(_TEMPLATE).render(
         limits=[_limit(name, results[name], source) for name in LIMITS],
-        chosen=summary(results[SEARCH]),
-        trials=trials(results[SEARCH]),
+        chosen=summary(searched),
+        trials=trials(searched),
         search_source=source(results[SEARCH]),
         growth=growth(results[GROWTH]["growth"]).markdown(),
         grown=results[GROWTH]["growth"],

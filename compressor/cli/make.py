@@ -107,15 +107,17 @@ def quantize(
         sample = sample_of(model, int8, texts, questions, limit)
         with writing_stage(out_, "int8", int8, [graph_of(model), *sample.inputs]) as draft:
             int8.run(model, draft, sample.batches)
-            draft.figures["closeness"] = close = sample.compare(draft.folder)
+            close = sample.compare(draft.folder)
+            draft.figures["closeness"] = close.as_dict()
     else:
         stage, source, corpus = TorchInt8(), model_of(model), read_corpus(texts, limit)
         with writing_stage(out_, "quantize", stage, [source, corpus]) as draft:
             stage.run(model, draft)
             sides = TorchEncoder.load(model), TorchInt8Encoder.load(draft.folder)
-            draft.figures["closeness"] = close = of_texts(*sides, corpus.heldout)
-    mean, least = close["cosine_mean"], close["cosine_min"]
-    out.print(f"cosine to fp32: mean {mean:.6f}, least {least:.6f}, on {close['count']} {close['of']}")
+            close = of_texts(*sides, corpus.heldout)
+            draft.figures["closeness"] = close.as_dict()
+    mean, least = close.cosine_mean, close.cosine_min
+    out.print(f"cosine to fp32: mean {mean:.6f}, least {least:.6f}, on {close.count} {close.of}")
     written(out_)
 
 

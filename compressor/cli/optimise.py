@@ -31,6 +31,7 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.search.embedding import Search
 from exporters.search.reader import ReaderSearch
 from exporters.search.report import print_search
+from exporters.search.results import Searched
 from exporters.tasks import ANSWERING, EMBEDDING, task_in
 
 
@@ -63,7 +64,7 @@ def optimise(
     if as_json:
         print(json_text(result))
         return
-    print_search(result, out)
+    print_search(Searched.read(result), out)
     written(out_)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compressor.answering.questions.squad import Questions, read_squad
 from compressor.artifact.layout import READING
@@ -14,7 +13,7 @@ from exporters.precision.calibrate import Batch, batches_of_texts
 from exporters.precision.int8 import OnnxInt8
 from exporters.reader import batches_of_questions
 from exporters.session import OnnxEncoder
-from exporters.verify.closeness import of_cases, of_questions, of_texts
+from exporters.verify.closeness import Closeness, of_cases, of_questions, of_texts
 
 _HELDOUT = 10  # one question in so many
 
@@ -26,7 +25,7 @@ class Sample:
     inputs: list[Keyed]
     batches: Callable[[], Iterable[Batch]] | None
     """What ranges are measured on; None where each batch gives them."""
-    compare: Callable[[Path], dict[str, Any]]
+    compare: Callable[[Path], Closeness]
     """Says how close a finished int8 folder is to fp32, on what its ranges were not measured on."""
 
 

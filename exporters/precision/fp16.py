@@ -37,7 +37,7 @@ class Half(Config):
         if (draft.folder / CASES).is_file():  # the fp32 graph's
             shutil.rmtree(draft.folder / CASES.parent)
             write_conformance(draft.folder, "fp16")
-        least = of_cases(fp32, draft.folder)["cosine_min"]
+        least = of_cases(fp32, draft.folder).cosine_min
         check = Check("fp16", "parity with fp32", "cosine_min", least, self.cosine_min, field="fp16.cosine_min")
         draft.figures["checks"] = [check.as_dict()]
         gate([check])

@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from compressor.core.figures import Figures
 from exporters.precision.calibrate import Batch
 from exporters.runtime.providers import CPU, open_session
 
@@ -21,16 +22,13 @@ _LEAST_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Ratio:
+class Ratio(Figures):
     """How many times as fast as the base: the median of the turns, and its quartiles."""
 
     median: float
     low: float
     high: float
     turns: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def contest(base: Pass, rivals: Mapping[str, Pass], turns: int) -> dict[str, Ratio]:

@@ -16,6 +16,7 @@ from compressor.core.encoder import usable_cores
 from compressor.core.errors import ModelError, TextError
 from compressor.core.files import replacing
 from compressor.core.progress import say
+from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import describe, features
 from exporters.graph.files import require_fp32, run_operators
 from exporters.graph.roles import KEPT
@@ -24,6 +25,7 @@ from exporters.runtime.running import Running
 from exporters.search.contest import Pass, Ratio, contest
 from exporters.search.forms import Form, Forms
 from exporters.search.report import as_markdown
+from exporters.search.results import Choice, Searched, Trial
 from exporters.search.subject import Subject
 from exporters.verify.check import Check, Cosine, Share, gate
 
@@ -85,13 +87,12 @@ class Searching(Config):
             int8 = int8.model_copy(update={"reduce_range": True})
         forms = Forms(fp32, int8, lambda: subject.batches(int8.sample))
         result = _Trials(self, forms, subject, kept).search()
-        form, running = Form.read(result["choice"]["form"]), Running.read(result["choice"]["running"])
         copy_consumer_files(fp32, draft.folder)
-        forms.write(form, draft.folder / GRAPH)
+        forms.write(result.choice.form, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
-        draft.figures["choice"] = result["choice"]
-        draft.figures["needs"] = {"session_options": running.session_options()}
-        write_json(draft.folder / "search.json", result)
+        draft.figures["choice"] = result.choice.as_dict()
+        draft.figures["needs"] = {"session_options": result.choice.running.session_options()}
+        write_json(draft.folder / "search.json", result.as_dict())
         (draft.folder / "search.md").write_text(as_markdown(result), encoding="utf-8")
 
     def bars(self, first: Mapping[str, float]) -> dict[str, float]:
@@ -109,10 +110,10 @@ class _Trials:
     forms: Forms
     subject: Subject
     kept: Path
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    tried: list[Trial] = field(default_factory=list)
 
-    def search(self) -> dict[str, Any]:
-        """Return ``search.json``: every trial in its order, and the choice."""
+    def search(self) -> Searched:
+        """Try everything, and choose."""
         start = form = self._start()
         first = self._figures(form)
         running, whole = Running(), None
@@ -123,18 +124,17 @@ class _Trials:
                 running = self._try_running(name, values, form, running)
             whole = self._timed("whole", (start, Running()), {"choice": (form, running)}, whole=True)["choice"]
         machine = describe()
-        choice = {
-            "form": form.model_dump(mode="json"),
-            "running": running.as_dict(),
-            "kept_products": self.forms.kept(form),
-            "made_for": self.config.cpu,
-            "cpu": machine["cpu"] if self.config.cpu == "this" else "any",
-            "cpu_features": self.config.decided_here(),
-            "figures": self._figures(form),
-            "ratio": whole.as_dict() if whole else None,
-        }
-        return {"environment": machine, "config": self.config.model_dump(mode="json"), "trials": self.rows,
-                "start": str(start), "choice": choice}  # fmt: skip
+        choice = Choice(
+            form=form,
+            running=running,
+            kept_products=self.forms.kept(form),
+            made_for=self.config.cpu,
+            cpu=machine["cpu"] if self.config.cpu == "this" else "any",
+            cpu_features=self.config.decided_here(),
+            figures=self._figures(form),
+            ratio=whole,
+        )
+        return Searched(machine, self.config.model_dump(mode="json"), self.tried, str(start), choice)
 
     def _start(self) -> Form:
         """Return the first form inside the gate: with all products in int8 or, where these miss it, some kept fp32."""
@@ -199,10 +199,7 @@ class _Trials:
     def _note(self, stage: str, name: str, figures: Mapping[str, float], ratio: Ratio | None, verdict: str) -> None:
         timed = f", {ratio.median:.3f}x ({ratio.low:.3f} to {ratio.high:.3f})" if ratio else ""
         say(f"  {stage}: {name}{timed}: {verdict}")
-        compared = ratio.as_dict() if ratio else None
-        self.rows.append(
-            {"stage": stage, "name": name, "figures": dict(figures), "ratio": compared, "verdict": verdict}
-        )
+        self.tried.append(Trial(stage, name, dict(figures), ratio, verdict))
 
     def _checks(self, form: Form, figures: Mapping[str, float], first: Mapping[str, float]) -> list[Check]:
         """Hold a form's figures against the bars."""
@@ -226,12 +223,12 @@ class _Trials:
             return {}
         subject = [name, str(base), {key: str(rival) for key, rival in rivals.items()}]
 
-        def measure() -> dict[str, Any]:
+        def measure() -> dict[str, JsonObject]:
             opened = {key: self._pass(*rival, whole) for key, rival in rivals.items()}
             timed = contest(self._pass(*base, whole), opened, self.config.turns)
             return {key: ratio.as_dict() for key, ratio in timed.items()}
 
-        return {key: Ratio(**values) for key, values in self._once("ratios", subject, measure).items()}
+        return {key: Ratio.read(values) for key, values in self._once("ratios", subject, measure).items()}
 
     def _pass(self, form: Form, running: Running | None, whole: bool) -> Pass:
         folder = self._folder(form)

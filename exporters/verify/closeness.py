@@ -1,14 +1,15 @@
 """How close an int8 or fp16 form stays to the fp32 form that it was made of, as it is said to who made it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from compressor.answering.questions.spans import Logits
 from compressor.answering.questions.squad import Questions
 from compressor.core.encoder import Encoder, Vectors
+from compressor.core.figures import Figures
 from compressor.core.progress import track
 from compressor.models.agreement import cosines
 from exporters.reader import OnnxReader
@@ -18,7 +19,18 @@ _COMPARED = 256  # texts or questions, at most
 _AT_ONCE = 32
 
 
-def of_texts(exact: Encoder, reduced: Encoder, texts: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Closeness(Figures):
+    """Cosines of what a form gives with what fp32 gives."""
+
+    cosine_mean: float
+    cosine_min: float
+    count: int
+    of: str
+    """What was compared: so many of these."""
+
+
+def of_texts(exact: Encoder, reduced: Encoder, texts: Sequence[str]) -> Closeness:
     """Return the mean and the least cosine of texts' vectors with their fp32 vectors, and of how many texts."""
     texts = texts[:_COMPARED]
     near: list[Vectors] = []
@@ -30,7 +42,7 @@ def of_texts(exact: Encoder, reduced: Encoder, texts: Sequence[str]) -> dict[str
     return _figures(np.concatenate(near), "held-out texts")
 
 
-def of_questions(exact: Path, reduced: Path, questions: Questions) -> dict[str, Any]:
+def of_questions(exact: Path, reduced: Path, questions: Questions) -> Closeness:
     """Return the mean and the least cosine of windows' logits with the fp32 logits, and of how many windows."""
     readers, questions = (OnnxReader(exact), OnnxReader(reduced)), questions[:_COMPARED]
     near: list[float] = []
@@ -51,7 +63,7 @@ def side_by_side(starts: Sequence[Logits], ends: Sequence[Logits]) -> list[Vecto
     return [np.concatenate(pair) for pair in zip(starts, ends, strict=True)]
 
 
-def of_cases(exact: Path, reduced: Path) -> dict[str, Any]:
+def of_cases(exact: Path, reduced: Path) -> Closeness:
     """Return the mean and the least cosine of outputs with the fp32 outputs, on the texts of the conformance set."""
     pairs = zip(cases(exact), cases(reduced), strict=True)
     rows = [
@@ -74,5 +86,5 @@ def row_cosines(exact: Sequence[Vectors], reduced: Sequence[Vectors]) -> Vectors
     return np.array(near, np.float32)
 
 
-def _figures(near: Vectors, of: str) -> dict[str, Any]:
-    return {"cosine_mean": float(near.mean()), "cosine_min": float(near.min()), "count": len(near), "of": of}
+def _figures(near: Vectors, of: str) -> Closeness:
+    return Closeness(float(near.mean()), float(near.min()), len(near), of)

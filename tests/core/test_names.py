@@ -28,7 +28,10 @@ from compressor.core.errors import TextError, guarded
 from compressor.core.markdown import code, escaped
 from compressor.core.progress import plain_console, say, track
 from exporters.publish.card import Publish, PublishReader
+from exporters.runtime.running import Running
+from exporters.search.forms import Form
 from exporters.search.report import print_search
+from exporters.search.results import Choice, Searched, Trial
 
 NAMES = ("corpus[/b] [v2].txt", "[bold]x[/]", "a :smile: b", "link[https://a.b]")
 ROOT = Path(progress.__file__).parents[2]
@@ -97,14 +100,14 @@ def test_tables(name: str, results: dict[str, Any]) -> None:
         system["name"] = system["label"] = name
     point = {"dim": 8, "precision": "int8", "reduction": "pca", "bytes": 8, "sts": {name: 1.0}, "share": None}
     curve = {"points": [point | {"neighbours_at_10": 1.0, "pair_correlation": 1.0}]}
-    trial = {"stage": name, "name": name, "ratio": None, "figures": {}, "verdict": name}
-    choice = {"cpu": name, "cpu_features": [name], "form": {}, "running": {name: 1}, "ratio": None}
+    choice = Choice(Form(), Running(), 0, "this", name, [name], {}, None)
+    searched = Searched({}, {}, [Trial(name, name, {}, None, name)], "", choice)
     facts = {"folder": name, "files": {name: 3}, "inputs": {name: name}}
     assert name in shown(lambda console: print_table(results, console))
     assert name in shown(lambda console: peers.print_peers(results, console))
     assert name in shown(lambda console: print_curve(curve, console))
     assert shown(lambda console: print_facts(facts, console)).count(name) == 4
-    assert shown(lambda console: print_search({"trials": [trial], "choice": choice}, console)).count(name) >= 5
+    assert shown(lambda console: print_search(searched, console)).count(name) == 5
     row = {"label": name, "name": name, "size_bytes": 1, "answers": {"f1": 1.0, "exact": 1.0}}
     readers = {"task": "question-answering", "bench": {"systems": [row | {"offline": {}, "single_stream": {}}]}}
     assert name in shown(lambda console: print_table(readers, console))

@@ -24,6 +24,7 @@ from exporters.search import trials as module
 from exporters.search.contest import Ratio
 from exporters.search.reader import ReaderSearch, ReaderSubject, invariance
 from exporters.search.report import summary
+from exporters.search.results import Searched
 
 SAMPLE, DEV = questions(80), questions(40, seed=1)
 LOOSE: dict[str, Any] = {"cosine_mean": 0.5, "cosine_min": -1.0, "same_answers": 0.0, "batch_cosine_min": 0.9}
@@ -59,7 +60,7 @@ def test_a_reader_is_searched_and_runs_as_was_found(
     assert choice["cpu_features"] == features()
     assert choice["form"]["attention"] == "products"
     assert run_operators(tmp_path / "made" / GRAPH)["If"] == 4
-    assert summary(result)[-1].endswith("(1.195 to 1.205, 9 turns), questions in and answers out.")
+    assert summary(Searched.read(result))[-1].endswith("(1.195 to 1.205, 9 turns), questions in and answers out.")
     assert [one.check for one in inspect(tmp_path / "made")] == ["files", "settings", "graph", "conformance"]
     found, usual = OnnxReader(tmp_path / "made"), OnnxReader(tmp_path / "made", running=Running())
     assert found.running == Running(batch_tokens=128)
