@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -18,6 +18,7 @@ from compressor.core.config import Config
 from compressor.core.encoder import Encoder, Vectors
 from compressor.core.errors import RecipeError
 from compressor.core.progress import track
+from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import describe
 from compressor.models.agreement import check_vectors, cosines, neighbours_in_common, normalized
 from compressor.models.sentence_model import TorchEncoder
@@ -28,12 +29,52 @@ from compressor.vectors.codes import FORMS, Ranges, VectorPrecision, bytes_of, q
 from compressor.vectors.pca import Pca, pair_correlation
 from compressor.vectors.retrieval import encoder_for, retrieval
 
-Row = dict[str, Any]
 Size = Annotated[int, Field(ge=2)]
 Kept = Literal["variance", "similarities"]
 REDUCTIONS: dict[Kept, str] = {"variance": "pca", "similarities": "similarities"}
 STANDARD = (32, 64, 96, 128, 192, 256, 384)
 _CHUNK = 2048  # texts encoded between two signs of progress
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """How vectors were made shorter."""
+
+    dim: int
+    reduction: str
+    """One of REDUCTIONS' names; ``truncation``, or ``none``."""
+    centered: bool | None = None
+    """Whether a mean was taken off; None where there are no components."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What vectors of one size keep in one precision."""
+
+    reduced: Reduced
+    precision: VectorPrecision
+    bytes: int
+    """Of a vector."""
+    neighbours_at_10: float
+    pair_correlation: float
+    sts: Mapping[str, float]
+    """Spearman's correlation x 100, by file."""
+    share: float | None
+    """Of the model's own correlations, the mean over the files; None without any."""
+    retrieval: Mapping[str, Mapping[str, Any]]
+    """What is found, by collection; of codes, ``rescored`` with the queries' vectors in full as well."""
+
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it: a row, how the vectors were reduced first."""
+        figures = {known.name: getattr(self, known.name) for known in fields(self)}
+        reduced = {name: value for name, value in vars(figures.pop("reduced")).items() if value is not None}
+        return reduced | figures
+
+    @classmethod
+    def read(cls, stated: Mapping[str, Any]) -> Self:
+        """Read what ``as_dict`` wrote."""
+        figures = {known.name: stated[known.name] for known in fields(cls) if known.name != "reduced"}
+        return cls(Reduced(stated["dim"], stated["reduction"], stated.get("centered")), **figures)
 
 
 class Curve(Config):
@@ -76,7 +117,7 @@ class Curve(Config):
             raise RecipeError(f"curve.sts = {list(self.sts)}: two files of one name; figures are told apart by it")
         return files
 
-    def run(self, model: Source, corpus: Corpus, truncate: bool, command: str, draft: Draft) -> Row:
+    def run(self, model: Source, corpus: Corpus, truncate: bool, command: str, draft: Draft) -> JsonObject:
         """Write ``curve.json`` and ``curve.svg`` into ``draft`` and return what the JSON holds.
 
         Every text is encoded once; all sizes are cut from the same vectors. ``truncate`` adds the first
@@ -94,7 +135,7 @@ class Curve(Config):
             "settings": self.model_dump(mode="json") | {"truncate": truncate},
             "model": {"name": model.name, "weights_sha256": model.weights_sha256, "dim": encoder.dim},
             "texts": corpus.facts() | {"fitted": len(judge.sample)},
-            "points": list(self._points(judge, dims, truncate)),
+            "points": [point.as_dict() for point in self._points(judge, dims, truncate)],
             "environment": describe(),
             "seconds": time.monotonic() - started,
         }
@@ -105,19 +146,19 @@ class Curve(Config):
     def _pca(self, dim: int, keep: Kept = "variance") -> Pca:
         return Pca(dim=dim, center=self.center, whiten=self.whiten, keep=keep, rotate=self.rotate, sample=self.sample)
 
-    def _points(self, judge: "Judge", dims: Sequence[int], truncate: bool) -> Iterator[Row]:
-        """Give a row of figures for every size, reduction and precision, the model's own vectors last."""
+    def _points(self, judge: "Judge", dims: Sequence[int], truncate: bool) -> Iterator[Point]:
+        """Give the figures of every size, reduction and precision, the model's own vectors last."""
         for dim in dims:
             for keep, name in REDUCTIONS.items():
                 if self.keep not in (keep, "both"):
                     continue
                 projection, _ = self._pca(dim, keep).choose(judge.sample, judge.dev, judge.dev)
-                facts = {"dim": dim, "reduction": name, "centered": bool(projection.mean.any())}
-                yield from judge.rows(facts, {name: projection.apply(v) for name, v in judge.vectors.items()})
+                reduced = Reduced(dim, name, bool(projection.mean.any()))
+                yield from judge.points(reduced, {name: projection.apply(v) for name, v in judge.vectors.items()})
             if truncate:
-                facts = {"dim": dim, "reduction": "truncation"}
-                yield from judge.rows(facts, {name: v[:, :dim] for name, v in judge.vectors.items()})
-        yield from judge.rows({"dim": judge.heldout.shape[1], "reduction": "none"}, judge.vectors)
+                cut = {name: vectors[:, :dim] for name, vectors in judge.vectors.items()}
+                yield from judge.points(Reduced(dim, "truncation"), cut)
+        yield from judge.points(Reduced(judge.heldout.shape[1], "none"), judge.vectors)
 
 
 @dataclass(frozen=True)
@@ -168,28 +209,29 @@ class Judge:
     def heldout(self) -> Vectors:
         return self.vectors["heldout"]
 
-    def rows(self, facts: Row, reduced: Mapping[str, Vectors]) -> Iterator[Row]:
+    def points(self, reduced: Reduced, vectors: Mapping[str, Vectors]) -> Iterator[Point]:
         """Give the figures of reduced vectors in each precision; int8's ranges are fitted on the sample's."""
         # At length 1, as the model with the projection folded in gives them.
-        unit = {name: np.asarray(normalized(vectors), np.float32) for name, vectors in reduced.items()}
+        unit = {name: np.asarray(normalized(own), np.float32) for name, own in vectors.items()}
         ranges = Ranges.fit(unit["sample"])
         for precision in FORMS:
             decoded = {name: _decoded(v, precision, ranges) for name, v in unit.items() if name != "sample"}
             sts = {pairs.name: _spearman(pairs, decoded[f"sts {pairs.key}"]) for pairs in self.sets}
             shares = [sts[pairs.name] / full for pairs in self.sets if (full := self._full(pairs))]
-            yield facts | {
-                "precision": precision,
-                "bytes": bytes_of(precision, facts["dim"]),
-                "neighbours_at_10": neighbours_in_common(self.heldout, decoded["heldout"]),
-                "pair_correlation": pair_correlation(self.heldout, decoded["heldout"]),
-                "sts": sts,
-                "share": float(np.mean(shares)) if shares else None,
-                "retrieval": {own.name: self._found(own, unit, decoded, precision) for own in self.collections},
-            }
+            yield Point(
+                reduced,
+                precision,
+                bytes_of(precision, reduced.dim),
+                neighbours_in_common(self.heldout, decoded["heldout"]),
+                pair_correlation(self.heldout, decoded["heldout"]),
+                sts,
+                float(np.mean(shares)) if shares else None,
+                {own.name: self._found(own, unit, decoded, precision) for own in self.collections},
+            )
 
     def _found(
         self, own: Collection, unit: Mapping[str, Vectors], decoded: Mapping[str, Vectors], precision: VectorPrecision
-    ) -> Row:
+    ) -> Mapping[str, Any]:
         """Return what is found by codes alone and, of codes, with the queries' vectors in full for the last order."""
         queries, documents = decoded[f"queries {own.key}"], decoded[f"documents {own.key}"]
         figures = retrieval(own, queries, documents)

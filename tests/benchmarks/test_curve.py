@@ -14,7 +14,7 @@ from beir import of_sentences
 from builders import sentences
 from typer.testing import CliRunner
 
-from benchmarks.quality.curve import Curve, Judge
+from benchmarks.quality.curve import Curve, Judge, Point, Reduced
 from benchmarks.quality.sts import Sts
 from benchmarks.report.curve_chart import picture
 from compressor.artifact.folder import Artifact, Draft
@@ -29,6 +29,8 @@ from compressor.texts.corpus import Texts
 from compressor.vectors.codes import Ranges, quantized, scored
 from compressor.vectors.pca import Pca
 from compressor.vectors.retrieval import retrieval, sides
+
+FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +174,17 @@ def test_every_text_is_encoded_once(tiny: Path, files: tuple[Path, Path]) -> Non
     }
 
 
+@pytest.mark.parametrize("name", ["minilm-vectors", "minilm-l3-matryoshka-vectors"])
+def test_committed_points_are_read_as_they_were_written(name: str) -> None:
+    rows = json.loads((FIGURES / f"{name}.json").read_text("utf-8"))["points"]
+    for row in rows:
+        stated = row | {"retrieval": {}}  # of before collections were searched
+        read = Point.read(stated)
+        assert json.dumps(read.as_dict()) == json.dumps(stated)  # keys in their order
+        assert read.reduced == Reduced(row["dim"], row["reduction"], row.get("centered"))
+    assert {"centered" in row for row in rows} >= {False}
+
+
 def test_sizes() -> None:
     assert Curve().sizes(384, 1000) == [32, 64, 96, 128, 192, 256]
     assert Curve().sizes(100, 1000) == [32, 64, 96]
@@ -237,8 +250,7 @@ def test_sizes_are_measured_by_what_they_find(tiny: Path, tmp_path: Path) -> Non
     collection = Collection.read(of_sentences(tmp_path / "sentences"))
     encoder, texts = TorchEncoder.load(tiny), sentences(200)
     judge = Judge.of(encoder, texts[:150], texts[150:175], texts[175:], [], [collection])
-    full = list(judge.rows({"dim": 32, "reduction": "none"}, judge.vectors))
-    by = {row["precision"]: row["retrieval"]["sentences"] for row in full}
+    by = {point.precision: point.retrieval["sentences"] for point in judge.points(Reduced(32, "none"), judge.vectors)}
     assert by["float32"]["ndcg_at_10"] == pytest.approx(
         retrieval(collection, *sides(encoder, collection))["ndcg_at_10"]
     )

@@ -9,7 +9,7 @@ from builders import sentences
 from foreign import sts_rows
 from graphs import draft
 
-from benchmarks.quality.languages import Languages, read_tests
+from benchmarks.quality.languages import BothLanguages, LanguageFigures, Languages, read_tests
 from compressor.core.errors import TextError
 from compressor.distil.language.multilingual import Multilingual, Translations
 
@@ -53,6 +53,20 @@ def test_what_is_kept_is_the_first_languages_share_of_the_teacher(
     teacher, other = (found[name]["sts"][0] for name in ("teacher", "distil"))
     assert other["first_kept"] == pytest.approx(other["first"] / teacher["first"])
     assert other["first_kept"] != 1
+
+
+def test_committed_languages_are_read_as_they_were_written() -> None:
+    path = Path(__file__).parents[2] / "docs" / "figures" / "minilm-german.json"
+    stated = json.loads(path.read_text("utf-8"))["languages"]
+    read = {name: LanguageFigures.read(figures) for name, figures in stated.items()}
+    assert json.dumps({name: own.as_dict() for name, own in read.items()}) == json.dumps(stated)  # keys in their order
+    assert {name: own.beside(read["teacher"]) for name, own in read.items()} == read
+
+
+def test_nothing_is_kept_of_nothing() -> None:
+    own, teacher = BothLanguages(60.0, 50.0, 40.0, "a+b"), BothLanguages(0.0, 1.0, 1.0, "a+b")
+    assert own.beside(teacher).first_kept is None
+    assert own.beside(BothLanguages(80.0, 1.0, 1.0, "a+b")).first_kept == 0.75
 
 
 def test_a_missing_file_is_named(upper: Translations, tmp_path: Path) -> None:
