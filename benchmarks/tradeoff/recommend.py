@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.report.numbers import significant, size
 from benchmarks.report.results import Row, number, systems
 from benchmarks.tradeoff.table import FORMAT, PASSED, measure_label
 from compressor.core.errors import ArtifactError, GateError, RecipeError
+from compressor.core.strict_json import JsonObject
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -98,11 +98,38 @@ class Choice:
         return f"{self.label}: {share}, {speed}, {size(self.size_bytes)}"
 
 
-def recommend(path: Path, bounds: Bounds) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Recommendation:
+    """What was picked, and why."""
+
+    pick: Row
+    """The row of the trade-off."""
+    bounds: Bounds
+    summary: str
+    why: str
+    """The rule, in words."""
+    given_up: str
+    next_better: str
+    """What the next row up in quality would bring and cost."""
+    front: Sequence[str]
+    """Names of the rows that no other beats."""
+    artifact: str
+    """Its path."""
+
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return what a person reads."""
+        parts = {"why": self.why, "given up": self.given_up, "next better": self.next_better, "artifact": self.artifact}
+        return [self.summary, *(f"{part}: {text}" for part, text in parts.items())]
+
+
+def recommend(path: Path, bounds: Bounds) -> Recommendation:
     """Pick a row of the trade-off in ``path``, a folder or its ``tradeoff.json``.
 
-    Returns the row, the rule in words, what is given up, and the artifact's path. GateError, with the closest
-    row, where nothing keeps the bounds.
+    GateError, with the closest row, where nothing keeps the bounds.
     """
     results, folder = _read(path), path if path.is_dir() else path.parent
     measure = results["measure"]
@@ -119,22 +146,16 @@ def recommend(path: Path, bounds: Bounds) -> dict[str, Any]:
         raise GateError(f"{path}: nothing keeps {bounds}; {_closest(front, bounds)}")
     pick, rule = _picked(candidates, bounds)
     teacher = _points(systems(results)[0], measure)
-    return {
-        "pick": next(row for row in systems(results) if row["name"] == pick.name),
-        "bounds": asdict(bounds),
-        "summary": str(pick),
-        "why": _why(bounds, rule, candidates, len(front), pick),
-        "given_up": _given_up(pick, teacher, measure_label(results)),
-        "next_better": _next_better(pick, front, "sts" in measure),
-        "front": [choice.name for choice in front],
-        "artifact": str(folder / pick.artifact),
-    }
-
-
-def lines_of(recommendation: dict[str, Any]) -> list[str]:
-    """Return a recommendation as the lines that a person reads."""
-    parts = ("why", "given_up", "next_better", "artifact")
-    return [recommendation["summary"], *(f"{part.replace('_', ' ')}: {recommendation[part]}" for part in parts)]
+    return Recommendation(
+        pick=next(row for row in systems(results) if row["name"] == pick.name),
+        bounds=bounds,
+        summary=str(pick),
+        why=_why(bounds, rule, candidates, len(front), pick),
+        given_up=_given_up(pick, teacher, measure_label(results)),
+        next_better=_next_better(pick, front, "sts" in measure),
+        front=[choice.name for choice in front],
+        artifact=str(folder / pick.artifact),
+    )
 
 
 def pareto(choices: Sequence[Choice]) -> list[Choice]:

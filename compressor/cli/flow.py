@@ -76,14 +76,14 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Pick from a trade-off what keeps the bounds, say why, and what is given up; without any, the knee."""
-    from benchmarks.tradeoff.recommend import Bounds, lines_of
+    from benchmarks.tradeoff.recommend import Bounds
     from benchmarks.tradeoff.recommend import recommend as pick
 
     found = pick(tradeoff, Bounds.read(quality, speed, size, retrieval))
     if as_json:
-        print(json_text(found))
+        print(json_text(found.as_dict()))
         return
-    for line in lines_of(found):
+    for line in found.lines():
         out.print(line, soft_wrap=True, markup=False)
 
 

@@ -1,18 +1,20 @@
 """What each ingredient of a reader's distillation is worth: a recipe's student made with and without it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from benchmarks.pages.answers import ablation as table
 from benchmarks.quality.story import ReaderRow
 from compressor.answering.training.steps import Step
 from compressor.artifact.folder import key_of, write_json
 from compressor.core.errors import RecipeError
+from compressor.core.figures import Figures
 from compressor.core.files import replace_text
 from compressor.core.progress import say
+from compressor.core.strict_json import JsonObject
 from compressor.flow.answering import ReaderFlow, ReaderRecipe
 
 TEMPERATURES, WEIGHTS = (1.0, 2.0, 5.0, 10.0), (0.0, 0.5, 0.75, 1.0)
@@ -26,6 +28,26 @@ class Variant:
     group: str
     name: str
     steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Judged(Figures):
+    """A variant's answers to the questions to be judged by, beside the teacher's."""
+
+    group: str
+    """Empty for the teacher."""
+    name: str
+    f1: float
+    exact: float
+    answers: Mapping[str, float]
+    """F1 and exact match again, with what they are of."""
+    parameters: int
+
+    @classmethod
+    def of(cls, group: str, name: str, row: ReaderRow) -> Self:
+        """Take the figures of a row of the story."""
+        answers = row["answers"]
+        return cls(group, name, answers["f1"], answers["exact"], answers, row["parameters"])
 
 
 def variants(steps: Sequence[Step]) -> list[Variant]:
@@ -67,7 +89,7 @@ def variants(steps: Sequence[Step]) -> list[Variant]:
     return made
 
 
-def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
+def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> JsonObject:
     """Make and judge every variant of the recipe's student; write ``ablation.json`` and ``.md`` and return the results.
 
     Into ``runs/<name>/``, beside what ``run`` makes there: they share teacher, questions and the recipe's own steps.
@@ -79,28 +101,23 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> dict
     wanted, own, folder = variants(recipe.distil), _names(recipe.distil), flow.work.folder
     with flow.work.lock():
         flow.announce()
-        rows = [_row("", "teacher", flow.answers("teacher", flow.story_stage(flow.teacher, "")))]
+        rows = [Judged.of("", "teacher", flow.answers("teacher", flow.story_stage(flow.teacher, "")))]
         for variant in wanted:
             say((variant.group, "bold"), f": {variant.name}")
             names = flow.names if _names(variant.steps) == own else [f"variants/{n}" for n in _names(variant.steps)]
             *_, (name, student, _) = flow.students(names, variant.steps)
-            rows.append(_row(variant.group, variant.name, flow.answers(Path(name).name, flow.story_stage(student, ""))))
-            say(f"  F1 {rows[-1]['f1']:.2f}, EM {rows[-1]['exact']:.2f}")
+            row = flow.answers(Path(name).name, flow.story_stage(student, ""))
+            rows.append(Judged.of(variant.group, variant.name, row))
+            say(f"  F1 {rows[-1].f1:.2f}, EM {rows[-1].exact:.2f}")
         results = flow.head().as_dict() | {
             "questions": flow.sets.facts(),
-            "rows": rows,
+            "rows": [row.as_dict() for row in rows],
             "command": command,
             "seconds": time.monotonic() - started,
         }
         write_json(folder / "ablation.json", results)
         replace_text(folder / "ablation.md", table(results) + "\n")
     return results
-
-
-def _row(group: str, name: str, figures: ReaderRow) -> dict[str, Any]:
-    answers = figures["answers"]
-    return {"group": group, "name": name, "f1": answers["f1"], "exact": answers["exact"], "answers": answers,
-            "parameters": figures["parameters"]}  # fmt: skip
 
 
 def _names(steps: Sequence[Step]) -> list[str]:

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from benchmarks.report.results import systems
 from benchmarks.tradeoff import chart as tradeoff_chart
-from benchmarks.tradeoff.recommend import Bounds, Choice, knee, lines_of, pareto, recommend
+from benchmarks.tradeoff.recommend import Bounds, Choice, Recommendation, knee, pareto, recommend
 from benchmarks.tradeoff.table import FORMAT, table, with_share
 from compressor.cli.app import app, guarded
 from compressor.core.errors import ArtifactError, GateError, RecipeError
 
 SVG = "{http://www.w3.org/2000/svg}"
-Give = Callable[..., dict[str, Any]]
+Give = Callable[..., Recommendation]
 
 
 def row(
@@ -70,7 +70,7 @@ def results() -> dict[str, Any]:
 def give(results: dict[str, Any], tmp_path: Path) -> Give:
     """Write the trade-off and recommend from it, the options as a person types them."""
 
-    def pick(**options: str) -> dict[str, Any]:
+    def pick(**options: str) -> Recommendation:
         (tmp_path / "tradeoff.json").write_text(json.dumps(results))
         return recommend(tmp_path, Bounds.read(**options))
 
@@ -100,12 +100,12 @@ def give(results: dict[str, Any], tmp_path: Path) -> Give:
 )  # fmt: skip
 def test_each_rule_and_its_words(give: Give, options: dict[str, str], name: int, why: str) -> None:
     found = give(**options)
-    assert found["pick"]["name"] == f"{name}-layers-int8"
-    assert found["why"] == why
+    assert found.pick["name"] == f"{name}-layers-int8"
+    assert found.why == why
 
 
 def test_what_is_picked_and_what_it_costs(give: Give, tmp_path: Path) -> None:
-    assert lines_of(give(quality="0.99")) == [
+    assert give(quality="0.99").lines() == [
         "3 layers, ONNX int8: 99.2 % of the teacher's quality, 8.80× [8.40–9.20] its speed, 19.0 MB",
         "why: quality ≥ 99 %: the fastest of the 3 rows on the Pareto front that keep it",
         "given up: 0.60 points of STS benchmark test, Spearman × 100, of the teacher's 80.00",
@@ -116,26 +116,24 @@ def test_what_is_picked_and_what_it_costs(give: Give, tmp_path: Path) -> None:
 
 def test_nothing_given_up_and_nothing_better(give: Give) -> None:
     found = give(quality="1")
-    assert found["pick"]["name"] == "6-layers-int8"
-    assert (
-        found["given_up"] == "no quality: 0.40 points of STS benchmark test, Spearman × 100 above the teacher's 80.00"
-    )
-    assert found["next_better"] == "none; no row that passed has a better quality"
+    assert found.pick["name"] == "6-layers-int8"
+    assert found.given_up == "no quality: 0.40 points of STS benchmark test, Spearman × 100 above the teacher's 80.00"
+    assert found.next_better == "none; no row that passed has a better quality"
 
 
 def test_only_what_passed_and_no_other_beats(give: Give) -> None:
-    assert give()["front"] == [f"{n}-layers-int8" for n in (6, 5, 3, 1)]
+    assert give().front == [f"{n}-layers-int8" for n in (6, 5, 3, 1)]
 
 
 def test_overlapping_ranges_are_equal_in_speed(give: Give, results: dict[str, Any]) -> None:
     five, three = systems(results)[2], systems(results)[4]
     five["offline"] |= {"ratio": 8.6, "ratio_min": 8.0, "ratio_max": 9.0}
     found = give(quality="0.99")
-    assert found["pick"]["name"] == "5-layers-int8", "3 layers is faster by its median alone"
-    assert found["why"].endswith("; equal in speed (ranges overlap), and not better in quality: 3 layers, ONNX int8")
-    assert "equal in speed (ranges overlap), 1.16× larger" in give(speed="5", size="20MB")["next_better"]
+    assert found.pick["name"] == "5-layers-int8", "3 layers is faster by its median alone"
+    assert found.why.endswith("; equal in speed (ranges overlap), and not better in quality: 3 layers, ONNX int8")
+    assert "equal in speed (ranges overlap), 1.16× larger" in give(speed="5", size="20MB").next_better
     three["size_bytes"] = five["size_bytes"]
-    assert "3-layers-int8" not in give()["front"], "equal in speed and size, better in quality"
+    assert "3-layers-int8" not in give().front, "equal in speed and size, better in quality"
 
 
 def choice(share: float, ratio: float, size: float = 1.0, spread: float = 0.0) -> Choice:
@@ -176,9 +174,9 @@ def test_quality_by_agreement_where_no_sts_was_measured(give: Give, results: dic
     results["measure"] = {"agreement": "cosine_mean"}
     results["bench"]["systems"] = with_share(systems(results), results["measure"])
     found = give(quality="0.93")
-    assert found["pick"]["name"] == "3-layers-int8"
-    assert found["given_up"] == "0.0659 of mean cosine to the teacher, of the teacher's 1.0000"
-    assert found["next_better"].startswith("5 layers, ONNX int8: 0.0047 more; ")
+    assert found.pick["name"] == "3-layers-int8"
+    assert found.given_up == "0.0659 of mean cosine to the teacher, of the teacher's 1.0000"
+    assert found.next_better.startswith("5 layers, ONNX int8: 0.0047 more; ")
 
 
 @pytest.mark.parametrize(
@@ -238,11 +236,14 @@ def test_no_trade_off_there(tmp_path: Path) -> None:
 
 def test_the_command(give: Give, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = give(quality="0.99")
+    parts = ["pick", "bounds", "summary", "why", "given_up", "next_better", "front", "artifact"]
+    assert list(wanted.as_dict()) == parts
+    assert wanted.as_dict()["bounds"] == {"quality": 0.99, "speed": None, "size": None, "retrieval": None}
     shown = CliRunner().invoke(app, ["recommend", str(tmp_path), "--quality", "0.99", "--json"])
-    assert json.loads(shown.stdout) == wanted
+    assert json.loads(shown.stdout) == wanted.as_dict()
     file = str(tmp_path / "tradeoff.json")
     assert guarded(lambda: app(["recommend", file, "--quality", "0.99"])) == 0
-    assert capsys.readouterr().out.splitlines() == lines_of(wanted)
+    assert capsys.readouterr().out.splitlines() == wanted.lines()
     assert guarded(lambda: app(["recommend", file, "--speed", "100x"])) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert guarded(lambda: app(["recommend", file, "--size", "big"])) == 1
@@ -293,12 +294,12 @@ def test_retrieval_is_a_bound_of_its_own(results: dict[str, Any], give: Give) ->
         rows[place]["retrieval"] = {"a": {"ndcg_at_10": found - 5}, "b": {"ndcg_at_10": found + 5}}
     results["bench"]["systems"] = with_share(rows, results["measure"])
     assert systems(results)[1]["retrieval_share"] == pytest.approx(0.99)
-    pick = give(retrieval="97%")
-    assert pick["pick"]["name"] == "5-layers-int8"  # the fastest of those that keep it
-    assert pick["summary"].startswith("5 layers, ONNX int8: 99.8 % of the teacher's quality, 98.0 % of what it finds,")
-    assert "retrieval ≥ 97 %" in pick["why"]
+    best = give(retrieval="97%")
+    assert best.pick["name"] == "5-layers-int8"  # the fastest of those that keep it
+    assert best.summary.startswith("5 layers, ONNX int8: 99.8 % of the teacher's quality, 98.0 % of what it finds,")
+    assert "retrieval ≥ 97 %" in best.why
     # 4 layers is beaten by 3 in all but what it finds, and so stays on the front.
-    assert "4-layers-int8" in pick["front"]
+    assert "4-layers-int8" in best.front
     with pytest.raises(GateError, match=r"nothing keeps retrieval ≥ 99\.5 %"):
         give(retrieval="0.995")
     text = table(results)

@@ -26,7 +26,7 @@ from compressor.artifact.workspace import Model
 from compressor.cli.app import app
 from compressor.core.config import load as load_recipe
 from compressor.core.errors import CompressorError, GateError, RecipeError, TextError
-from compressor.flow.ablation import variants
+from compressor.flow.ablation import Judged, variants
 from compressor.flow.answering import ReaderFlow, ReaderRecipe
 from compressor.flow.base import run as walk
 from exporters.loading import open_reader_of
@@ -299,6 +299,15 @@ def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path)
     assert {path.name for path in folder.glob("distil-*")} == {"distil-1", "distil-2"}  # the recipe's own are shared
     assert done.stdout.count("\n| ") == 1 + len(rows) - 1
     assert (folder / "ablation.md").read_text().strip() in done.stdout
+
+
+def test_committed_variants_are_read_as_they_were_written() -> None:
+    path = Path(__file__).parents[2] / "docs" / "figures" / "minilm-qa-ablation.json"
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    assert [json.dumps(Judged.read(row).as_dict()) for row in rows] == list(map(json.dumps, rows))
+    story = {"stage": "distil", "what": "", "seconds": None, "parameters": 7, "size_bytes": 28}
+    made = Judged.of("weight", "0.5", {**story, "answers": {"f1": 50.0, "exact": 25.0}})  # type: ignore[typeddict-item]
+    assert made == Judged("weight", "0.5", 50.0, 25.0, {"f1": 50.0, "exact": 25.0}, 7)
 
 
 def test_an_ablation_needs_answers_at_the_end() -> None:
