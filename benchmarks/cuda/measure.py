@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from benchmarks.cuda.figures import Missed, Timed
 from benchmarks.cuda.plan import Cell, Plan
 from benchmarks.cuda.runners import Ids, Runner
 from benchmarks.speed.figures import Ratio
@@ -79,7 +80,7 @@ class _Measured:
         self.lasted = taken[-1]
 
 
-def measure(passes: Mapping[str, Pass], cell: Cell, plan: Plan, baseline: str) -> list[dict[str, Any]]:
+def measure(passes: Mapping[str, Pass], cell: Cell, plan: Plan, baseline: str) -> list[Timed | Missed]:
     """Return each system's figures: texts a second and milliseconds a pass of each round, ratios to the baseline's.
 
     A system that fails says why, and the others go on.
@@ -91,7 +92,7 @@ def measure(passes: Mapping[str, Pass], cell: Cell, plan: Plan, baseline: str) -
         for name in order:
             _guarded(found[name], found[name].turn, passes[name], cell.texts, plan.seconds)
     base = found.get(baseline)
-    return [{"name": name, **_figures(measured, base)} for name, measured in found.items()]
+    return [_figures(name, measured, base) for name, measured in found.items()]
 
 
 def _warm(one_pass: Pass) -> None:
@@ -107,13 +108,9 @@ def _guarded(measured: _Measured, work: Callable[..., object], *arguments: Any) 
             measured.reason = one_line(error)
 
 
-def _figures(measured: _Measured, baseline: _Measured | None) -> dict[str, Any]:
+def _figures(name: str, measured: _Measured, baseline: _Measured | None) -> Timed | Missed:
     if measured.reason is not None:
-        return {"reason": measured.reason}
+        return Missed(name, measured.reason)
     ratio = Ratio.of(measured.rates, baseline.rates) if baseline is not None and baseline.reason is None else None
-    return {
-        "texts_per_second": float(np.median(measured.rates)),
-        "pass_ms_p50": float(np.median(measured.medians)),
-        "rounds": measured.rates,
-        **(ratio.as_dict() if ratio is not None else {}),
-    }
+    rate, pass_ms = float(np.median(measured.rates)), float(np.median(measured.medians))
+    return Timed(name, rate, pass_ms, measured.rates, ratio)

@@ -2,8 +2,8 @@
 
 import gc
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from benchmarks.cuda.checks import examine, recorded
+from benchmarks.cuda.figures import Missed, Row
 from benchmarks.cuda.material import Material
 from benchmarks.cuda.measure import Items, items_of, measure
 from benchmarks.cuda.place import Place
@@ -80,10 +81,10 @@ class Run:
                 self.close()
             row = self.row(cell, measured(systems, list(failed)))
             _require_figures(row)
-            results.add(row | {"machine": machine, "seconds": time.monotonic() - begun}, cells)
+            results.add(replace(row, machine=machine, seconds=time.monotonic() - begun), cells)
             budget.longest = max(budget.longest, time.monotonic() - begun)
             _say_row(row, time.monotonic() - budget.begun)
-            full = cell.is_large or any("reason" in system for system in row["systems"])
+            full = cell.is_large or len(row.timed) < len(row.systems)
             crowded = (cell.batch, cell.tokens) if full else None
 
     def _examined(self, systems: Sequence[System]) -> tuple[list[Check], dict[str, str]]:
@@ -95,14 +96,13 @@ class Run:
             return checks + more, failed | failed_too
         return checks, failed
 
-    def row(self, cell: Cell, systems: Sequence[System]) -> dict[str, Any]:
+    def row(self, cell: Cell, systems: Sequence[System]) -> Row:
         """Measure one cell; a system that cannot be says why."""
         items = items_of(cell, self.tokenizer, self.material.timed)
         runners, reasons = self._runners([system for system in systems if system.at(cell, self.plan)], cell, items)
         figures = measure({name: items.of(one, cell) for name, one in runners.items()}, cell, self.plan, BASELINE)
-        figures += [{"name": name, "reason": reason} for name, reason in reasons.items()]
-        about = {"key": cell.key, "mode": cell.mode, "batch": cell.batch, "tokens": cell.tokens, "texts": cell.texts}
-        return about | {"rounds": self.plan.rounds, "systems": figures}
+        figures += [Missed(name, reason) for name, reason in reasons.items()]
+        return Row(cell, cell.texts, self.plan.rounds, figures)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -176,11 +176,11 @@ def _key(system: System) -> tuple[object, ...]:
     return system.layers, system.torch, system.onnx
 
 
-def _require_figures(row: Mapping[str, Any]) -> None:
+def _require_figures(row: Row) -> None:
     """Raise CompressorError where no system could be measured: a card that has failed fails all that follows."""
-    if all("reason" in system for system in row["systems"]):
-        reason = row["systems"][0]["reason"] if row["systems"] else "no system is left"
-        raise CompressorError(f"{row['key']}: nothing could be measured: {reason}")
+    if not row.timed:
+        reason = next((one.reason for one in row.systems if isinstance(one, Missed)), "no system is left")
+        raise CompressorError(f"{row.cell.key}: nothing could be measured: {reason}")
 
 
 def _gate(checks: Sequence[Check]) -> None:
@@ -192,9 +192,8 @@ def _gate(checks: Sequence[Check]) -> None:
         raise GateError(f"{first.artifact}: {first.check}: {figure}, must be {bar}{more}")
 
 
-def _say_row(row: dict[str, Any], elapsed: float) -> None:
-    rates = {one["name"]: one for one in row["systems"] if "reason" not in one}
-    best = max(rates, key=lambda name: rates[name]["texts_per_second"], default="nothing")
-    base = f", {BASELINE} {rates[BASELINE]['texts_per_second']:,.0f}" if BASELINE in rates else ""
-    most = f"{best} {rates[best]['texts_per_second']:,.0f} texts/s" if rates else "nothing could be measured"
-    say(f"  {row['key']}: {most}{base}; {elapsed:.0f} s")
+def _say_row(row: Row, elapsed: float) -> None:
+    timed = row.timed
+    best = max(timed.values(), key=lambda one: one.rate)
+    base = f", {BASELINE} {timed[BASELINE].rate:,.0f}" if BASELINE in timed else ""
+    say(f"  {row.cell.key}: {best.name} {best.rate:,.0f} texts/s{base}; {elapsed:.0f} s")

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.cuda.__main__ import main
 from benchmarks.cuda.checks import graph_checks, parity
+from benchmarks.cuda.figures import Missed, Row, Timed
 from benchmarks.cuda.material import FORMS, Material, Stated, Student
 from benchmarks.cuda.measure import items_of, measure
 from benchmarks.cuda.place import ON_CARD, REHEARSAL
@@ -27,6 +28,7 @@ from benchmarks.cuda.results import Results
 from benchmarks.cuda.run import Run
 from benchmarks.cuda.runners import OnnxRecorded, TorchRunner, open_system, record
 from benchmarks.cuda.systems import AGAIN, BASELINE, System, measured, systems_of
+from benchmarks.speed.figures import Ratio
 from compressor.core.errors import ArtifactError, CompressorError, GateError, ProviderError, RecipeError, TextError
 from compressor.models.source import find
 from exporters.runtime import providers
@@ -135,17 +137,16 @@ def test_ratios_are_taken_round_by_round(clock: Callable[..., Callable[[], None]
     # Turns of one pass each: two passes warm up, and a pass as long as a turn needs none before it is timed.
     passes = {"base": clock(4.0, 4.0, 4.0, 5.0, 8.0), "other": clock(2.0, 2.0, 1.0, 2.5, 2.0)}
     base, other = measure(passes, Cell("ids", 10, 16), Plan(rounds=3, seconds=0.5), "base")
-    assert base["rounds"] == [10 / 5, 10 / 8, 10 / 4]
-    assert other["rounds"] == [10 / 2.5, 10 / 2, 10 / 2]
-    assert base["ratio"] == base["ratio_min"] == base["ratio_max"] == 1.0
-    assert (other["ratio"], other["ratio_min"], other["ratio_max"]) == (2.0, 2.0, 4.0)
-    assert (base["texts_per_second"], base["pass_ms_p50"]) == (2.0, 5000.0)
+    rates = [10 / 5, 10 / 8, 10 / 4]
+    assert base == Timed("base", 2.0, 5000.0, rates, Ratio(1.0, 1.0, 1.0))
+    assert isinstance(other, Timed)
+    assert other.rounds == [10 / 2.5, 10 / 2, 10 / 2]
+    assert other.ratio == Ratio(2.0, 2.0, 4.0)
 
 
 def test_a_turn_is_passes_for_so_long(clock: Callable[..., Callable[[], None]]) -> None:
-    [row] = measure({"one": clock(0.25)}, Cell("text", 1, 16), Plan(rounds=2, seconds=1.0), "one")
-    assert row["rounds"] == [4.0, 4.0]
-    assert row["pass_ms_p50"] == 250.0
+    [found] = measure({"one": clock(0.25)}, Cell("text", 1, 16), Plan(rounds=2, seconds=1.0), "one")
+    assert found == Timed("one", 4.0, 250.0, [4.0, 4.0], Ratio(1.0, 1.0, 1.0))
 
 
 def test_a_system_that_fails_says_why_and_the_others_go_on(clock: Callable[..., Callable[[], None]]) -> None:
@@ -157,10 +158,11 @@ def test_a_system_that_fails_says_why_and_the_others_go_on(clock: Callable[..., 
         if count > 2:
             raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
-    rows = measure({"broken": breaks, "whole": clock(1.0)}, Cell("ids", 1, 16), Plan(rounds=3, seconds=1.0), "broken")
-    assert rows[0] == {"name": "broken", "reason": "CUDA out of memory. Tried to allocate"}
-    assert len(rows[1]["rounds"]) == 3
-    assert "ratio" not in rows[1]
+    passes = {"broken": breaks, "whole": clock(1.0)}
+    broken, whole = measure(passes, Cell("ids", 1, 16), Plan(rounds=3, seconds=1.0), "broken")
+    assert broken == Missed("broken", "CUDA out of memory. Tried to allocate")
+    assert whole == Timed("whole", 1.0, 1000.0, [1.0] * 3, None)
+    assert "ratio" not in whole.as_dict()
 
 
 def test_items_have_their_length_again_and_again(tiny: Path) -> None:
@@ -176,8 +178,26 @@ def test_items_have_their_length_again_and_again(tiny: Path) -> None:
         items_of(Cell("text", 1, 24), tokenizer, [""])
 
 
-def row(cell: Cell, rate: float = 1.0, machine: dict[str, str] = MACHINE) -> dict[str, Any]:
-    return {"key": cell.key, "machine": machine, "systems": [{"name": BASELINE, "texts_per_second": rate}]}
+def row(cell: Cell, rate: float = 1.0, machine: dict[str, str] = MACHINE) -> Row:
+    return Row(cell, cell.texts, 2, [Timed(BASELINE, rate, 10.0, [rate, rate], None)], machine, 0.5)
+
+
+def test_a_row_is_written_as_its_readers_know_it() -> None:
+    timed = Timed("onnx", 4.0, 250.0, [3.0, 4.0, 5.0], Ratio(2.0, 1.5, 2.5))
+    made = Row(Cell("text", 2, 16), 8, 3, [timed, Missed("torch", "broken")], MACHINE, 1.5)
+    assert json.dumps(made.as_dict()) == json.dumps(
+        {
+            "key": "text 2 x 16", "mode": "text", "batch": 2, "tokens": 16, "texts": 8, "rounds": 3,
+            "systems": [
+                {"name": "onnx", "texts_per_second": 4.0, "pass_ms_p50": 250.0, "rounds": [3.0, 4.0, 5.0],
+                 "ratio": 2.0, "ratio_min": 1.5, "ratio_max": 2.5},
+                {"name": "torch", "reason": "broken"},
+            ],
+            "machine": MACHINE, "seconds": 1.5,
+        }
+    )  # fmt: skip
+    assert Row.read(json.loads(json.dumps(made.as_dict()))) == made
+    assert list(made.timed) == ["onnx"]
 
 
 def test_results_go_on_where_they_were(tmp_path: Path) -> None:
@@ -194,7 +214,7 @@ def test_results_go_on_where_they_were(tmp_path: Path) -> None:
     assert again.missing(cells, MACHINE) == [cells[1], *cells[3:]]
     assert again.missing(cells, {"card": "another"}) == cells
     again.add(row(cells[0], 2.0, {"card": "another"}), cells)
-    assert [one["systems"][0]["texts_per_second"] for one in again.rows] == [2.0, 1.0]
+    assert [one.timed[BASELINE].rate for one in again.rows] == [2.0, 1.0]
 
 
 def test_results_of_another_run_are_refused(tmp_path: Path) -> None:
@@ -203,9 +223,10 @@ def test_results_of_another_run_are_refused(tmp_path: Path) -> None:
     for name, value in (("material", "cd"), ("rehearsal", False)):
         with pytest.raises(RecipeError, match=rf"results\.json: its {name} is another than this run's; give a file"):
             Results(path, HEAD | {name: value})
-    path.write_text("[]")
-    with pytest.raises(ArtifactError, match=r"results\.json: not results of such a run"):
-        Results(path, HEAD)
+    for text in ("[]", json.dumps(HEAD | {"rows": [{"key": "ids 1 x 16"}]})):
+        path.write_text(text)
+        with pytest.raises(ArtifactError, match=r"results\.json: not results of such a run"):
+            Results(path, HEAD)
 
 
 def test_a_graph_on_the_cpu_is_not_taken_for_one_on_a_card(artifacts: Callable[..., Path]) -> None:
@@ -317,11 +338,11 @@ def test_a_run_that_is_cut_loses_the_last_row_alone(
     path, measured_cells = tmp_path / "results.json", list[str]()
     monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([], {}))
 
-    def cut(self: Run, cell: Cell, systems: Any) -> dict[str, Any]:
+    def cut(self: Run, cell: Cell, systems: Any) -> Row:
         measured_cells.append(cell.key)
         if len(measured_cells) == 3:
             raise KeyboardInterrupt
-        return {"key": cell.key, "systems": row(cell)["systems"]}
+        return row(cell)
 
     monkeypatch.setattr(Run, "row", cut)
     with pytest.raises(KeyboardInterrupt):
@@ -338,7 +359,7 @@ def test_a_run_that_is_cut_loses_the_last_row_alone(
 
 def test_no_time_for_another_row_leaves_it(material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([], {}))
-    monkeypatch.setattr(Run, "row", lambda self, cell, systems: {"key": cell.key, "systems": row(cell)["systems"]})
+    monkeypatch.setattr(Run, "row", lambda self, cell, systems: row(cell))
     Run(material, REHEARSAL, SMALL, "command").run(tmp_path / "results.json", seconds=0.0)
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["rows"] == []
@@ -349,8 +370,8 @@ def test_a_card_that_fails_everything_ends_the_run(
     material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([], {}))
-    broken = [{"name": BASELINE, "reason": "CUDA error: an illegal memory access"}]
-    monkeypatch.setattr(Run, "row", lambda self, cell, systems: {"key": cell.key, "systems": broken})
+    broken = [Missed(BASELINE, "CUDA error: an illegal memory access")]
+    monkeypatch.setattr(Run, "row", lambda self, cell, systems: Row(cell, cell.texts, 2, broken))
     with pytest.raises(CompressorError, match=r"^ids 1 x 16: nothing could be measured: CUDA error: an illegal memory"):
         Run(material, REHEARSAL, SMALL, "command").run(tmp_path / "results.json")
     assert json.loads((tmp_path / "results.json").read_text())["rows"] == []
@@ -361,7 +382,7 @@ def test_a_check_that_is_missed_ends_a_run_that_is_written(
 ) -> None:
     missed = parity(system("onnx-6-fp32"), np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32))
     monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([missed], {"onnx-6-fp32": "far off"}))
-    monkeypatch.setattr(Run, "row", lambda self, cell, systems: {"key": cell.key, "systems": row(cell)["systems"]})
+    monkeypatch.setattr(Run, "row", lambda self, cell, systems: row(cell))
     line = r"^onnx-6-fp32: parity with PyTorch fp32 on a CPU: largest difference = 1, must be <= 0\.0001$"
     for _ in range(2):  # also where every row is there already
         with pytest.raises(GateError, match=line):
