@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from benchmarks.speed.limit import Reached
 from benchmarks.speed.turns import AgainstItself
 from compressor.core.figures import Figures
 from compressor.core.strict_json import JsonObject
+
+if TYPE_CHECKING:  # a type alone: a benchmark runs nothing of it
+    from compressor.vectors.retrieval import Found
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Quality:
     """With the teacher's vectors, by figure."""
     sts: Mapping[str, float] | None = None
     """Spearman's correlation x 100, by file."""
-    retrieval: Mapping[str, Any] | None = None
+    retrieval: "Mapping[str, Found] | None" = None
     """What was found, by collection: figures, and those on the teacher's index."""
     answers: Mapping[str, float] | None = None
     """F1 and exact match, 0 to 100."""

@@ -27,7 +27,7 @@ from compressor.texts.collections import Collection, read_collections
 from compressor.texts.corpus import Corpus
 from compressor.vectors.codes import FORMS, Ranges, VectorPrecision, bytes_of, quantized, scored
 from compressor.vectors.pca import Pca, pair_correlation
-from compressor.vectors.retrieval import encoder_for, retrieval
+from compressor.vectors.retrieval import Found, encoder_for, retrieval
 
 Size = Annotated[int, Field(ge=2)]
 Kept = Literal["variance", "similarities"]
@@ -61,7 +61,7 @@ class Point:
     """Spearman's correlation x 100, by file."""
     share: float | None
     """Of the model's own correlations, the mean over the files; None without any."""
-    retrieval: Mapping[str, Mapping[str, Any]]
+    retrieval: Mapping[str, Found]
     """What is found, by collection; of codes, ``rescored`` with the queries' vectors in full as well."""
 
     def as_dict(self) -> JsonObject:
@@ -231,7 +231,7 @@ class Judge:
 
     def _found(
         self, own: Collection, unit: Mapping[str, Vectors], decoded: Mapping[str, Vectors], precision: VectorPrecision
-    ) -> Mapping[str, Any]:
+    ) -> Found:
         """Return what is found by codes alone and, of codes, with the queries' vectors in full for the last order."""
         queries, documents = decoded[f"queries {own.key}"], decoded[f"documents {own.key}"]
         figures = retrieval(own, queries, documents)

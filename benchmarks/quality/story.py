@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from benchmarks.quality.sts import Sts
 from benchmarks.systems import System
@@ -22,7 +22,7 @@ from compressor.models.source import Source, layers_stated, read_config, weights
 from compressor.models.torch_int8 import WEIGHTS
 from compressor.texts.collections import Collection
 from compressor.untrusted.weights import read_header, weights_in
-from compressor.vectors.retrieval import FIGURE, Searches, ranking_kept
+from compressor.vectors.retrieval import FIGURE, Found, Searches, ranking_kept
 from exporters.graph.files import load
 from exporters.loading import is_reader, kind_of, open_reader_of, reader_kind
 from exporters.tasks import ANSWERING
@@ -48,7 +48,7 @@ class EncoderRow(TypedDict):
     seconds: float | None
     agreement: dict[str, float]
     sts: dict[str, float]
-    retrieval: dict[str, Any]
+    retrieval: dict[str, Found]
 
 
 class ReaderRow(TypedDict):

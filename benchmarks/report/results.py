@@ -1,10 +1,16 @@
-"""What the rows of results mean: figures that may be missing, systems, stages, and what stands for quality."""
+"""What the rows of results mean: figures that may be missing, systems, stages, and what stands for quality.
+
+What measures has types (``benchmarks.results``, ``benchmarks.speed.figures``). What reports reads the JSON of every
+release, in which figures are missing that were measured later: its rows are JSON, and ``number`` asks for what may be
+missing.
+"""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
 Row = dict[str, Any]
+"""A JSON object of results, as any release wrote it."""
 
 STAGES = {
     "teacher": "Teacher",

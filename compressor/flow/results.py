@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from compressor.artifact.folder import write_json
 from compressor.core.errors import ArtifactError
-from compressor.core.strict_json import read_json
+from compressor.core.strict_json import JsonObject, read_json
 from exporters.verify.check import Check
 
 
@@ -24,7 +24,7 @@ class TeacherFacts:
     more: Mapping[str, Any] = field(default_factory=dict)
     """What its task says of it besides."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return it as JSON has it."""
         return {"name": self.name, "source": self.source, "weights_sha256": self.weights_sha256, **self.more}
 
@@ -43,7 +43,7 @@ class Head:
     """The machine that it was measured on."""
     teacher: TeacherFacts
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return it as JSON has it."""
         own = {name: getattr(self, name) for name in ("name", "task", "created", "recipe", "environment")}
         return own | {"teacher": self.teacher.as_dict()}
@@ -78,7 +78,7 @@ class Results:
     own: Mapping[str, Any] = field(default_factory=dict)
     """What only this task has."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return what ``results.json`` holds, in its order."""
         measured = self.measured
         return {

@@ -11,7 +11,7 @@ from compressor.artifact.folder import Artifact
 from compressor.artifact.layout import CASES, GRAPH, READING
 from compressor.artifact.manifest import check_links
 from compressor.core.errors import ArtifactError
-from compressor.core.strict_json import read_json
+from compressor.core.strict_json import JsonObject, read_json
 from compressor.untrusted.inspector import Inspector
 from compressor.untrusted.served import check_served
 from compressor.untrusted.settings import check_settings
@@ -39,7 +39,7 @@ class Finding:
     found: str
     checked: bool = True
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         return {"check": self.check, "passed": self.checked or None, "found": self.found}
 
 

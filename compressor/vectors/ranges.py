@@ -1,14 +1,16 @@
 """Fit the ranges that a model's int8 output vectors are cut from, and measure what quantized vectors keep."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from compressor.artifact.folder import Draft
 from compressor.core.config import Config
 from compressor.core.encoder import Vectors
+from compressor.core.figures import Figures
 from compressor.models.agreement import Heldout, neighbours_in_common
 from compressor.models.sentence_model import TorchEncoder
 from compressor.vectors.codes import FORMS, Ranges, VectorPrecision, bytes_of, quantized, scored
@@ -27,15 +29,22 @@ class OutputVectors(Config):
         ranges = Ranges.fit(encoder.encode(list(texts[: self.sample]), batch_size=64))
         ranges.save(draft.folder)
         own = encoder.encode(heldout.texts, batch_size=64)
-        draft.figures["precisions"] = {form: kept(own, form, ranges, heldout.teacher) for form in FORMS}
+        draft.figures["precisions"] = {form: kept(own, form, ranges, heldout.teacher).as_dict() for form in FORMS}
 
 
-def kept(vectors: Vectors, precision: VectorPrecision, ranges: Ranges, teacher: Vectors) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Kept(Figures):
+    """What quantized vectors keep."""
+
+    bytes: int
+    """Of a vector."""
+    neighbours_at_10: float
+    pair_correlation: float
+
+
+def kept(vectors: Vectors, precision: VectorPrecision, ranges: Ranges, teacher: Vectors) -> Kept:
     """Return the bytes a vector and the agreement with ``teacher`` of ``vectors``, float32 [n, dim], so quantized."""
     dim = vectors.shape[1]
     decoded = scored(quantized(vectors, precision, ranges), precision, dim)
-    return {
-        "bytes": bytes_of(precision, dim),
-        "neighbours_at_10": neighbours_in_common(teacher, decoded),
-        "pair_correlation": pair_correlation(teacher, decoded),
-    }
+    near, correlation = neighbours_in_common(teacher, decoded), pair_correlation(teacher, decoded)
+    return Kept(bytes_of(precision, dim), near, correlation)

@@ -6,7 +6,7 @@ Figures are those of ``ir-measures`` (MacAvaney et al. 2022, arXiv:2111.13466), 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ MEASURES = {
     "mrr_at_10": "RR@10",
 }
 """Our names of the figures, and ir-measures'."""
-FIGURE = "ndcg_at_10"
+FIGURE: Final = "ndcg_at_10"
 """The one figure that stands for retrieval."""
 _DEPTH = 100  # documents of a ranking that are looked at
 _CANDIDATES = 400  # documents that are ordered again, four for each that is looked at
@@ -38,6 +38,20 @@ Sides = tuple[Vectors, Vectors]
 """Vectors of queries and of documents, float32 [n, dim] each."""
 Ranked = tuple[NDArray[np.intp], Vectors]
 """Numbers of the nearest documents of each query, nearest first, and their cosines: [queries, depth]."""
+
+
+class Found(TypedDict):
+    """What is found in a collection: the figures of MEASURES, 0 to 100."""
+
+    ndcg_at_10: float
+    recall_at_1: float
+    recall_at_10: float
+    recall_at_100: float
+    mrr_at_10: float
+    on_teachers_index: NotRequired["Found"]
+    """By the same queries among the teacher's vectors of the documents."""
+    rescored: NotRequired["Found"]
+    """By codes of the documents that are ordered again by the queries' vectors in full."""
 
 
 def sides(encoder: Any, collection: Collection) -> Sides:
@@ -56,7 +70,7 @@ def encoder_for(encoder: Any, role: Literal["query", "document"]) -> Callable[[l
 
 def retrieval(
     collection: Collection, queries: Vectors, documents: Vectors, rescored_by: Vectors | None = None
-) -> dict[str, Any]:
+) -> Found:
     """Return the figures of an exact search by cosine, 0 to 100; vectors are in the collection's order.
 
     ``rescored_by``: the queries' vectors in full, by which the 400 nearest documents of quantized ``queries`` are
@@ -81,7 +95,7 @@ class Searches:
     index: dict[str, Vectors] = field(default_factory=dict)
     """The teacher's vectors of the documents, float32 [documents, width], by the collection's name."""
 
-    def figures(self, encoder: Any, projection: Projection | None = None) -> dict[str, Any]:
+    def figures(self, encoder: Any, projection: Projection | None = None) -> dict[str, Found]:
         """Return a model's figures by collection, and as ``on_teachers_index`` those of its queries on that.
 
         Vectors that ``projection`` reduced search the index that it reduces; others that are not as long as the
@@ -89,7 +103,7 @@ class Searches:
         """
         return {collection.name: self._of(collection, encoder, projection) for collection in self.collections}
 
-    def _of(self, collection: Collection, encoder: Any, projection: Projection | None) -> dict[str, Any]:
+    def _of(self, collection: Collection, encoder: Any, projection: Projection | None) -> Found:
         queries, documents = sides(encoder, collection)
         figures = retrieval(collection, queries, documents)
         if collection.name not in self.index:
@@ -156,8 +170,8 @@ def _rescored(queries: Vectors, documents: Vectors, candidates: NDArray[np.intp]
     return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-def _figures(judged: Judged, run: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def _figures(judged: Judged, run: Mapping[str, Mapping[str, float]]) -> Found:
     measures: Any = installed("ir_measures", "ir-measures", "train")
     parsed = {name: measures.parse_measure(own) for name, own in MEASURES.items()}
     found = measures.calc_aggregate(list(parsed.values()), {q: dict(r) for q, r in judged.items()}, run)
-    return {name: 100 * float(found[measure]) for name, measure in parsed.items()}
+    return cast(Found, {name: 100 * float(found[measure]) for name, measure in parsed.items()})

@@ -8,6 +8,7 @@ from typing import Any
 from compressor.artifact.folder import read_manifest
 from compressor.artifact.manifest import MANIFEST
 from compressor.core.errors import ArtifactError
+from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import features
 
 _MOST = {"threads": 1024, "batch_tokens": 1 << 31}
@@ -61,7 +62,7 @@ class Running:
                 raise ValueError(f"running.{name} = {value!a:.40}: must be true or false")
         return cls(**stated)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         return asdict(self)
 
     def session_options(self) -> dict[str, Any]:

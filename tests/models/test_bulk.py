@@ -11,6 +11,7 @@ from builders import build, sentences, tokenizer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
+from benchmarks.speed.teacher_vectors import Compared
 from compressor.models import bulk
 from compressor.models.agreement import cosines
 from compressor.models.bulk import BulkEncoder
@@ -129,6 +130,17 @@ def test_roberta_counts_positions_by_what_is_not_padding(tmp_path: Path) -> None
     modules = [Transformer(str(tmp_path / "raw"), max_seq_length=64), Pooling(32, pooling_mode="mean")]
     model = SentenceTransformer(modules=modules, device="cpu")
     assert worst(BulkEncoder(model)) < 2e-5
+
+
+def test_rates_beside_encode_are_compared_round_by_round() -> None:
+    found = Compared("teacher", "docstrings", 4096, 32, "bf16", [100.0, 200.0, 50.0], [300.0, 400.0, 125.0], 0.99, {})
+    written = found.as_dict()
+    assert list(written) == [
+        "teacher", "source", "texts", "batch_size", "precision", "texts_per_second", "ratios", "ratio", "cosine_min",
+        "environment",
+    ]  # fmt: skip
+    assert written["texts_per_second"] == {"encode_fp32": [100.0, 200.0, 50.0], "bulk": [300.0, 400.0, 125.0]}
+    assert (written["ratios"], written["ratio"], written["cosine_min"]) == ([3.0, 2.0, 2.5], 2.5, 0.99)
 
 
 def test_the_real_teacher_in_bf16(minilm: Any, shared: Path) -> None:
