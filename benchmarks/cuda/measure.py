@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from benchmarks.cuda.figures import Missed, Timed
 from benchmarks.cuda.plan import Cell, Plan
+from benchmarks.cuda.results import Missed, Timed
 from benchmarks.cuda.runners import Ids, Runner
 from benchmarks.speed.figures import Ratio
 from benchmarks.speed.turns import orders

@@ -13,12 +13,11 @@ import torch
 from tokenizers import Tokenizer
 
 from benchmarks.cuda.checks import examine, recorded
-from benchmarks.cuda.figures import Missed, Row
 from benchmarks.cuda.material import Material
 from benchmarks.cuda.measure import Items, items_of, measure
 from benchmarks.cuda.place import Place
 from benchmarks.cuda.plan import Budget, Cell, Plan
-from benchmarks.cuda.results import Results
+from benchmarks.cuda.results import Missed, Results, Row
 from benchmarks.cuda.runners import Runner, TorchRunner, open_system, record
 from benchmarks.cuda.systems import BASELINE, System, measured, systems_of
 from compressor.artifact.folder import key_of

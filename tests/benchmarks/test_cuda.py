@@ -17,14 +17,13 @@ from tokenizers import Tokenizer
 
 from benchmarks.cuda.__main__ import main
 from benchmarks.cuda.checks import graph_checks, parity
-from benchmarks.cuda.figures import Missed, Row, Timed
 from benchmarks.cuda.material import FORMS, Material, Stated, Student
 from benchmarks.cuda.measure import items_of, measure
 from benchmarks.cuda.place import ON_CARD, REHEARSAL
 from benchmarks.cuda.placement import Node, Placement, placement
 from benchmarks.cuda.plan import MODES, Budget, Cell, Plan
 from benchmarks.cuda.prepare import Prepare
-from benchmarks.cuda.results import Results
+from benchmarks.cuda.results import Missed, Results, Row, Timed
 from benchmarks.cuda.run import Run
 from benchmarks.cuda.runners import OnnxRecorded, TorchRunner, open_system, record
 from benchmarks.cuda.systems import AGAIN, BASELINE, System, measured, systems_of
