@@ -29,9 +29,13 @@ class Timed:
 
     def as_dict(self) -> JsonObject:
         """Return it as JSON has it."""
-        figures = {"name": self.name, "texts_per_second": self.rate, "pass_ms_p50": self.pass_ms_p50}
-        against = {} if self.ratio is None else self.ratio.as_dict()
-        return {**figures, "rounds": list(self.rounds), **against}
+        return {
+            "name": self.name,
+            "texts_per_second": self.rate,
+            "pass_ms_p50": self.pass_ms_p50,
+            "rounds": list(self.rounds),
+            **({} if self.ratio is None else self.ratio.as_dict()),
+        }
 
     @classmethod
     def read(cls, stated: Mapping[str, Any]) -> Self:
