@@ -61,9 +61,10 @@ def test_growth_goes_on_from_its_file(
     assert json.loads(to.read_text())["growth"] == first["growth"]
     _, _, err = command(*words[:-2], "--batch-size", "8", "--out", to)
     assert err.count("a second") == 3  # another measurement
-    to.write_text("{")
-    assert "growth.json: not readable as earlier figures" in refusal(command(*words))
-    assert to.read_text() == "{"
+    for text in ("{", json.dumps({"key": first["key"], "growth": {"runs": [{"count": 1000}]}})):
+        to.write_text(text)
+        assert "growth.json: not readable as earlier figures" in refusal(command(*words))
+        assert to.read_text() == text
 
 
 @pytest.mark.parametrize("name", ["profile", "growth", "loadgen"])
