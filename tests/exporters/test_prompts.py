@@ -142,7 +142,7 @@ def test_artifacts_put_them_as_sentence_transformers_does(
 
 def test_queries_and_documents_have_the_prompts_that_sentence_transformers_gives_them(tmp_path: Path) -> None:
     model = open_model(build(tmp_path / "plain"))
-    model.prompts = {"query": "two red houses : ", "passage": "here : ", "other": "new "}
+    model.prompts = {"query": "two red houses : ", "document": "here : ", "other": "new "}
     model.default_prompt_name = "other"
     model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     folder, texts = tmp_path / "model", sentences(12)
