@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from benchmarks.quality.sts import Sts
+from benchmarks.quality.sts import Sts, read_sets
 from benchmarks.results import BenchFigures, MeasuredOn, SystemFigures, Twin
 from benchmarks.speed import throughput
 from benchmarks.speed.figures import HighestRate, Offline, SingleStream
@@ -16,18 +16,20 @@ from benchmarks.speed.footprint import footprint
 from benchmarks.speed.limit import Limit, Reached
 from benchmarks.speed.server import server
 from benchmarks.speed.turns import AgainstItself
-from benchmarks.systems import System, check_names, threads_of
+from benchmarks.systems import System, check_names
 from compressor.answering.questions.squad import Question
 from compressor.artifact.folder import Draft, write_json
 from compressor.core.config import Config
 from compressor.core.encoder import usable_cores
-from compressor.core.errors import ProviderError, RecipeError
+from compressor.core.errors import ProviderError
 from compressor.core.progress import say
+from compressor.machine.card import require_card
 from compressor.machine.describe import features
 from compressor.machine.threads import same_threads
 from compressor.texts.collections import Collection, read_collections
 from exporters.runtime.providers import CPU, CUDA, DEVICES, on_device, require_providers
 from exporters.tasks import ANSWERING, Item, Runner, Task
+from exporters.tasks.base import threads_of
 from exporters.tasks.lengths import Pair
 
 _CHECKED = 64  # items whose results are looked at before anything is timed
@@ -66,7 +68,7 @@ class Speed(Config):
                 allowed = ", ".join((CPU, *DEVICES))
                 raise ProviderError(f"{provider}: no benchmark of it; measured are {allowed}")
         if on_device(self.providers):
-            _require_torch_cuda()
+            require_card(CUDA)  # the teacher is measured there by PyTorch, whatever ONNX Runtime has
 
     def run(self, systems: Sequence[System], items: Sequence[Item], source: str, draft: Draft) -> None:
         """Write ``bench.json`` into ``draft``; the first system is the teacher."""
@@ -161,10 +163,7 @@ class Bench(Speed):
         self.check_providers()
         if self.speed_texts is not None:
             Sts.read(base / self.speed_texts)
-        files = [Sts.read(base / path) for path in self.sts]
-        if len({sts.name for sts in files}) < len(files):
-            raise RecipeError(f"bench.sts = {list(self.sts)}: two files of one name; figures are told apart by it")
-        return files
+        return read_sets(self.sts, base, "bench.sts")
 
     def pick_texts(self, base: Path, heldout: Sequence[str]) -> tuple[str, list[str]]:
         """Return the source and the texts of the speed measurements."""
@@ -199,11 +198,3 @@ def _against_itself(name: str, fast: Mapping[str, Offline], slow: Mapping[str, S
         AgainstItself.of(fast[name].rounds, fast[again].rounds),
         AgainstItself.of(slow[name].turns_ms_p50, slow[again].turns_ms_p50),
     )
-
-
-def _require_torch_cuda() -> None:
-    """The teacher is measured on CUDA by PyTorch, whatever ONNX Runtime has."""
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ProviderError(f"{CUDA}: PyTorch sees no CUDA device for the teacher; install a CUDA build and a driver")

@@ -4,17 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from compressor.artifact.folder import MANIFEST, size_bytes
 from compressor.artifact.layout import Kind
 from compressor.core.encoder import Encoder
 from compressor.core.errors import RecipeError
+from exporters.runtime.names import CPU, CUDA, TENSORRT
 from exporters.tasks import EMBEDDING, Runner, Task, task_named
 from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"  # naming them loads no ONNX Runtime
-_TENSORRT = "TensorrtExecutionProvider"
 _TORCH_FILES = (".json", ".model", ".safetensors", ".txt")
 _OTHER_FORMS = ("onnx", "openvino")
 
@@ -27,7 +26,7 @@ class System:
     label: str
     kind: Kind
     folder: str
-    provider: str = _CPU
+    provider: str = CPU
     threads: int | None = None
     """By default what its library takes, which differs: a benchmark gives all systems the same."""
     max_length: int | None = None
@@ -69,16 +68,6 @@ class System:
         return sum(p.stat().st_size for p in files if p.relative_to(folder).parts[0] not in _OTHER_FORMS)
 
 
-def threads_of(runner: Any) -> int:
-    """Return the threads that an open encoder or reader computes on, as its library has them."""
-    own = getattr(runner, "threads", None)
-    if own is not None:
-        return int(own)
-    import torch
-
-    return torch.get_num_threads()
-
-
 @dataclass(frozen=True)
 class Made:
     """What a stage of a run made: a folder, and how it is read where it is a reader (as JSON)."""
@@ -98,12 +87,12 @@ _ON_CPU: tuple[tuple[str, str, str, Kind], ...] = (  # stage, name, label, kind
 _ON_CUDA: tuple[tuple[str, str, str, Kind, str], ...] = (
     (_TEACHER, "teacher-cuda", "teacher, PyTorch fp32 on CUDA", "torch", TORCH_CUDA),
     (_TEACHER, "teacher-fp16-cuda", "teacher, PyTorch fp16 on CUDA", "torch", TORCH_CUDA_FP16),
-    ("fp32", "onnx-fp32-cuda", "student, ONNX fp32 on CUDA", "onnx", _CUDA),
-    ("fp16", "onnx-fp16-cuda", "student, ONNX fp16 on CUDA", "onnx", _CUDA),
+    ("fp32", "onnx-fp32-cuda", "student, ONNX fp32 on CUDA", "onnx", CUDA),
+    ("fp16", "onnx-fp16-cuda", "student, ONNX fp16 on CUDA", "onnx", CUDA),
 )
 _ON_TENSORRT: tuple[tuple[str, str, str, Kind, str], ...] = (
-    ("fp32", "onnx-fp32-tensorrt", "student, ONNX fp32 on TensorRT", "onnx", _TENSORRT),
-    ("fp16", "onnx-fp16-tensorrt", "student, ONNX fp16 on TensorRT", "onnx", _TENSORRT),
+    ("fp32", "onnx-fp32-tensorrt", "student, ONNX fp32 on TensorRT", "onnx", TENSORRT),
+    ("fp16", "onnx-fp16-tensorrt", "student, ONNX fp16 on TensorRT", "onnx", TENSORRT),
 )
 _FORMS = {stage for stage, *_ in (*_ON_CPU, *_ON_CUDA)}
 
@@ -115,10 +104,10 @@ def systems_of(stages: Mapping[str, Made], task: Task, providers: Sequence[str],
     it is not offered.
     """
     named = {stage if stage in _FORMS else _STUDENT: stage for stage in stages}
-    wanted = [(*row, _CPU if row[3] == "onnx" else TORCH_CPU, threads) for row in _ON_CPU]
-    if _CUDA in providers:
+    wanted = [(*row, CPU if row[3] == "onnx" else TORCH_CPU, threads) for row in _ON_CPU]
+    if CUDA in providers:
         wanted += [(*row, None) for row in _ON_CUDA]
-    if _TENSORRT in providers:
+    if TENSORRT in providers:
         wanted += [(*row, None) for row in _ON_TENSORRT]
     systems = []
     for role, name, label, kind, provider, own_threads in wanted:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from compressor.artifact.layout import GRAPH, READING, TORCH_INT8, Kind
 from compressor.core.errors import ModelError
+from exporters.runtime.names import CPU
 
 if TYPE_CHECKING:
     from compressor.answering.readers.model import TorchReader
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 # What opens a model is imported where it is opened: `compressor verify ARTIFACT` asks for the kind alone.
 
-_CPU = "CPUExecutionProvider"  # providers.CPU: naming it loads no ONNX Runtime
 _TORCH_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -60,7 +60,7 @@ def reader_kind(folder: Path) -> Kind:
 
 
 def open_reader_of(
-    folder: Path, reading: "Reading | None" = None, threads: int | None = None, providers: Sequence[str] = (_CPU,)
+    folder: Path, reading: "Reading | None" = None, threads: int | None = None, providers: Sequence[str] = (CPU,)
 ) -> "OnnxReader | TorchReader":
     """Open the reader in ``folder``, by default as it was made to read; ``providers`` are ONNX Runtime's.
 

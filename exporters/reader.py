@@ -1,10 +1,9 @@
 """The exported reader at work: windows cut into batches of like length, run side by side."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +17,9 @@ from compressor.core.errors import ArtifactError, TextError
 from compressor.core.strict_json import read_json
 from exporters.runtime.forking import PerProcess
 from exporters.runtime.prepared import Prepared
-from exporters.runtime.providers import CPU, computing, open_session, require_providers
+from exporters.runtime.providers import CPU, computing, require_providers
 from exporters.runtime.running import Running
+from exporters.runtime.sessions import Sessions, open_sessions
 
 _ASKED = "asked"  # the id of a question that is asked alone
 
@@ -34,14 +34,6 @@ def batches_of_questions(folder: Path, questions: Sequence[Question], count: int
     windows = reader.cutter.cut([questions[int(i)] for i in chosen])
     for numbers in batches(windows, 16):
         yield padded([windows[i] for i in numbers], reader.pad)
-
-
-class _Opened(NamedTuple):
-    """Sessions, and what runs batches side by side: a process's own."""
-
-    side_by_side: Any
-    alone: Any
-    pool: ThreadPoolExecutor
 
 
 class OnnxReader(WindowReader):
@@ -84,13 +76,8 @@ class OnnxReader(WindowReader):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._opened.folder, *self._options)
 
-    def _open(self, folder: Path) -> _Opened:
-        on_cpu = self.providers == [CPU]
-        threads_each = min(self.running.threads, self.threads) if on_cpu else self.threads
-        side_by_side = open_session(folder, self.providers, threads_each, self.running)
-        more = on_cpu and self.threads > 1
-        alone = open_session(folder, self.providers, self.threads, self.running) if more else None
-        return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads // threads_each))
+    def _open(self, folder: Path) -> Sessions:
+        return open_sessions(folder, self.providers, self.threads, self.running)
 
     def run(self, features: Features) -> tuple[Logits, Logits]:
         """Return start and end logits, float32 [windows, tokens]."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,21 +29,14 @@ from compressor.untrusted.settings import LONGEST
 from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized
 from exporters.runtime.forking import PerProcess, check_process
 from exporters.runtime.prepared import Prepared
-from exporters.runtime.providers import CPU, computing, on_device, open_session, require_providers, run_bound
+from exporters.runtime.providers import CPU, computing, on_device, require_providers, run_bound
 from exporters.runtime.running import Running
+from exporters.runtime.sessions import Sessions, open_sessions
 from exporters.runtime.words import WordTokenizer, cutting_side
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
 _FIRST, _AHEAD = 256, 4096  # texts tokenized at a time: few at first, so that sessions have work early
-
-
-class _Opened(NamedTuple):
-    """Sessions, and what runs batches side by side: a process's own."""
-
-    side_by_side: Any
-    alone: Any
-    pool: ThreadPoolExecutor
 
 
 class OnnxEncoder:
@@ -243,13 +236,8 @@ class OnnxEncoder:
     def _pool(self) -> ThreadPoolExecutor:
         return self._opened().pool
 
-    def _open(self, folder: Path) -> _Opened:
-        on_cpu = self.providers == [CPU]
-        threads_each = min(self.running.threads, self.threads) if on_cpu else self.threads
-        side_by_side = open_session(folder, self.providers, threads_each, self.running)
-        more = on_cpu and self.threads > 1
-        alone = open_session(folder, self.providers, self.threads, self.running) if more else None
-        return _Opened(side_by_side, alone, ThreadPoolExecutor(self.threads // threads_each))
+    def _open(self, folder: Path) -> Sessions:
+        return open_sessions(folder, self.providers, self.threads, self.running)
 
 
 def token_limit(folder: Path) -> int:

@@ -68,9 +68,10 @@ def run(options: argparse.Namespace, given: list[str]) -> None:
 
 def figures(options: argparse.Namespace, given: list[str]) -> None:
     """Prepare, join and run on this machine, which has both a card and a network."""
-    from benchmarks.cuda.place import require_card
+    from compressor.machine.card import require_card
+    from exporters.runtime.names import CUDA
 
-    require_card()
+    require_card(CUDA)
     prepare(options, given)
     join(argparse.Namespace(folder=options.out), given)
     _go_on(["run", str(options.out)])

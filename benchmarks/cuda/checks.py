@@ -14,13 +14,11 @@ from compressor.core.encoder import Vectors
 from compressor.core.errors import one_line
 from compressor.core.progress import say
 from compressor.models.agreement import check_vectors, cosines
-from exporters.verify.check import Check
+from exporters.verify.check import ATTENTION, GELU, Check
 
 PARITY, COSINE = 1e-4, 0.9999
 """Bars: of fp32 every number of a unit vector, of sixteen bits the cosine, each with PyTorch in fp32 on a CPU."""
 RUN = "operators that run"
-_ATTENTION = ("Attention", "MultiHeadAttention", "PackedAttention")
-_GELU = ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")
 _ROWS, _TOKENS = 16, 16  # of what is profiled: more numbers than a shape has, whatever is counted a text
 
 
@@ -76,7 +74,7 @@ def _of_graph(system: System, material: Material, place: Place) -> list[Check]:
 def graph_checks(system: System, found: Placement, provider: str) -> Iterable[Check]:
     """Ask for one fused attention and Gelu a layer, and for no node elsewhere but those that compute shapes."""
     counts = found.operators()
-    for kind, names in (("attention", _ATTENTION), ("Gelu", _GELU)):
+    for kind, names in (("attention", ATTENTION), ("Gelu", GELU)):
         fused = sum(counts.get(name, 0) for name in names)
         yield Check(system.name, RUN, f"fused {kind}", float(fused), float(system.layers))
     away, astray = found.elsewhere(provider), found.astray(provider)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import onnxruntime
 import torch
 
-from compressor.core.errors import ProviderError
+from compressor.machine.card import require_card
 from compressor.machine.describe import describe
 from exporters.runtime.providers import CPU, CUDA, require_providers
 
@@ -32,7 +32,7 @@ class Place:
         """Raise ProviderError where either library does not have the device: nothing runs on a CPU unasked."""
         require_providers([self.provider])
         if self.device == "cuda":
-            require_card()
+            require_card(CUDA)
 
     def machine(self) -> dict[str, str]:
         """Return what stands beside every row: the card, its driver, and the versions that run on it."""
@@ -54,12 +54,6 @@ class Place:
 
 ON_CARD = Place("cuda", CUDA, "inductor")
 REHEARSAL = Place("cpu", CPU, "eager")
-
-
-def require_card() -> None:
-    """Raise ProviderError where PyTorch sees no card."""
-    if not torch.cuda.is_available():
-        raise ProviderError(f"{CUDA}: PyTorch sees no CUDA device; install a CUDA build of torch and a driver")
 
 
 def driver() -> str:

@@ -1,16 +1,13 @@
 """Which provider each node of a graph really ran on, and as which operator: read from ONNX Runtime's own profile."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from compressor.artifact.layout import EMBEDDING
-from exporters.runtime.providers import open_session
+from exporters.runtime.profile import is_node, recorded, shapes
 
 SHAPE_NUMBERS = 8
 """What computes shapes gives a few whole numbers; ONNX Runtime leaves it to the CPU, where its results are needed."""
@@ -53,22 +50,10 @@ def placement(folder: Path, provider: str, feeds: Mapping[str, Any]) -> Placemen
 
     ``feeds``, int64 [texts, tokens], must hold more numbers than a shape has.
     """
-    with TemporaryDirectory() as aside:
-        session = open_session(folder, [provider], 1, profile=Path(aside) / "profile")
-        inputs = {value.name: feeds[value.name] for value in session.get_inputs()}
-        try:
-            session.run([EMBEDDING[1]], inputs)
-        finally:
-            written = Path(session.end_profiling())
-        return Placement(tuple(_nodes(json.loads(written.read_text("utf-8")))))
+    return Placement(tuple(_nodes(recorded(folder, feeds, 1, provider))))
 
 
 def _nodes(events: Iterable[Mapping[str, Any]]) -> Iterable[Node]:
-    for event in events:
-        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
-            about = event["args"]
-            yield Node(about["op_name"], about["provider"], max(map(prod, _shapes(about)), default=0))
-
-
-def _shapes(about: Mapping[str, Any]) -> list[Sequence[int]]:
-    return [shape for entry in about.get("output_type_shape") or [] for shape in entry.values()]
+    for event in filter(is_node, events):
+        about = event["args"]
+        yield Node(about["op_name"], about["provider"], max(map(prod, shapes(about, "output")), default=0))

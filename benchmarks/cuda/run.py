@@ -21,10 +21,11 @@ from benchmarks.cuda.results import Missed, Results, Row
 from benchmarks.cuda.runners import Runner, TorchRunner, open_system, record
 from benchmarks.cuda.systems import BASELINE, System, measured, systems_of
 from compressor.artifact.folder import key_of
-from compressor.core.errors import CompressorError, GateError, one_line
+from compressor.core.errors import CompressorError, one_line
 from compressor.core.progress import say
 from exporters.session import token_limit
-from exporters.verify.check import Check
+from exporters.tasks.lengths import plain_tokenizer
+from exporters.verify.check import Check, gate
 
 NAME = "cuda"
 
@@ -54,7 +55,7 @@ class Run:
         say(f"  {len(cells)} rows, {len(cells) - len(left)} of them there already")
         if left:
             self._measure(results, cells, left, machine, budget)
-        _gate([Check.read(row) for row in results.about.get("checks", [])])
+        gate([Check.read(row) for row in results.about.get("checks", [])])
 
     def _measure(
         self, results: Results, cells: Sequence[Cell], left: list[Cell], machine: dict[str, str], budget: Budget
@@ -106,10 +107,7 @@ class Run:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Return the models' tokenizer, without padding and truncation."""
-        tokenizer = Tokenizer.from_file(str(self._deepest / "tokenizer.json"))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
+        return plain_tokenizer(self._deepest / "tokenizer.json")
 
     @property
     def _deepest(self) -> Path:
@@ -180,15 +178,6 @@ def _require_figures(row: Row) -> None:
     if not row.timed:
         reason = next((one.reason for one in row.systems if isinstance(one, Missed)), "no system is left")
         raise CompressorError(f"{row.cell.key}: nothing could be measured: {reason}")
-
-
-def _gate(checks: Sequence[Check]) -> None:
-    missed = [check for check in checks if not check.passed]
-    if missed:
-        first = missed[0]
-        figure, bar = f"{first.figure} = {first.value:.6g}", f"{first.direction} {first.bar:g}"
-        more = f"; {len(missed) - 1} more are missed" if len(missed) > 1 else ""
-        raise GateError(f"{first.artifact}: {first.check}: {figure}, must be {bar}{more}")
 
 
 def _say_row(row: Row, elapsed: float) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 from scipy.stats import spearmanr
 
-from benchmarks.quality.sts import Sts
+from benchmarks.quality.sts import Sts, read_sets
 from benchmarks.report.curve_chart import picture
 from compressor.artifact.folder import Draft, write_json
 from compressor.core.config import Config
@@ -110,20 +110,13 @@ class Curve(Config):
             self._pca(dim, "variance" if self.keep == "variance" else "similarities").check(width, texts)
         return sorted(d for d in dims if d < width)
 
-    def sets(self) -> list[Sts]:
-        """Read the STS files; RecipeError for two of one name."""
-        files = [Sts.read(Path(path)) for path in self.sts]
-        if len({file.name for file in files}) < len(files):
-            raise RecipeError(f"curve.sts = {list(self.sts)}: two files of one name; figures are told apart by it")
-        return files
-
     def run(self, model: Source, corpus: Corpus, truncate: bool, command: str, draft: Draft) -> JsonObject:
         """Write ``curve.json`` and ``curve.svg`` into ``draft`` and return what the JSON holds.
 
         Every text is encoded once; all sizes are cut from the same vectors. ``truncate`` adds the first
         components of the vectors as they are, which a model trained for it (Matryoshka) keeps quality in.
         """
-        started, sets = time.monotonic(), self.sets()
+        started, sets = time.monotonic(), read_sets(self.sts, Path(), "curve.sts")
         collections = read_collections(self.retrieval, Path(), self.retrieval_split, "curve.retrieval")
         encoder = TorchEncoder.load(model.folder)
         dims = self.sizes(encoder.dim, len(corpus.train))

@@ -9,9 +9,17 @@ from scipy.stats import spearmanr
 
 from compressor.artifact.folder import key_of
 from compressor.core.encoder import Encoder, Vectors
-from compressor.core.errors import ModelError, TextError
+from compressor.core.errors import ModelError, RecipeError, TextError
 from compressor.models.agreement import check_vectors, cosines
 from compressor.texts.tables import csv_rows, delimiter_of
+
+
+def read_sets(paths: Sequence[str], base: Path, named: str) -> "list[Sts]":
+    """Read the STS files of a field ``named`` so, relative to ``base``; RecipeError for two of one name."""
+    files = [Sts.read(base / path) for path in paths]
+    if len({file.name for file in files}) < len(files):
+        raise RecipeError(f"{named} = {list(paths)}: two files of one name; figures are told apart by it")
+    return files
 
 
 @dataclass(frozen=True)

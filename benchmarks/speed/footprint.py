@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.figures import Footprint
-from benchmarks.systems import System, threads_of
+from benchmarks.systems import System
 from compressor.core.encoder import usable_cores
 from compressor.core.errors import CompressorError
 from compressor.machine.threads import environment
+from exporters.tasks.base import threads_of
 
 
 def footprint(system: System, texts: Sequence[Any], batch_size: int = 32) -> Footprint:

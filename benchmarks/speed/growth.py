@@ -16,7 +16,6 @@ from pydantic import Field
 
 from benchmarks.speed.figures import rate_name
 from benchmarks.speed.footprint import as_users, peak_bytes
-from benchmarks.systems import threads_of
 from compressor.artifact.folder import key_of, sha256
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.workspace import Key, stage_key
@@ -27,6 +26,7 @@ from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import features
 from exporters.runtime.providers import CPU
 from exporters.tasks import Item, task_in
+from exporters.tasks.base import threads_of
 
 SLACK = 0.05
 _BASE = 10_000  # texts that are repeated, in another order each time

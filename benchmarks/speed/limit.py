@@ -11,7 +11,6 @@ from pydantic import Field
 from benchmarks.speed import throughput
 from benchmarks.speed.figures import rate_name
 from benchmarks.speed.throughput import rate
-from benchmarks.systems import threads_of
 from compressor.core.config import Config
 from compressor.core.progress import say, track
 from compressor.core.strict_json import JsonObject
@@ -20,6 +19,7 @@ from compressor.machine.peaks import measure_peaks
 from exporters.runtime.profile import INT8_OPERATORS, Operator, profile
 from exporters.runtime.providers import CPU
 from exporters.tasks import Item, Runner, Task, task_in
+from exporters.tasks.base import threads_of
 
 _PEAKS = {"fp32": "fp32_gflops", "int8": "int8_gops"}
 

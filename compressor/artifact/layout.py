@@ -31,7 +31,7 @@ def require_graph(folder: Path) -> Path:
 
 
 def copy_consumer_files(source: Path, folder: Path) -> None:
-    """Copy everything but the graph, its manifest and its card from one artifact folder to another."""
-    ignored = shutil.ignore_patterns("onnx", "manifest.json", "README.md")
+    """Copy everything but the graph and what is said of it (manifest, card, conformance set) to another folder."""
+    ignored = shutil.ignore_patterns("onnx", "manifest.json", "README.md", CASES.parent.name)
     shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
     (folder / GRAPH).parent.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressor.answering.questions.squad import Questions, read_squad
-from compressor.artifact.layout import READING
 from compressor.artifact.workspace import Keyed
 from compressor.core.errors import RecipeError
 from compressor.texts.corpus import read_corpus
+from exporters.loading import is_reader
 from exporters.precision.calibrate import Batch, batches_of_texts
 from exporters.precision.int8 import OnnxInt8
 from exporters.reader import batches_of_questions
@@ -31,8 +31,12 @@ class Sample:
 
 def sample_of(fp32: Path, int8: OnnxInt8, texts: str | None, questions: Path | None, limit: int | None) -> Sample:
     """Return the sample of an encoder or a reader in ``fp32``; RecipeError where a reader's questions are wanting."""
-    if (fp32 / READING).is_file():
+    if is_reader(fp32):
+        if texts is not None:
+            raise RecipeError("--texts: a reader's ranges are of questions; give --questions, or --ranges batch")
         return _of_questions(fp32, int8, questions)
+    if questions is not None:
+        raise RecipeError(f"--questions {questions}: an option of readers; an encoder takes --texts")
     corpus, measured = read_corpus(texts, limit), int8.ranges != "batch"
     return Sample(
         [corpus],

@@ -11,7 +11,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbedding
 
 from compressor.core.encoder import Vectors, check_texts, check_whole, listed
-from compressor.core.errors import ModelError, ProviderError, one_line
+from compressor.core.errors import ModelError, one_line
+from compressor.machine.card import require_card
 from compressor.models.loading import check_finite, whole_weights
 from compressor.models.positions import check_tables, check_tokens
 from compressor.models.settings import check_module_settings, check_transformer_settings
@@ -74,8 +75,8 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
     """Load a checked sentence-transformers folder in fp32, from disk alone and without remote code."""
     check_folder(folder)
     check_module_settings(folder)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ProviderError("device cuda: PyTorch sees no CUDA device; install a CUDA build of torch and a driver")
+    if device.startswith("cuda"):
+        require_card("device cuda")
     arguments: dict[str, Any] = {"dtype": torch.float32}
     if attention:
         arguments["attn_implementation"] = attention

@@ -1,6 +1,5 @@
 """fp16 for CUDA: half the bytes and the tensor cores' arithmetic, behind fp32 inputs and outputs."""
 
-import shutil
 from pathlib import Path
 
 import onnx
@@ -8,12 +7,12 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from compressor.artifact.cases import FP16_COSINE
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import CASES, TAIL, copy_consumer_files, require_graph
+from compressor.artifact.layout import TAIL, copy_consumer_files, require_graph
 from compressor.core.config import Config
 from exporters.graph.files import load, makers, nodes, reads, require_fp32, run_operators, save
 from exporters.verify.check import Check, Cosine, gate
 from exporters.verify.closeness import of_cases
-from exporters.verify.conformance import write_conformance
+from exporters.verify.conformance import own_conformance
 
 
 class Half(Config):
@@ -34,9 +33,7 @@ class Half(Config):
         path = draft.folder / graph.relative_to(fp32)
         save(half(load(graph)), path)
         draft.figures["operators"] = run_operators(path)
-        if (draft.folder / CASES).is_file():  # the fp32 graph's
-            shutil.rmtree(draft.folder / CASES.parent)
-            write_conformance(draft.folder, "fp16")
+        own_conformance(fp32, draft.folder, "fp16")
         least = of_cases(fp32, draft.folder).cosine_min
         check = Check("fp16", "parity with fp32", "cosine_min", least, self.cosine_min, field="fp16.cosine_min")
         draft.figures["checks"] = [check.as_dict()]

@@ -57,9 +57,7 @@ def profile(folder: Path, feeds: Mapping[str, Any], repeats: int = 5) -> list[Op
     its own: others do not pay for the profile. If, Loop and Scan are left out: their time is that of the nodes in
     them, which count, each at its own place. ArtifactError for a graph that cannot be loaded or run.
     """
-    with TemporaryDirectory() as aside:
-        events = _recorded(folder, feeds, repeats, Path(aside))
-    _, *measured = _runs(events)
+    _, *measured = _runs(recorded(folder, feeds, 1 + repeats))
     return _by_operator(measured)
 
 
@@ -87,22 +85,29 @@ def _attention(operator: str, inputs: Sequence[Shape], output: Shape) -> int:
     return inner + projections
 
 
-def _recorded(folder: Path, feeds: Mapping[str, Any], repeats: int, aside: Path) -> list[dict[str, Any]]:
-    session = open_session(folder, [CPU], 1, profile=aside / "profile")
-    outputs = [value.name for value in session.get_outputs() if value.name != EMBEDDING[0]]
-    inputs = {value.name: feeds[value.name] for value in session.get_inputs()}
-    try:
-        for _ in range(1 + repeats):
-            session.run(outputs, inputs)
-    except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
-        raise ArtifactError(f"{folder / GRAPH}: cannot be run: {first_line(error)}") from error
-    finally:
-        written = Path(session.end_profiling())
-    return json.loads(written.read_text("utf-8"))
+def recorded(folder: Path, feeds: Mapping[str, Any], runs: int, provider: str = CPU) -> list[dict[str, Any]]:
+    """Run an artifact's graph so many times, and return the events that ONNX Runtime's profile has of it."""
+    with TemporaryDirectory() as aside:
+        session = open_session(folder, [provider], 1, profile=Path(aside) / "profile")
+        outputs = [value.name for value in session.get_outputs() if value.name != EMBEDDING[0]]
+        inputs = {value.name: feeds[value.name] for value in session.get_inputs()}
+        try:
+            for _ in range(runs):
+                session.run(outputs, inputs)
+        except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
+            raise ArtifactError(f"{folder / GRAPH}: cannot be run: {first_line(error)}") from error
+        finally:
+            written = Path(session.end_profiling())
+        return json.loads(written.read_text("utf-8"))
 
 
-def _shapes(about: dict[str, Any], end: str) -> list[Shape]:
-    """Read shapes as the profile has them: a list of {type: shape}."""
+def is_node(event: Mapping[str, Any]) -> bool:
+    """Tell the events of a node's own work."""
+    return event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time")
+
+
+def shapes(about: Mapping[str, Any], end: str) -> list[Shape]:
+    """Read the shapes of a node's ``input`` or ``output`` as its event has them: a list of {type: shape}."""
     return [shape for entry in about.get(f"{end}_type_shape") or [] for shape in entry.values()]
 
 
@@ -113,7 +118,7 @@ def _runs(events: Iterable[dict[str, Any]]) -> Iterator[list[_Ran]]:
         if event.get("cat") == "Session" and event["name"] == "model_run":
             yield run
             run = []
-        elif event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+        elif is_node(event):
             ran = _ran(event)
             if ran.operator in _CONTAINERS:  # what ended before it and started after it is of its branch
                 run = [
@@ -127,7 +132,7 @@ def _runs(events: Iterable[dict[str, Any]]) -> Iterator[list[_Ran]]:
 def _ran(event: dict[str, Any]) -> _Ran:
     about = event["args"]
     operator = about["op_name"]
-    operations = operations_of(operator, _shapes(about, "input"), _shapes(about, "output"))
+    operations = operations_of(operator, shapes(about, "input"), shapes(about, "output"))
     node = (f"{event['name']} {about['node_index']}",)
     return _Ran(operator, node, event["ts"], event["dur"] / 1e6, operations)
 

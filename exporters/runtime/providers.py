@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
 from compressor.core.errors import ArtifactError, CompressorError, ProviderError, first_line
 from exporters.runtime.forking import watched
+from exporters.runtime.names import CPU, CUDA, TENSORRT
 from exporters.runtime.running import Running
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-TENSORRT = "TensorrtExecutionProvider"
+__all__ = ["CPU", "CUDA", "DEVICES", "TENSORRT", "check_active", "computing", "on_device", "open_session",
+           "require_providers", "run_bound", "with_options"]  # fmt: skip
+
 DEVICES = (CUDA, TENSORRT)
 """Providers that compute on an NVIDIA card."""
 # fp32 is fp32, as in PyTorch: unless told otherwise, ONNX Runtime multiplies it with ten bits of each number (TF32).

@@ -16,8 +16,8 @@ from compressor.answering.readers.reader import Reading, WindowReader
 from compressor.artifact.layout import Kind
 from compressor.core.errors import ModelError
 from exporters.loading import open_reader_of
-from exporters.tasks.base import TORCH_CUDA, TORCH_CUDA_FP16, Item, Runner, Task
-from exporters.tasks.lengths import Pair, pairs_of_length
+from exporters.tasks.base import TORCH_CUDA, TORCH_CUDA_FP16, Item, Runner, Task, threads_of
+from exporters.tasks.lengths import Pair, pairs_of_length, plain_tokenizer
 
 if TYPE_CHECKING:
     from exporters.serving import Served
@@ -37,12 +37,7 @@ class Answerer:
 
     @property
     def threads(self) -> int:
-        own = getattr(self.reader, "threads", None)
-        if own is not None:
-            return int(own)
-        import torch
-
-        return torch.get_num_threads()
+        return threads_of(self.reader)
 
     def encode(self, texts: Sequence[Pair], batch_size: int = 32) -> list[Prediction]:
         """Answer every pair."""
@@ -76,10 +71,7 @@ class Answering(Task):
             raise ModelError(f"{name}: the scores of its answers are no numbers")
 
     def tokenizer(self, folder: Path) -> Tokenizer:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
+        return plain_tokenizer(folder / "tokenizer.json")
 
     def tokens(self, tokenizer: Tokenizer, items: Sequence[Item]) -> list[int]:
         pairs = [(question.strip(), context) for question, context in items]

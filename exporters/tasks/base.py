@@ -33,6 +33,16 @@ class Runner(Protocol):
         ...
 
 
+def threads_of(runner: Any) -> int:
+    """Return the threads that an open encoder or reader computes on, as its library has them."""
+    own = getattr(runner, "threads", None)
+    if own is not None:
+        return int(own)
+    import torch
+
+    return torch.get_num_threads()
+
+
 class Task(ABC):
     """What is asked of a model."""
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from compressor.artifact.layout import Kind
 from exporters.tasks.base import TORCH_CUDA, TORCH_CUDA_FP16, Item, Runner, Task
-from exporters.tasks.lengths import texts_of_length
+from exporters.tasks.lengths import plain_tokenizer, texts_of_length
 
 if TYPE_CHECKING:
     from exporters.serving import Served
@@ -54,10 +54,7 @@ class Embedding(Task):
     def tokenizer(self, folder: Path) -> Tokenizer:
         from compressor.models.source import transformer_folder
 
-        tokenizer = Tokenizer.from_file(str(transformer_folder(folder) / "tokenizer.json"))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
+        return plain_tokenizer(transformer_folder(folder) / "tokenizer.json")
 
     def tokens(self, tokenizer: Tokenizer, items: Sequence[Item]) -> list[int]:
         return [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(items))]

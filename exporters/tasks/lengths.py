@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
@@ -10,6 +11,14 @@ from compressor.core.errors import TextError
 Pair = tuple[str, str]
 """A question and its context."""
 _LENGTH_TOKENS, _LEAST_ITEMS = 6144, 32  # so many tokens in all, and never fewer than so many items
+
+
+def plain_tokenizer(path: Path) -> Tokenizer:
+    """Open a ``tokenizer.json``, without padding and truncation."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def count_at(tokens: int) -> int:

@@ -21,8 +21,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Fused = bool | Literal["auto"]
 _ANY_DIFFERENCE = 1.0  # of two components of unit vectors: unrelated models are nearer
 _STORED_INT8 = 0.5  # share of a static model's numbers, at least
-_ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
-_GELU = ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")
+ATTENTION = ("Attention", "MultiHeadAttention", "PackedAttention", "QAttention")
+GELU = ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")
 _FUSED = {
     "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "roberta", "roberta-prelayernorm",
     "xlm-roberta", "xlm-roberta-xl",
@@ -115,11 +115,11 @@ def _fusions(name: str, graph: Path, config: Any, fused: Fused) -> list[Check]:
     counts = operators(model)
     fuses = config.model_type in _FUSED and getattr(config, "position_embedding_type", "absolute") == "absolute"
     bar = layers if fuses or fused is True else None
-    attention = _count(counts, _ATTENTION) + attentions_written_out(model)
+    attention = _count(counts, ATTENTION) + attentions_written_out(model)
     label, field = "fusions as run", "verify.fused"
     return [
         Check(name, label, "attention", attention, bar, field=field),
-        Check(name, label, "gelu", _count(counts, _GELU), bar if _has_gelu(config) else None, field=field),
+        Check(name, label, "gelu", _count(counts, GELU), bar if _has_gelu(config) else None, field=field),
     ]
 
 

@@ -35,6 +35,12 @@ def write_conformance(folder: Path, precision: Precision = "fp32") -> None:
         shutil.copy(RUNNERS_FOLDER / runner, (folder / CASES).with_name(runner))
 
 
+def own_conformance(source: Path, folder: Path, precision: Precision) -> None:
+    """Write a finished folder's own set where the artifact ``source`` that it was made of has one."""
+    if (source / CASES).is_file():
+        write_conformance(folder, precision)
+
+
 def cases(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield each text of the set with its token ids, what the graph in ``folder`` takes of them and what it gives."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

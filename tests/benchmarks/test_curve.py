@@ -15,7 +15,7 @@ from builders import sentences
 from typer.testing import CliRunner
 
 from benchmarks.quality.curve import Curve, Judge, Point, Reduced
-from benchmarks.quality.sts import Sts
+from benchmarks.quality.sts import Sts, read_sets
 from benchmarks.report.curve_chart import picture
 from compressor.artifact.folder import Artifact, Draft
 from compressor.cli.app import app, guarded
@@ -234,7 +234,7 @@ def test_what_is_refused_is_one_line_and_leaves_nothing(
 
 def test_two_sts_files_of_one_name(files: tuple[Path, Path]) -> None:
     with pytest.raises(RecipeError, match="two files of one name; figures are told apart by it$"):
-        Curve(sts=(str(files[1]), str(files[1]))).sets()
+        read_sets((str(files[1]), str(files[1])), Path(), "curve.sts")
 
 
 def test_without_sts_agreement_stands_alone(tiny: Path, files: tuple[Path, Path], tmp_path: Path) -> None:

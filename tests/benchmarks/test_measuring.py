@@ -133,6 +133,9 @@ def test_readers_are_measured_beside_their_teacher(command: Command, readers: Pa
         (("bench", "READER", "--questions", "ASKED", "--peers", "all"), "--peers: an option of encoders"),
         (("bench", "READER", "ENCODER", "--questions", "ASKED"), "all must be for one task"),
         (("bench", "ENCODER", "--questions", "ASKED"), "--questions"),
+        (("bench", "ENCODER", "--peers", "all", "--retrieval", "folder"), "--retrieval: not measured beside peers"),
+        (("quantize", "READER32", "--texts", "TEXTS", "--out", "OUT"), "--texts: a reader's ranges are of questions"),
+        (("quantize", "ENCODER32", "--questions", "ASKED", "--out", "OUT"), "an option of readers; an encoder takes"),
         (("profile", "READER", "--texts", "TEXTS"), "--questions: a reader needs them, and takes no --texts"),
         (
             ("growth", "READER", "--questions", "ASKED", "--speed-texts", "ASKED"),
@@ -141,7 +144,13 @@ def test_readers_are_measured_beside_their_teacher(command: Command, readers: Pa
     ],
 )
 def test_the_other_tasks_options_are_refused(
-    words: tuple[str, ...], message: str, command: Command, readers: Path, artifact: Path, texts: Path
+    words: tuple[str, ...], message: str, command: Command, readers: Path, artifact: Path, texts: Path, tmp_path: Path
 ) -> None:
-    named = {"READER": readers / "int8", "ENCODER": artifact, "ASKED": readers / "questions.json", "TEXTS": texts}
+    more = {"READER32": readers / "fp32", "ENCODER32": artifact.parent / "fp32", "OUT": tmp_path / "out"}
+    named = more | {
+        "READER": readers / "int8",
+        "ENCODER": artifact,
+        "ASKED": readers / "questions.json",
+        "TEXTS": texts,
+    }
     assert message in refusal(command(*(named.get(word, word) for word in words)))

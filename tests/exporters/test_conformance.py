@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from commands import Command
 from damage import reseal
 from tokenizers import Tokenizer
 
@@ -24,7 +25,7 @@ from compressor.untrusted.cases import check_cases
 from compressor.untrusted.graph import Refusal
 from compressor.untrusted.inspection import inspect
 from exporters.session import OnnxEncoder
-from exporters.verify.conformance import write_conformance
+from exporters.verify.conformance import cases, own_conformance, write_conformance
 
 
 @pytest.fixture(params=["plain", "int8"])
@@ -272,3 +273,23 @@ def test_runners_of_earlier_releases_are_known() -> None:
         "run.mjs": "889ba8bf16d06e4cdf9328d6612c1ebcedecadb9af3673823fa8c66a61326712",
     }
     assert [len(allowed._shipped(name)) for name in RUNNERS] == [4, 3]
+
+
+def test_what_is_made_of_a_hand_out_has_a_set_of_its_own(
+    artifacts: Callable[..., Path], texts: Path, command: Command, tmp_path: Path
+) -> None:
+    """Not that of the fp32 graph, whose outputs and tolerance no int8 one keeps."""
+    write_conformance(source := Path(shutil.copytree(artifacts() / "fp32", tmp_path / "fp32")))
+    status, _, err = command("quantize", source, "--out", tmp_path / "int8", "--texts", texts)
+    assert status == 0, err
+    stated = json.loads((tmp_path / "int8" / CASES).read_text())
+    assert stated["tolerance"] == tolerance("int8")
+    assert [case["outputs"] for case in stated["cases"]] == [case["outputs"] for case in cases(tmp_path / "int8")]
+    status, out, err = command("verify", tmp_path / "int8")
+    assert status == 0, err
+    assert "texts give the stated tokens and outputs" in out
+
+
+def test_what_has_no_set_is_given_none(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    own_conformance(artifacts() / "fp32", tmp_path, "int8")
+    assert list(tmp_path.iterdir()) == []

@@ -113,7 +113,7 @@ def test_each_event_belongs_to_its_node(monkeypatch: pytest.MonkeyPatch, tmp_pat
             {"cat": "Session", "name": "model_run", "ts": start, "dur": 1},
         ]
 
-    monkeypatch.setattr(module, "_recorded", lambda *_: [*run(100, 1000), *run(1100, 2), *run(2100, 4)])
+    monkeypatch.setattr(module, "recorded", lambda *_: [*run(100, 1000), *run(1100, 2), *run(2100, 4)])
     product, softmax = profile(tmp_path, {}, repeats=2)
     assert (product.name, product.nodes) == ("MatMul", 3)  # not 1, and not 4
     assert product.seconds == pytest.approx((7 + 1 + 2 * 3) * 3e-6)  # the median of 2 and 4, without the warm-up

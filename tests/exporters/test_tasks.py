@@ -3,11 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 from builders import sentences
+from questions import SHAPE
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from compressor.core.errors import RecipeError, TextError
+from compressor.answering.readers.base import tokenizer_of
+from compressor.answering.readers.model import reader_of
+from compressor.answering.readers.reader import Reading
+from compressor.core.errors import ProviderError, RecipeError, TextError
 from exporters.tasks import ANSWERING, EMBEDDING, task_in, task_named
+from exporters.tasks.base import TORCH_CUDA
 from exporters.tasks.lengths import pairs_of_length, texts_of_length
 
 
@@ -78,3 +84,16 @@ def test_tasks_are_known_by_name_and_by_folder(tiny: Path, tmp_path: Path) -> No
     assert task_in(tmp_path).name == ANSWERING
     with pytest.raises(RecipeError, match=r"^task = 'rerank': must be sentence-embedding or question-answering$"):
         task_named("rerank")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("name", [EMBEDDING, ANSWERING])
+def test_a_card_that_is_not_there_is_refused(name: str, tiny: Path, tmp_path: Path) -> None:
+    folder = tiny
+    if name == ANSWERING:
+        reader_of(tiny).save_pretrained(folder := tmp_path / "reader")
+        tokenizer_of(tiny).save_pretrained(folder)
+    with pytest.raises(
+        ProviderError, match=r"^device cuda: PyTorch sees no CUDA device; install a CUDA build of torch"
+    ):
+        task_named(name).open(folder, "torch", TORCH_CUDA, 1, reading=Reading(**SHAPE).model_dump_json())

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.systems import System, threads_of
+from benchmarks.systems import System
+from exporters.tasks.base import threads_of
 
 from . import Setting, Vectors
 

@@ -14,6 +14,7 @@ from compressor.answering.questions.windows import Cutter
 from compressor.answering.readers.reader import Reading, WindowReader, read_reading
 from compressor.artifact.layout import READING
 from compressor.core.errors import ModelError, one_line
+from compressor.machine.card import require_card
 from compressor.models.loading import whole_weights
 from compressor.models.source import (
     Architectures,
@@ -45,7 +46,8 @@ class TorchReader(WindowReader):
         return cls(model, Cutter.open(folder, reading, position_limit(model)), reading)
 
     def on_cuda(self, half: bool = False) -> "TorchReader":
-        """Return this reader on the GPU, in fp16 where ``half``."""
+        """Return this reader on a card, in fp16 where ``half``; ProviderError without one."""
+        require_card("device cuda")
         return TorchReader(self.model.to("cuda", torch.float16 if half else torch.float32), self.cutter, self.reading)
 
     def run(self, features: dict[str, NDArray[np.int64]]) -> tuple[Logits, Logits]:
