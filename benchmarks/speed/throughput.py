@@ -59,12 +59,16 @@ def offline(
     batch_sizes: Sequence[int],
     rounds: int,
     seconds: float | None = None,
+    label: str = "offline",
 ) -> dict[str, Offline]:
-    """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios."""
+    """Measure every encoder's throughput, in turns of ``seconds``; the first is the baseline of the ratios.
+
+    ``label``: what its progress is shown as.
+    """
     lasting = TURN_SECONDS if seconds is None else seconds
     trial = texts[:TRIAL_TEXTS]
     measured = {}
-    with track("offline", len(encoders) * (2 * len(batch_sizes) + rounds), "turns") as advance:
+    with track(label, len(encoders) * (2 * len(batch_sizes) + rounds), "turns") as advance:
         for name, encoder in encoders.items():
             encoder.encode(trial[:32], min(batch_sizes))  # warm-up
             rates = dict.fromkeys(batch_sizes, 0.0)
@@ -112,7 +116,7 @@ def by_length(
     """Measure throughput and median latency at each length; ``texts`` maps tokens to texts of that length."""
     result: dict[str, list[AtLength]] = {name: [] for name in encoders}
     for tokens, cut in texts.items():
-        fast = offline(encoders, cut, (8, 32), rounds=3, seconds=TURN_SECONDS / 2)
+        fast = offline(encoders, cut, (8, 32), rounds=3, seconds=TURN_SECONDS / 2, label=f"{tokens} tokens")
         slow = single_stream(encoders, cut, queries)
         for name, rows in result.items():
             rows.append(AtLength(tokens, fast[name].rate, fast[name].ratio, slow[name].latency_ms_p50))
