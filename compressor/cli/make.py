@@ -41,6 +41,7 @@ from exporters.loading import kind_of
 from exporters.precision.fp16 import Half
 from exporters.precision.int8 import OnnxInt8
 from exporters.verify.closeness import of_texts
+from exporters.verify.conformance import own_conformance
 
 
 @with_options(distil=Distil)
@@ -107,6 +108,7 @@ def quantize(
         sample = sample_of(model, int8, texts, questions, limit)
         with writing_stage(out_, "int8", int8, [graph_of(model), *sample.inputs]) as draft:
             int8.run(model, draft, sample.batches)
+            own_conformance(model, draft.folder, "int8")
             close = sample.compare(draft.folder)
             draft.figures["closeness"] = close.as_dict()
     else:

@@ -33,6 +33,7 @@ from exporters.search.reader import ReaderSearch
 from exporters.search.report import print_search
 from exporters.search.results import Searched
 from exporters.tasks import ANSWERING, EMBEDDING, task_in
+from exporters.verify.conformance import own_conformance
 
 
 @with_each("search", {EMBEDDING: Search, ANSWERING: ReaderSearch})
@@ -74,6 +75,7 @@ def _by_texts(artifact: Path, to: Path, texts: str | None, limit: int | None, se
     inputs: list[Keyed] = [corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
     with _searching(artifact, to, search, inputs) as (draft, kept):
         search.run(artifact, int8, corpus.train, corpus.dev, kept, draft, timed)
+        own_conformance(artifact, draft.folder, search.precision)
 
 
 def _by_questions(artifact: Path, to: Path, asked: Questions, search: ReaderSearch) -> None:
@@ -81,6 +83,7 @@ def _by_questions(artifact: Path, to: Path, asked: Questions, search: ReaderSear
     inputs: list[Keyed] = [asked, read_reading(artifact), Key(key_of(int8.model_dump(mode="json")))]
     with _searching(artifact, to, search, inputs) as (draft, kept):
         search.run(artifact, int8, sample, dev, kept, draft)
+        own_conformance(artifact, draft.folder, search.precision)
 
 
 def _searching(

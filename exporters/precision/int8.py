@@ -22,7 +22,6 @@ from exporters.graph.rewrite import attention_by_products, drop_unread, gelu_aft
 from exporters.precision.calibrate import Batch, dynamic_inputs, fix_ranges, measure_ranges
 from exporters.precision.products import after_pooling
 from exporters.precision.smooth import Smooth, smooth
-from exporters.verify.conformance import own_conformance
 
 _TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
 
@@ -73,7 +72,6 @@ class OnnxInt8(Config):
             raise ModelError("int8.attention = products: this graph's layers cannot be written so; must be fused")
         drop_unread(model)
         save(model, draft.folder / GRAPH)
-        own_conformance(optimised, draft.folder, "int8")
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
 
     def quantize(self, exact: onnx.ModelProto, kept: Sequence[str] = (), per_channel: bool = True) -> onnx.ModelProto:

@@ -28,7 +28,6 @@ from exporters.search.report import as_markdown
 from exporters.search.results import Choice, Searched, Trial
 from exporters.search.subject import Subject
 from exporters.verify.check import Check, Cosine, Share, gate
-from exporters.verify.conformance import own_conformance
 
 _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("smooth", ("none", "values", "normalizations", "all")),
@@ -90,7 +89,6 @@ class Searching(Config):
         result = _Trials(self, forms, subject, kept).search()
         copy_consumer_files(fp32, draft.folder)
         forms.write(result.choice.form, draft.folder / GRAPH)
-        own_conformance(fp32, draft.folder, result.choice.form.precision)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
         draft.figures["choice"] = result.choice.as_dict()
         draft.figures["needs"] = {"session_options": result.choice.running.session_options()}
