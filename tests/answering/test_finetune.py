@@ -153,13 +153,13 @@ def test_the_weights_are_averaged_over_the_last_steps(
 ) -> None:
     from compressor.answering.training import train as training
 
-    seen, step = [], training._Advance.on_step_end
+    seen, step = [], training.loop.Progress.on_step_end
 
     def watched(self: Any, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
         seen.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
         step(self, args, state, control, **rest)
 
-    monkeypatch.setattr(training._Advance, "on_step_end", watched)
+    monkeypatch.setattr(training.loop.Progress, "on_step_end", watched)
     made = tuned(tiny, tmp_path, epochs=(1.0,), average=0.2)
     assert len(seen) == 25
     found = dict(open_reader(made.folder).named_parameters())
@@ -183,7 +183,7 @@ def test_a_stopped_training_goes_on(
             if state.global_step == 12:
                 raise KeyboardInterrupt
 
-        patch.setattr(training._Advance, "on_step_end", stopped)
+        patch.setattr(training.loop.Progress, "on_step_end", stopped)
         with pytest.raises(KeyboardInterrupt):
             tuned(tiny, tmp_path / "again", epochs=(1.0,), checkpoint_steps=5, average=average)
     (tmp_path / "again" / "reader").rmdir()

@@ -185,7 +185,7 @@ def test_a_stopped_training_goes_on_with_its_maps(
             if state.global_step == 12:
                 raise KeyboardInterrupt
 
-        patch.setattr(training._Advance, "on_step_end", stopped)
+        patch.setattr(training.loop.Progress, "on_step_end", stopped)
         with pytest.raises(KeyboardInterrupt):
             made(teacher, tmp_path / "again", **fields)
     again = made(teacher, tmp_path / "again", **fields)

@@ -1,6 +1,6 @@
 """Train a reader on its lessons, on transformers' trainer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -64,7 +64,7 @@ class ReaderTraining(Config):
                 loss,
                 model=model,
                 args=self._arguments(checkpoints, steps, learning_rate),
-                callbacks=[_Advance(advance, self.batch_size, loss), *([average] if average else [])],
+                callbacks=[loop.Progress(advance, self.batch_size, loop.Maps(loss)), *([average] if average else [])],
             )
 
             def begin(kept: Path | None) -> None:
@@ -156,14 +156,3 @@ class ReaderTrainer(Trainer):
             ]
             self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, fused=True)
         return self.optimizer
-
-
-class _Advance(loop.Progress):
-    """Report each step to the display, and clear what it left in the loss."""
-
-    def __init__(self, advance: Callable[[int], None], batch_size: int, loss: ReaderLoss) -> None:
-        super().__init__(advance, batch_size, loop.Maps(loss))
-        self.loss = loss
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.loss.zero_grad()  # the trainer clears the model's own gradients alone

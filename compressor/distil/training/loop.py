@@ -44,6 +44,11 @@ class Maps:
         """Return them by name, as they are trained."""
         return {} if self.module is None else dict(self.module.state_dict())
 
+    def clear_gradients(self) -> None:
+        """Begin a step without the last one's: trainers clear a model's own gradients alone (transformers 4)."""
+        if self.module is not None:
+            self.module.zero_grad()
+
     def save(self, checkpoint: Path) -> None:
         """Write them beside a checkpoint."""
         if weights := self.weights():
@@ -68,6 +73,9 @@ class Progress(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.advance(state.global_step * self.batch_size)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.maps.clear_gradients()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.advance(self.batch_size)
