@@ -21,6 +21,7 @@ from compressor.core.config import Config
 from compressor.core.errors import ModelError, first_line
 from compressor.distil.student.prune import compact
 from compressor.models.sentence_model import open_model, transformer_of
+from exporters.graph.additive import add_masks
 from exporters.graph.consumers import check_modules, write_consumer_files
 from exporters.graph.static import as_transformer
 from exporters.verify.folder import check_folder
@@ -73,6 +74,7 @@ def trace(
     Raises ModelError, naming ``family``, where it cannot be.
     """
     dynamic: dict[str, dict[int, str]] = dict.fromkeys(inputs, AXES) | outputs
+    add_masks(graph)
     try:
         with _quiet(), torch.inference_mode():
             torch.onnx.export(
