@@ -68,5 +68,5 @@ def margin(student: Unit, teacher: Unit, near: torch.Tensor) -> torch.Tensor:
     squared distance: of a difference of vectors, a direction holds one of ``dim`` parts.
     """
     difference = normalize(student, dim=1) - normalize(teacher, dim=1)
-    off = (normalize(near, dim=2) @ difference[:, :, None])[:, :, 0]
+    off = (normalize(near, dim=2) * difference[:, None]).sum(2)
     return 2 * student.shape[1] * off.var(dim=1).mean()  # twice the variance is the mean square over all pairs

@@ -78,18 +78,14 @@ class Distil(Training, Losses, Size):
             save_student(student, draft.folder, [lessons[i] for i in range(min(8, len(lessons)))])
 
     def _neighbours(self, lessons: Lessons, texts: int) -> Neighbours | None:
-        """Return the nearest texts of each, where a loss compares them: of the first, ``texts``, by any vector.
+        """Return the numbers of each lesson's neighbours among the first ``texts``, where a loss compares them.
 
-        Further texts to learn from have the vectors of texts like these, and are compared with these alone. Raises
-        RecipeError where there are too few.
+        Further lessons have the vectors of such texts. Raises RecipeError for fewer texts than are asked for.
         """
         if "margin" not in self.asked:
             return None
         if self.negatives > texts - 2:
-            raise RecipeError(
-                f"distil.negatives = {self.negatives}: must be at most {texts - 2}, one less than a text of {texts} "
-                "has neighbours"
-            )
+            raise RecipeError(f"distil.negatives = {self.negatives}: must be at most {texts - 2} for {texts} texts")
         return mine(lessons.vectors, len(lessons), texts, self.negatives + 1)
 
     def _projection(self, vectors: Any) -> Projection | None:

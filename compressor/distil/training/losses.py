@@ -108,7 +108,7 @@ class Targets:
         if self.neighbours is None:
             raise ValueError("no neighbours were mined")
         rows = torch.from_numpy(self.neighbours[labels.cpu().numpy()]).long()
-        return self.of(rows.flatten()).unflatten(0, rows.shape).to(labels.device)
+        return self.of(rows.flatten()).reshape(*rows.shape, -1).to(labels.device)
 
     def reduced(self, teacher: torch.Tensor, dim: int) -> torch.Tensor:
         """Return the teacher's vectors in the first ``dim`` dimensions of the student's space, float32 […, dim]."""

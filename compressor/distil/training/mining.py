@@ -88,8 +88,8 @@ class _Documents:
         """Return the numbers of the nearest documents of ``own``, float32 [n, width], rows of length 1."""
         keys, spare = torch.from_numpy(self.vectors).T, min(_SPARE, len(self.numbers) - count)
         found = []
-        for block in torch.from_numpy(own).split(_BLOCK):
-            near = (block @ keys).topk(count + spare, dim=1)
+        for start in range(0, len(own), _BLOCK):
+            near = (torch.from_numpy(own[start : start + _BLOCK]) @ keys).topk(count + spare, dim=1)
             same = (near.values > _SAME).sum(1, keepdim=True).clamp(max=spare)  # they come first
             found.append(near.indices.gather(1, same + torch.arange(count)))
         return self.numbers[torch.cat(found).numpy()].astype(np.int32)
