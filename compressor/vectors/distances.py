@@ -57,3 +57,16 @@ def order(student: Unit, teacher: Unit, bank: Unit, temperature: float) -> torch
         reduction="batchmean",
         log_target=True,
     )
+
+
+def margin(student: Unit, teacher: Unit, near: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference of the rows' margins between their neighbours from the teacher's, a scalar.
+
+    ``near``, float32 [batch, n, dim], are the teacher's vectors of n neighbours of each row, 2 or more. A margin is how
+    much more similar a row is to one of them than to another (Margin-MSE: Hofstätter et al. 2020, arXiv:2010.02666);
+    without labels each pair of neighbours has one. Multiplied by the dimensions, so that it is of the size of a
+    squared distance: of a difference of vectors, a direction holds one of ``dim`` parts.
+    """
+    difference = normalize(student, dim=1) - normalize(teacher, dim=1)
+    off = (normalize(near, dim=2) * difference[:, None]).sum(2)
+    return 2 * student.shape[1] * off.var(dim=1).mean()  # twice the variance is the mean square over all pairs

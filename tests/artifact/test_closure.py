@@ -121,6 +121,7 @@ def add_code(text: str) -> str:
         ("exporters/search/reader.py", {"search-reader"}, {"search", "int8", "verify"}),
         ("exporters/reader.py", {"search-reader", "verify-reader"}, {"search", "verify", "export"}),
         ("compressor/distil/training/states.py", {"distil", "distil-reader"}, {"pca", "export", "int8", "vectors"}),
+        ("compressor/distil/training/mining.py", {"distil"}, {"distil-reader", "pca", "export", "int8", "vectors"}),
         ("compressor/answering/training/lessons.py", {"distil-reader", "finetune"}, {"export", "int8"}),
         ("compressor/distil/training/trainer.py", {"distil"}, {"pca", "export", "int8", "verify"}),
         ("compressor/distil/training/loop.py", {"distil", "distil-reader", "finetune"}, {"pca", "export", "int8"}),

@@ -95,7 +95,7 @@ def test_order_teaches_a_student_to_search_the_teachers_index(tiny: Path, tmp_pa
 
 
 @pytest.mark.parametrize("weight", [-1.0, (1.0, -0.5)])
-@pytest.mark.parametrize("name", ["mse", "cosine", "pairwise", "ranking", "order", "hidden", "attention"])
+@pytest.mark.parametrize("name", ["mse", "cosine", "pairwise", "ranking", "order", "margin", "hidden", "attention"])
 def test_negative_weights_are_refused(name: str, weight: Any) -> None:
     with pytest.raises(ValidationError, match="must not be negative"):
         Losses(**{name: weight})
@@ -162,8 +162,8 @@ def test_prefixes_of_a_matryoshka_agree_more(tiny: Path, tmp_path: Path, monkeyp
     made = Trained(tmp_path / "made").run(tiny, matryoshka=(4, 8))
     of_vectors = Imitation._of_vectors
 
-    def of_whole(self: Any, student: Any, teacher: Any, bank: Any, dim: int, weights: Any) -> Any:
-        return of_vectors(self, student, teacher, bank, dim, weights) if dim == 32 else student.new_zeros(())
+    def of_whole(self: Any, student: Any, teacher: Any, bank: Any, near: Any, dim: int, weights: Any) -> Any:
+        return of_vectors(self, student, teacher, bank, near, dim, weights) if dim == 32 else student.new_zeros(())
 
     monkeypatch.setattr(Imitation, "_of_vectors", of_whole)
     without = Trained(tmp_path / "without").run(tiny, matryoshka=(4, 8))

@@ -229,7 +229,9 @@ def test_what_several_processes_cannot_do(
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("more", ["", "--width 16 --hidden 1 --attention 1"], ids=["vectors", "states"])
+@pytest.mark.parametrize(
+    "more", ["", "--width 16 --hidden 1 --attention 1", "--margin 1"], ids=["vectors", "states", "margins"]
+)
 def test_two_processes_train_what_one_trains(tiny: Path, tmp_path: Path, more: str) -> None:
     texts = sentences(400)
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")

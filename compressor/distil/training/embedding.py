@@ -12,6 +12,7 @@ from compressor.core.errors import ModelError, RecipeError
 from compressor.distil.student.size import Size
 from compressor.distil.training.lessons import Lessons, Part
 from compressor.distil.training.losses import Imitation, Losses, Targets
+from compressor.distil.training.mining import Neighbours, mine
 from compressor.distil.training.states import States
 from compressor.distil.training.train import Training
 from compressor.machine.processes import rank
@@ -68,13 +69,24 @@ class Distil(Training, Losses, Size):
         loss = Imitation(
             student,
             self,
-            Targets(lessons.vectors, projection, len(lessons)),
+            Targets(lessons.vectors, projection, len(lessons), self._neighbours(lessons, len(texts))),
             States(open_model(teacher), student, kept, states) if states else None,
         )
         draft.figures.update(self.train(student, loss, lessons, dev, checkpoints))
         draft.figures["layers"] = list(kept)
         if not rank():  # of several processes only the first can save
             save_student(student, draft.folder, [lessons[i] for i in range(min(8, len(lessons)))])
+
+    def _neighbours(self, lessons: Lessons, texts: int) -> Neighbours | None:
+        """Return the numbers of each lesson's neighbours among the first ``texts``, where a loss compares them.
+
+        Further lessons have the vectors of such texts. Raises RecipeError for fewer texts than are asked for.
+        """
+        if "margin" not in self.asked:
+            return None
+        if self.negatives > texts - 2:
+            raise RecipeError(f"distil.negatives = {self.negatives}: must be at most {texts - 2} for {texts} texts")
+        return mine(lessons.vectors, len(lessons), texts, self.negatives + 1)
 
     def _projection(self, vectors: Any) -> Projection | None:
         """Return the map from the teacher's space to the one that the student is trained in, where it is another."""

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from compressor.core.config import Config
 from compressor.models.projection import Projection
-from compressor.vectors.distances import cosine, mse, order, pairwise, ranking
+from compressor.vectors.distances import cosine, margin, mse, order, pairwise, ranking
 
 
 def _not_negative(weight: float | tuple[float, float]) -> float | tuple[float, float]:
@@ -20,6 +20,8 @@ def _not_negative(weight: float | tuple[float, float]) -> float | tuple[float, f
     return weight
 
 
+NAMES = ("mse", "cosine", "pairwise", "ranking", "order", "margin", "hidden", "attention")
+"""The fields of ``Losses`` that are weights."""
 Weight = Annotated[float | tuple[float, float], AfterValidator(_not_negative)]
 
 
@@ -37,6 +39,10 @@ class Losses(Config):
     order: Weight = 0.0
     """Divergence of how a text ranks a bank of the teacher's vectors from how the teacher's own vector ranks them: more
     texts than a batch holds, which is what search is about."""
+    margin: Weight = 0.0
+    """Squared difference of how much nearer a text is to one of its neighbours than to another from what it is for the
+    teacher. The neighbours are the nearest of up to 32,768 texts by the teacher's vectors, found before the training
+    and, as those vectors, kept in the cache and outside the time budget."""
     hidden: Weight = 0.0
     """Squared difference of token states from those of the teacher's layers that the student's stand for."""
     attention: Weight = 0.0
@@ -47,16 +53,15 @@ class Losses(Config):
     """Similarities are divided by it in the losses ranking and order."""
     bank: Annotated[int, Field(ge=2)] = 4096
     """Vectors of the teacher that the loss order ranks, drawn anew for each batch."""
+    negatives: Annotated[int, Field(ge=1, le=255)] = 15
+    """Neighbours beside the nearest that the loss margin compares: hard negatives, of which each is nearer than the
+    next."""
     matryoshka: tuple[Annotated[int, Field(ge=2)], ...] = ()
     """Lengths of prefixes of the vector that are trained as vectors of their own, beside the whole."""
 
     def weights(self, progress: float) -> dict[str, float]:
         """Return the weights above zero at ``progress``, 0 to 1, of the training."""
-        named = {
-            name: getattr(self, name)
-            for name in ("mse", "cosine", "pairwise", "ranking", "order", "hidden", "attention")
-        }
-        now = {name: _at(weight, progress) for name, weight in named.items()}
+        now = {name: _at(getattr(self, name), progress) for name in NAMES}
         return {name: weight for name, weight in now.items() if weight > 0}
 
     @property
@@ -82,9 +87,10 @@ class Targets:
         vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]],
         projection: Projection | None,
         count: int = 0,
+        neighbours: NDArray[np.int32] | None = None,
     ) -> None:
-        """``count``: of the texts that there are vectors of."""
-        self.vectors, self.count = vectors, count
+        """``count``: of the texts that there are vectors of; ``neighbours``: numbers of each one's, [count, n]."""
+        self.vectors, self.count, self.neighbours = vectors, count, neighbours
         self.components = None if projection is None else torch.from_numpy(projection.components)
 
     def of(self, labels: torch.Tensor) -> torch.Tensor:
@@ -97,11 +103,18 @@ class Targets:
         first = int(seed.integers(self.count))  # texts lie in random order: a run of them is a random sample
         return self.of(torch.from_numpy((first + np.arange(min(size, self.count))) % self.count)).to(labels.device)
 
+    def near(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the teacher's vectors of the texts' neighbours, float32 [batch, n, width], nearest first."""
+        if self.neighbours is None:
+            raise ValueError("no neighbours were mined")
+        rows = torch.from_numpy(self.neighbours[labels.cpu().numpy()]).long()
+        return self.of(rows.flatten()).reshape(*rows.shape, -1).to(labels.device)
+
     def reduced(self, teacher: torch.Tensor, dim: int) -> torch.Tensor:
-        """Return the teacher's vectors in the first ``dim`` dimensions of the student's space, float32 [batch, dim]."""
+        """Return the teacher's vectors in the first ``dim`` dimensions of the student's space, float32 […, dim]."""
         if self.components is None:
             return teacher
-        return normalize(teacher @ self.components[:dim].T.to(teacher.device), dim=1)
+        return normalize(teacher @ self.components[:dim].T.to(teacher.device), dim=-1)
 
 
 class Imitation(torch.nn.Module):
@@ -126,9 +139,11 @@ class Imitation(torch.nn.Module):
         teacher = self.targets.of(labels)
         student = self.model(features)["sentence_embedding"].float()
         bank = self.targets.bank(labels, self.losses.bank) if "order" in weights else teacher
+        near = self.targets.near(labels) if "margin" in weights else teacher[:, None]
         total = student.new_zeros(())
-        for dim in (student.shape[1], *self.losses.matryoshka):
-            total = total + self._of_vectors(student, teacher, bank, dim, weights) / (1 + len(self.losses.matryoshka))
+        dims = (student.shape[1], *self.losses.matryoshka)
+        for dim in dims:
+            total = total + self._of_vectors(student, teacher, bank, near, dim, weights) / len(dims)
         if self.states is not None:
             for name, value in self.states(inputs).items():
                 total = total + weights.get(name, 0.0) * value
@@ -139,6 +154,7 @@ class Imitation(torch.nn.Module):
         student: torch.Tensor,
         teacher: torch.Tensor,
         bank: torch.Tensor,
+        near: torch.Tensor,
         dim: int,
         weights: dict[str, float],
     ) -> torch.Tensor:
@@ -152,6 +168,7 @@ class Imitation(torch.nn.Module):
             "pairwise": lambda: pairwise(own, teacher, self.losses.pairwise_power),
             "ranking": lambda: ranking(own, wanted, self.losses.temperature),
             "order": lambda: order(own, wanted, self.targets.reduced(bank, dim), self.losses.temperature),
+            "margin": lambda: margin(own, wanted, self.targets.reduced(near, dim)),
         }
         used = [weights[name] * term() for name, term in terms.items() if name in weights]
         return sum(used, start=own.new_zeros(()))
