@@ -103,14 +103,12 @@ def encoders(
 ) -> None:
     """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there."""
     chosen = chosen_peers(bench, peers) if peers is not None else []
-    if chosen and bench.retrieval:
-        raise RecipeError("--retrieval: not measured beside peers; leave --peers or it out")
     sts, source, collections = bench.check(Path()), find(teacher), bench.collections(Path())
     task, corpus = task_named(EMBEDDING), read()
     systems = _beside_teacher(task, source.folder, models, bench)
     origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
     if peers is not None:
-        beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts)
+        beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts, collections)
         beside.run(to or Path("runs/peers"), command_line(), as_json, out)
         return
     measured = bench.measure(systems, timed_texts, origin)
