@@ -23,18 +23,18 @@ from compressor.cli.common import (
     JsonOption,
     LimitOption,
     QuestionsOption,
-    TextsOption,
     command_line,
     headed,
     out,
     questions_of,
+    with_texts,
 )
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
 from compressor.models.projection import Projection
 from compressor.models.source import DEFAULT, find
-from compressor.texts.corpus import Corpus, read_corpus
+from compressor.texts.corpus import Corpus, TextSource, read_corpus
 from compressor.vectors.retrieval import Searches
 from exporters.graph.files import multiplies_int8
 from exporters.loading import kind_of
@@ -44,13 +44,14 @@ from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
 
 @with_each("bench", {EMBEDDING: Bench, ANSWERING: ReaderBench})
+@with_texts
 def bench(
     models: Annotated[list[Path], typer.Argument(help="Artifacts or models, all for one task.", metavar="MODEL...")],
     teacher: Annotated[
         str | None,
         typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
     ] = None,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
     as_json: JsonOption = False,
