@@ -62,18 +62,18 @@ def with_texts(command: Callable[..., None]) -> Callable[..., None]:
         source, column, split = (given.pop(name) for name in _TEXTS)
         command(**given, texts=_text_source(source, column, split))
 
-    parameters = []
-    for parameter in inspect.signature(command).parameters.values():
-        parameters += _text_parameters() if parameter.name == "texts" else [parameter]
+    parameters: list[inspect.Parameter] = []
+    for own in inspect.signature(command).parameters.values():
+        parameters += [_text_parameter(name) for name in _TEXTS] if own.name == "texts" else [own]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__doc__, call.__name__ = command.__doc__, command.__name__
     return call
 
 
-def _text_parameters() -> list[inspect.Parameter]:
-    kinds = {name: Annotated[str | None, typer.Option(f"--{name}", help=text)] for name, text in _TEXTS.items()}
+def _text_parameter(name: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name}", help=_TEXTS[name])
     place = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return [inspect.Parameter(name, place, default=None, annotation=kind) for name, kind in kinds.items()]
+    return inspect.Parameter(name, place, default=None, annotation=Annotated[str | None, option])
 
 
 def _text_source(source: str | None, column: str | None, split: str | None) -> "TextSource | None":
