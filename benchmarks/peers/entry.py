@@ -60,6 +60,12 @@ class Entry:
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         return self.running.vectors(texts, batch_size)
 
+    def encode_query(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        return self.running.vectors(texts, batch_size, "query")
+
+    def encode_document(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
+        return self.running.vectors(texts, batch_size, "document")
+
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Take a turn: a peer that fails in it is out of the run from then on; of others it is an error."""

@@ -19,12 +19,14 @@ import psutil
 from compressor.core.encoder import Vectors
 from compressor.core.errors import PeerError
 from compressor.machine.threads import environment
+from compressor.vectors.retrieval import Role
 
 _PROGRAM = Path(__file__).with_name("worker.py")
 _ROOT = Path(__file__).parents[2]
 _NOT_THEIRS = ("PYTHONPATH", "PYTHONHOME")
 LIMIT_SECONDS = 1800.0
 """A request that takes longer is given up, and its worker with it."""
+_AT_ONCE = 4096  # texts of a request for vectors
 
 
 class Worker:
@@ -70,10 +72,18 @@ class Worker:
             return 0.0
         return times.user + times.system
 
-    def vectors(self, texts: Sequence[str], batch_size: int) -> Vectors:
-        """Return float32 [len(texts), dim]; PeerError where they are not of that shape, or not finite."""
+    def vectors(self, texts: Sequence[str], batch_size: int, role: Role | None = None) -> Vectors:
+        """Return float32 [len(texts), dim]; PeerError where they are not of that shape, or not finite.
+
+        As queries or documents, where ``role`` says so. Many texts are asked for in several requests, so that each is
+        within the time and the memory of one.
+        """
+        parts = [texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]
+        return np.concatenate([self._part(part, batch_size, role) for part in parts])
+
+    def _part(self, texts: Sequence[str], batch_size: int, role: Role | None) -> Vectors:
         path = Path(self._folder.name) / "vectors.npy"
-        self.ask("encode", texts=list(texts), batch_size=batch_size, to=str(path))
+        self.ask("encode", texts=list(texts), batch_size=batch_size, to=str(path), role=role)
         vectors: Vectors = np.load(path, allow_pickle=False)
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise PeerError(f"gave {list(vectors.shape)} numbers for {len(texts)} texts")

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks.results import MeasuredOn
 from benchmarks.speed.figures import Offline, Ratio, SingleStream
 from compressor.core.figures import Figures
 from compressor.core.strict_json import JsonObject
+
+if TYPE_CHECKING:  # a type alone: reports read figures without what measures them
+    from compressor.vectors.retrieval import Found
 
 Setting = Mapping[str, Any]
 """What is tried beside the batch size, such as the number of streams."""
@@ -106,6 +109,8 @@ class PeerFigures:
     by_length: Sequence[PeerAtLength]
     to_best_peer: ToPeer | None = None
     """Of an artifact: against the fastest peer of the teacher's weights."""
+    retrieval: "Mapping[str, Found] | None" = None
+    """What was found, by collection: figures, and those on the teacher's index; None where nothing was searched."""
 
     def against(self, peers: Mapping[str, "PeerFigures"], best: str) -> Self:
         """Return them with their comparisons: with the peer named ``best`` and, at each length, the fastest there."""
@@ -120,6 +125,7 @@ class PeerFigures:
         return {
             "agreement": dict(self.agreement),
             "sts": dict(self.sts),
+            **({} if self.retrieval is None else {"retrieval": dict(self.retrieval)}),
             "offline": self.best.as_dict(),
             "single_stream": self.single_stream.as_dict(),
             "by_length": [row.as_dict() for row in self.by_length],
@@ -136,6 +142,7 @@ class PeerFigures:
             SingleStream.read(stated["single_stream"]),
             [PeerAtLength.read(row) for row in stated["by_length"]],
             _to_peer(stated),
+            stated.get("retrieval"),
         )
 
 

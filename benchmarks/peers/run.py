@@ -27,7 +27,10 @@ from compressor.core.progress import say, track
 from compressor.core.strict_json import JsonObject, json_text
 from compressor.machine.describe import describe
 from compressor.models.agreement import Heldout, check_vectors
+from compressor.models.projection import Projection
 from compressor.models.source import Source
+from compressor.texts.collections import Collection
+from compressor.vectors.retrieval import Found, Searches
 from exporters.runtime.providers import CPU
 from exporters.tasks.lengths import texts_of_length
 
@@ -61,6 +64,8 @@ class Beside:
     sample: Sequence[str]
     """Texts that peers calibrate static ranges on; the first of them are taken."""
     sts: Sequence[Sts]
+    collections: Sequence[Collection] = ()
+    """What retrieval is measured on."""
 
     def run(self, to: Path, command: str, as_json: bool, console: Console) -> None:
         """Measure, write ``peers.json`` and ``peers.md`` into ``to``, and print the table, or all as JSON."""
@@ -122,7 +127,7 @@ class Beside:
         agreements = _agreements(entries, texts[:_AGREEMENT_TEXTS], self._strangers)
         say(f"  {len(_alive(entries))} systems on {len(texts):,} texts, {bench.rounds} rounds in turns")
         fast = rounds.offline(entries, texts, bench.batch_sizes, bench.rounds)
-        scores = _scores(entries, self.sts)
+        scores, found = _scores(entries, self.sts), self._found(entries)
         slow = rounds.single_stream(entries, texts, bench.queries)
         limit = min(entry.max_length for entry in _alive(entries))
         by_length = {}
@@ -135,10 +140,25 @@ class Beside:
                 scores[entry.name],
                 fast[entry.name],
                 slow[entry.name],
-                [PeerAtLength(tokens, found[entry.name]) for tokens, found in by_length.items()],
+                [PeerAtLength(tokens, best[entry.name]) for tokens, best in by_length.items()],
+                retrieval=found.get(entry.name),
             )
             for entry in _alive(entries)
         }
+
+    def _found(self, entries: Sequence[Entry]) -> dict[str, dict[str, Found]]:
+        """Return what each system finds in the collections; nothing where there is none to search."""
+        if not self.collections:
+            return {}
+        projections = {system.name: Projection.load(Path(system.folder)) for system in self.systems}
+        searches, alive = Searches(self.collections), _alive(entries)
+        found: dict[str, dict[str, Found]] = {}
+        with track("retrieval", len(alive), "systems") as advance:
+            for entry in alive:  # the teacher first: its vectors are the index
+                with entry.turn():
+                    found[entry.name] = searches.figures(entry, projections.get(entry.name))
+                advance(1)
+        return found
 
 
 def _alive(entries: Sequence[Entry]) -> list[Entry]:

@@ -3,7 +3,7 @@
     {"do": "prepare", "runner": …, "teacher": …, "folder": …, "texts": […], "options": {…}}
     {"do": "load", "runner": …, "teacher": …, "folder": …, "threads": …, "options": {…}}
     {"do": "use", "setting": {…}}
-    {"do": "encode", "texts": […], "batch_size": …, "to": a .npy file, or null}
+    {"do": "encode", "texts": […], "batch_size": …, "to": a .npy file, or null, "role": "query", "document" or null}
     {"do": "latencies", "texts": […]}
 
 Each is answered by a line, {"error": …} where it failed. Time is taken around the peer's own call alone. The program
@@ -51,9 +51,11 @@ class Program:
         self.running.use(setting)
         return {}
 
-    def encode(self, texts: list[str], batch_size: int, to: str | None) -> Any:
+    def encode(self, texts: list[str], batch_size: int, to: str | None, role: str | None = None) -> Any:
+        # A peer that knows of no roles has one way to encode.
+        encode = getattr(self.running, f"encode_{role}", self.running.encode)
         start = time.perf_counter()
-        vectors = self.running.encode(texts, batch_size)
+        vectors = encode(texts, batch_size)
         seconds = time.perf_counter() - start
         if to is not None:
             import numpy as np

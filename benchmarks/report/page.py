@@ -29,9 +29,9 @@ def write_report(results: dict[str, Any], path: Path) -> None:
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:
-    """Print one row a system, 80 columns wide, and below it what the figures mean."""
+    """Print one row a system, 80 columns wide, without columns that have no figure; below it what the figures mean."""
     task, bench = page_of(results), results.get("bench") or {}
-    tables.printed(results, task).print(console)
+    tables.printed(results, task).filled().print(console)
     scales = [f"{measure.name}: {measure.scale}" for measure in task.measures(results)]
     lines = ["; ".join([*scales, "to teacher: median [lowest..highest] round"])]
     if a_a := bench.get("a_a"):

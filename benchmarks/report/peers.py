@@ -1,6 +1,7 @@
 """The table of a run beside the peers, for the terminal and as Markdown; and the page of the committed one."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from rich.console import Console
 from benchmarks.report.markdown import Source, escaped, page
 from benchmarks.report.numbers import MISSING, count, fixed, ratio_range
 from benchmarks.report.page import print_table
-from benchmarks.report.results import Row, number, similarity, systems
+from benchmarks.report.results import Row, found_of, number, similarity, systems
 from benchmarks.report.table import Column, Table
-from benchmarks.report.tables import AGREEMENT, LATENCY, RATIO, SIZE, TEXTS, quality
+from benchmarks.report.tables import AGREEMENT, LATENCY, RATIO, RETRIEVAL, SIZE, TEXTS, found, quality
 
 PAGE = Path("docs/peers.md")
 NAME = "peers"
@@ -25,7 +26,7 @@ def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
 
 
 def markdown(results: Row, source: Source) -> str:
-    """Write ``peers.md``: every system in one table, its speed by length in another, and where figures come from."""
+    """Write ``peers.md``: every system in one table, what it finds and its speed by length in others."""
     return page(_TEMPLATE).render(
         teacher=escaped((results.get("teacher") or {}).get("name")),
         texts=results["bench"]["texts"],
@@ -34,6 +35,7 @@ def markdown(results: Row, source: Source) -> str:
         count=count,
         fixed=fixed,
         systems=table(results),
+        found=retrieval(results),
         lengths=lengths(results),
         best=_against_best(results),
         source=source(results),
@@ -47,6 +49,7 @@ def table(results: Row) -> str:
         Column("version", _version, words=True),
         SIZE,
         quality(similarity(results)),
+        *([RETRIEVAL] if any(found_of(row) is not None for row in systems(results)) else []),
         AGREEMENT,
         Column("at its best", _setting),
         TEXTS,
@@ -54,6 +57,12 @@ def table(results: Row) -> str:
         LATENCY,
     ]
     return Table(columns, systems(results)).markdown()
+
+
+def retrieval(results: Row) -> str:
+    """Render what each system finds in each collection; empty where nothing was searched."""
+    shown = found(results, _named)
+    return replace(shown, stressed=lambda row: False).markdown() if shown.rows else ""
 
 
 def lengths(results: Row) -> str:

@@ -93,7 +93,7 @@ def agreement(results: Row) -> Table:
     return _of_systems([_SYSTEM, *_AGREEMENT, *(Column(file, _score(file)) for file in files)], results)
 
 
-def found(results: Row) -> Table:
+def found(results: Row, named: Callable[[Row], str] = system_label) -> Table:
     """Lay out a row a system and collection: what it finds there, and what its queries find on the teacher's index."""
     shown = systems(results)
     rows = [
@@ -102,7 +102,7 @@ def found(results: Row) -> Table:
         for place, (name, figures) in enumerate((system.get("retrieval") or {}).items())
     ]
     columns = [
-        Column("System", lambda row: "" if row[1] else system_label(row[0]), words=True),
+        Column(_SYSTEM.title, lambda row: "" if row[1] else named(row[0]), words=True),
         Column("Collection", lambda row: row[2], words=True),
         Column("nDCG@10", _found("ndcg_at_10")),
         *(Column(f"Recall@{count}", _found(f"recall_at_{count}")) for count in (1, 10, 100)),

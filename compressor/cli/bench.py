@@ -23,18 +23,18 @@ from compressor.cli.common import (
     JsonOption,
     LimitOption,
     QuestionsOption,
-    TextsOption,
     command_line,
     headed,
     out,
     questions_of,
+    with_texts,
 )
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
 from compressor.models.projection import Projection
 from compressor.models.source import DEFAULT, find
-from compressor.texts.corpus import Corpus, read_corpus
+from compressor.texts.corpus import Corpus, TextSource, read_corpus
 from compressor.vectors.retrieval import Searches
 from exporters.graph.files import multiplies_int8
 from exporters.loading import kind_of
@@ -44,13 +44,14 @@ from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
 
 @with_each("bench", {EMBEDDING: Bench, ANSWERING: ReaderBench})
+@with_texts
 def bench(
     models: Annotated[list[Path], typer.Argument(help="Artifacts or models, all for one task.", metavar="MODEL...")],
     teacher: Annotated[
         str | None,
         typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
     ] = None,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
     as_json: JsonOption = False,
@@ -103,14 +104,12 @@ def encoders(
 ) -> None:
     """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there."""
     chosen = chosen_peers(bench, peers) if peers is not None else []
-    if chosen and bench.retrieval:
-        raise RecipeError("--retrieval: not measured beside peers; leave --peers or it out")
     sts, source, collections = bench.check(Path()), find(teacher), bench.collections(Path())
     task, corpus = task_named(EMBEDDING), read()
     systems = _beside_teacher(task, source.folder, models, bench)
     origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
     if peers is not None:
-        beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts)
+        beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts, collections)
         beside.run(to or Path("runs/peers"), command_line(), as_json, out)
         return
     measured = bench.measure(systems, timed_texts, origin)

@@ -1,7 +1,9 @@
 """What the commands share: options by name, the model or graph that a command is given, and how results begin."""
 
+import inspect
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,14 +21,18 @@ from exporters.tasks import EMBEDDING, Task
 
 if TYPE_CHECKING:
     from compressor.answering.questions.squad import Questions
+    from compressor.texts.corpus import TextSource
 
 out = plain_console()
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or an earlier artifact.")]
-TextsOption = Annotated[
-    str | None,
-    typer.Option("--texts", help="Text file (plain or .gz, a text a line) or data set name. [default: docstrings]"),
-]
+_TEXTS: dict[str, str] = {
+    "texts": "Text file (a text a line) or table (.csv, .tsv, .jsonl), plain or .gz, .parquet file, or data set name. "
+    "[default: docstrings]",
+    "column": "Of --texts: the column of a table or data set. [default: the only one of texts, or the only one named "
+    "text, sentence, content, passage or the like]",
+    "split": "Of --texts: the split of a data set. [default: train]",
+}
 QuestionsOption = Annotated[
     Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
 ]
@@ -47,6 +53,39 @@ ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers fol
 NamedArgument = Annotated[
     str, typer.Argument(help="A sentence-transformers folder or a name on the hub.", metavar="MODEL")
 ]
+
+
+def with_texts(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --texts, --column and --split to a command, which takes them together as ``texts``; None without --texts."""
+
+    def call(**given: Any) -> None:
+        source, column, split = (given.pop(name) for name in _TEXTS)
+        command(**given, texts=_text_source(source, column, split))
+
+    parameters: list[inspect.Parameter] = []
+    for own in inspect.signature(command).parameters.values():
+        parameters += [_text_parameter(name) for name in _TEXTS] if own.name == "texts" else [own]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__doc__, call.__name__ = command.__doc__, command.__name__
+    return call
+
+
+def _text_parameter(name: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name}", help=_TEXTS[name])
+    place = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(name, place, default=None, annotation=Annotated[str | None, option])
+
+
+def _text_source(source: str | None, column: str | None, split: str | None) -> "TextSource | None":
+    """Return what --texts names; RecipeError for a column or a split of none."""
+    for name, value in (("column", column), ("split", split)):
+        if source is None and value is not None:
+            raise RecipeError(f"--{name} {value}: an option of --texts; give a table or a data set")
+    if source is None:
+        return None
+    from compressor.texts.corpus import TextSource
+
+    return TextSource(source, column, split)
 
 
 def written(folder: Path) -> None:
@@ -74,7 +113,7 @@ def model_of(folder: Path) -> Model:
     return Model(folder, key)
 
 
-def questions_of(task: Task, texts: str | None, questions: Path | None) -> "Questions | None":
+def questions_of(task: Task, texts: "TextSource | None", questions: Path | None) -> "Questions | None":
     """Read what a reader is asked; None for an encoder. RecipeError where the other kind of items was given."""
     if task.name == EMBEDDING:
         if questions is not None:

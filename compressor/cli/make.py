@@ -17,10 +17,10 @@ from compressor.cli.common import (
     NamedArgument,
     OutOption,
     TeacherOption,
-    TextsOption,
     graph_of,
     model_of,
     out,
+    with_texts,
     writing_stage,
     written,
 )
@@ -32,7 +32,7 @@ from compressor.models.sentence_model import TorchEncoder, open_model
 from compressor.models.source import DEFAULT, find
 from compressor.models.teacher_vectors import dev_of, made_by, training_precision, training_vectors
 from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
-from compressor.texts.corpus import read_corpus
+from compressor.texts.corpus import TextSource, read_corpus
 from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.files import require_fp32
@@ -45,10 +45,11 @@ from exporters.verify.conformance import own_conformance
 
 
 @with_options(distil=Distil)
+@with_texts
 def distil(
     out_: OutOption,
     teacher: TeacherOption = DEFAULT,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     limit: LimitOption = None,
     *,
     distil: Distil,
@@ -71,11 +72,12 @@ def distil(
 
 
 @with_options(pca=Pca)
+@with_texts
 def pca(
     student: ModelArgument,
     out_: OutOption,
     teacher: TeacherOption = DEFAULT,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     limit: LimitOption = None,
     *,
     pca: Pca,
@@ -88,10 +90,11 @@ def pca(
 
 
 @with_options(int8=OnnxInt8)
+@with_texts
 def quantize(
     model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
     out_: OutOption,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     questions: Annotated[
         Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
     ] = None,

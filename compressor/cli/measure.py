@@ -27,11 +27,11 @@ from compressor.cli.common import (
     OutOption,
     QuestionsOption,
     SpeedTextsOption,
-    TextsOption,
     command_line,
     headed,
     out,
     questions_of,
+    with_texts,
     writing_stage,
 )
 from compressor.cli.options import with_options
@@ -39,7 +39,7 @@ from compressor.core.errors import ArtifactError, RecipeError, one_line
 from compressor.core.strict_json import json_text, read_json
 from compressor.models.source import find
 from compressor.models.teacher_vectors import made_by
-from compressor.texts.corpus import read_corpus
+from compressor.texts.corpus import TextSource, read_corpus
 from exporters.tasks import EMBEDDING, Item, task_in
 
 _MOST = 10_000  # texts that are read
@@ -47,10 +47,11 @@ _Found = Reached | Grown | Compared
 
 
 @with_options(curve=Curve)
+@with_texts
 def curve(
     model: NamedArgument,
     out_: OutOption,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     limit: LimitOption = None,
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Measure the first components of the vectors as they are, too.")
@@ -67,9 +68,10 @@ def curve(
 
 
 @with_options(limit=Limit)
+@with_texts
 def profile(
     artifact: ArtifactArgument,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     questions: QuestionsOption = None,
     speed_texts: SpeedTextsOption = None,
     out_: OutFileOption = None,
@@ -83,9 +85,10 @@ def profile(
 
 
 @with_options(loadgen=Loadgen)
+@with_texts
 def loadgen(
     artifact: ArtifactArgument,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     speed_texts: SpeedTextsOption = None,
     out_: OutFileOption = None,
     as_json: JsonOption = False,
@@ -101,9 +104,10 @@ def loadgen(
 
 
 @with_options(growth=Growth)
+@with_texts
 def growth(
     artifact: ArtifactArgument,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     questions: QuestionsOption = None,
     speed_texts: SpeedTextsOption = None,
     out_: OutFileOption = None,
@@ -136,7 +140,7 @@ def _done(path: Path | None, key: str, unit: str) -> list[Run]:
 
 
 def _items(
-    artifact: Path, texts: str | None, questions: Path | None, speed_texts: Path | None
+    artifact: Path, texts: TextSource | None, questions: Path | None, speed_texts: Path | None
 ) -> tuple[str, Sequence[Item]]:
     """Return where the texts or questions are from, and the items; ArtifactError, before anything long, for what is no
     artifact."""

@@ -17,16 +17,16 @@ from compressor.cli.common import (
     LimitOption,
     OutOption,
     QuestionsOption,
-    TextsOption,
     out,
     questions_of,
+    with_texts,
     written,
 )
 from compressor.cli.options import with_each
 from compressor.core.config import Config
 from compressor.core.strict_json import json_text, read_json
 from compressor.flow.calibration import parted
-from compressor.texts.corpus import read_corpus
+from compressor.texts.corpus import TextSource, read_corpus
 from exporters.precision.int8 import OnnxInt8
 from exporters.search.embedding import Search
 from exporters.search.reader import ReaderSearch
@@ -37,10 +37,11 @@ from exporters.verify.conformance import own_conformance
 
 
 @with_each("search", {EMBEDDING: Search, ANSWERING: ReaderSearch})
+@with_texts
 def optimise(
     artifact: ArtifactArgument,
     out_: OutOption,
-    texts: TextsOption = None,
+    texts: TextSource | None = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
     as_json: JsonOption = False,
@@ -69,7 +70,7 @@ def optimise(
     written(out_)
 
 
-def _by_texts(artifact: Path, to: Path, texts: str | None, limit: int | None, search: Search) -> None:
+def _by_texts(artifact: Path, to: Path, texts: TextSource | None, limit: int | None, search: Search) -> None:
     corpus, int8 = read_corpus(texts, limit), OnnxInt8()
     timed = Sts.read(Path(search.speed_texts)).texts if search.speed_texts else []
     inputs: list[Keyed] = [corpus, Key(key_of(int8.model_dump(mode="json"), timed))]

@@ -13,9 +13,9 @@ from compressor.cli.common import (
     JsonOption,
     LimitOption,
     QuestionsOption,
-    TextsOption,
     out,
     questions_of,
+    with_texts,
 )
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
@@ -30,6 +30,7 @@ from exporters.verify.reader import Expected, ReaderVerify
 if TYPE_CHECKING:
     from compressor.answering.questions.squad import Questions
     from compressor.answering.readers.reader import Reading
+    from compressor.texts.corpus import TextSource
 
 StudentOption = Annotated[
     Path | None,
@@ -46,11 +47,12 @@ TeacherOption = Annotated[
 
 
 @with_each("bars", {EMBEDDING: Verify, ANSWERING: ReaderVerify})
+@with_texts
 def verify(
     artifact: ArtifactArgument,
     student: StudentOption = None,
     teacher: TeacherOption = None,
-    texts: TextsOption = None,
+    texts: "TextSource | None" = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
     as_json: JsonOption = False,
@@ -87,7 +89,7 @@ def verify(
 
 
 def _vectors(
-    artifact: Path, student: Path, teacher: str | None, texts: str | None, limit: int | None, bars: Verify
+    artifact: Path, student: Path, teacher: str | None, texts: "TextSource | None", limit: int | None, bars: Verify
 ) -> list[Check]:
     """Measure an encoder's artifact."""
     from compressor.models.teacher_vectors import heldout_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from compressor.answering.questions.squad import Questions, read_squad
 from compressor.artifact.workspace import Keyed
 from compressor.core.errors import RecipeError
-from compressor.texts.corpus import read_corpus
+from compressor.texts.corpus import TextSource, read_corpus
 from exporters.loading import is_reader
 from exporters.precision.calibrate import Batch, batches_of_texts
 from exporters.precision.int8 import OnnxInt8
@@ -29,7 +29,9 @@ class Sample:
     """Says how close a finished int8 folder is to fp32, on what its ranges were not measured on."""
 
 
-def sample_of(fp32: Path, int8: OnnxInt8, texts: str | None, questions: Path | None, limit: int | None) -> Sample:
+def sample_of(
+    fp32: Path, int8: OnnxInt8, texts: TextSource | None, questions: Path | None, limit: int | None
+) -> Sample:
     """Return the sample of an encoder or a reader in ``fp32``; RecipeError where a reader's questions are wanting."""
     if is_reader(fp32):
         if texts is not None:

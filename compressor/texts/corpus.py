@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -173,8 +173,25 @@ def _check_enough(name: str, count: int) -> None:
         raise TextError(f"{name}: {count} distinct {noun}; at least {MIN_TEXTS} are needed")
 
 
-def read_corpus(source: str | None, limit: int | None) -> Corpus:
-    """Read the texts that a command was given, and say how many there are."""
-    corpus = Texts.read({"source": source, "limit": limit}).load()
+@dataclass(frozen=True)
+class TextSource:
+    """Where a command's texts are: a file, a table or a data set, and what of it is read."""
+
+    source: str
+    column: str | None = None
+    """None for the one that is known by its name."""
+    split: str | None = None
+    """None for a data set's ``train``."""
+
+
+def read_corpus(texts: TextSource | None, limit: int | None) -> Corpus:
+    """Read the texts that a command was given, without any docstrings, and say how many there are.
+
+    TextError, beside those of ``Texts.load``, for a split of a file.
+    """
+    if texts is not None and texts.split is not None and is_file(texts.source, Path(os.path.expanduser(texts.source))):
+        raise TextError(f"{texts.source}: split = {texts.split}: only data sets have splits")
+    given = {} if texts is None else asdict(texts)
+    corpus = Texts.read({name: value for name, value in (given | {"limit": limit}).items() if value is not None}).load()
     say(f"texts: {corpus.source}: {corpus.parts()}")
     return corpus

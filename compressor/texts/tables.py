@@ -64,9 +64,8 @@ def text_column(source: str, texts: Sequence[str], column: str | None, columns: 
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
-        raise TextError(
-            f"{source}: several columns hold texts: {_named(candidates)}; name the one to read as texts.column"
-        )
+        asked = "name the one to read as texts.column, of a command as --column"
+        raise TextError(f"{source}: several columns hold texts: {_named(candidates)}; {asked}")
     raise TextError(f"{source}: no text column; there are: {_named(texts or columns)}")
 
 

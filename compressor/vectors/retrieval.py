@@ -36,6 +36,7 @@ _QUERIES = 500  # held-out texts that search the others, at most
 
 Sides = tuple[Vectors, Vectors]
 """Vectors of queries and of documents, float32 [n, dim] each."""
+Role = Literal["query", "document"]
 Ranked = tuple[NDArray[np.intp], Vectors]
 """Numbers of the nearest documents of each query, nearest first, and their cosines: [queries, depth]."""
 
@@ -62,7 +63,7 @@ def sides(encoder: Any, collection: Collection) -> Sides:
     )
 
 
-def encoder_for(encoder: Any, role: Literal["query", "document"]) -> Callable[[list[str], int], Vectors]:
+def encoder_for(encoder: Any, role: Role) -> Callable[[list[str], int], Vectors]:
     """Return what encodes texts of a role: with the prompt for it, where the model's class knows of roles."""
     by: Callable[[list[str], int], Vectors] = getattr(encoder, f"encode_{role}", encoder.encode)
     return by

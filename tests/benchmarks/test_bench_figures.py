@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.speed.growth import Grown
 from benchmarks.speed.limit import Reached
 from benchmarks.speed.loadgen import Compared
 from benchmarks.speed.turns import AgainstItself
+from compressor.vectors.retrieval import Found
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 RUNS = ("minilm-l3-d256-int8", "minilm-l1", "minilm-german", "minilm-layers", "minilm-qa", "peers")
@@ -254,6 +256,23 @@ def peer(rate: float, ratio: float, lengths: Mapping[int, float]) -> PeerFigures
     by_length = [PeerAtLength(tokens, AtBest(offline(rate, own), {})) for tokens, own in lengths.items()]
     best = AtBest(offline(rate, ratio), {"streams": 2})
     return PeerFigures({}, {"en": 80.0}, best, SingleStream(20, 1.0, 2.0, 3.0, [1.0]), by_length)
+
+
+def test_what_a_peer_finds_is_written_where_it_was_searched_and_read_again() -> None:
+    plain = peer(100.0, 1.0, {16: 1.0})
+    assert "retrieval" not in plain.as_dict()
+    inner: Found = {
+        "ndcg_at_10": 39.0,
+        "recall_at_1": 9.0,
+        "recall_at_10": 49.0,
+        "recall_at_100": 80.0,
+        "mrr_at_10": 44.0,
+    }
+    own: Found = {**inner, "ndcg_at_10": 42.5, "on_teachers_index": inner}
+    written = replace(plain, retrieval={"cisi": own}).as_dict()
+    assert list(written)[:3] == ["agreement", "sts", "retrieval"]
+    assert written["retrieval"]["cisi"]["on_teachers_index"]["ndcg_at_10"] == 39
+    assert PeerFigures.read(as_read(written)).as_dict() == written
 
 
 def test_a_peer_that_does_not_run_has_its_reason() -> None:

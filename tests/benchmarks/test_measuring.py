@@ -133,7 +133,6 @@ def test_readers_are_measured_beside_their_teacher(command: Command, readers: Pa
         (("bench", "READER", "--questions", "ASKED", "--peers", "all"), "--peers: an option of encoders"),
         (("bench", "READER", "ENCODER", "--questions", "ASKED"), "all must be for one task"),
         (("bench", "ENCODER", "--questions", "ASKED"), "--questions"),
-        (("bench", "ENCODER", "--peers", "all", "--retrieval", "folder"), "--retrieval: not measured beside peers"),
         (("quantize", "READER32", "--texts", "TEXTS", "--out", "OUT"), "--texts: a reader's ranges are of questions"),
         (("quantize", "ENCODER32", "--questions", "ASKED", "--out", "OUT"), "an option of readers; an encoder takes"),
         (("profile", "READER", "--texts", "TEXTS"), "--questions: a reader needs them, and takes no --texts"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from beir import of_sentences
 from builders import sentences
 
 from benchmarks.peers import catalogue, environments, process, run
@@ -24,6 +25,8 @@ from benchmarks.systems import System
 from compressor.core.errors import PeerError, RecipeError
 from compressor.models.sentence_model import TorchEncoder
 from compressor.models.source import Source, find
+from compressor.texts.collections import Collection
+from compressor.vectors.retrieval import Searches
 
 TEXTS = sentences(64)
 BF16 = next(peer for peer in PEERS if peer.name == "pytorch-bf16")
@@ -266,7 +269,8 @@ def test_a_run_measures_what_runs_and_says_why_of_the_rest(
     texts.write_text("\n".join(sentences(900)))
     sts.write_text("\n".join(f"{a},{b},{i % 6}" for i, (a, b) in enumerate(zip(TEXTS[:30], TEXTS[30:60], strict=True))))
     few = ["--count", "64", "--batch-sizes", "8,16", "--rounds", "2", "--queries", "20", "--lengths", "16"]
-    given = ["--teacher", tiny, "--texts", texts, "--sts", sts, "--threads", "1", *few]
+    searched = of_sentences(tmp_path / "searched")
+    given = ["--teacher", tiny, "--texts", texts, "--sts", sts, "--retrieval", searched, "--threads", "1", *few]
     status, out, err = command("bench", systems[1].folder, *given, "--peers", "all", "--out", tmp_path / "made")
     assert status == 0, err
     results = json.loads((tmp_path / "made" / "peers.json").read_text())
@@ -287,11 +291,22 @@ def test_a_run_measures_what_runs_and_says_why_of_the_rest(
     pairs = zip(ours["offline"]["rounds"], bf16["offline"]["rounds"], strict=True)
     assert ours["to_best_peer"]["ratio_max"] == pytest.approx(max(a / b for a, b in pairs))
     assert set(small) == {"name", "label", "kind", "reason"}
+    searches = Searches([Collection.read(searched)])
+    for row, alone in ((teacher, TorchEncoder.load(tiny)), (bf16, TorchEncoder.load(tiny, "bf16"))):
+        assert list(row["retrieval"]) == ["searched"]
+        own, wanted = row["retrieval"]["searched"], dict(searches.figures(alone)["searched"])
+        index, wanted_index = own.pop("on_teachers_index", {}), dict(wanted.pop("on_teachers_index", {}))
+        assert own == pytest.approx(wanted, abs=0.5)
+        assert index == pytest.approx(wanted_index, abs=0.5)
+        assert bool(index) == (row is bf16)
+    assert ours["retrieval"]["searched"]["on_teachers_index"]["ndcg_at_10"] > 0
+    assert "nDCG@10" in out
     assert "small cannot be made: No matching distribution found" in out
     told = (tmp_path / "made" / "peers.md").read_text()
     assert "| does not run: environment small cannot be made: No matching distribution" in told
     assert "a peer \\| &lt;that&gt; is broken" in told
     assert "| 16 tokens |" in told
+    assert f"| {bf16['label']} | searched | {bf16['retrieval']['searched']['ndcg_at_10']:.1f} |" in told
 
 
 def test_a_peer_with_other_vectors_is_not_measured(source: Source, make_model: Callable[..., Path]) -> None:
@@ -347,6 +362,7 @@ def test_the_page_says_what_beats_what() -> None:
     assert "| batch 32, streams 2 |" in told
     assert "- a against peer, the fastest peer: 1.50× [1.40–1.60]" in told
     assert "By length" not in told
+    assert "nDCG" not in told
 
 
 @pytest.mark.consumers

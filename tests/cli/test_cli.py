@@ -38,6 +38,16 @@ def test_missing_text_file(command: Command, tmp_path: Path, tiny: Path) -> None
     assert not (tmp_path / "s").exists()
 
 
+def test_a_column_that_is_not_there(command: Command, tmp_path: Path, tiny: Path) -> None:
+    (plain := tmp_path / "t.txt").write_text("a text\n")
+    (table := tmp_path / "t.csv").write_text("name,text\n" + "a,b\n" * 3)
+    given = ("distil", "--teacher", tiny, "--out", tmp_path / "s")
+    line = refusal(command(*given, "--texts", plain, "--column", "a"))
+    assert line == f"error: {plain}: column = a: only tables and data sets have columns"
+    line = refusal(command(*given, "--texts", table, "--column", "a"))
+    assert line == f"error: {table}: column = a: no such text column; there are: name, text"
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -4,17 +4,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from builders import sentences
 from graphs import draft
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from benchmarks.bench import Bench
 from compressor.artifact.cases import FP16_COSINE, INT8_COSINE, NORM
-from compressor.artifact.layout import CASES, GRAPH
+from compressor.artifact.layout import CASES, GRAPH, TAIL
 from compressor.cli.bench import _systems
 from compressor.core.errors import ArtifactError, GateError, ProviderError
 from exporters import session
@@ -133,3 +134,39 @@ def test_bench_measures_on_cuda_what_runs_there(artifacts: Callable[..., Path], 
     ):
         assert [system.name for system in _systems(task, "one", "label", folder, kind, everywhere)] == names
         assert [system.name for system in _systems(task, "one", "label", folder, kind, Bench())] == ["one"]
+
+
+@pytest.mark.parametrize("options", [{}, {"dense": 16}], ids=["bare", "dense"])
+def test_of_a_first_tokens_vector_the_layers_alone_are_fp16(
+    options: dict[str, Any], artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
+    fp32 = artifacts(pooling="cls", **options) / "fp32"
+    Half().run(fp32, to := draft(tmp_path / "fp16"))
+    exact, stored = (onnx.load(folder / GRAPH).graph for folder in (fp32, to.folder))
+    tails = [[node for node in graph.node if f"/{TAIL}." in node.name] for graph in (exact, stored)]
+    assert sorted(node.name for node in tails[0]) == sorted(node.name for node in tails[1]) != []
+    halves = {t.name for t in stored.initializer if t.data_type == TensorProto.FLOAT16}
+    assert len(halves) > 20
+    assert not halves & {name for node in tails[1] for name in node.input}
+    dense = [
+        [numpy_helper.to_array(t) for t in graph.initializer if t.data_type == TensorProto.FLOAT and 16 in t.dims]
+        for graph in (exact, stored)
+    ]
+    assert len(dense[0]) == len(dense[1]) == (2 if options else 0)  # weight and bias
+    for one, other in zip(*dense, strict=True):
+        np.testing.assert_array_equal(one, other)
+    texts = [*sentences(50), "", "the cat " * 300]
+    wanted, made = OnnxEncoder(fp32).encode(texts), OnnxEncoder(to.folder).encode(texts)
+    assert 1e-6 < np.abs(wanted - made).max() < 2e-2
+    assert (wanted * made).sum(axis=1).min() > 0.999
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-6)
+
+
+def test_the_first_token_is_what_cls_pooling_takes_in_fp16(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    Half().run(artifacts(pooling="cls") / "fp32", to := draft(tmp_path / "fp16"))
+    opened, encoder = open_session(to.folder, [CPU], 1), OnnxEncoder(to.folder)
+    ids, mask = encoder.pad(encoder.tokenize(sentences(20)))
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    states, vectors = opened.run(["last_hidden_state", "sentence_embedding"], inputs)
+    first = states[:, 0]
+    np.testing.assert_allclose(vectors, first / np.linalg.norm(first, axis=1, keepdims=True), atol=1e-6)

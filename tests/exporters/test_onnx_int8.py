@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from compressor.artifact.folder import sha256
 from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
-from compressor.core.errors import ArtifactError
+from compressor.core.errors import ArtifactError, ModelError
 from compressor.machine.describe import features
 from exporters.graph.files import run_operators
 from exporters.precision.int8 import OnnxInt8
@@ -189,3 +189,24 @@ def test_a_broken_graph_is_one_line(wide: Path, tmp_path: Path) -> None:
             quantize(tmp_path, draft(tmp_path / f"int8-{len(content or b'')}"))
         absent = f"{tmp_path}: no {GRAPH}; not an artifact with an ONNX graph"
         assert str(caught.value) == (absent if content is None else f"{path}: missing, or not a whole ONNX graph")
+
+
+def test_attention_by_products_gives_what_the_fused_one_does(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    home = artifacts(layers=2)
+    made = quantize(home / "fp32", draft(tmp_path / "int8"), attention="products")
+    found = run_operators(made / GRAPH)
+    assert "QAttention" not in found
+    assert (found["If"], found["MatMulIntegerToFloat"]) == (2, 6 * 2)
+    np.testing.assert_allclose(OnnxEncoder(made).encode(TEXTS), OnnxEncoder(home / "int8").encode(TEXTS), atol=1e-4)
+
+
+@pytest.mark.parametrize("ranges", ["batch", "calibrated"])
+def test_attention_that_cannot_stand_as_products_names_the_field(
+    ranges: str, artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
+    """MPNet's positions are relative: no operator of ONNX Runtime's holds the whole of its attention."""
+    to = draft(tmp_path / "int8")
+    message = r"^int8\.attention = products: this graph's layers cannot be written so; must be fused$"
+    with pytest.raises(ModelError, match=message):
+        quantize(artifacts("mpnet") / "fp32", to, attention="products", ranges=ranges)
+    assert not (to.folder / GRAPH).exists()

@@ -11,7 +11,7 @@ from builders import sentences
 from tokenizers import AddedToken, Tokenizer
 
 from compressor.models.source import Source
-from compressor.texts.corpus import read_corpus
+from compressor.texts.corpus import TextSource, read_corpus
 from exporters.runtime.words import WordTokenizer, _Known
 
 _MADE_OF = [
@@ -64,7 +64,7 @@ def test_other_settings_of_the_normalizer(change: dict[str, bool], minilm: Sourc
 
 def test_real_texts(minilm: Source, shared: Path) -> None:
     words, tokenizer = opened(minilm.folder / "tokenizer.json", 256)
-    texts = read_corpus(str(shared / "corpus" / "en.txt.gz"), 20_000).train
+    texts = read_corpus(TextSource(str(shared / "corpus" / "en.txt.gz")), 20_000).train
     same(words, tokenizer, list(texts))
     assert 1000 < len(words._known) < 60_000
 

@@ -10,7 +10,7 @@ import pytest
 from corpora import NUMBERED, every, fault, files, write
 
 from compressor.core.errors import TextError
-from compressor.texts.corpus import Texts
+from compressor.texts.corpus import Texts, TextSource, read_corpus
 from compressor.texts.tables import text_column
 
 
@@ -24,6 +24,33 @@ def test_a_column_belongs_to_a_data_set(tmp_path: Path) -> None:
     message = fault(Texts(source="texts.txt", column="a"), tmp_path)
     assert message == "texts.txt: column = a: only tables and data sets have columns"
     assert fault(Texts(column="a")) == "docstrings: column = a: only tables and data sets have columns"
+
+
+def test_a_command_reads_the_column_that_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    rows = [f"{text},the reverse of it is {text[::-1]}" for text in NUMBERED]
+    path.write_text("\n".join(["question,answer", *rows]))
+    with pytest.raises(TextError, match=r"name the one to read as texts\.column, of a command as --column$"):
+        read_corpus(TextSource(str(path)), None)
+    first, second = (read_corpus(TextSource(str(path), name), None) for name in ("question", "answer"))
+    assert sorted(every(first)) == sorted(NUMBERED)
+    assert all(text.startswith("the reverse of it is") for text in every(second))
+    assert (first.columns, second.columns) == ({str(path): "question"}, {str(path): "answer"})
+    few = read_corpus(TextSource(str(path), "question"), 300)
+    assert len(every(few)) == 300
+
+
+def test_a_file_has_no_split_and_a_text_file_no_column(tmp_path: Path) -> None:
+    write(tmp_path / "texts.txt", NUMBERED)
+    (tmp_path / "texts.csv").write_text("\n".join(["text", *NUMBERED]))
+    for name, kind, given in (
+        ("texts.txt", "column = a: only tables and data sets have columns", {"column": "a"}),
+        ("texts.txt", "split = dev: only data sets have splits", {"split": "dev"}),
+        ("texts.csv", "split = dev: only data sets have splits", {"split": "dev"}),
+    ):
+        with pytest.raises(TextError) as caught:
+            read_corpus(TextSource(str(tmp_path / name), **given), None)
+        assert str(caught.value) == f"{tmp_path / name}: {kind}"
 
 
 @pytest.fixture
@@ -53,6 +80,12 @@ def test_data_sets_give_the_named_text_column(asked: list[tuple[Any, ...]]) -> N
     assert (len(first.train), len(first.heldout)) == (800, 100)
     assert first.train[0].startswith("Sentence number")
     assert named.train[0].startswith(("SENTENCE NUMBER", "ONE MORE"))
+
+
+def test_a_command_reads_the_split_that_it_names(asked: list[tuple[Any, ...]]) -> None:
+    assert read_corpus(TextSource("org/name", "answer", "dev"), None).columns == {"org/name": "answer"}
+    read_corpus(TextSource("org/name", "answer"), None)
+    assert asked == [("org/name", None, "dev"), ("org/name", None, "train")]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 ``ours`` is there, only NumPy and the peer itself.
 
 A module has ``PACKAGES``, whose versions are told; ``load``, which opens a Running; and, where the peer needs the
-teacher in a form of its own, ``prepare``, which writes that form into a folder.
+teacher in a form of its own, ``prepare``, which writes that form into a folder. A Running that knows of prompts has
+``encode_query`` and ``encode_document``, too.
 """
 
 from collections.abc import Mapping, Sequence

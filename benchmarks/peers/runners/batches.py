@@ -1,6 +1,7 @@
 """What a bare runtime leaves to its user: texts into batches of token ids, token vectors into one vector a text."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ class Tail:
         if kinds[1:] not in (["Pooling"], ["Pooling", "Normalize"]):
             raise ValueError(f"modules {', '.join(kinds)}: only Transformer, Pooling and Normalize are served")
         self.normalize = kinds[-1] == "Normalize"
-        self.pooling = _pooling(_json(teacher / _json(teacher / "modules.json")[1]["path"] / "config.json"))
+        pooling = _json(teacher / _json(teacher / "modules.json")[1]["path"] / "config.json")
+        self.pooling, self.takes_prompts = _pooling(pooling), pooling.get("include_prompt") is not False
 
     def pool(self, states: NDArray[np.float32], mask: Ids) -> Vectors:
         """Return float32 [batch, dim] of the last states, [batch, length, dim]."""
@@ -65,6 +67,33 @@ class Tail:
         if self.normalize:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
+
+
+class Prompted(ABC):
+    """A runtime that knows of no prompts: the teacher's are put before texts, as sentence-transformers does it."""
+
+    def __init__(self, teacher: Path) -> None:
+        """Read the prompts that a sentence-transformers folder states."""
+        path = teacher / "config_sentence_transformers.json"
+        self._prompts = (_json(path).get("prompts") or {}) if path.is_file() else {}
+        self._takes_prompts = Tail(teacher).takes_prompts
+
+    @abstractmethod
+    def encode(self, texts: list[str], batch_size: int) -> Vectors:
+        """Return float32 [len(texts), dim], in the order of ``texts``, which are taken as they are."""
+
+    def encode_query(self, texts: list[str], batch_size: int) -> Vectors:
+        return self.encode(self._behind("query", texts), batch_size)
+
+    def encode_document(self, texts: list[str], batch_size: int) -> Vectors:
+        return self.encode(self._behind("document", texts), batch_size)
+
+    def _behind(self, role: str, texts: list[str]) -> list[str]:
+        """Put texts behind the prompt of ``role``; ValueError for one that the model's pooling leaves out."""
+        prompt = self._prompts.get(role) or ""
+        if prompt and not self._takes_prompts:
+            raise ValueError(f"prompt {prompt!r:.80}: the model's pooling leaves prompts out, which is not served")
+        return [prompt + text for text in texts]
 
 
 def transformer_folder(teacher: Path) -> Path:

@@ -11,7 +11,7 @@ import ctranslate2
 import numpy as np
 
 from . import Setting, Vectors
-from .batches import Batch, Tail, Tokens, files_bytes, transformer_folder
+from .batches import Batch, Prompted, Tail, Tokens, files_bytes, transformer_folder
 
 PACKAGES = ("ctranslate2", "transformers", "torch")
 
@@ -23,10 +23,11 @@ def prepare(teacher: str, folder: str, texts: list[str]) -> None:
     ctranslate2.converters.TransformersConverter(source).convert(folder, quantization="int8", force=True)
 
 
-class CTranslate2:
+class CTranslate2(Prompted):
     """An encoder whose replicas each compute a batch."""
 
     def __init__(self, teacher: Path, folder: Path, threads: int) -> None:
+        super().__init__(teacher)
         self._folder, self.threads = folder, threads
         self._tokens, self._tail = Tokens(teacher), Tail(teacher)
         self.max_length, self.size_bytes = self._tokens.max_length, files_bytes(folder)

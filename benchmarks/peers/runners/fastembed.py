@@ -9,18 +9,19 @@ from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 
 from . import Setting, Vectors
-from .batches import Tail, Tokens, files_bytes, transformer_folder
+from .batches import Prompted, Tail, Tokens, files_bytes, transformer_folder
 
 PACKAGES = ("fastembed", "onnxruntime", "tokenizers")
 _NAME = "peers/teacher"
 
 
-class FastEmbed:
+class FastEmbed(Prompted):
     """A custom text embedding."""
 
     settings: Sequence[Setting] = ({},)
 
     def __init__(self, teacher: Path, folder: Path, threads: int) -> None:
+        super().__init__(teacher)
         tail = Tail(teacher)
         config = json.loads((transformer_folder(teacher) / "config.json").read_text(encoding="utf-8"))
         self.dim, self.max_length = int(config["hidden_size"]), Tokens(teacher).max_length

@@ -1,7 +1,8 @@
 """sentence-transformers' ONNX backend, https://sbert.net/docs/sentence_transformer/usage/efficiency.html."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -49,7 +50,16 @@ class Onnx:
         """There is one setting: ``encode`` runs one session."""
 
     def encode(self, texts: list[str], batch_size: int) -> Vectors:
-        return np.asarray(self._model.encode(texts, batch_size=batch_size, show_progress_bar=False), np.float32)
+        return self._by(self._model.encode, texts, batch_size)
+
+    def encode_query(self, texts: list[str], batch_size: int) -> Vectors:
+        return self._by(self._model.encode_query, texts, batch_size)
+
+    def encode_document(self, texts: list[str], batch_size: int) -> Vectors:
+        return self._by(self._model.encode_document, texts, batch_size)
+
+    def _by(self, encode: Callable[..., Any], texts: list[str], batch_size: int) -> Vectors:
+        return np.asarray(encode(texts, batch_size=batch_size, show_progress_bar=False), np.float32)
 
 
 def load(teacher: str, folder: str, threads: int, form: str) -> Onnx:

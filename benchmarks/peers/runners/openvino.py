@@ -15,7 +15,7 @@ os.environ.setdefault("CI", "true")  # the only word by which openvino-telemetry
 import openvino  # noqa: E402
 
 from . import Setting, Vectors
-from .batches import Tail, Tokens, files_bytes, transformer_folder
+from .batches import Prompted, Tail, Tokens, files_bytes, transformer_folder
 
 PACKAGES = ("openvino", "nncf", "torch", "transformers")
 _GRAPH = "openvino_model.xml"
@@ -71,10 +71,11 @@ def _converted(teacher: Path) -> Any:
     return graph
 
 
-class OpenVino:
+class OpenVino(Prompted):
     """A compiled graph, its streams fed by a queue of requests."""
 
     def __init__(self, teacher: Path, folder: Path, threads: int, form: str) -> None:
+        super().__init__(teacher)
         self._core, self._path = openvino.Core(), folder / _GRAPH
         self._tokens, self._threads, self._form = Tokens(teacher), threads, form
         self.max_length, self.size_bytes = self._tokens.max_length, files_bytes(folder)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.systems import System
+from compressor.vectors.retrieval import encoder_for
 from exporters.tasks.base import threads_of
 
 from . import Setting, Vectors
@@ -26,6 +27,12 @@ class Ours:
 
     def encode(self, texts: list[str], batch_size: int) -> Vectors:
         return self._encoder.encode(texts, batch_size)
+
+    def encode_query(self, texts: list[str], batch_size: int) -> Vectors:
+        return encoder_for(self._encoder, "query")(texts, batch_size)
+
+    def encode_document(self, texts: list[str], batch_size: int) -> Vectors:
+        return encoder_for(self._encoder, "document")(texts, batch_size)
 
 
 def load(teacher: str, folder: str | None, threads: int, system: dict[str, Any]) -> Ours:

@@ -1,7 +1,7 @@
 """sentence-transformers' ``encode`` in PyTorch: bf16, dynamic int8, and compiled."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,16 @@ class PyTorch:
         """There is one setting."""
 
     def encode(self, texts: list[str], batch_size: int) -> Vectors:
-        return np.asarray(self._model.encode(texts, batch_size=batch_size, show_progress_bar=False), np.float32)
+        return self._by(self._model.encode, texts, batch_size)
+
+    def encode_query(self, texts: list[str], batch_size: int) -> Vectors:
+        return self._by(self._model.encode_query, texts, batch_size)
+
+    def encode_document(self, texts: list[str], batch_size: int) -> Vectors:
+        return self._by(self._model.encode_document, texts, batch_size)
+
+    def _by(self, encode: Callable[..., Any], texts: list[str], batch_size: int) -> Vectors:
+        return np.asarray(encode(texts, batch_size=batch_size, show_progress_bar=False), np.float32)
 
 
 def load(teacher: str, folder: str | None, threads: int, form: str) -> PyTorch:
