@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
@@ -25,16 +24,15 @@ from compressor.core.encoder import (
     usable_cores,
 )
 from compressor.core.errors import ArtifactError, TextError
-from compressor.core.strict_json import read_json, read_plain
-from compressor.untrusted.settings import LONGEST
 from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized
 from exporters.runtime.forking import PerProcess, check_process
 from exporters.runtime.prepared import Prepared
 from exporters.runtime.providers import CPU, computing, on_device, require_providers, run_bound
 from exporters.runtime.running import Running
 from exporters.runtime.sessions import Sessions, open_sessions
+from exporters.runtime.tokenizer import open_tokenizer
 from exporters.runtime.windows import Pooled, WindowCutter, Windows, check_windows, gives_unit_vectors
-from exporters.runtime.words import WordTokenizer, cutting_side
+from exporters.runtime.words import WordTokenizer
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
@@ -66,7 +64,7 @@ class OnnxEncoder:
         self.providers = list(providers)
         require_providers(self.providers)
         self.batch_tokens = self.running.batch_tokens if self.providers == [CPU] else None
-        tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
+        tokenizer, self.max_length, self._pad = open_tokenizer(self.folder)
         self._tokenizer = WordTokenizer(tokenizer, self.max_length)
         self.prompts = Prompts.load(self.folder)
         self.prompt = self.prompts.choose()
@@ -293,35 +291,3 @@ class OnnxEncoder:
 
     def _open(self, folder: Path) -> Sessions:
         return open_sessions(folder, self.providers, self.threads, self.running)
-
-
-def token_limit(folder: Path) -> int:
-    """Return how many tokens of a text an encoder's artifact reads."""
-    length = read_json(folder / "sentence_bert_config.json")["max_seq_length"]
-    if type(length) is not int or not 1 <= length <= LONGEST:
-        path = folder / "sentence_bert_config.json"
-        raise ArtifactError(f"{path}: max_seq_length = {length!a:.40}: must be a whole number from 1 to {LONGEST}")
-    return length
-
-
-def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
-    try:
-        length = token_limit(folder)
-        pad = read_json(folder / "config.json").get("pad_token_id") or 0
-        tokenizer = Tokenizer.from_str(read_plain(folder / "tokenizer.json").decode("utf-8"))
-    except ArtifactError:
-        raise
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ArtifactError(
-            f"{folder}: no readable tokenizer.json, config.json and sentence_bert_config.json"
-        ) from error
-    if type(pad) is not int or not 0 <= pad < 1 << 31:
-        raise ArtifactError(f"{folder / 'config.json'}: pad_token_id = {pad!a:.40}: must be the id of a token")
-    tokenizer.no_padding()
-    try:
-        tokenizer.enable_truncation(length, direction=cutting_side(tokenizer))
-    except BaseException as error:  # the library panics where the special tokens alone are more
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        raise ArtifactError(f"{folder}: max_seq_length = {length} leaves no room for a token") from error
-    return tokenizer, length, pad
