@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,10 @@ from exporters.runtime.providers import CPU, computing, on_device, require_provi
 from exporters.runtime.running import Running
 from exporters.runtime.sessions import Sessions, open_sessions
 from exporters.runtime.tokenizer import open_tokenizer
-from exporters.runtime.windows import Pooled, WindowCutter, Windows, check_windows, gives_unit_vectors
 from exporters.runtime.words import WordTokenizer
+
+if TYPE_CHECKING:
+    from exporters.runtime.windows import Pooled, WindowCutter, Windows
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
@@ -104,7 +106,7 @@ class OnnxEncoder:
         self,
         texts: Iterable[str],
         batch_size: int = 32,
-        windows: Pooled = False,
+        windows: "Pooled" = False,
         stride: int = 0,
         precision: VectorPrecision = "float32",
         **options: Any,
@@ -114,6 +116,8 @@ class OnnxEncoder:
         ``windows="mean"``: a text longer than the limit is read whole, as ``document_windows`` does it, and is the mean
         of its windows by their tokens, of length 1 again where the model normalises; RecipeError for another value.
         """
+        from exporters.runtime.windows import check_windows, gives_unit_vectors  # here: texts are mostly short
+
         if not check_windows(windows, stride):
             return self.encode(texts, batch_size, precision, **self._for(DOCUMENT, options))
         ranges, unit = self._ranges(precision), gives_unit_vectors(self._opened.folder)
@@ -128,7 +132,7 @@ class OnnxEncoder:
         precision: VectorPrecision = "float32",
         prompt_name: str | None = None,
         prompt: str | None = None,
-    ) -> Windows:
+    ) -> "Windows":
         """Encode documents as rows, one a window: of the limit's tokens at most, cut between words, behind the prompt.
 
         A text's windows share at most ``stride`` tokens, RecipeError for more than half of them. A text within the
@@ -146,7 +150,9 @@ class OnnxEncoder:
         return cut.rows(quantized(vectors, precision, ranges))
 
     @cached_property
-    def _cutter(self) -> WindowCutter:
+    def _cutter(self) -> "WindowCutter":
+        from exporters.runtime.windows import WindowCutter
+
         return WindowCutter(self._tokenizer, self.max_length)
 
     def _for(self, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
