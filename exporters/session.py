@@ -4,13 +4,13 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
@@ -24,15 +24,17 @@ from compressor.core.encoder import (
     usable_cores,
 )
 from compressor.core.errors import ArtifactError, TextError
-from compressor.core.strict_json import read_json, read_plain
-from compressor.untrusted.settings import LONGEST
 from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized
 from exporters.runtime.forking import PerProcess, check_process
 from exporters.runtime.prepared import Prepared
 from exporters.runtime.providers import CPU, computing, on_device, require_providers, run_bound
 from exporters.runtime.running import Running
 from exporters.runtime.sessions import Sessions, open_sessions
-from exporters.runtime.words import WordTokenizer, cutting_side
+from exporters.runtime.tokenizer import open_tokenizer
+from exporters.runtime.words import WordTokenizer
+
+if TYPE_CHECKING:
+    from exporters.runtime.windows import Pooled, WindowCutter, Windows
 
 Ids = NDArray[np.int64]
 Job = tuple[NDArray[np.intp], Future[Vectors]]  # row numbers, and their vectors to come
@@ -64,7 +66,7 @@ class OnnxEncoder:
         self.providers = list(providers)
         require_providers(self.providers)
         self.batch_tokens = self.running.batch_tokens if self.providers == [CPU] else None
-        tokenizer, self.max_length, self._pad = _open_tokenizer(self.folder)
+        tokenizer, self.max_length, self._pad = open_tokenizer(self.folder)
         self._tokenizer = WordTokenizer(tokenizer, self.max_length)
         self.prompts = Prompts.load(self.folder)
         self.prompt = self.prompts.choose()
@@ -100,9 +102,58 @@ class OnnxEncoder:
         """Encode queries: with the prompt named query, unless ``options`` of ``encode`` name or give another."""
         return self.encode(texts, batch_size, **self._for(QUERY, options))
 
-    def encode_document(self, texts: Iterable[str], batch_size: int = 32, **options: Any) -> NDArray[Any]:
-        """Encode documents: with the first prompt named document, passage or corpus, unless ``options`` say another."""
-        return self.encode(texts, batch_size, **self._for(DOCUMENT, options))
+    def encode_document(
+        self,
+        texts: Iterable[str],
+        batch_size: int = 32,
+        windows: "Pooled" = False,
+        stride: int = 0,
+        precision: VectorPrecision = "float32",
+        **options: Any,
+    ) -> NDArray[Any]:
+        """Encode documents: with the first prompt named document, passage or corpus, unless ``options`` say another.
+
+        ``windows="mean"``: a text longer than the limit is read whole, as ``document_windows`` does it, and is the mean
+        of its windows by their tokens, of length 1 again where the model normalises; RecipeError for another value.
+        """
+        from exporters.runtime.windows import check_windows, gives_unit_vectors  # here: texts are mostly short
+
+        if not check_windows(windows, stride):
+            return self.encode(texts, batch_size, precision, **self._for(DOCUMENT, options))
+        ranges, unit = self._ranges(precision), gives_unit_vectors(self._opened.folder)
+        rows = self.document_windows(texts, batch_size, stride, **options)
+        return quantized(rows.means(unit), precision, ranges)
+
+    def document_windows(
+        self,
+        texts: Iterable[str],
+        batch_size: int = 32,
+        stride: int = 0,
+        precision: VectorPrecision = "float32",
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+    ) -> "Windows":
+        """Encode documents as rows, one a window: of the limit's tokens at most, cut between words, behind the prompt.
+
+        A text's windows share at most ``stride`` tokens, RecipeError for more than half of them. A text within the
+        limit is the one row that ``encode_document`` gives; texts are batched as there.
+        """
+        texts, batch_size, ranges = listed(texts), check_whole("batch_size", batch_size), self._ranges(precision)
+        options = self._for(DOCUMENT, {"prompt_name": prompt_name, "prompt": prompt})
+        cut = self._cutter.cut(texts, self.prompts.choose(options["prompt_name"], prompt), stride)
+        windows = iter(cut)
+        few = list(islice(windows, batch_size + 1))
+        if len(few) <= batch_size:
+            vectors = self._few(few, batch_size)
+        else:
+            vectors = np.concatenate(list(self._blocks(chain(few, windows), batch_size, None)))
+        return cut.rows(quantized(vectors, precision, ranges))
+
+    @cached_property
+    def _cutter(self) -> "WindowCutter":
+        from exporters.runtime.windows import WindowCutter
+
+        return WindowCutter(self._tokenizer, self.max_length)
 
     def _for(self, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
         chosen = options.get("prompt_name") is not None or options.get("prompt") is not None
@@ -130,24 +181,31 @@ class OnnxEncoder:
         return Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
 
     def _vectors(self, texts: Sequence[str], batch_size: int, prompt: str) -> Vectors:
-        vectors = np.zeros((len(texts), self.dim), np.float32)
         if len(texts) <= batch_size:
-            tokens = self.tokenize(texts, prompt)
-            cut = self._cut(tokens, batch_size)
-            if len(cut) == 1:
-                opened = self._opened()
-                vectors[:] = self._run(opened.alone or opened.side_by_side, *self.pad(tokens))
-            elif cut:
-                vectors[:] = self._collect(list(self._submit(tokens, cut)))
-            return vectors
+            return self._few(self.tokenize(texts, prompt), batch_size)
+        vectors = np.zeros((len(texts), self.dim), np.float32)
         done = 0
         for block in self._blocks(texts, batch_size, prompt):
             vectors[done : done + len(block)] = block
             done += len(block)
         return vectors
 
-    def _blocks(self, texts: Iterable[str], batch_size: int, prompt: str) -> Iterator[Vectors]:
-        """Yield vectors piece by piece: one computes while the next is tokenized and put behind it."""
+    def _few(self, tokens: Sequence[Sequence[int]], batch_size: int) -> Vectors:
+        """Return the vectors of no more than ``batch_size`` texts; a single batch takes all threads."""
+        vectors = np.zeros((len(tokens), self.dim), np.float32)
+        cut = self._cut(tokens, batch_size)
+        if len(cut) == 1:
+            opened = self._opened()
+            vectors[:] = self._run(opened.alone or opened.side_by_side, *self.pad(tokens))
+        elif cut:
+            vectors[:] = self._collect(list(self._submit(tokens, cut)))
+        return vectors
+
+    def _blocks(self, texts: Iterable[Any], batch_size: int, prompt: str | None) -> Iterator[Vectors]:
+        """Yield vectors piece by piece: one computes while the next is tokenized and put behind it.
+
+        ``texts`` are token ids where ``prompt`` is None.
+        """
         running: deque[list[Job]] = deque()
         # A card takes a batch as it is asked for; on a CPU it is cut, and work should begin early.
         size = _FIRST if self.batch_tokens else max(_FIRST, batch_size)
@@ -156,10 +214,11 @@ class OnnxEncoder:
             while piece := list(islice(source, min(size, _AHEAD))):
                 size *= 2
                 check_process("stream", begun)
-                check_texts(piece, first)
-                tokens = self.tokenize(piece, prompt)
+                if prompt is not None:
+                    check_texts(piece, first)
+                    piece = self.tokenize(piece, prompt)
                 first += len(piece)
-                running.append(list(self._submit(tokens, self._cut(tokens, batch_size))))
+                running.append(list(self._submit(piece, self._cut(piece, batch_size))))
                 if len(running) > 1:
                     yield self._collect(running.popleft())
             while running:
@@ -238,35 +297,3 @@ class OnnxEncoder:
 
     def _open(self, folder: Path) -> Sessions:
         return open_sessions(folder, self.providers, self.threads, self.running)
-
-
-def token_limit(folder: Path) -> int:
-    """Return how many tokens of a text an encoder's artifact reads."""
-    length = read_json(folder / "sentence_bert_config.json")["max_seq_length"]
-    if type(length) is not int or not 1 <= length <= LONGEST:
-        path = folder / "sentence_bert_config.json"
-        raise ArtifactError(f"{path}: max_seq_length = {length!a:.40}: must be a whole number from 1 to {LONGEST}")
-    return length
-
-
-def _open_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
-    try:
-        length = token_limit(folder)
-        pad = read_json(folder / "config.json").get("pad_token_id") or 0
-        tokenizer = Tokenizer.from_str(read_plain(folder / "tokenizer.json").decode("utf-8"))
-    except ArtifactError:
-        raise
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ArtifactError(
-            f"{folder}: no readable tokenizer.json, config.json and sentence_bert_config.json"
-        ) from error
-    if type(pad) is not int or not 0 <= pad < 1 << 31:
-        raise ArtifactError(f"{folder / 'config.json'}: pad_token_id = {pad!a:.40}: must be the id of a token")
-    tokenizer.no_padding()
-    try:
-        tokenizer.enable_truncation(length, direction=cutting_side(tokenizer))
-    except BaseException as error:  # the library panics where the special tokens alone are more
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        raise ArtifactError(f"{folder}: max_seq_length = {length} leaves no room for a token") from error
-    return tokenizer, length, pad

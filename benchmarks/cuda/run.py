@@ -23,7 +23,7 @@ from benchmarks.cuda.systems import BASELINE, System, measured, systems_of
 from compressor.artifact.folder import key_of
 from compressor.core.errors import CompressorError, one_line
 from compressor.core.progress import say
-from exporters.session import token_limit
+from exporters.runtime.tokenizer import token_limit
 from exporters.tasks.lengths import plain_tokenizer
 from exporters.verify.check import Check, gate
 

@@ -57,6 +57,12 @@ class WordTokenizer:
             encoded[row] = text_ids
         return encoded
 
+    def uncut(self) -> Tokenizer:
+        """Return a copy of the tokenizer that cuts no text."""
+        tokenizer: Tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.no_truncation()
+        return tokenizer
+
     def _cut(self, ids: list[int], room: int) -> list[int]:
         return ids[max(0, len(ids) - room) :] if self._left else ids[:room]
 

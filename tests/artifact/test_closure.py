@@ -137,6 +137,7 @@ def add_code(text: str) -> str:
         ("exporters/verify/conformance.py", {"publish", "fp16"}, {"int8", "verify", "export"}),
         ("exporters/graph/consumers.py", {"export", "optimise", "export-reader"}, {"distil", "pca"}),
         ("exporters/session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
+        ("exporters/runtime/windows.py", {"verify", "publish", "bench"}, {"distil", "pca", "vectors", "finetune"}),
         (
             "compressor/answering/questions/windows.py",
             {"finetune", "distil-reader", "search-reader", "verify-reader", "bench"},

@@ -29,7 +29,7 @@ from compressor.models.source import check_folder
 from compressor.texts.corpus import Texts
 from compressor.texts.reading import lines
 from compressor.untrusted.settings import check_settings
-from exporters.session import _open_tokenizer
+from exporters.runtime.tokenizer import open_tokenizer
 
 fuzzed = settings(
     max_examples=60,
@@ -252,7 +252,7 @@ def test_settings_of_artifacts(tiny: Path, tmp_path: Path, field: str, value: An
     stated |= {field: value}
     for name in ("config.json", "sentence_bert_config.json", "config_sentence_transformers.json", "reading.json"):
         written(tmp_path / name, json.dumps(value if whole else stated).encode())
-    found = read(_open_tokenizer, tmp_path)
+    found = read(open_tokenizer, tmp_path)
     if found:
         assert found[0].encode("the cat " * 100).ids
     read(default_prompt, tmp_path)
@@ -266,7 +266,7 @@ def test_tokenizers(tmp_path: Path, content: bytes) -> None:
     written(tmp_path / "config.json", b"{}")
     written(tmp_path / "sentence_bert_config.json", b'{"max_seq_length": 8}')
     written(tmp_path / "tokenizer.json", content)
-    read(_open_tokenizer, tmp_path)
+    read(open_tokenizer, tmp_path)
 
 
 @fuzzed

@@ -232,6 +232,20 @@ def test_the_example_runs_as_it_stands(
     assert np.abs(got[0] - got[1]).max() > 1e-2
 
 
+def test_the_example_of_windows_runs_as_it_stands(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    made = publish(artifacts() / "fp32", tmp_path / "made", "fp32")
+    own = card(made).split("## Loading an artifact")[0]
+    assert "Of a longer text 64 tokens are read, and the rest is left out." in own
+    code = re.findall(r"```python\n(.*?)```", own, re.DOTALL)[1]
+    code += "import numpy as np\nnp.savez('got.npz', *windows, pooled=vectors)\n"
+    subprocess.run([sys.executable, "-c", code], cwd=made.folder, check=True)
+    got, texts = np.load(made.folder / "got.npz"), ["A long text. " * 500]
+    assert (len(got["arr_0"]), got["pooled"].shape) == (len(got["arr_1"]), (1, 32))
+    assert len(got["arr_0"]) > 30
+    assert got["arr_2"][-1, 1] == len(texts[0].rstrip())
+    assert np.abs(got["pooled"] - OnnxEncoder(made.folder).encode_document(texts, windows="mean")).max() < 1e-6
+
+
 def test_a_static_students_example_runs_as_it_stands(static: Path, tmp_path: Path) -> None:
     made = publish(static / "int8", tmp_path / "made", "int8")
     code = example(card(made)) + f"np.save({str(tmp_path / 'vectors.npy')!r}, vectors)\n"
