@@ -181,8 +181,11 @@ class TorchInt8Encoder:
         return cls(tokenizer, modules, **settings, prompts=Prompts.load(folder))
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
-        """Return float32 [len(texts), dim], rows in the order of ``texts``; TextError for what is no text."""
-        return self._behind(self.prompts.default, texts, batch_size)
+        """Return float32 [len(texts), dim], rows in the order of ``texts``; TextError for what is no text.
+
+        TextError, too, where pooling leaves the default prompt out.
+        """
+        return self._behind(self.prompts.choose(), texts, batch_size)
 
     def encode_query(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Encode queries, behind the model's prompt for them."""
