@@ -98,7 +98,7 @@ def _expected(cases: list[Mapping[str, Any]], prompts: Prompts) -> list[Case]:
     if names != wanted:
         missing = next((name for name in wanted if name not in names), None)
         fault = f"{missing!r} is missing" if missing else "others are among them"
-        which = "of every set" if len(wanted) == len(TEXTS) else "of a set, and those behind its model's prompts"
+        which = "of every set" if len(wanted) == len(TEXTS) else "of every set and of its model's prompts"
         raise Refusal(f"{CASES}: its cases must be the {len(wanted)} hard texts {which}: {fault}")
     return expected
 

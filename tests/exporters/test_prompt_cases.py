@@ -166,9 +166,9 @@ FIRST = len(TEXTS)  # the number of the first case behind a prompt of its own
 HOLES: list[tuple[Callable[[list[dict[str, Any]]], Any], str]] = [
     (
         lambda found: found.pop(FIRST),
-        "the 27 hard texts of a set, and those behind its model's prompts: \"a sentence, prompt 'query'\" is missing",
+        "the 27 hard texts of every set and of its model's prompts: \"a sentence, prompt 'query'\" is missing",
     ),
-    (lambda found: found.append(found[FIRST]), "behind its model's prompts: others are among them"),
+    (lambda found: found.append(found[FIRST]), "and of its model's prompts: others are among them"),
     (lambda found: found[FIRST].update(prompt="elsewhere "), "a sentence, prompt 'query': not the model's prompt"),
     (lambda found: found[FIRST].update(prompt_name="other"), "a sentence, prompt 'query': not the model's prompt"),
     (lambda found: found[FIRST].pop("prompt"), "a sentence, prompt 'query': not the model's prompt"),
