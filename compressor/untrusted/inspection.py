@@ -1,7 +1,7 @@
 """What must hold of an artifact before anything of it is used: its files, its settings, its graphs, in that order."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Find
     truncation = truncation_of(artifact.folder) if compared else None
     prompts = kept_prompts(artifact.folder) if compared else Prompts({})
     form, length = _FORMS.get(_stage(artifact), "ids"), _length(artifact)
-    found = inspector.ask(artifact.folder / name, wanted, form, truncation, length, prompts)
+    found = inspector.ask(artifact.folder / name, wanted, form, truncation, length, asdict(prompts))
     yield Finding("graph", _graph_facts(name, found), "unrun" not in found)
     if compared:
         yield from _conformance(found["cases"], found["prompted"], prompts)

@@ -5,13 +5,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from compressor.artifact.manifest import sha256
-from compressor.artifact.prompts import Prompts
 from compressor.core.errors import ArtifactError
 
 MEMORY_BYTES = 2 << 30  # of a graph's process, beside so many times the file's own size
@@ -50,7 +48,7 @@ class Inspector:
         form: str = "ids",
         truncation: Mapping[str, Any] | None = None,
         length: Mapping[str, Any] | None = None,
-        prompts: Prompts | None = None,
+        prompts: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Return what was found of the files wanted, each ``path``, ``size`` and ``sha256``.
 
@@ -63,7 +61,7 @@ class Inspector:
         if size > _MOST_GRAPH_BYTES:
             raise ArtifactError(f"{label}: {size} bytes; a graph has at most {_MOST_GRAPH_BYTES}")
         memory, seconds = MEMORY_BYTES + _TIMES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
-        how = {"form": form, "truncation": truncation, "length": length, "prompts": asdict(prompts or Prompts({}))}
+        how = {"form": form, "truncation": truncation, "length": length, "prompts": prompts}
         request = json.dumps({**wanted, **how, "memory_bytes": memory, "cpu_seconds": seconds}) + "\n"
         try:
             reply, _ = self.process.communicate(request.encode(), timeout=3 * seconds)

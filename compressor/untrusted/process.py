@@ -101,7 +101,7 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
         from compressor.artifact.prompts import Prompts
         from compressor.untrusted.cases import check_cases
 
-        prompts = Prompts(**request["prompts"])
+        prompts = Prompts(**request["prompts"])  # of the model, which whoever asks has read
         held = check_cases(cases, tokenizer, session, precision, request["truncation"], prompts)
         found["cases"], found["prompted"] = len(held), sum(bool(case.prompt) for case in held)
     return found
