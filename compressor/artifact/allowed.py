@@ -47,12 +47,14 @@ _EARLIER: Mapping[str, frozenset[str]] = {
             "3e920b01df2dfe68a4b63380f6b6f1b5070fa54577267352da6dcdd553591095",
             "a4f4462fd443285f14a55bb39b1ef03eb1d19456d5b1be54b74e0901cc3f2e68",
             "428a094df1b5e154f39986b832fdda19330a5fa951c2df1f33dd7cc9bb4f01e5",
+            "bca57e02a3c8a8faf856f80d88a0776806657fcbfa22f52e1b85be5693fcdf08",
         }
     ),
     "run.mjs": frozenset(
         {
             "0ee048356d7f437f1716fe27ce2f94ce59d7ee2f64836e0b0868d3018e79c292",
             "57f7cc578565414e684b91876b946e41a7c213ae3b3c0c4d36ac83e090f4d7af",
+            "889ba8bf16d06e4cdf9328d6612c1ebcedecadb9af3673823fa8c66a61326712",
         }
     ),
 }

@@ -1,9 +1,11 @@
 """What a conformance set must hold, whoever wrote it: the hard texts, and how near a runtime must come to them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from compressor.artifact.layout import READING
+from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import read_json
 
@@ -45,6 +47,42 @@ TEXTS: dict[str, tuple[str, int]] = {
     "10,000 words": ("word ", _LONG),
     "10,000 Chinese characters": ("机", _LONG),
 }
+
+BEHIND = ("a sentence", "empty", "spaces", "10,000 words")
+"""Those that stand behind the prompts of queries and documents, too: whole, without a word, and cut."""
+_MOST_PROMPTS = 16
+"""Of other names, that a sentence stands behind."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A hard text, and the prompt that it stands behind."""
+
+    name: str
+    text: str
+    times: int
+    prompt: str = ""
+    prompt_name: str | None = None
+    """None of the default prompt."""
+
+    def stated(self) -> dict[str, str]:
+        """Return what a set says of the prompt: nothing where there is none."""
+        if self.prompt_name is not None:
+            return {"prompt_name": self.prompt_name, "prompt": self.prompt}
+        return {"prompt": self.prompt} if self.prompt else {}
+
+
+def cases_behind(prompts: Prompts) -> list[Case]:
+    """Return each hard text behind the default prompt, as ``encode`` puts it, and some behind each other one."""
+    roles = [name for name in (*QUERY, *DOCUMENT) if name in prompts.named]
+    others = [name for name in prompts.stated if name not in roles][:_MOST_PROMPTS]
+    behind = {name: BEHIND for name in roles} | {name: BEHIND[:1] for name in others}
+    return [Case(name, *text, prompt=prompts.default) for name, text in TEXTS.items()] + [
+        Case(f"{text}, prompt {name!a:.40}", *TEXTS[text], prompt=prompts.named[name], prompt_name=name)
+        for name, texts in behind.items()
+        if prompts.named[name] != prompts.default
+        for text in texts
+    ]
 
 
 def tolerance(precision: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compressor.artifact.layout import READING
 from compressor.core.errors import ArtifactError, TextError
 from compressor.core.strict_json import read_json
 
@@ -35,6 +36,11 @@ class Prompts:
         pooled = all(_stated(path).get("include_prompt") is not False for path in folder.glob("*_Pooling/config.json"))
         return cls(named, named[name] if name else "", pooled)
 
+    @property
+    def stated(self) -> dict[str, str]:
+        """The prompts that are not empty, in the order of their names."""
+        return {name: prompt for name, prompt in sorted(self.named.items()) if prompt}
+
     def choose(self, name: str | None = None, prompt: str | None = None) -> str:
         """Return ``prompt`` if one is given, the one of that ``name``, or the default one; TextError for another name.
 
@@ -46,7 +52,7 @@ class Prompts:
         if not isinstance(chosen, str):
             raise TextError(f"prompt: {type(chosen).__name__} was given where a text belongs")
         if chosen and not self.pooled:
-            raise TextError(f"prompt = {chosen!a:.80}: the model's pooling leaves prompts out, which the graph cannot")
+            raise TextError(f"prompt = {chosen!a:.80}: the model's pooling leaves prompts out, which this form cannot")
         return chosen
 
     def first(self, names: Sequence[str]) -> str | None:
@@ -54,9 +60,13 @@ class Prompts:
         return next((name for name in names if name in self.named), None)
 
 
-def default_prompt(folder: Path) -> str:
-    """Return what sentence-transformers puts before every text of this model unless told otherwise; mostly empty."""
-    return Prompts.load(folder).default
+def kept_prompts(folder: Path) -> Prompts:
+    """Return the prompts of an artifact, a reader's being none; ArtifactError for such as its pooling leaves out."""
+    prompts = Prompts({}) if (folder / READING).is_file() else Prompts.load(folder)
+    if prompts.stated and not prompts.pooled:
+        first = next(iter(prompts.stated))
+        raise ArtifactError(f"{folder}: prompt {first!a:.80}: its pooling leaves prompts out, which a graph cannot")
+    return prompts
 
 
 def _listed(names: Sequence[str] | dict[str, str]) -> str:

@@ -32,6 +32,7 @@ from compressor.models.torch_int8 import TorchInt8
 from compressor.texts.corpus import Corpus, Texts
 from compressor.vectors.pca import Pca
 from compressor.vectors.ranges import OutputVectors
+from exporters.graph.consumers import check_prompts
 from exporters.graph.export import Export
 from exporters.graph.optimise import Optimise
 from exporters.precision.calibrate import Batch, batches_of_texts
@@ -95,6 +96,8 @@ class EmbeddingFlow(Flow):
         self.recipe.bench.collections(self.base)
         model = open_model(self.teacher.folder)
         distil, pca = self.recipe.distil, self.recipe.pca
+        if not distil or (distil.layers != 0 and distil.model is None):  # its student keeps the teacher's pooling
+            check_prompts(self.teacher.folder, model)
         if distil:
             distil.check(model)
         if pca:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbedding
 
 from compressor.core.encoder import Vectors, check_texts, check_whole, listed
-from compressor.core.errors import ModelError, one_line
+from compressor.core.errors import ModelError, TextError, one_line
 from compressor.machine.card import require_card
 from compressor.models.loading import check_finite, whole_weights
 from compressor.models.positions import check_tables, check_tokens
@@ -51,9 +52,17 @@ class TorchEncoder:
     def max_length(self) -> int:
         return token_limit(self.model) or 512
 
-    def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
-        """Return float32 [len(texts), dim] by sentence-transformers' own ``encode``; TextError for what is no text."""
-        return self._by(self.model.encode, texts, batch_size)
+    def encode(
+        self, texts: Sequence[str], batch_size: int = 32, prompt_name: str | None = None, prompt: str | None = None
+    ) -> Vectors:
+        """Return float32 [len(texts), dim] by sentence-transformers' own ``encode``; TextError for what is no text.
+
+        TextError, too, for a ``prompt_name`` that the model has not.
+        """
+        if prompt is None and prompt_name is not None and prompt_name not in list(self.model.prompts):
+            allowed = " or ".join(f"{name!a:.80}" for name in self.model.prompts)
+            raise TextError(f"prompt_name = {prompt_name!a:.80}: must be {allowed}")
+        return self._by(partial(self.model.encode, prompt_name=prompt_name, prompt=prompt), texts, batch_size)
 
     def encode_query(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Encode queries: with the prompt that sentence-transformers puts before them, where the model has one."""

@@ -180,9 +180,14 @@ class TorchInt8Encoder:
         modules = [module.eval() for module in (transformer, *tail)]
         return cls(tokenizer, modules, **settings, prompts=Prompts.load(folder))
 
-    def encode(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
-        """Return float32 [len(texts), dim], rows in the order of ``texts``; TextError for what is no text."""
-        return self._behind(self.prompts.default, texts, batch_size)
+    def encode(
+        self, texts: Sequence[str], batch_size: int = 32, prompt_name: str | None = None, prompt: str | None = None
+    ) -> Vectors:
+        """Return float32 [len(texts), dim], rows in the order of ``texts``; TextError for what is no text.
+
+        TextError, too, for a ``prompt_name`` that the model has not, and for a prompt that its pooling leaves out.
+        """
+        return self._behind(self.prompts.choose(prompt_name, prompt), texts, batch_size)
 
     def encode_query(self, texts: Sequence[str], batch_size: int = 32) -> Vectors:
         """Encode queries, behind the model's prompt for them."""

@@ -1,7 +1,7 @@
 """What must hold of an artifact before anything of it is used: its files, its settings, its graphs, in that order."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from compressor.artifact.cases import truncation_of
 from compressor.artifact.folder import Artifact
 from compressor.artifact.layout import CASES, GRAPH, READING
 from compressor.artifact.manifest import check_links
+from compressor.artifact.prompts import Prompts, kept_prompts
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import JsonObject, read_json
 from compressor.untrusted.inspector import Inspector
@@ -24,7 +25,7 @@ _REQUEST = {
 }  # fmt: skip
 _CONFIG = {
     "model_type", "embedding_dimension", "framework_type", "pooling_mode", "normalize_result", "model_max_length",
-    "all_config",
+    "all_config", "query_prefix", "passage_prefix",
 }  # fmt: skip
 _FORMS = {"pack/tokenizer-in-graph": "text", "pack/opensearch": "pooled"}  # of the views that change what a graph takes
 _LENGTHS = {"sentence_bert_config.json": "max_seq_length", READING: "max_length"}  # of a text or window, in tokens
@@ -89,13 +90,22 @@ def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Find
     if compared:
         wanted["cases"] = _named(artifact, CASES.as_posix())
     truncation = truncation_of(artifact.folder) if compared else None
+    prompts = kept_prompts(artifact.folder) if compared else Prompts({})
     form, length = _FORMS.get(_stage(artifact), "ids"), _length(artifact)
-    found = inspector.ask(artifact.folder / name, wanted, form, truncation, length)
+    found = inspector.ask(artifact.folder / name, wanted, form, truncation, length, asdict(prompts))
     yield Finding("graph", _graph_facts(name, found), "unrun" not in found)
     if compared:
-        yield Finding("conformance", f"{found['cases']} texts give the stated tokens and outputs")
+        yield from _conformance(found["cases"], found["prompted"], prompts)
     else:
         yield Finding("conformance", f"no {CASES} in this folder: outputs were compared with none", False)
+
+
+def _conformance(cases: int, prompted: int, prompts: Prompts) -> Iterator[Finding]:
+    behind = f", {prompted} of them behind a prompt," if prompted else ""
+    yield Finding("conformance", f"{cases} texts{behind} give the stated tokens and outputs")
+    if prompts.stated and not prompted:
+        stated = f"{CASES} has no text behind the model's prompts ({len(prompts.stated)}), as of earlier releases"
+        yield Finding("prompts", f"{stated}: what they make was compared with nothing", False)
 
 
 def _length(artifact: Artifact) -> dict[str, Any] | None:

@@ -48,18 +48,20 @@ class Inspector:
         form: str = "ids",
         truncation: Mapping[str, Any] | None = None,
         length: Mapping[str, Any] | None = None,
+        prompts: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Return what was found of the files wanted, each ``path``, ``size`` and ``sha256``.
 
         They are a ``graph`` of ``form`` (see ``graph.FORMS``), or an ``archive`` with one in it, a ``tokenizer``, and
-        the conformance ``cases`` that both are held against, cut by ``truncation``. The graph must have positions for
-        a ``length`` of ``tokens``, as it is ``stated``. Raises ArtifactError, naming ``label``, where they are refused.
+        the conformance ``cases`` that both are held against, cut by ``truncation`` and behind the model's ``prompts``.
+        The graph must have positions for a ``length`` of ``tokens``, as it is ``stated``. Raises ArtifactError, naming
+        ``label``, where they are refused.
         """
         size = sum(int(entry["size"]) for entry in wanted.values())
         if size > _MOST_GRAPH_BYTES:
             raise ArtifactError(f"{label}: {size} bytes; a graph has at most {_MOST_GRAPH_BYTES}")
         memory, seconds = MEMORY_BYTES + _TIMES * size, _CPU_SECONDS + size // _BYTES_A_SECOND
-        how = {"form": form, "truncation": truncation, "length": length}
+        how = {"form": form, "truncation": truncation, "length": length, "prompts": prompts}
         request = json.dumps({**wanted, **how, "memory_bytes": memory, "cpu_seconds": seconds}) + "\n"
         try:
             reply, _ = self.process.communicate(request.encode(), timeout=3 * seconds)

@@ -98,9 +98,12 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
     if session is not None and (length := request.get("length")):
         check_length(length["stated"], length["tokens"], session, lookups, opened, _token(tokenizer))
     if cases := contents.get("cases"):
+        from compressor.artifact.prompts import Prompts
         from compressor.untrusted.cases import check_cases
 
-        found["cases"] = check_cases(cases, tokenizer, session, precision, request["truncation"])
+        prompts = Prompts(**request["prompts"])  # of the model, which whoever asks has read
+        held = check_cases(cases, tokenizer, session, precision, request["truncation"], prompts)
+        found["cases"], found["prompted"] = len(held), sum(bool(case.prompt) for case in held)
     return found
 
 

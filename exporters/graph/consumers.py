@@ -33,13 +33,18 @@ def check_modules(model: Path, encoder: SentenceTransformer) -> None:
         if not isinstance(module, tuple(_LEGACY)):
             known = ", ".join(k.__name__ for k in _LEGACY)
             raise ModelError(f"{model}: module {type(module).__name__} cannot be exported; known: {known}")
-        prompts = ", ".join(name for name, prompt in encoder.prompts.items() if prompt)
-        if isinstance(module, Pooling) and not module.include_prompt and prompts:
-            raise ModelError(f"{model}: its pooling leaves prompts out ({prompts}), which a graph of ids cannot")
+    check_prompts(model, encoder)
     if not encoder.max_seq_length or encoder.max_seq_length > LONGEST:
         raise ModelError(f"{model}: states no max_seq_length; set one in sentence_bert_config.json")
     if not encoder.tokenizer.is_fast:
         raise ModelError(f"{model}: its tokenizer has no fast form, so no tokenizer.json; it cannot be exported")
+
+
+def check_prompts(model: Path, encoder: SentenceTransformer) -> None:
+    """Refuse prompts that the pooling leaves out: ModelError."""
+    prompts = ", ".join(name for name, prompt in encoder.prompts.items() if prompt)
+    if prompts and any(isinstance(module, Pooling) and not module.include_prompt for module in encoder):
+        raise ModelError(f"{model}: its pooling leaves prompts out ({prompts}), which a graph of ids cannot")
 
 
 def write_consumer_files(encoder: SentenceTransformer, folder: Path) -> None:

@@ -37,7 +37,7 @@ class Hub(Target):
         write_text(draft.folder / KEPT, json.dumps(artifact.manifest, indent=2) + "\n")
         write_text(draft.folder / "README.md", self._card(contents))
         write_text(draft.folder / ".gitattributes", _attributes(artifact))
-        draft.figures["needs"] = contents.needs()
+        draft.figures["needs"] = contents.needs("sentence-transformers and OnnxEncoder, elsewhere the caller")
 
     def _card(self, contents: Contents) -> str:
         path = contents.folder / "README.md"

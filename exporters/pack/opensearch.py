@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from compressor.artifact.folder import Artifact, Draft, sha256
 from compressor.artifact.layout import EMBEDDING
-from compressor.artifact.prompts import default_prompt
+from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.core.errors import ArtifactError
 from exporters.pack.target import Contents, Target, check_name, renamed_states, write_text
 from exporters.runtime.words import cutting_side
@@ -33,7 +33,8 @@ class OpenSearch(Target):
     def run(self, artifact: Artifact, draft: Draft) -> None:
         """Write ``<name>-<version>.zip`` and ``register.json``."""
         contents = Contents.read(artifact, "opensearch")
-        if default_prompt(artifact.folder):
+        prompts = kept_prompts(artifact.folder)
+        if prompts.default:
             raise ArtifactError(f"{artifact.folder}: has a default prompt, which opensearch puts before no text")
         name = check_name(self.name or contents.name, r"[\w.-]+", "letters, digits, dots, dashes and underscores")
         config = contents.json("config.json")
@@ -60,12 +61,14 @@ class OpenSearch(Target):
                 "normalize_result": False,
                 "model_max_length": length,
                 "all_config": json.dumps(config, sort_keys=True),
+                **_prefixes(prompts),
             },
         }
         if self.url:
             request["url"] = self.url
         write_text(draft.folder / REGISTER, json.dumps(request, indent=2) + "\n")
-        draft.figures["needs"] = contents.needs(server="opensearch", plugin="ml-commons")
+        by = "opensearch, by content_type" if _prefixes(prompts) else "the caller"
+        draft.figures["needs"] = contents.needs(by, server="opensearch", plugin="ml-commons")
 
 
 def pooled_by_any(contents: Contents) -> bytes:
@@ -91,6 +94,13 @@ def pooled_by_any(contents: Contents) -> bytes:
     axes: list[str | int | None] = ["batch_size", "sequence_length", contents.dim]
     graph.output.append(helper.make_tensor_value_info(states, TensorProto.FLOAT, axes))
     return model.SerializeToString(deterministic=True)
+
+
+def _prefixes(prompts: Prompts) -> dict[str, str]:
+    """Return what OpenSearch puts before queries and passages; with any, it asks of each text which it is."""
+    roles = {"query_prefix": QUERY, "passage_prefix": DOCUMENT}
+    chosen = {field: prompts.choose(prompts.first(names)) for field, names in roles.items()}
+    return {field: prompt for field, prompt in chosen.items() if prompt}
 
 
 def _model_type(stated: str, typed: bool) -> str:

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from compressor.answering.readers.reader import Reading, read_reading
 from compressor.artifact.folder import Artifact, Draft
 from compressor.artifact.layout import ANSWERING, EMBEDDING, GRAPH, READING
+from compressor.artifact.prompts import kept_prompts
 from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, RecipeError
 from compressor.core.strict_json import read_json
@@ -112,12 +113,17 @@ class Contents:
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{self.folder / name}: not there, or not readable as JSON") from error
 
-    def needs(self, **more: Any) -> dict[str, Any]:
-        """Return what runs the view: the artifact's own needs, a reader's windows, and ``more``."""
+    def needs(self, prompts_by: str = "the caller", **more: Any) -> dict[str, Any]:
+        """Return what runs the view: the artifact's needs, a reader's windows, prompts, and ``more``."""
         own = self.artifact.figures.get("needs")
         reading = {} if self.reading is None else {"reading": self.reading.model_dump(mode="json")}
         needs = {"onnxruntime": ">=1.24", **(own if isinstance(own, dict) else {}), "opset": self.opset}
-        return needs | reading | more
+        return needs | reading | self._prompts(prompts_by) | more
+
+    def _prompts(self, put_by: str) -> dict[str, Any]:
+        prompts = kept_prompts(self.folder)
+        stated = {"named": prompts.stated, "default": prompts.default, "put_by": put_by}
+        return {"prompts": stated} if prompts.stated else {}
 
 
 def copy_files(artifact: Artifact, draft: Draft, names: Sequence[str]) -> list[str]:

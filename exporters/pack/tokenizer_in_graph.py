@@ -102,7 +102,8 @@ class TokenizerInGraph(Target):
             draft.figures["characters"] = sum(last - first + 1 for first, last in allowed)
         draft.figures["verified_texts"] = len(HARD) + (_RANDOM_TEXTS if allowed is not None else 0)
         extensions = version("onnxruntime-extensions")
-        draft.figures["needs"] = contents.needs(**{"onnxruntime-extensions": f">={extensions}", "domain": DOMAIN})
+        by = "the graph: the default one, and no other" if encoder.prompt else "the caller"
+        draft.figures["needs"] = contents.needs(by, **{"onnxruntime-extensions": f">={extensions}", "domain": DOMAIN})
 
 
 def word_piece(contents: Contents, settings: dict[str, Any]) -> dict[str, Any]:

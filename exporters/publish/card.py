@@ -17,7 +17,7 @@ from compressor.answering.readers.reader import read_reading
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import GRAPH, INPUTS
-from compressor.artifact.prompts import default_prompt
+from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
 from compressor.core.markdown import code
@@ -104,6 +104,7 @@ class Publish(HandOut):
         inputs = [value.name for value in model.graph.input]
         hidden, dim = (output.type.tensor_type.shape.dim[-1].dim_value for output in model.graph.output)
         config, sentences = (_json(folder / name) for name in ("config.json", "sentence_bert_config.json"))
+        prompts = kept_prompts(folder)
         return {
             "inputs": inputs,
             "hidden": hidden,
@@ -114,7 +115,8 @@ class Publish(HandOut):
             "static": config.get("architectures") == [STATIC],
             "dense": any(folder.glob("*_Dense")),
             "dynamic": bool(dynamic_inputs(model)),
-            "texts": [default_prompt(folder) + text for text in _EXAMPLES],
+            "texts": [prompts.default + text for text in _EXAMPLES],
+            "prompts": _prompts(prompts),
             "choice": draft.figures.get("choice"),
             "session_options": draft.figures["needs"]["session_options"],
             "consumers": _consumers(dim, len(inputs)),
@@ -148,6 +150,15 @@ def _template(name: str) -> Template:
     )
     environment.filters.update(code=code, yaml=_yaml, row=_row, json=json.dumps)
     return environment.get_template(name)
+
+
+def _prompts(prompts: Prompts) -> list[tuple[str, str]]:
+    """Return each way to encode with what it puts before a text; none of a model without prompts."""
+    roles = {"encode_query(texts)": prompts.first(QUERY), "encode_document(texts)": prompts.first(DOCUMENT)}
+    ways = [("encode(texts)", prompts.default), *((call, prompts.choose(name)) for call, name in roles.items())]
+    others = [name for name in prompts.stated if name not in roles.values()]
+    named = [(f"encode(texts, prompt_name={json.dumps(name)})", prompts.named[name]) for name in others]
+    return [*ways, *named] if prompts.stated else []
 
 
 def _yaml(text: str) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
-from compressor.artifact.cases import QUESTION, TEXTS, Precision, tolerance, truncation_of
+from compressor.artifact.cases import QUESTION, Precision, cases_behind, tolerance, truncation_of
 from compressor.artifact.layout import CASES, GRAPH, RUNNERS, RUNNERS_FOLDER
+from compressor.artifact.prompts import kept_prompts
 from compressor.core.errors import ArtifactError
 from exporters.runtime.providers import CPU
 
@@ -42,7 +43,10 @@ def own_conformance(source: Path, folder: Path, precision: Precision) -> None:
 
 
 def cases(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield each text of the set with its token ids, what the graph in ``folder`` takes of them and what it gives."""
+    """Yield each text of the set with its token ids, what the graph in ``folder`` takes of them and what it gives.
+
+    A text stands behind the prompt that ``OnnxEncoder`` would put before it, and where there is one, that is stated.
+    """
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     truncation = truncation_of(folder)
@@ -54,13 +58,15 @@ def cases(folder: Path) -> Iterator[dict[str, Any]]:
     outputs = [value.name for value in session.get_outputs() if value.name != "last_hidden_state"]
     pad = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id") or 0
     asks = "strategy" in truncation
-    for name, (text, times) in TEXTS.items():
-        texts = [(QUESTION, 1), (text, times)] if asks else [(text, times)]
-        encoding: Encoding = tokenizer.encode(*[part * count for part, count in texts])  # type: ignore[arg-type]
+    for case in cases_behind(kept_prompts(folder)):
+        texts = [(QUESTION, 1), (case.text, case.times)] if asks else [(case.text, case.times)]
+        whole = [case.prompt + part * count for part, count in texts]  # of a question there is no prompt
+        encoding: Encoding = tokenizer.encode(*whole)  # type: ignore[arg-type]
         feeds = _feeds(encoding, inputs, int(pad))
         results = session.run(outputs, {name: np.array([row], np.int64) for name, row in feeds.items()})
         yield {
-            "name": name,
+            "name": case.name,
+            **case.stated(),
             "texts": [{"text": part, "times": count} for part, count in texts],
             "ids": encoding.ids,
             "inputs": feeds,

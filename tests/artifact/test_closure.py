@@ -135,6 +135,7 @@ def add_code(text: str) -> str:
         ("compressor/models/bulk.py", {"vectors", "multilingual"}, {"pca", "export", "int8"}),
         ("compressor/vectors/similarities.py", {"distil", "pca", "ranges"}, {"vectors", "export", "int8"}),
         ("exporters/verify/conformance.py", {"publish", "fp16"}, {"int8", "verify", "export"}),
+        ("compressor/artifact/cases.py", {"publish", "fp16"}, {"distil", "int8", "verify", "export", "search"}),
         ("exporters/graph/consumers.py", {"export", "optimise", "export-reader"}, {"distil", "pca"}),
         ("exporters/session.py", {"verify", "publish", "bench", "growth", "story", "export"}, {"distil", "pca"}),
         ("exporters/runtime/windows.py", {"verify", "publish", "bench"}, {"distil", "pca", "vectors", "finetune"}),

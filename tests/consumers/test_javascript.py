@@ -6,10 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from packed import edit_json
 
+from compressor.artifact.layout import CASES
 from consumers.conftest import Hold
 from consumers.snippets import run_node, snippet
 from consumers.texts import TEXTS
+from exporters.verify.conformance import write_conformance
 
 pytestmark = pytest.mark.consumers
 
@@ -42,14 +45,38 @@ for (const text of texts) vectors.push((await extract(text, { pooling: "mean", n
     hold(run_node(node, code, pooling, TEXTS), those=slice(len(TEXTS) - 1))
 
 
-def test_conformance_runner(folder: Path, cases: Path, node: Path) -> None:
+def conformance(folder: Path, node: Path) -> tuple[int, str, str]:
+    """Run an artifact's own runner on it; return its status, output and errors."""
     program = node / f"run-{os.getpid()}.mjs"  # packages are found from where a program lies
-    shutil.copy(cases.with_name("run.mjs"), program)
+    shutil.copy(folder / "conformance" / "run.mjs", program)
     try:
         done = subprocess.run(["node", program, folder], capture_output=True, text=True, check=False)
     finally:
         program.unlink()
-    assert (done.returncode, done.stdout) == (0, "conforms\n"), done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_conformance_runner(folder: Path, cases: Path, node: Path) -> None:
+    status, out, err = conformance(folder, node)
+    assert (status, out) == (0, "conforms\n"), err
+
+
+def test_conformance_runner_puts_prompts(folder: Path, node: Path, tmp_path: Path) -> None:
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("conformance"))
+    prompts = {"query": "query: ", "document": "passage: ", "other": 'Of "cats", '}
+    edit_json(copy / "config_sentence_transformers.json", prompts=prompts, default_prompt_name="other")
+    write_conformance(copy, "int8" if folder.name == "int8" else "fp32")
+    status, out, err = conformance(copy, node)
+    assert (status, out) == (0, "conforms\n"), err
+    set_of_cases = copy / CASES
+    set_of_cases.write_text(
+        set_of_cases.read_text("utf-8").replace('"prompt":"query: "', '"prompt":"quest: "'), "utf-8"
+    )
+    status, out, _ = conformance(copy, node)
+    assert status == 1
+    assert "a sentence, prompt 'query': token ids differ" in out
+    assert "'document'" not in out
 
 
 def test_transformers_js_q8(folder: Path, node: Path, hold: Hold, tmp_path: Path) -> None:

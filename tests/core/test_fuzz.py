@@ -20,7 +20,7 @@ from compressor.answering.readers.reader import read_reading
 from compressor.artifact.folder import Artifact
 from compressor.artifact.licence import licence_of
 from compressor.artifact.manifest import FORMAT, manifest_text, sealed
-from compressor.artifact.prompts import default_prompt
+from compressor.artifact.prompts import kept_prompts
 from compressor.core.config import load
 from compressor.core.errors import CompressorError
 from compressor.flow.answering import ReaderRecipe
@@ -255,7 +255,7 @@ def test_settings_of_artifacts(tiny: Path, tmp_path: Path, field: str, value: An
     found = read(open_tokenizer, tmp_path)
     if found:
         assert found[0].encode("the cat " * 100).ids
-    read(default_prompt, tmp_path)
+    read(kept_prompts, tmp_path)
     read(read_reading, tmp_path)
 
 

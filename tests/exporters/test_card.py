@@ -1,5 +1,6 @@
 """The card says what the artifact is, and its example runs as it stands."""
 
+import os
 import re
 import subprocess
 import sys
@@ -252,6 +253,37 @@ def test_a_static_students_example_runs_as_it_stands(static: Path, tmp_path: Pat
     subprocess.run([sys.executable, "-c", code], cwd=made.folder, check=True)
     expected = OnnxEncoder(made.folder).encode(["A sentence.", "Another one."])
     assert np.abs(np.load(tmp_path / "vectors.npy") - expected).max() < 1e-5
+
+
+def test_the_card_shows_prompts_and_its_snippet_puts_them(tiny: Path, tmp_path: Path) -> None:
+    model = open_model(tiny)
+    model.prompts = {"query": "two red houses : ", "passage": 'a "cat"\n', "other": "new `|"}
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    Export().run(tmp_path / "model", draft(tmp_path / "plain"))
+    made = publish(tmp_path / "plain", tmp_path / "made", "fp32")
+    text = card(made)
+    assert (
+        "\n- `encode(texts)`: nothing\n"
+        '- `encode_query(texts)`: `"two red houses : "`\n'
+        "- `encode_document(texts)`: nothing\n"
+        '- `encode(texts, prompt_name="other")`: `` "new `|" ``\n'
+        r'- `encode(texts, prompt_name="passage")`: `"a \"cat\"\n"`'
+        "\n\n```python\n"
+    ) in text
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "encode_query" in code]
+    save = f"import numpy\nnumpy.savez({str(tmp_path / 'made.npz')!r}, queries=queries, documents=documents)\n"
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", code + save], cwd=made.folder, check=True, env=os.environ | path)
+    got, own = np.load(tmp_path / "made.npz"), open_model(tmp_path / "model")
+    assert np.abs(got["queries"] - own.encode_query(["What is it?"])).max() < 1e-5
+    assert np.abs(got["queries"] - own.encode(["What is it?"])).max() > 1e-3
+    assert np.abs(got["documents"] - own.encode_document(["A sentence.", "Another one."])).max() < 1e-5
+
+
+def test_a_card_without_prompts_speaks_of_none(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    text = card(publish(artifacts() / "fp32", tmp_path / "made", "fp32"))
+    assert "encode_query" not in text
+    assert "prompt" not in text.split("## Loading an artifact")[0]
 
 
 def test_the_example_puts_the_default_prompt_before_its_texts(tiny: Path, tmp_path: Path) -> None:

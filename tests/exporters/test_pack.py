@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 from damage import reseal
-from packed import NEEDED, contents, options_of, seal, view
+from packed import NEEDED, contents, edit_json, options_of, seal, skip_without, view
 from questions import SHAPE
 from typer.testing import CliRunner
 
@@ -91,6 +91,27 @@ def test_the_manifest_names_the_artifact_and_what_the_view_needs(
     assert made.figures["needs"].items() >= {"onnxruntime": ">=1.24", "opset": 17}.items()
     if name in PINNED:
         assert sorted(made.manifest["files"]) == PINNED[name]
+
+
+PUT_BY = {
+    "opensearch": "opensearch, by content_type",
+    "hub": "sentence-transformers and OnnxEncoder, elsewhere the caller",
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_manifest_says_who_puts_prompts(
+    name: str, sealed: Path, views: Callable[..., Path], tmp_path: Path
+) -> None:
+    skip_without(name)
+    plain = Path(shutil.copytree(sealed / "int8", tmp_path / "plain"))
+    edit_json(plain / "config_sentence_transformers.json", prompts={"query": "two dogs: ", "document": "", "a": "b "})
+    folder = seal(plain, tmp_path / "prompted", "int8")
+    figures = Artifact.open(view(folder, tmp_path / "view", name, **options_of(name))).figures
+    stated = {"named": {"a": "b ", "query": "two dogs: "}, "default": "", "put_by": PUT_BY.get(name, "the caller")}
+    assert figures["needs"]["prompts"] == stated
+    assert "prompts" not in Artifact.open(views(name)).figures["needs"]
+    assert all(one.checked or one.check in ("conformance", "service") for one in inspect(tmp_path / "view"))
 
 
 def test_options_change_the_key_and_the_manifest_holds_them(sealed: Path, tmp_path: Path) -> None:

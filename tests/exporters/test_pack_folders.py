@@ -191,6 +191,25 @@ def test_opensearch_puts_no_prompt_before_texts(artifacts: Callable[..., Path], 
         view(seal(plain, tmp_path / "prompted", "fp32"), tmp_path / "view", "opensearch")
 
 
+@pytest.mark.parametrize(
+    ("prompts", "prefixes"),
+    [
+        ({"query": "two dogs: ", "document": "here: "}, {"query_prefix": "two dogs: ", "passage_prefix": "here: "}),
+        ({"query": "two dogs: ", "other": "a "}, {"query_prefix": "two dogs: "}),
+        ({"other": "a "}, {}),
+    ],
+)
+def test_opensearch_puts_prompts_before_queries_and_passages(
+    prompts: dict[str, str], prefixes: dict[str, str], artifacts: Callable[..., Path], tmp_path: Path
+) -> None:
+    plain = seal(artifacts(dense=16) / "fp32", tmp_path / "plain", "fp32")
+    edit_json(plain / "config_sentence_transformers.json", prompts=prompts)
+    made = view(seal(plain, tmp_path / "prompted", "fp32"), tmp_path / "view", "opensearch")
+    config = json.loads((made / "register.json").read_text("utf-8"))["model_config"]
+    assert {name: value for name, value in config.items() if name.endswith("_prefix")} == prefixes
+    assert [one.check for one in inspect(made) if one.checked] == ["files", "settings", "graph"]
+
+
 def test_the_hubs_card_has_a_whole_header(sealed: Path, tmp_path: Path) -> None:
     card = ModelCard.load(view(sealed / "int8", tmp_path / "view", "hub") / "README.md")
     assert card.data.to_dict() == {

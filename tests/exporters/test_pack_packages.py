@@ -12,6 +12,7 @@ import pytest
 from builders import sentences
 from packed import edit_json, seal, view
 
+from compressor.artifact.folder import Artifact
 from compressor.core.errors import ArtifactError
 from exporters.pack.tokenizer_in_graph import GUARD, HARD
 from exporters.session import OnnxEncoder
@@ -128,6 +129,8 @@ def test_a_default_prompt_is_put_before_the_text(
     usage = {"prompts": {"query": "two dogs: "}, "default_prompt_name": "query"}
     folder = changed(artifacts, tmp_path, "config_sentence_transformers.json", **usage)
     made = view(folder, tmp_path / "view", "tokenizer-in-graph", restrict=True)
+    prompts = Artifact.open(made).figures["needs"]["prompts"]
+    assert (prompts["default"], prompts["put_by"]) == ("two dogs: ", "the graph: the default one, and no other")
     expected = OnnxEncoder(folder, threads=1).encode(["the cat"])
     np.testing.assert_array_equal(opened(made)("the cat"), expected)
     assert np.abs(expected - OnnxEncoder(artifacts(dense=16) / "fp32").encode(["the cat"])).max() > 1e-3

@@ -164,3 +164,10 @@ def test_queries_and_documents_have_the_prompts_that_sentence_transformers_gives
                 )
             assert np.abs(encode(texts) - wanted).max() < near
             assert np.abs(encode(texts) - plain(texts)).max() > 1e-3
+            given = encoder.encode(texts, prompt=prompt)
+            assert np.abs(given - encode(texts)).max() < near
+        named, other = encoder.encode(texts, prompt_name="other"), encoder.encode(texts, prompt="new ")
+        for vectors in (named, other):
+            assert np.abs(vectors - encoder.encode(texts)).max() < near
+        with pytest.raises(TextError, match=r"^prompt_name = 'nothing': must be 'query' or 'document' or 'other'$"):
+            encoder.encode(texts, prompt_name="nothing")

@@ -14,6 +14,7 @@ import pytest
 from builders import sentences
 
 from compressor.artifact.folder import write_json
+from compressor.artifact.prompts import Prompts
 from compressor.core.errors import BusyError, CompressorError, TextError
 from exporters.serving import Batcher
 from exporters.session import OnnxEncoder
@@ -65,6 +66,21 @@ def test_vectors_are_those_of_encode(fp32: Path) -> None:
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() < 1e-5
     assert np.abs(np.diff(expected, axis=0)).max(axis=1).min() > 1e-3  # a row of another text would show
+
+
+def test_texts_behind_different_prompts_share_a_batch(watched: Watched) -> None:
+    watched.prompts = Prompts({"query": "two red houses : ", "document": "here : "}, "new ")
+    options = [{}, {"prompt_name": "query"}, {"prompt_name": "document"}, {"prompt": "old "}, {"prompt": ""}]
+    with Batcher(watched) as batcher:
+        first = held(batcher, watched)
+        waiting = [batcher.submit(TEXTS[0], **given) for given in options]
+        watched.may.set()
+        found = [one.result(60) for one in waiting]
+    assert first.result(60).shape == (watched.dim,)
+    assert [rows for rows, _ in watched.batches] == [1, 5]
+    for vector, prompt in zip(found, ("new ", "two red houses : ", "here : ", "old ", ""), strict=True):
+        assert np.abs(vector - watched.encode([prompt + TEXTS[0]], prompt="")[0]).max() < 1e-5
+    assert np.abs(np.diff(found, axis=0)).max(axis=1).min() > 1e-3
 
 
 def test_many_threads_may_send(fp32: Path) -> None:

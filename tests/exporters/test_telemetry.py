@@ -22,6 +22,7 @@ READER = PublishReader(recipe={"name": "tiny"}, teacher="org/teacher", teacher_s
 PAGES = {
     "consumers": CONSUMERS.read_text("utf-8"),
     "card": (TEMPLATES / "card.md.j2").read_text("utf-8"),
+    "embedding": (TEMPLATES / "embedding.md.j2").read_text("utf-8"),
     "reader": READER.card([], {"inputs": INPUTS, "reading": Reading(no_answer_threshold=0.5)}),
 }
 BLOCKS = [
@@ -91,4 +92,4 @@ def test_the_runner_in_javascript_switches_it_off_before_its_first_session() -> 
 
 
 def test_the_texts_of_both_cards_are_complete() -> None:
-    assert json.dumps(sorted({page for page, *_ in BLOCKS})) == '["card", "consumers", "reader"]'
+    assert json.dumps(sorted({page for page, *_ in BLOCKS})) == '["card", "consumers", "embedding", "reader"]'

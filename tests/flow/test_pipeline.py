@@ -16,9 +16,10 @@ from running import write_recipe
 
 from compressor.artifact.folder import Artifact
 from compressor.core.config import load
-from compressor.core.errors import ArtifactError, GateError, RecipeError
+from compressor.core.errors import ArtifactError, GateError, ModelError, RecipeError
 from compressor.flow.base import run
 from compressor.flow.embedding import EmbeddingFlow, Recipe
+from compressor.models.sentence_model import open_model
 from compressor.vectors.codes import Ranges
 from exporters.session import OnnxEncoder
 
@@ -70,6 +71,18 @@ def results(home: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
         return go(home)
+
+
+def test_prompts_that_pooling_leaves_out_are_refused_before_training(tiny: Path, tmp_path: Path) -> None:
+    model = open_model(tiny)
+    model.prompts = {"ask": "two dogs : "}
+    model.set_pooling_include_prompt(False)
+    model.save_pretrained(str(tmp_path / "teacher"), create_model_card=False)
+    (tmp_path / "home").mkdir()
+    home = write_recipe(tmp_path / "home", RECIPE, tmp_path / "teacher")
+    with pytest.raises(ModelError, match=r"its pooling leaves prompts out \(ask\), which a graph of ids cannot$"):
+        go(home)
+    assert not list((home / "runs").rglob("distil"))
 
 
 @pytest.fixture

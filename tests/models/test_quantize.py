@@ -13,8 +13,9 @@ from builders import WORDS, sentences
 from safetensors.torch import load_file, save_file
 
 from compressor.artifact.folder import Artifact, Draft, writing
+from compressor.artifact.prompts import Prompts
 from compressor.core.encoder import Encoder, Vectors
-from compressor.core.errors import ModelError
+from compressor.core.errors import ModelError, TextError
 from compressor.models.agreement import cosines
 from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
 from compressor.models.source import Source
@@ -218,6 +219,18 @@ def test_the_default_prompt_is_part_of_the_text(tiny: Path, int8: Path, tmp_path
         encoder.encode(TEXTS[:1]), TorchInt8Encoder.load(int8).encode([f"the cat sleeps {TEXTS[0]}"])
     )
     np.testing.assert_array_equal(encoder.encode(TEXTS[:1]), in_memory(tmp_path / "prompted")(TEXTS[:1]))
+
+
+def test_a_prompt_that_pooling_leaves_out_is_refused(int8: Path) -> None:
+    encoder = TorchInt8Encoder.load(int8)
+    expected = encoder.encode(TEXTS)
+    encoder.prompts = Prompts({"query": "", "document": "the cat sleeps "}, "", pooled=False)
+    np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
+    with pytest.raises(TextError, match="^prompt = 'the cat sleeps ': the model's pooling leaves prompts out"):
+        encoder.encode_document(TEXTS)
+    encoder.prompts = Prompts({}, "the cat sleeps ", pooled=False)
+    with pytest.raises(TextError, match="^prompt = 'the cat sleeps ': the model's pooling leaves prompts out"):
+        encoder.encode(TEXTS)
 
 
 def test_a_module_that_is_not_known(tiny: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 // Hold ONNX Runtime for JavaScript against the conformance cases of an artifact: node conformance/run.mjs
-// Needs onnxruntime-node and @huggingface/transformers. For a runtime of your own, replace session and tokenizer.
+// Needs onnxruntime-node and @huggingface/transformers. For a runtime of your own, replace session and tokenizer; a
+// case's prompt, where it has one, stands before its text.
 import { readFileSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,8 +28,8 @@ const most = "at most 1e-4 of each number, or a cosine of at least 0.99 and a no
 if (!sane) fail(`tolerance ${JSON.stringify(bar)}: ${most}`);
 const empty = ({ outputs }) => Object.keys(outputs).length === 0;
 if (!stated.cases.length || stated.cases.some(empty)) fail("cases without outputs: nothing to be held against");
-for (const { name, texts, ids, inputs, outputs } of stated.cases) {
-  const [text, text_pair] = texts.map((part) => part.text.repeat(part.times));
+for (const { name, prompt = "", texts, ids, inputs, outputs } of stated.cases) {
+  const [text, text_pair] = texts.map((part) => prompt + part.text.repeat(part.times));
   const encoded = tokenizer(text, { text_pair }).input_ids;
   if (String(cut(Array.from(encoded.data, Number))) !== String(ids)) fail(`${name}: token ids differ`);
   const tensor = (row) => new ort.Tensor("int64", BigInt64Array.from(row, BigInt), [1, row.length]);

@@ -1,6 +1,7 @@
 """Hold a runtime against the conformance cases of an artifact: ``python conformance/run.py``.
 
-Needs onnxruntime, tokenizers and numpy. For a runtime of your own, replace ``session`` and ``tokenizer``.
+Needs onnxruntime, tokenizers and numpy. For a runtime of your own, replace ``session`` and ``tokenizer``; a case's
+``prompt``, where it has one, stands before its text.
 """
 
 import json
@@ -27,7 +28,8 @@ def failures(stated: Any, tokenizer: Any, session: Any) -> Iterator[str]:
     tokenizer.no_padding()
     tokenizer.enable_truncation(**stated["truncation"])
     for case in stated["cases"]:
-        ids = tokenizer.encode(*(part["text"] * part["times"] for part in case["texts"])).ids
+        prompt = case.get("prompt", "")
+        ids = tokenizer.encode(*(prompt + part["text"] * part["times"] for part in case["texts"])).ids
         if ids != case["ids"]:
             yield f"{case['name']}: token ids differ"
         feeds = {name: np.array([values], np.int64) for name, values in case["inputs"].items()}
