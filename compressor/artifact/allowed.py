@@ -20,7 +20,7 @@ _VOCABULARY = (  # what transformers keeps beside them, by the tokenizer's kind
 _ARTIFACT = (
     *_TOKENIZER, *_VOCABULARY, r"onnx/model\.onnx", r"config\.json", r"modules\.json",
     r"sentence_bert_config\.json", r"config_sentence_transformers\.json", r"[1-9][0-9]?_(Pooling|Dense)/config\.json",
-    r"[1-9][0-9]?_Dense/model\.safetensors", r"output_ranges\.safetensors", r"reading\.json", r"search\.(json|md)",
+    r"[1-9][0-9]?_Dense/model\.safetensors", r"(output_ranges|projection)\.safetensors", r"reading\.json", r"search\.(json|md)",
     r"README\.md", r"conformance/cases\.json", r"conformance/run\.(py|mjs)",
 )  # fmt: skip
 _REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9._-]*/(config\.pbtxt|1/model\.onnx)"

@@ -13,10 +13,12 @@ from compressor.artifact.manifest import check_links
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import JsonObject, read_json
 from compressor.untrusted.inspector import Inspector
+from compressor.untrusted.projection import check_projection
 from compressor.untrusted.served import check_served
 from compressor.untrusted.settings import check_settings
 
 _TOKENIZER = "tokenizer.json"
+_PROJECTION = "projection.safetensors"
 _REGISTER = "register.json"
 _REQUEST = {
     "name", "version", "description", "function_name", "model_task_type", "model_format",
@@ -92,6 +94,9 @@ def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Find
     form, length = _FORMS.get(_stage(artifact), "ids"), _length(artifact)
     found = inspector.ask(artifact.folder / name, wanted, form, truncation, length)
     yield Finding("graph", _graph_facts(name, found), "unrun" not in found)
+    if _PROJECTION in files:
+        width = check_projection(artifact.folder / _PROJECTION, found["dim"], artifact.figures)
+        yield Finding("projection", f"turns the teacher's vectors of {width} into ones of {found['dim']}")
     if compared:
         yield Finding("conformance", f"{found['cases']} texts give the stated tokens and outputs")
     else:
