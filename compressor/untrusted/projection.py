@@ -23,9 +23,10 @@ def check_projection(path: Path, dim: int, figures: Mapping[str, Any]) -> int:
     held = {name: (entry["dtype"], entry["shape"]) for name, entry in read_header(path).items()}
     width = figures.get("teacher_dim", _width(held))
     if type(width) is not int or held != {"components": ("F32", [dim, width]), "mean": ("F32", [width])}:
+        own = width if type(width) is int else "width"
+        wanted = f"components F32 [{dim}, {own}] and mean F32 [{own}]"
         raise ArtifactError(
-            f"{path}: holds {_listed(held)}; must be components F32 [{dim}, {width!a:.20}] and mean F32 "
-            f"[{width!a:.20}], by the graph's vectors and the teacher's"
+            f"{path}: holds {_listed(held)}; must be {wanted}, by the graph's vectors and the teacher's"
         )
     if not _all_finite(path):
         raise ArtifactError(f"{path}: holds NaN or infinite numbers")
