@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 
 from compressor.artifact.folder import Artifact, key_of, writing
 from compressor.artifact.workspace import Model
-from compressor.core.errors import ArtifactError, CompressorError, ModelError
+from compressor.core.errors import ArtifactError, CompressorError, DependencyError, ModelError
 from compressor.models.agreement import Heldout, normalized
 from compressor.models.projection import Projection
 from compressor.models.sentence_model import TorchEncoder, open_model
@@ -266,3 +267,13 @@ def test_a_model_that_loads_as_another_is_not_written(
     monkeypatch.setattr(routes, "DIFFERENCE_MAX", -1.0)
     said = refusal(short / "artifacts" / "fp32", tmp_path / "view")
     assert said.startswith("router: query differs from its model by ")
+
+
+def test_without_sentence_transformers_it_is_named(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)  # what Python makes of a package that is not there
+    with pytest.raises(
+        DependencyError, match=r"^sentence-transformers: not installed; pip install 'compressor\[train\]'"
+    ):
+        view(short / "artifacts" / "fp32", tmp_path / "view", "router")
