@@ -20,8 +20,13 @@ _VOCABULARY = (  # what transformers keeps beside them, by the tokenizer's kind
 _ARTIFACT = (
     *_TOKENIZER, *_VOCABULARY, r"onnx/model\.onnx", r"config\.json", r"modules\.json",
     r"sentence_bert_config\.json", r"config_sentence_transformers\.json", r"[1-9][0-9]?_(Pooling|Dense)/config\.json",
-    r"[1-9][0-9]?_Dense/model\.safetensors", r"output_ranges\.safetensors", r"reading\.json", r"search\.(json|md)",
-    r"README\.md", r"conformance/cases\.json", r"conformance/run\.(py|mjs)",
+    r"[1-9][0-9]?_Dense/model\.safetensors", r"(output_ranges|projection)\.safetensors", r"reading\.json",
+    r"search\.(json|md)", r"README\.md", r"conformance/cases\.json", r"conformance/run\.(py|mjs)",
+)  # fmt: skip
+_PART = r"(query|document)_[0-9]{1,2}_"  # of a Router
+_FIRST = (
+    *_TOKENIZER, *_VOCABULARY, r"config\.json", r"sentence_bert_config\.json",
+    r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors", r"model\.safetensors\.index\.json",
 )  # fmt: skip
 _REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9._-]*/(config\.pbtxt|1/model\.onnx)"
 _VIEWS: Mapping[str, tuple[str, ...]] = {
@@ -39,6 +44,12 @@ _VIEWS: Mapping[str, tuple[str, ...]] = {
     "pack/token-embeddings": _ARTIFACT,
     "pack/tokenizer-in-graph": (*_TOKENIZER, r"model\.onnx", r"characters\.json"),
     "pack/hub": (*_ARTIFACT, r"artifact\.json", r"\.gitattributes"),
+    "pack/router": (
+        r"README\.md", r"(modules|router_config|config_sentence_transformers)\.json",
+        *(rf"{_PART}(Transformer|StaticEmbedding)/{name}" for name in _FIRST),
+        rf"{_PART}(Pooling|Dense|Normalize|LayerNorm|Dropout)/config\.json",
+        rf"{_PART}(Dense|LayerNorm)/model\.safetensors",
+    ),
 }  # fmt: skip
 # Runners of earlier releases, whose artifacts are still about; one that is changed leaves its sha256 here.
 _EARLIER: Mapping[str, frozenset[str]] = {

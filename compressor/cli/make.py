@@ -28,6 +28,7 @@ from compressor.cli.options import with_options
 from compressor.distil.training.embedding import Distil
 from compressor.flow.calibration import sample_of
 from compressor.machine.processes import rank
+from compressor.models.projection import Projection
 from compressor.models.sentence_model import TorchEncoder, open_model
 from compressor.models.source import DEFAULT, find
 from compressor.models.teacher_vectors import dev_of, made_by, training_precision, training_vectors
@@ -84,8 +85,10 @@ def pca(
 ) -> None:
     """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
     model, source, corpus = model_of(student), find(teacher), read_corpus(texts, limit)
+    own = student.resolve() == source.folder.resolve()
+    earlier = None if own else Projection.load(student)  # of a student whose vectors are not in its teacher's space
     with writing_stage(out_, "pca", pca, [model, source, corpus, made_by("fp32")]) as draft:
-        pca.run(student, corpus.train, dev_of(source, corpus), draft)
+        pca.run(student, corpus.train, dev_of(source, corpus), draft, earlier)
     written(out_)
 
 

@@ -25,6 +25,7 @@ from compressor.distil.training.embedding import Distil
 from compressor.flow.base import Flow
 from compressor.flow.results import Measured
 from compressor.models.agreement import Heldout
+from compressor.models.projection import Projection
 from compressor.models.sentence_model import embedding_dimension, open_model
 from compressor.models.source import Source, Teacher
 from compressor.models.teacher_vectors import dev_of, heldout_of, made_by, training_precision, training_vectors
@@ -247,13 +248,13 @@ class EmbeddingFlow(Flow):
         return self.work.stage("search", stage, inputs, lambda to: stage.run(
             fp32.folder, int8, self.corpus.train, self.corpus.dev, kept, to, timed))  # fmt: skip
 
-    def half(self, fp32: Model, ranges: Model) -> Model | None:
+    def half(self, student: Model, fp32: Model, ranges: Model) -> Model | None:
         """Make and hand out the fp16 form for CUDA, where the recipe asks for it."""
         stage = self.recipe.fp16
         if stage is None:
             return None
         made = self.work.stage("fp16", stage, [fp32], lambda to: stage.run(fp32.folder, to))
-        return self.publish("fp16", made, ranges, [Check.read(row) for row in made.figures["checks"]])
+        return self.publish("fp16", made, ranges, [Check.read(row) for row in made.figures["checks"]], student)
 
     def sample(self, fp32: Path, count: int) -> tuple[Keyed, Callable[[], Iterable[Batch]]]:
         """Return the first texts that the student was trained on."""
@@ -273,16 +274,18 @@ class EmbeddingFlow(Flow):
 
     def hand_out(self, student: Model, fp32: Model, int8: Model, checks: Sequence[Check]) -> dict[str, Model]:
         ranges = self.ranges(student)
-        made = {"fp32": self.publish("fp32", fp32, ranges, checks)}
-        if half := self.half(fp32, ranges):
+        made = {"fp32": self.publish("fp32", fp32, ranges, checks, student)}
+        if half := self.half(student, fp32, ranges):
             made["fp16"] = half
-        return made | {"int8": self.publish("int8", int8, ranges, checks)}
+        return made | {"int8": self.publish("int8", int8, ranges, checks, student)}
 
-    def publish(self, name: Precision, made: Model, ranges: Model, checks: Sequence[Check]) -> Model:
-        """Hand out one artifact, of precision ``name``."""
+    def publish(self, name: Precision, made: Model, ranges: Model, checks: Sequence[Check], student: Model) -> Model:
+        """Hand out one artifact, of precision ``name``, that was made of ``student``."""
+        # What a teacher's own folder may have is a map from its teacher's space.
+        projection = None if student.folder == self.teacher.folder else Projection.load(student.folder)
         stage, judged = Publish(**self.provenance(), precision=name), Key(key_of([check.as_dict() for check in checks]))
         return self.work.stage(f"artifacts/{name}", stage, [made, ranges, judged], lambda to: stage.run(
-            made, ranges, checks, to))  # fmt: skip
+            made, ranges, checks, to, projection))  # fmt: skip
 
     def measure(self, stages: dict[str, Model]) -> Measured:
         recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)

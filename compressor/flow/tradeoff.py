@@ -191,7 +191,7 @@ def _student(flow: EmbeddingFlow, count: int, precisions: Sequence[Precision]) -
         gate = f"missed: {miss}"
     else:
         ranges = flow.ranges(reduced)
-        gate, made = PASSED, {name: flow.publish(name, made[name], ranges, checks) for name in precisions}
+        gate, made = PASSED, {name: flow.publish(name, made[name], ranges, checks, reduced) for name in precisions}
     figures = student.figures
     trained = figures.get("train_seconds", figures.get("seconds"))
     return Student(count, made, Projection.load(reduced.folder), gate, figures.get("layers"), trained)

@@ -25,9 +25,23 @@ class Projection:
     components: Vectors
     mean: Vectors
 
+    @property
+    def width(self) -> int:
+        """Length of the vectors that it takes."""
+        return int(self.components.shape[1])
+
     def apply(self, vectors: Vectors) -> Vectors:
         """Return the vectors' coordinates on the components, float32 [n, dim]."""
         return np.asarray((vectors - self.mean) @ self.components.T, np.float32)
+
+    def after(self, first: "Projection") -> "Projection | None":
+        """Return the one map that gives the directions of ``first``, made unit length, and then this one.
+
+        None where this one takes a mean off: what is taken off a unit vector is no linear map of what it was made of.
+        """
+        if self.mean.any():
+            return None
+        return Projection(self.components @ first.components, first.mean)
 
     def lift(self, reduced: Vectors) -> Vectors:
         """Return reduced vectors in the space they came from (its origin at ``mean``), float32 [n, width].

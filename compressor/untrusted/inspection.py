@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compressor.artifact.allowed import check_names, has_conformance
@@ -14,10 +14,13 @@ from compressor.artifact.prompts import Prompts, kept_prompts
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import JsonObject, read_json
 from compressor.untrusted.inspector import Inspector
+from compressor.untrusted.projection import check_projection
+from compressor.untrusted.router import LISTS, check_router
 from compressor.untrusted.served import check_served
 from compressor.untrusted.settings import check_settings
 
 _TOKENIZER = "tokenizer.json"
+_PROJECTION = "projection.safetensors"
 _REGISTER = "register.json"
 _REQUEST = {
     "name", "version", "description", "function_name", "model_task_type", "model_format",
@@ -29,6 +32,7 @@ _CONFIG = {
 }  # fmt: skip
 _FORMS = {"pack/tokenizer-in-graph": "text", "pack/opensearch": "pooled"}  # of the views that change what a graph takes
 _LENGTHS = {"sentence_bert_config.json": "max_seq_length", READING: "max_length"}  # of a text or window, in tokens
+_ROUTER = "pack/router"  # the one view without a graph
 _SUFFIXES = {"pack/opensearch": ".zip", "pack/ort": ".ort"}  # and of those that hold it in another file
 
 
@@ -59,10 +63,26 @@ def inspect(folder: Path) -> Iterator[Finding]:
         yield Finding("files", f"{len(artifact.manifest['files'])} files, {size / 1e6:.1f} MB, as manifest.json says")
         if artifact.strays:
             yield Finding("strays", f"{_listed(artifact.strays)}: not named in manifest.json, and not read", False)
-        graph = _first_graph(artifact)
+        graph = None if _stage(artifact) == _ROUTER else _first_graph(artifact)
         check_names(folder, artifact.manifest)
-        yield from _settings(artifact)
-        yield from _graph(artifact, graph, inspector)
+        if graph is None:
+            yield from _routes(artifact)
+        else:
+            yield from _settings(artifact)
+            yield from _graph(artifact, graph, inspector)
+
+
+def _routes(artifact: Artifact) -> Iterator[Finding]:
+    """Check a view of PyTorch's modules: their lists, settings and weights, and each tokenizer in a process apart."""
+    folder, files = artifact.folder, artifact.manifest["files"]
+    count = check_router(folder) + check_settings(folder, [name for name in files if name not in LISTS])
+    yield Finding("settings", f"{count} read; no code, no pickles")
+    tokenizers = [name for name in sorted(files) if PurePosixPath(name).name == _TOKENIZER]
+    for name in tokenizers:
+        with Inspector() as inspector:
+            inspector.ask(folder / name, {"tokenizer": _named(artifact, name)})
+    yield Finding("tokenizers", f"{len(tokenizers)} opened")
+    yield Finding("graph", "none: weights for PyTorch, whose vectors were compared with none", False)
 
 
 def _settings(artifact: Artifact) -> Iterator[Finding]:
@@ -94,6 +114,9 @@ def _graph(artifact: Artifact, name: str, inspector: Inspector) -> Iterator[Find
     form, length = _FORMS.get(_stage(artifact), "ids"), _length(artifact)
     found = inspector.ask(artifact.folder / name, wanted, form, truncation, length, asdict(prompts))
     yield Finding("graph", _graph_facts(name, found), "unrun" not in found)
+    if _PROJECTION in files:
+        width = check_projection(artifact.folder / _PROJECTION, found["dim"], artifact.figures)
+        yield Finding("projection", f"turns the teacher's vectors of {width} into ones of {found['dim']}")
     if compared:
         yield from _conformance(found["cases"], found["prompted"], prompts)
     else:

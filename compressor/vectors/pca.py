@@ -56,8 +56,13 @@ class Pca(Config):
         texts: Sequence[str],
         dev: Heldout,
         draft: Draft,
+        earlier: Projection | None = None,
     ) -> None:
-        """Write the student with the projection as its last Dense, then Normalize, into ``draft``."""
+        """Write the student with the projection as its last Dense, then Normalize, into ``draft``.
+
+        The projection is kept beside it, as a map of the teacher's vectors: behind ``earlier``, which is the one to
+        the student's, where these are in another space; where no map does both, none is kept.
+        """
         model = open_model(student)
         self.check(embedding_dimension(model), len(texts))
         encoder = TorchEncoder(model)
@@ -66,7 +71,8 @@ class Pca(Config):
         projection, kept = self.choose(sample, own, dev.teacher)
         reduced = fold(model, projection)
         reduced.save_pretrained(str(draft.folder), create_model_card=False, safe_serialization=True)
-        projection.save(draft.folder)
+        if (whole := projection if earlier is None else projection.after(earlier)) is not None:
+            whole.save(draft.folder)
         draft.figures["centered"] = bool(projection.mean.any())
         draft.figures.update(kept)
         kept_variance = projection.lift(projection.apply(sample)).var(axis=0).sum() / sample.var(axis=0).sum()

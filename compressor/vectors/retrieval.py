@@ -111,6 +111,8 @@ class Searches:
             self.index[collection.name] = documents
             return figures
         index = self.index[collection.name]
+        if projection is not None and projection.width != index.shape[1]:
+            return figures  # it is of another teacher
         if projection is not None:
             index = projection.apply(index)
         if index.shape[1] == queries.shape[1]:

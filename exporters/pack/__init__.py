@@ -11,6 +11,7 @@ from exporters.pack.kserve import KServe
 from exporters.pack.mlflow import MLflow
 from exporters.pack.opensearch import OpenSearch
 from exporters.pack.ort import Ort
+from exporters.pack.router import Router
 from exporters.pack.target import Target
 from exporters.pack.token_embeddings import TokenEmbeddings
 from exporters.pack.tokenizer_in_graph import TokenizerInGraph
@@ -26,6 +27,7 @@ TARGETS: dict[str, type[Target]] = {
     "token-embeddings": TokenEmbeddings,
     "tokenizer-in-graph": TokenizerInGraph,
     "hub": Hub,
+    "router": Router,
 }
 __all__ = ["TARGETS", "Target", "pack"]
 _STAGE = "pack/"

@@ -22,6 +22,7 @@ from compressor.artifact.workspace import Model
 from compressor.core.config import Config
 from compressor.core.markdown import code
 from compressor.machine.describe import INT8_FEATURES, features
+from compressor.models.projection import Projection
 from compressor.models.source import STATIC
 from compressor.vectors.codes import RANGES
 from exporters.precision.calibrate import dynamic_inputs
@@ -93,8 +94,15 @@ class Publish(HandOut):
 
     template = "embedding.md.j2"
 
-    def run(self, made: Model, ranges: Model, checks: Checks, draft: Draft) -> None:
-        """Write the folder, its card and its figures into ``draft``."""
+    def run(
+        self, made: Model, ranges: Model, checks: Checks, draft: Draft, projection: Projection | None = None
+    ) -> None:
+        """Write the folder, its card and its figures into ``draft``.
+
+        ``projection`` takes the teacher's vectors into the student's space, where that is another.
+        """
+        if projection is not None:
+            projection.save(draft.folder)
         self.hand_out(made, checks, draft)
         shutil.copy(ranges.folder / RANGES, draft.folder / RANGES)
         draft.figures["output_vectors"] = ranges.figures["precisions"]
@@ -103,12 +111,16 @@ class Publish(HandOut):
         folder, model = draft.folder, onnx.load(draft.folder / GRAPH)
         inputs = [value.name for value in model.graph.input]
         hidden, dim = (output.type.tensor_type.shape.dim[-1].dim_value for output in model.graph.output)
+        projection = Projection.load(folder)
+        draft.figures["teacher_dim"] = teacher_dim = dim if projection is None else projection.width
         config, sentences = (_json(folder / name) for name in ("config.json", "sentence_bert_config.json"))
         prompts = kept_prompts(folder)
         return {
             "inputs": inputs,
             "hidden": hidden,
             "dim": dim,
+            "teacher_dim": teacher_dim,
+            "projected": projection is not None,
             "max_length": sentences["max_seq_length"],
             "side": cutting_side(Tokenizer.from_file(str(folder / "tokenizer.json"))),
             "pad": config.get("pad_token_id") or 0,

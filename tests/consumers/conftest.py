@@ -52,8 +52,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fp32 = flow.optimise(flow.export(reduced))
     int8, ranges = flow.int8(fp32), flow.ranges(reduced)
     checks = flow.verify(reduced, fp32, int8)
-    flow.publish("fp32", fp32, ranges, checks)
-    flow.publish("int8", int8, ranges, checks)
+    flow.publish("fp32", fp32, ranges, checks, reduced)
+    flow.publish("int8", int8, ranges, checks, reduced)
     return work.folder / "artifacts"
 
 

@@ -22,8 +22,11 @@ from compressor.artifact.licence import licence_of
 from compressor.artifact.workspace import Model
 from compressor.distil.student.static import static_student
 from compressor.machine.describe import INT8_FEATURES, features
-from compressor.models.sentence_model import open_model
+from compressor.models.agreement import Heldout
+from compressor.models.projection import PROJECTION, Projection
+from compressor.models.sentence_model import TorchEncoder, open_model
 from compressor.vectors.codes import RANGES, Ranges, quantized
+from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.files import run_operators
 from exporters.publish.card import CONSUMERS, Publish, PublishReader, _row
@@ -38,13 +41,17 @@ CONFORMANCE = ("cases.json", "run.py", "run.mjs")
 PRECISIONS = {"int8": {"bytes": 32, "neighbours_at_10": 0.99, "pair_correlation": 0.999}}
 
 
-def publish(folder: Path, to: Path, precision: Any, licence: str | None = None) -> Draft:
+def publish(
+    folder: Path, to: Path, precision: Any, licence: str | None = None, projection: Projection | None = None
+) -> Draft:
     made_of = {"teacher": "org/teacher", "teacher_sha256": "abc123", "teacher_license": licence}
     stage = Publish(recipe={"name": "tiny"}, precision=precision, **made_of)
     made, ranges = draft(to), draft(to.parent / f"ranges-{to.name}")
     Ranges.fit(OnnxEncoder(folder).encode(sentences(100))).save(ranges.folder)
     operators = {"operators": run_operators(folder / GRAPH)}
-    stage.run(Model(folder, "k", operators), Model(ranges.folder, "r", {"precisions": PRECISIONS}), CHECKS, made)
+    stage.run(
+        Model(folder, "k", operators), Model(ranges.folder, "r", {"precisions": PRECISIONS}), CHECKS, made, projection
+    )
     return made
 
 
@@ -194,6 +201,36 @@ def test_a_static_students_card_speaks_of_no_transformer(static: Path, tmp_path:
     assert "unit vectors out: one vector a token, pooling, normalization." in text
     assert "dynamic int8" not in text
     assert "| batch invariance | cosine_min | 0.98765 |  |" in text
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_the_cards_lines_take_the_teachers_index_along(tiny: Path, tmp_path: Path, center: bool) -> None:
+    """The student is the teacher, reduced: the projected index is exactly its own, wherever its origin is."""
+    teacher, texts = TorchEncoder.load(tiny), sentences(60, seed=3)
+    heldout, student = Heldout(texts, teacher.encode(texts)), draft(tmp_path / "pca")
+    Pca(dim=8, center=center).run(tiny, sentences(200), heldout, student)
+    Export().run(student.folder, draft(tmp_path / "plain"))
+    made = publish(tmp_path / "plain", tmp_path / "made", "fp32", projection=Projection.load(student.folder))
+    assert (made.folder / PROJECTION).read_bytes() == (student.folder / PROJECTION).read_bytes()
+    assert made.figures["teacher_dim"] == 32
+    [code] = re.findall(r"## The teacher's index\n.*?```python\n(.*?)```", card(made), re.DOTALL)
+    assert "float32 [n, 32]" in code
+    np.save(made.folder / "index.npy", heldout.teacher)
+    code += f"np.save({str(tmp_path / 'moved.npy')!r}, index)\n"
+    subprocess.run([sys.executable, "-c", code], cwd=made.folder, check=True)
+    moved = np.load(tmp_path / "moved.npy")
+    assert moved.dtype == np.float32
+    np.testing.assert_allclose(moved, TorchEncoder.load(student.folder).encode(texts), atol=1e-5)
+    np.testing.assert_allclose(moved, OnnxEncoder(made.folder).encode(texts), atol=1e-5)
+
+
+def test_an_index_of_the_same_space_serves_as_it_is(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    made = publish(artifacts() / "int8", tmp_path / "int8", "int8")
+    assert made.figures["teacher_dim"] == 32
+    assert not (made.folder / PROJECTION).exists()
+    text = card(made)
+    assert "An index of the teacher's vectors, of length 32 as those here, serves on as it is: queries of this" in text
+    assert PROJECTION not in text
 
 
 def test_a_later_stage_leaves_the_card_behind(artifacts: Callable[..., Path], tmp_path: Path) -> None:

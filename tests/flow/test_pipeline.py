@@ -20,6 +20,8 @@ from compressor.core.errors import ArtifactError, GateError, ModelError, RecipeE
 from compressor.flow.base import run
 from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.models.sentence_model import open_model
+from compressor.models.projection import PROJECTION, Projection
+from compressor.untrusted.inspection import inspect
 from compressor.vectors.codes import Ranges
 from exporters.session import OnnxEncoder
 
@@ -148,6 +150,18 @@ def test_the_artifacts_carry_the_ranges_of_int8_vectors(folder: Path, results: d
     np.testing.assert_array_equal(ranges[0], ranges[1])
     np.testing.assert_array_equal(ranges[0], ranges[2])
     assert results["languages"] is None
+
+
+def test_the_artifacts_carry_the_way_from_the_teachers_space(folder: Path) -> None:
+    own = Projection.load(folder / "pca")
+    assert own is not None
+    assert own.components.shape == (16, 32)
+    for name in ("fp32", "fp16", "int8"):
+        artifact = Artifact.open(folder / "artifacts" / name)
+        assert artifact.figures["teacher_dim"] == 32
+        assert (artifact.folder / PROJECTION).read_bytes() == (folder / "pca" / PROJECTION).read_bytes()
+        found = {one.check: one.found for one in inspect(artifact.folder)}
+        assert found["projection"] == "turns the teacher's vectors of 32 into ones of 16"
 
 
 def test_the_report_is_one_page_of_this_run(folder: Path, results: dict[str, Any]) -> None:

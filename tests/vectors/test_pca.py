@@ -135,6 +135,24 @@ def test_reloaded_from_disk_it_is_the_same(tiny: Path, tmp_path: Path) -> None:
     assert Projection.load(tiny) is None
 
 
+def test_a_projection_behind_another_is_one_map(tiny: Path, tmp_path: Path) -> None:
+    """A student that is its teacher in a space of its own is reduced once more: one map takes the teacher's vectors."""
+    teacher = TorchEncoder.load(tiny)
+    first = rotated(fit(teacher.encode(TEXTS), 16, center=False), teacher.encode(TEXTS))
+    fold(open_model(tiny), first).save_pretrained(str(tmp_path / "student"), create_model_card=False)
+    heldout = Heldout(HELDOUT, teacher.encode(HELDOUT))
+    for center, to in ((False, tmp_path / "plain"), (True, tmp_path / "centered")):
+        to.mkdir()
+        Pca(dim=8, center=center).run(tmp_path / "student", TEXTS, heldout, Draft(to), first)
+    whole, expected = Projection.load(tmp_path / "plain"), TorchEncoder.load(tmp_path / "plain").encode(HELDOUT)
+    assert whole is not None
+    assert (whole.components.shape, whole.width) == ((8, 32), 32)
+    np.testing.assert_allclose(normalized(whole.apply(heldout.teacher)), expected, atol=1e-5)
+    assert heldout.agreement(expected, whole)["cosine_mean"] > 0.9
+    # A mean is taken off vectors of unit length, which no map of the teacher's alone does: none is kept.
+    assert Projection.load(tmp_path / "centered") is None
+
+
 def test_the_student_is_left_as_it_was(tiny: Path, tmp_path: Path) -> None:
     model = open_model(tiny)
     before = TorchEncoder(model).encode(HELDOUT)

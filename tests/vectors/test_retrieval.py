@@ -117,6 +117,8 @@ def test_the_first_model_is_the_teacher_whose_index_the_others_search(tmp_path: 
     half = Projection(np.eye(4, 8, dtype=np.float32), np.zeros(8, np.float32))
     reduced = searches.figures(Known(0, width=4), half)["sentences"]
     assert reduced["on_teachers_index"] == pytest.approx({k: v for k, v in short.items()})
+    others = Projection(np.eye(4, 6, dtype=np.float32), np.zeros(6, np.float32))  # of a teacher of other vectors
+    assert searches.figures(Known(0, width=4), others)["sentences"] == short
 
 
 def test_ranking_kept_is_of_heldout_texts() -> None:
