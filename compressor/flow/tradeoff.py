@@ -30,7 +30,9 @@ from compressor.machine.describe import describe
 from compressor.models.agreement import Heldout
 from compressor.models.projection import Projection
 from compressor.models.source import Source, layers_stated, read_config
+from compressor.texts.collections import Collection
 from compressor.texts.corpus import Corpus
+from compressor.vectors.retrieval import Searches
 from exporters.runtime.providers import CPU
 
 
@@ -153,6 +155,18 @@ class Branch(EmbeddingFlow):
     @cached_property
     def dev(self) -> Heldout:
         return self.trunk.dev
+
+    @cached_property
+    def collections(self) -> list[Collection]:
+        return self.trunk.collections
+
+    @cached_property
+    def index(self) -> Model:
+        return self.trunk.index
+
+    @cached_property
+    def searches(self) -> Searches:
+        return self.trunk.searches
 
 
 def _check(recipe: Recipe, base: Path) -> list[Sts]:

@@ -20,7 +20,7 @@ from compressor.artifact.layout import GRAPH, INPUTS
 from compressor.artifact.prompts import default_prompt
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
-from compressor.core.markdown import code
+from compressor.core.markdown import code, escaped
 from compressor.machine.describe import INT8_FEATURES, features
 from compressor.models.source import STATIC
 from compressor.vectors.codes import RANGES
@@ -93,6 +93,9 @@ class Publish(HandOut):
 
     template = "embedding.md.j2"
 
+    trained_on: str | None = None
+    """What lengths of text the student was trained on, where it reads longer ones."""
+
     def run(self, made: Model, ranges: Model, checks: Checks, draft: Draft) -> None:
         """Write the folder, its card and its figures into ``draft``."""
         self.hand_out(made, checks, draft)
@@ -115,6 +118,7 @@ class Publish(HandOut):
             "dense": any(folder.glob("*_Dense")),
             "dynamic": bool(dynamic_inputs(model)),
             "texts": [default_prompt(folder) + text for text in _EXAMPLES],
+            "trained_on": self.trained_on,
             "choice": draft.figures.get("choice"),
             "session_options": draft.figures["needs"]["session_options"],
             "consumers": _consumers(dim, len(inputs)),
@@ -159,7 +163,7 @@ def _row(check: Check) -> str:
     bar = "" if check.bar is None else f"{check.direction} {check.bar:g}"
     if check.off:
         bar = f"off ({bar})"
-    return f"| {check.check} | {check.figure} | {check.value:.6g} | {bar} |"
+    return f"| {check.check} | {escaped(check.figure)} | {check.value:.6g} | {bar} |"
 
 
 def _json(path: Path) -> Any:
