@@ -71,7 +71,8 @@ class Heldout:
         ``vectors``, float32 [n, dim], are of the same texts. In another space without a projection, only the neighbours
         are given.
         """
-        cosine, figures = self.cosines(vectors, projection), {}
+        cosine = self.cosines(vectors, projection)
+        figures = {}
         if cosine is not None:
             figures = {
                 "cosine_mean": float(cosine.mean()),

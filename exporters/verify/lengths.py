@@ -17,7 +17,8 @@ def means_by_length(cosines: Vectors, tokens: Sequence[int], limit: int) -> dict
     ``cosines``, float32 [n], are of texts of so many ``tokens`` as the model reads. Lengths of fewer than 20 texts are
     left out.
     """
-    counts, means = np.asarray(tokens), {}
+    counts = np.asarray(tokens)
+    means = {}
     for least, most in pairwise([-1, *(length for length in _LENGTHS if length < limit), limit]):
         own = cosines[(counts > least) & (counts <= most)]
         if len(own) >= _LEAST_TEXTS:
