@@ -99,7 +99,6 @@ def row(
     encoder = system.encoder()
     vectors = encoder.encode(heldout.texts, 32)
     check_vectors(vectors, name)
-    known = searches.teacher if searches and name == "teacher" else None
     return {
         "stage": name,
         "what": what(name, model),
@@ -110,7 +109,7 @@ def row(
         "seconds": model.figures.get("seconds"),
         "agreement": heldout.agreement(vectors, projection) | {FIGURE: ranking_kept(heldout, vectors)},
         "sts": {file.name: file.spearman(encoder, whose=name) for file in sts},
-        "retrieval": known or (searches or Searches()).figures(encoder, projection),
+        "retrieval": (searches or Searches()).of(name, encoder, projection),
     }
 
 

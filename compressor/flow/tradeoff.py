@@ -243,10 +243,10 @@ def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]],
     own = [student.candidate(precision, stage.bench.threads) for student, precision in reversed(pairs)]
     source, texts = stage.bench.pick_texts(trunk.base, trunk.corpus.heldout)
     models = [student.artifacts[precision] for student, precision in pairs]
-    collections = stage.bench.collections(trunk.base)
-    inputs: list[Keyed] = [*trunk.judged, *models, *sts, *collections, Key(key_of(texts, describe()))]
+    searched: list[Keyed] = [trunk.index] if trunk.collections else []
+    inputs: list[Keyed] = [*trunk.judged, *models, *sts, *searched, Key(key_of(texts, describe()))]
     made = trunk.work.stage("bench", stage, inputs, lambda to: stage.run(
-        [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to, collections))  # fmt: skip
+        [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to, trunk.searches))  # fmt: skip
     return BenchFigures.read(made.json("bench.json"))
 
 

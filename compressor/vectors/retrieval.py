@@ -105,6 +105,10 @@ class Searches:
         """
         return {collection.name: self._of(collection, encoder, projection) for collection in self.collections}
 
+    def of(self, name: str, encoder: Any, projection: Projection | None = None) -> dict[str, Found]:
+        """Return the figures of a model by its name; those of the ``teacher`` are measured once."""
+        return self.teacher if name == "teacher" and self.teacher else self.figures(encoder, projection)
+
     def found(self, encoder: Any) -> dict[str, float]:
         """Return what a model finds by itself, nDCG@10 x 100 by collection."""
         return {own.name: retrieval(own, *sides(encoder, own))[FIGURE] for own in self.collections}
