@@ -20,7 +20,6 @@ from compressor.models.agreement import Heldout, check_vectors
 from compressor.models.projection import Projection
 from compressor.models.source import Source, layers_stated, read_config, weights_files
 from compressor.models.torch_int8 import WEIGHTS
-from compressor.texts.collections import Collection
 from compressor.untrusted.weights import read_header, weights_in
 from compressor.vectors.retrieval import FIGURE, Found, Searches, ranking_kept
 from exporters.graph.files import load
@@ -71,10 +70,10 @@ class Story(Config):
         heldout: Heldout,
         sts: Sequence[Sts],
         draft: Draft,
-        collections: Sequence[Collection] = (),
+        searches: Searches | None = None,
     ) -> None:
         """Write ``story.json`` into ``draft``, a row a stage."""
-        searches = Searches(collections)
+        searches = searches or Searches()
         reducing = steps.get("pca") or steps.get("distil")
         projection = Projection.load(reducing.folder) if reducing else None
         rows = []
@@ -95,7 +94,7 @@ def row(
     sts: Sequence[Sts],
     searches: Searches | None = None,
 ) -> EncoderRow:
-    """Return one stage's figures; ``searches`` have seen the teacher first."""
+    """Return one stage's figures; ``searches`` have seen the teacher first, or have its index."""
     system = System(name, name, kind_of(model.folder), str(model.folder))
     encoder = system.encoder()
     vectors = encoder.encode(heldout.texts, 32)
@@ -110,7 +109,7 @@ def row(
         "seconds": model.figures.get("seconds"),
         "agreement": heldout.agreement(vectors, projection) | {FIGURE: ranking_kept(heldout, vectors)},
         "sts": {file.name: file.spearman(encoder, whose=name) for file in sts},
-        "retrieval": (searches or Searches()).figures(encoder, projection),
+        "retrieval": (searches or Searches()).of(name, encoder, projection),
     }
 
 

@@ -12,7 +12,6 @@ from compressor.core.config import Config
 from compressor.core.progress import track
 from compressor.models.agreement import Heldout, check_vectors
 from compressor.models.projection import Projection
-from compressor.texts.collections import Collection
 from compressor.vectors.retrieval import FIGURE, Searches, ranking_kept
 
 
@@ -40,10 +39,10 @@ class SideBySide(Config):
         sts: Sequence[Sts],
         texts: tuple[str, list[str]],
         draft: Draft,
-        collections: Sequence[Collection] = (),
+        searches: Searches,
     ) -> None:
         """Write ``bench.json`` into ``draft``; the first candidate is the teacher, ``texts`` are source and texts."""
-        (source, speed_texts), searches = texts, Searches(collections)
+        source, speed_texts = texts
         judged = [_quality(candidate, heldout, sts, searches) for candidate in _shown(candidates)]
         measured = self.bench.measure([candidate.system for candidate in candidates], speed_texts, source)
         write_json(draft.folder / "bench.json", measured.with_quality(judged).as_dict())
@@ -64,5 +63,5 @@ def _quality(candidate: Candidate, heldout: Heldout, sts: Sequence[Sts], searche
         dim=encoder.dim,
         agreement=heldout.agreement(vectors, candidate.projection) | {FIGURE: ranking_kept(heldout, vectors)},
         sts={file.name: file.spearman(encoder, whose=candidate.system.name) for file in sts},
-        retrieval=searches.figures(encoder, candidate.projection),
+        retrieval=searches.of(candidate.system.name, encoder, candidate.projection),
     )

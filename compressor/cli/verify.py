@@ -44,6 +44,14 @@ TeacherOption = Annotated[
         f"one, whose F1 it is held against where given. [default: {DEFAULT}; none of a reader]",
     ),
 ]
+RetrievalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--retrieval",
+        help="With --student, collections in BEIR's folder form, commas between: what an encoder finds there is held "
+        "against what the teacher finds.",
+    ),
+]
 
 
 @with_each("bars", {EMBEDDING: Verify, ANSWERING: ReaderVerify})
@@ -55,6 +63,7 @@ def verify(
     texts: "TextSource | None" = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
+    retrieval: RetrievalOption = None,
     as_json: JsonOption = False,
     *,
     bars: Callable[[str], Any],
@@ -63,7 +72,7 @@ def verify(
     fault is exit status 1. With --student, measure it against its student and teacher, a reader on --questions; a
     figure below its bar is, too.
     """
-    given = {"teacher": teacher, "texts": texts, "questions": questions, "limit": limit}
+    given = {"teacher": teacher, "texts": texts, "questions": questions, "limit": limit, "retrieval": retrieval}
     if student is None and (name := next((name for name, value in given.items() if value is not None), None)):
         raise RecipeError(f"--{name}: an option of --student; without one, files and graph alone are checked")
     found = list[JsonObject]()
@@ -76,11 +85,12 @@ def verify(
     own = bars(task)
     if student is not None:
         asked = questions_of(task_named(task), texts, questions)
-        checks = (
-            _vectors(artifact, student, teacher, texts, limit, own)
-            if asked is None
-            else _answers(artifact, student, teacher, asked[:limit], own)
-        )
+        if asked is None:
+            checks = _vectors(artifact, student, teacher, texts, limit, own, retrieval)
+        elif retrieval is None:
+            checks = _answers(artifact, student, teacher, asked[:limit], own)
+        else:
+            raise RecipeError(f"--retrieval {retrieval}: an option of encoders; this artifact answers questions")
     if as_json:
         print(json_text([*found, *(check.as_dict() for check in checks)]))
     else:
@@ -89,14 +99,29 @@ def verify(
 
 
 def _vectors(
-    artifact: Path, student: Path, teacher: str | None, texts: "TextSource | None", limit: int | None, bars: Verify
+    artifact: Path,
+    student: Path,
+    teacher: str | None,
+    texts: "TextSource | None",
+    limit: int | None,
+    bars: Verify,
+    retrieval: str | None,
 ) -> list[Check]:
     """Measure an encoder's artifact."""
+    from compressor.models.sentence_model import TorchEncoder
     from compressor.models.teacher_vectors import heldout_of
+    from compressor.texts.collections import read_collections
     from compressor.texts.corpus import read_corpus
+    from compressor.vectors.retrieval import Searches
 
+    folders = [part.strip() for part in (retrieval or "").split(",") if part.strip()]
+    searches = Searches(read_collections(folders, Path(), "test", "--retrieval"))
+    bars.check(searches.collections, "--retrieval")
     source, corpus = find(teacher or DEFAULT), read_corpus(texts, limit)
-    return bars.examine(precision_of(artifact), artifact, student, heldout_of(source, corpus))
+    if folders:
+        searches.figures(TorchEncoder.load(source.folder))
+    heldout = heldout_of(source, corpus)
+    return bars.examine(precision_of(artifact), artifact, student, heldout, searches if folders else None)
 
 
 def _answers(artifact: Path, student: Path, teacher: str | None, asked: "Questions", bars: ReaderVerify) -> list[Check]:

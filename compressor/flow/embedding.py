@@ -22,6 +22,7 @@ from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.training.embedding import Distil
+from compressor.distil.training.lengths import Lengths
 from compressor.flow.base import Flow
 from compressor.flow.results import Measured
 from compressor.models.agreement import Heldout
@@ -30,9 +31,12 @@ from compressor.models.sentence_model import embedding_dimension, open_model
 from compressor.models.source import Source, Teacher
 from compressor.models.teacher_vectors import dev_of, heldout_of, made_by, training_precision, training_vectors
 from compressor.models.torch_int8 import TorchInt8
+from compressor.texts.collections import Collection
 from compressor.texts.corpus import Corpus, Texts
+from compressor.vectors.index import Index, open_index
 from compressor.vectors.pca import Pca
 from compressor.vectors.ranges import OutputVectors
+from compressor.vectors.retrieval import Searches
 from exporters.graph.consumers import check_prompts
 from exporters.graph.export import Export
 from exporters.graph.optimise import Optimise
@@ -94,7 +98,7 @@ class EmbeddingFlow(Flow):
     def check(self) -> None:
         """Hold the settings against teacher, texts and machine before any work."""
         self.recipe.bench.check(self.base)
-        self.recipe.bench.collections(self.base)
+        self.recipe.verify.check(self.collections)
         model = open_model(self.teacher.folder)
         distil, pca = self.recipe.distil, self.recipe.pca
         if not distil or (distil.layers != 0 and distil.model is None):  # its student keeps the teacher's pooling
@@ -145,6 +149,23 @@ class EmbeddingFlow(Flow):
         """What settings are chosen by."""
         return dev_of(self.teacher, self.corpus)
 
+    @cached_property
+    def collections(self) -> list[Collection]:
+        """What is searched."""
+        return self.recipe.bench.collections(self.base)
+
+    @cached_property
+    def index(self) -> Model:
+        """The teacher's vectors of what is searched, and what it finds."""
+        stage = Index()
+        return self.work.stage("index", stage, [self.teacher, *self.collections], lambda to: stage.run(
+            self.teacher.folder, self.collections, to))  # fmt: skip
+
+    @cached_property
+    def searches(self) -> Searches:
+        """What others are held against: what the teacher finds, and its index; none without collections."""
+        return open_index(self.index.folder, self.collections) if self.collections else Searches()
+
     @property
     def judged(self) -> list[Keyed]:
         """What the held-out texts and the teacher's vectors of them depend on."""
@@ -158,6 +179,10 @@ class EmbeddingFlow(Flow):
 
     def distil(self) -> Model:
         """Train the student; without the section, the teacher goes on as it is."""
+        return self._distilled
+
+    @cached_property
+    def _distilled(self) -> Model:
         stage = self.recipe.distil
         if stage is None:
             return self.teacher
@@ -262,9 +287,11 @@ class EmbeddingFlow(Flow):
 
     def examine(self, student: Model, fp32: Model, int8: Model) -> Model:
         stage = self.recipe.verify
-        inputs: list[Keyed] = [student, fp32, int8, *self.judged]
+        searched = stage.retrieval_share is not None
+        inputs: list[Keyed] = [student, fp32, int8, *self.judged, *([self.index] if searched else [])]
         return self.work.stage("verify", stage, inputs, lambda to: stage.run(
-            fp32.folder, int8.folder, student.folder, self.heldout, to))  # fmt: skip
+            fp32.folder, int8.folder, student.folder, self.heldout, to,
+            self.searches if searched else None))  # fmt: skip
 
     def ranges(self, student: Model) -> Model:
         """Fit the ranges of int8 output vectors."""
@@ -283,16 +310,19 @@ class EmbeddingFlow(Flow):
         """Hand out one artifact, of precision ``name``, that was made of ``student``."""
         # What a teacher's own folder may have is a map from its teacher's space.
         projection = None if student.folder == self.teacher.folder else Projection.load(student.folder)
-        stage, judged = Publish(**self.provenance(), precision=name), Key(key_of([check.as_dict() for check in checks]))
+        lengths = self.distil().figures.get("lengths")
+        trained_on = Lengths.read(lengths).line if lengths else None
+        stage = Publish(**self.provenance(), precision=name, trained_on=trained_on)
+        judged = Key(key_of([check.as_dict() for check in checks]))
         return self.work.stage(f"artifacts/{name}", stage, [made, ranges, judged], lambda to: stage.run(
             made, ranges, checks, to, projection))  # fmt: skip
 
     def measure(self, stages: dict[str, Model]) -> Measured:
         recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
-        collections = recipe.bench.collections(self.base)
+        searched: list[Keyed] = [self.index] if self.collections else []
         inputs: list[Keyed] = [*stages.values(), *self.judged, *sts]
-        story = self.work.stage("story", tell, [*inputs, *collections], lambda to: tell.run(
-            stages, self.heldout, sts, to, collections))  # fmt: skip
+        story = self.work.stage("story", tell, [*inputs, *searched], lambda to: tell.run(
+            stages, self.heldout, sts, to, self.searches))  # fmt: skip
         rows = story.json("story.json")
         source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)
         machine, made = self.machine, {name: Made(model.folder) for name, model in stages.items()}

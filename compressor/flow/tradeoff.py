@@ -30,7 +30,9 @@ from compressor.machine.describe import describe
 from compressor.models.agreement import Heldout
 from compressor.models.projection import Projection
 from compressor.models.source import Source, layers_stated, read_config
+from compressor.texts.collections import Collection
 from compressor.texts.corpus import Corpus
+from compressor.vectors.retrieval import Searches
 from exporters.runtime.providers import CPU
 
 
@@ -154,6 +156,18 @@ class Branch(EmbeddingFlow):
     def dev(self) -> Heldout:
         return self.trunk.dev
 
+    @cached_property
+    def collections(self) -> list[Collection]:
+        return self.trunk.collections
+
+    @cached_property
+    def index(self) -> Model:
+        return self.trunk.index
+
+    @cached_property
+    def searches(self) -> Searches:
+        return self.trunk.searches
+
 
 def _check(recipe: Recipe, base: Path) -> list[Sts]:
     if recipe.bench.providers != (CPU,):
@@ -229,10 +243,10 @@ def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]],
     own = [student.candidate(precision, stage.bench.threads) for student, precision in reversed(pairs)]
     source, texts = stage.bench.pick_texts(trunk.base, trunk.corpus.heldout)
     models = [student.artifacts[precision] for student, precision in pairs]
-    collections = stage.bench.collections(trunk.base)
-    inputs: list[Keyed] = [*trunk.judged, *models, *sts, *collections, Key(key_of(texts, describe()))]
+    searched: list[Keyed] = [trunk.index] if trunk.collections else []
+    inputs: list[Keyed] = [*trunk.judged, *models, *sts, *searched, Key(key_of(texts, describe()))]
     made = trunk.work.stage("bench", stage, inputs, lambda to: stage.run(
-        [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to, collections))  # fmt: skip
+        [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to, trunk.searches))  # fmt: skip
     return BenchFigures.read(made.json("bench.json"))
 
 

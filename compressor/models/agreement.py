@@ -68,21 +68,28 @@ class Heldout:
     def agreement(self, vectors: Vectors, projection: Projection | None = None) -> dict[str, float]:
         """Return cosine mean, 1st percentile, minimum, and neighbours in common at 10, with the teacher.
 
-        ``vectors``, float32 [n, dim], are of the same texts. Reduced ones are lifted into the teacher's space by
-        the pseudo-inverse of ``projection``; where that is not steady, the teacher's are reduced instead. In another
-        space without a projection, only the neighbours are given.
+        ``vectors``, float32 [n, dim], are of the same texts. In another space without a projection, only the neighbours
+        are given.
         """
-        lifted, teacher = vectors, self.teacher
-        if projection is not None:
-            steady = projection.can_be_lifted
-            lifted = projection.lift(vectors) if steady else vectors
-            teacher = teacher - projection.mean if steady else projection.apply(teacher)
+        cosine = self.cosines(vectors, projection)
         figures = {}
-        if lifted.shape == teacher.shape:
-            cosine = cosines(teacher, lifted)
+        if cosine is not None:
             figures = {
                 "cosine_mean": float(cosine.mean()),
                 "cosine_p1": float(np.percentile(cosine, 1)),
                 "cosine_min": float(cosine.min()),
             }
         return figures | {"neighbours_at_10": neighbours_in_common(self.teacher, vectors, 10)}
+
+    def cosines(self, vectors: Vectors, projection: Projection | None = None) -> Floats | None:
+        """Return the cosine of each text's vector with the teacher's, float32 [n]; None where the spaces are others.
+
+        Reduced vectors are lifted into the teacher's space by the pseudo-inverse of ``projection``; where that is not
+        steady, the teacher's are reduced instead.
+        """
+        lifted, teacher = vectors, self.teacher
+        if projection is not None:
+            steady = projection.can_be_lifted
+            lifted = projection.lift(vectors) if steady else vectors
+            teacher = teacher - projection.mean if steady else projection.apply(teacher)
+        return cosines(teacher, lifted) if lifted.shape == teacher.shape else None

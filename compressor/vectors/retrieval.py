@@ -95,6 +95,8 @@ class Searches:
     collections: Sequence[Collection] = ()
     index: dict[str, Vectors] = field(default_factory=dict)
     """The teacher's vectors of the documents, float32 [documents, width], by the collection's name."""
+    teacher: dict[str, Found] = field(default_factory=dict)
+    """What the teacher finds in its index, by the collection's name."""
 
     def figures(self, encoder: Any, projection: Projection | None = None) -> dict[str, Found]:
         """Return a model's figures by collection, and as ``on_teachers_index`` those of its queries on that.
@@ -104,11 +106,19 @@ class Searches:
         """
         return {collection.name: self._of(collection, encoder, projection) for collection in self.collections}
 
+    def of(self, name: str, encoder: Any, projection: Projection | None = None) -> dict[str, Found]:
+        """Return the figures of a model by its name; those of the ``teacher`` are measured once."""
+        return self.teacher if name == "teacher" and self.teacher else self.figures(encoder, projection)
+
+    def found(self, encoder: Any) -> dict[str, float]:
+        """Return what a model finds by itself, nDCG@10 x 100 by collection."""
+        return {own.name: retrieval(own, *sides(encoder, own))[FIGURE] for own in self.collections}
+
     def _of(self, collection: Collection, encoder: Any, projection: Projection | None) -> Found:
         queries, documents = sides(encoder, collection)
         figures = retrieval(collection, queries, documents)
         if collection.name not in self.index:
-            self.index[collection.name] = documents
+            self.index[collection.name], self.teacher[collection.name] = documents, figures
             return figures
         index = self.index[collection.name]
         if projection is not None and projection.width != index.shape[1]:

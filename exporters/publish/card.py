@@ -20,7 +20,7 @@ from compressor.artifact.layout import GRAPH, INPUTS
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
-from compressor.core.markdown import code
+from compressor.core.markdown import code, escaped
 from compressor.machine.describe import INT8_FEATURES, features
 from compressor.models.projection import Projection
 from compressor.models.source import STATIC
@@ -94,6 +94,9 @@ class Publish(HandOut):
 
     template = "embedding.md.j2"
 
+    trained_on: str | None = None
+    """What lengths of text the student was trained on, where it reads longer ones."""
+
     def run(
         self, made: Model, ranges: Model, checks: Checks, draft: Draft, projection: Projection | None = None
     ) -> None:
@@ -129,6 +132,7 @@ class Publish(HandOut):
             "dynamic": bool(dynamic_inputs(model)),
             "texts": [prompts.default + text for text in _EXAMPLES],
             "prompts": _prompts(prompts),
+            "trained_on": self.trained_on,
             "choice": draft.figures.get("choice"),
             "session_options": draft.figures["needs"]["session_options"],
             "consumers": _consumers(dim, len(inputs)),
@@ -182,7 +186,7 @@ def _row(check: Check) -> str:
     bar = "" if check.bar is None else f"{check.direction} {check.bar:g}"
     if check.off:
         bar = f"off ({bar})"
-    return f"| {check.check} | {check.figure} | {check.value:.6g} | {bar} |"
+    return f"| {check.check} | {escaped(check.figure)} | {check.value:.6g} | {bar} |"
 
 
 def _json(path: Path) -> Any:

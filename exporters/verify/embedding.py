@@ -8,12 +8,14 @@ from pydantic import Field
 
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import GRAPH
-from compressor.core.errors import ModelError
+from compressor.core.errors import ModelError, RecipeError, TextError
 from exporters.verify.check import Check, Cosine, Share, Verifying, operator_checks
 
 if TYPE_CHECKING:
     from compressor.core.encoder import Vectors
-    from compressor.models.agreement import Heldout
+    from compressor.models.agreement import Floats, Heldout
+    from compressor.texts.collections import Collection
+    from compressor.vectors.retrieval import Found, Searches
     from exporters.session import OnnxEncoder
 
 # NumPy, PyTorch and the runtimes are imported where they measure: `compressor verify ARTIFACT` needs none of them.
@@ -36,6 +38,14 @@ class Verify(Verifying):
     """Least cosine with the teacher's vectors."""
     neighbours_at_10: Share = 0.4
     """Share of a held-out text's 10 nearest texts in common with the teacher."""
+    ranking_kept: Share | None = None
+    """nDCG@10, 0 to 1, of how held-out texts rank each other, with the teacher's order as the truth. None: no bar."""
+    length_gap: Share | None = None
+    """How much lower the mean cosine with the teacher may be on longer held-out texts (to 64, 128, 256 tokens, and the
+    model's limit) than on the shortest (to 32). None: no bar."""
+    retrieval_share: Share | None = None
+    """Share of the teacher's mean nDCG@10 in the collections of ``bench.retrieval``, or ``--retrieval``. None: no
+    bar."""
     padding_cosine_min: Cosine | None = None
     """int8: least cosine of a text's vector with the same text's, padded; by default 0.99999, and 0.98 with ranges a
     batch. fp32 must keep 0.99999."""
@@ -43,14 +53,33 @@ class Verify(Verifying):
     """int8: least cosine of a text's vector alone with the same text's in a batch; by default 0.99999, and 0.97 with
     ranges a batch. fp32 must keep 0.99999."""
 
-    def run(self, fp32: Path, int8: Path, student: Path, heldout: "Heldout", draft: Draft) -> None:
-        """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
-        self.check_both(fp32, int8, lambda name, folder: self.examine(name, folder, student, heldout), draft)
+    def check(self, collections: "Sequence[Collection]", field: str = "bench.retrieval") -> None:
+        """Raise RecipeError for a bar on retrieval without a collection, which ``field`` would name."""
+        if self.retrieval_share is not None and not collections:
+            raise RecipeError(f"verify.retrieval_share = {self.retrieval_share:g}: needs a collection in {field}")
 
-    def examine(self, name: str, folder: Path, student: Path, heldout: "Heldout") -> list[Check]:
-        """Measure the artifact in ``folder`` (``name`` is "fp32" or "int8") against its student and its teacher."""
+    def run(
+        self,
+        fp32: Path,
+        int8: Path,
+        student: Path,
+        heldout: "Heldout",
+        draft: Draft,
+        searches: "Searches | None" = None,
+    ) -> None:
+        """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
+        self.check_both(fp32, int8, lambda name, folder: self.examine(name, folder, student, heldout, searches), draft)
+
+    def examine(
+        self, name: str, folder: Path, student: Path, heldout: "Heldout", searches: "Searches | None" = None
+    ) -> list[Check]:
+        """Measure the artifact in ``folder`` (``name`` is "fp32" or "int8") against its student and its teacher.
+
+        And against what the teacher finds, where ``searches`` has that.
+        """
         from compressor.models.projection import Projection
         from compressor.models.sentence_model import embedding_dimension, open_model, transformer_of
+        from compressor.vectors.retrieval import ranking_kept
         from exporters.graph.static import as_transformer
         from exporters.session import OnnxEncoder
 
@@ -60,10 +89,12 @@ class Verify(Verifying):
             raise ModelError(
                 f"{student}: vectors of length {width}, those of {folder} have {encoder.dim}; not its student"
             )
-        vectors = encoder.encode(heldout.texts)
+        vectors, projection = encoder.encode(heldout.texts), Projection.load(student)
         return [
             *self._student(name, encoder, model, heldout.texts, vectors),
-            *self._teacher(name, heldout.agreement(vectors, Projection.load(student))),
+            *self._teacher(name, heldout.agreement(vectors, projection), ranking_kept(heldout, vectors) / 100),
+            *self._lengths(name, encoder, heldout.texts, heldout.cosines(vectors, projection)),
+            *(self._found(name, searches.found(encoder), searches.teacher) if searches else []),
             *self._invariance(name, encoder, heldout.texts[:256]),
             *self._folder(name, encoder, model),
             *operator_checks(name, folder, transformer_of(as_transformer(model)).config, self.fused),
@@ -90,7 +121,7 @@ class Verify(Verifying):
             Check(name, label, "cosine_min", float(cosine.min())),
         ]
 
-    def _teacher(self, name: str, figures: Mapping[str, float]) -> list[Check]:
+    def _teacher(self, name: str, figures: Mapping[str, float], ranking: float) -> list[Check]:
         bars = {
             "cosine_mean": self.teacher_cosine_mean,
             "cosine_p1": self.teacher_cosine_p1,
@@ -99,7 +130,42 @@ class Verify(Verifying):
         }
         label = "agreement with the teacher"
         fields = {f: f"verify.{f}" if f.startswith("neighbours") else f"verify.teacher_{f}" for f in bars}
-        return [Check(name, label, f, figures[f], b, field=fields[f]) for f, b in bars.items() if f in figures]
+        checks = [Check(name, label, f, figures[f], b, field=fields[f]) for f, b in bars.items() if f in figures]
+        return [*checks, Check(name, label, "ranking_kept", ranking, self.ranking_kept, field="verify.ranking_kept")]
+
+    def _lengths(
+        self, name: str, encoder: "OnnxEncoder", texts: Sequence[str], cosines: "Floats | None"
+    ) -> list[Check]:
+        """State the mean cosine with the teacher's vectors by length, and hold the longer texts against the shortest.
+
+        Raises TextError for a bar where the texts have one length alone.
+        """
+        from exporters.verify.lengths import largest_gap, means_by_length
+
+        if cosines is None:
+            return []
+        tokens = [len(ids) for ids in encoder.tokenize(texts)]
+        label, means = "agreement by length", means_by_length(cosines, tokens, encoder.max_length)
+        checks = [Check(name, label, f"cosine_mean_to_{most}", mean) for most, mean in means.items()]
+        if len(means) > 1:
+            gap = largest_gap(means)
+            checks.append(Check(name, label, "largest_gap", gap, self.length_gap, "<=", "verify.length_gap"))
+        elif self.length_gap is not None:
+            found = f"of {len(tokens)} held-out texts, of up to {max(tokens)} tokens, no two lengths have 20 each"
+            raise TextError(f"verify.length_gap = {self.length_gap:g}: {found}; give longer texts, or leave it out")
+        return checks
+
+    def _found(self, name: str, own: Mapping[str, float], teacher: "Mapping[str, Found]") -> list[Check]:
+        """Hold what the artifact finds against what the teacher does: of all collections by their mean, and of each."""
+        from compressor.vectors.retrieval import FIGURE
+
+        label, figure = "retrieval", f"{FIGURE}_of_teachers"
+        full = {collection: teacher[collection][FIGURE] for collection in own}
+        share, bar = sum(own.values()) / max(sum(full.values()), 1e-9), self.retrieval_share
+        return [
+            Check(name, label, figure, share, bar, field="verify.retrieval_share"),
+            *(Check(name, label, f"{figure}, {key}", own[key] / max(full[key], 1e-9)) for key in own),
+        ]
 
     def _invariance(self, name: str, encoder: "OnnxEncoder", texts: Sequence[str]) -> list[Check]:
         from compressor.models.agreement import cosines

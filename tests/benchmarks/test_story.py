@@ -22,7 +22,9 @@ from compressor.models.sentence_model import open_model
 from compressor.models.source import Source
 from compressor.models.torch_int8 import TorchInt8
 from compressor.texts.collections import Collection
+from compressor.vectors.index import Index, open_index
 from compressor.vectors.pca import Pca
+from compressor.vectors.retrieval import Searches
 
 TEXTS = sentences(160)
 PAIRS = Sts("pairs", TEXTS[:20], TEXTS[20:40], [float(i % 6) for i in range(20)])
@@ -74,7 +76,7 @@ def test_every_stage_searches_by_itself_and_in_the_teachers_index(
     steps: dict[str, Model], heldout: Heldout, tmp_path: Path
 ) -> None:
     made, collection = draft(tmp_path / "story"), Collection.read(of_sentences(tmp_path / "sentences"))
-    Story().run(steps, heldout, [PAIRS], made, [collection])
+    Story().run(steps, heldout, [PAIRS], made, Searches([collection]))
     rows = {row["stage"]: row for row in json.loads((made.folder / "story.json").read_text())}
     found = {name: row["retrieval"]["sentences"] for name, row in rows.items()}
     assert found["teacher"]["ndcg_at_10"] > 50  # the same words in another order
@@ -87,6 +89,10 @@ def test_every_stage_searches_by_itself_and_in_the_teachers_index(
     assert found["pca"]["on_teachers_index"] == pytest.approx(
         {name: value for name, value in found["pca"].items() if name != "on_teachers_index"}, abs=0.5
     )
+    Index().run(steps["teacher"].folder, [collection], index := draft(tmp_path / "index"))
+    Story().run(steps, heldout, [PAIRS], again := draft(tmp_path / "again"), open_index(index.folder, [collection]))
+    indexed = json.loads((again.folder / "story.json").read_text())
+    assert [row["retrieval"]["sentences"] for row in indexed] == list(found.values())
     assert rows["teacher"]["agreement"]["ndcg_at_10"] == pytest.approx(100)
     assert 40 < rows["pca"]["agreement"]["ndcg_at_10"] < 100
 

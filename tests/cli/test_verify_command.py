@@ -1,4 +1,4 @@
-"""``compressor verify`` of a reader's artifact: measured against its student, and each mistake one line."""
+"""``compressor verify`` of an artifact: measured against its student and teacher, and each mistake one line."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from beir import of_sentences
 from commands import Command, refusal
 from graphs import build_family
 from questions import questions, write_squad
@@ -67,6 +68,22 @@ def test_with_a_teacher_its_f1_is_a_bar(command: Command, home: Path, reader: Pa
     assert share["bar"] == 0.9
     line = refusal(command("verify", home / "fp32", *given[:-1], "--limit", "10", "--teacher", home / "test.json"))
     assert "no such folder, and not a name on the hub" in line
+
+
+def test_an_encoder_is_measured_where_it_searches(
+    command: Command, handed_out: Path, make_model: Callable[..., Path], texts: Path, tmp_path: Path
+) -> None:
+    model, beir = make_model(dense=16), of_sentences(tmp_path / "beir")
+    given = ["--student", model, "--teacher", model, "--texts", texts, "--int8-cosine-mean", "0.9", "--retrieval", beir]
+    status, out, err = command("verify", handed_out, *given, "--neighbours-at-10", "0", "--json")
+    assert status == 0, err
+    found = figures(out)
+    assert 0.8 < found["retrieval: ndcg_at_10_of_teachers"]["value"] < 1.2
+    assert found["retrieval: ndcg_at_10_of_teachers, beir"]["value"] == pytest.approx(
+        found["retrieval: ndcg_at_10_of_teachers"]["value"]
+    )
+    assert 0.9 < found["agreement by length: cosine_mean_to_32"]["value"] < 1
+    assert 0.5 < found["agreement with the teacher: ranking_kept"]["value"] <= 1
 
 
 def test_int8_is_judged_as_int8(command: Command, home: Path, reader: Path) -> None:
@@ -130,13 +147,19 @@ def test_what_belongs_to_the_other_task_is_refused(
          (artifact, *own, "--questions", asked, "--neighbours-at-10", "0.5")),
         ("--f1-drop: an option of question-answering; the model is for sentence-embedding",
          (handed_out, *encoder, "--f1-drop", "1")),
+        ("--retrieval beir: an option of encoders; this artifact answers questions",
+         (artifact, *own, "--questions", asked, "--retrieval", "beir")),
+        ("verify.retrieval_share = 0.9: needs a collection in --retrieval",
+         (handed_out, *encoder, "--retrieval-share", "0.9")),
         ("options: f1_drop = 101.0: input should be less than or equal to 100", (artifact, "--f1-drop", "101")),
     ]  # fmt: skip
     for line, words in lines:
         assert refusal(command("verify", *words)) == f"error: {line}"
 
 
-@pytest.mark.parametrize("words", [("--teacher", "x"), ("--texts", "x"), ("--questions", "x"), ("--limit", "3")])
+@pytest.mark.parametrize(
+    "words", [("--teacher", "x"), ("--texts", "x"), ("--questions", "x"), ("--limit", "3"), ("--retrieval", "x")]
+)
 def test_what_is_measured_on_needs_a_student(command: Command, home: Path, words: tuple[str, str]) -> None:
     line = refusal(command("verify", home / "fp32", *words))
     assert line == f"error: {words[0]}: an option of --student; without one, files and graph alone are checked"

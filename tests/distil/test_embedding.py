@@ -48,6 +48,7 @@ def test_the_saved_student(tiny: Path, trained: Trained) -> None:
     figures = dict(trained.draft.figures)
     assert figures.pop("train_seconds") > 0
     cut = figures.pop("cut_share")
+    assert figures.pop("lengths") == {"cut_at": 12, "p99": 12, "limit": 64}
     assert figures == {"layers": [0, 3], "steps": 38, "texts_seen": 608, "resumed_at_step": 0}
     lengths = np.array([len(ids) for ids in open_model(tiny).tokenizer(TEXTS)["input_ids"]])
     assert cut == pytest.approx((lengths >= 12).mean())

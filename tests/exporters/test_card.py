@@ -42,10 +42,15 @@ PRECISIONS = {"int8": {"bytes": 32, "neighbours_at_10": 0.99, "pair_correlation"
 
 
 def publish(
-    folder: Path, to: Path, precision: Any, licence: str | None = None, projection: Projection | None = None
+    folder: Path,
+    to: Path,
+    precision: Any,
+    licence: str | None = None,
+    projection: Projection | None = None,
+    **more: Any,
 ) -> Draft:
     made_of = {"teacher": "org/teacher", "teacher_sha256": "abc123", "teacher_license": licence}
-    stage = Publish(recipe={"name": "tiny"}, precision=precision, **made_of)
+    stage = Publish(recipe={"name": "tiny"}, precision=precision, **made_of, **more)
     made, ranges = draft(to), draft(to.parent / f"ranges-{to.name}")
     Ranges.fit(OnnxEncoder(folder).encode(sentences(100))).save(ranges.folder)
     operators = {"operators": run_operators(folder / GRAPH)}
@@ -63,6 +68,19 @@ def test_a_bar_that_no_model_misses_is_called_off() -> None:
     check = Check("int8", "agreement with the teacher", "cosine_min", 0.5, -1.0)
     assert _row(check).endswith("| cosine_min | 0.5 | off (>= -1) |")
     assert _row(replace(check, bar=0.4)).endswith("| cosine_min | 0.5 | >= 0.4 |")
+
+
+def test_a_figure_of_anyones_collection_stays_in_its_cell() -> None:
+    check = Check("int8", "retrieval", "ndcg_at_10_of_teachers, a|b [c]", 0.5)
+    assert _row(check) == r"| retrieval | ndcg_at_10_of_teachers, a\|b \[c\] | 0.5 |  |"
+
+
+def test_a_student_of_shorter_texts_says_so(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    said = "trained on texts of at most 8 tokens; it reads 64: agreement by length says what it keeps of longer ones"
+    folder = artifacts() / "fp32"
+    assert "The student was" not in card(publish(folder, tmp_path / "any", "fp32"))
+    text = card(publish(folder, tmp_path / "short", "fp32", trained_on=said))
+    assert f"\n\nThe student was {said}.\nAgreement with the teacher is measured" in text
 
 
 def test_the_card_names_what_it_is(artifacts: Callable[..., Path], tmp_path: Path) -> None:

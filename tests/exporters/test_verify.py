@@ -98,7 +98,7 @@ def test_both_artifacts_are_written_down(home: Path, tiny: Path, heldout: Heldou
     made = draft(tmp_path / "checks")
     LENIENT.run(home / "fp32", home / "int8", tiny, heldout, made)
     checks = json.loads((made.folder / "checks.json").read_text())
-    assert [sum(c["artifact"] == name for c in checks) for name in ("fp32", "int8")] == [12, 13]
+    assert [sum(c["artifact"] == name for c in checks) for name in ("fp32", "int8")] == [14, 15]
     assert all(c["passed"] for c in checks)
     gate([Check.read(c) for c in checks])
     assert [Check.read(c).as_dict() for c in checks] == checks

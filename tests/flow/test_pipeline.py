@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from beir import of_sentences
 from running import write_recipe
 
 from compressor.artifact.folder import Artifact
@@ -19,8 +20,8 @@ from compressor.core.config import load
 from compressor.core.errors import ArtifactError, GateError, ModelError, RecipeError
 from compressor.flow.base import run
 from compressor.flow.embedding import EmbeddingFlow, Recipe
-from compressor.models.sentence_model import open_model
 from compressor.models.projection import PROJECTION, Projection
+from compressor.models.sentence_model import open_model
 from compressor.untrusted.inspection import inspect
 from compressor.vectors.codes import Ranges
 from exporters.session import OnnxEncoder
@@ -268,12 +269,40 @@ def test_a_student_of_shorter_vectors_needs_no_pca(home: Path, tiny: Path) -> No
     assert "agreement" in (home / "runs" / "short" / "report.html").read_text().lower()
 
 
+def test_what_the_teacher_finds_is_measured_once_and_gated(
+    home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compressor.vectors import retrieval
+
+    of_sentences(home / "beir")
+    sides, searched = retrieval.sides, list[str]()
+
+    def watched(encoder: Any, collection: Any) -> Any:
+        searched.append(type(encoder).__name__)
+        return sides(encoder, collection)
+
+    monkeypatch.setattr(retrieval, "sides", watched)
+    made = go_small(home, tiny, "searched", 'bench.retrieval=["beir"]', "verify.retrieval_share=0.1")
+    # The teacher and the student; the artifacts in the gate, and with fp16 in the story.
+    assert sorted(searched) == ["OnnxEncoder"] * 5 + ["TorchEncoder"] * 2
+    found = {row["stage"]: row["retrieval"]["beir"]["ndcg_at_10"] for row in made["story"]}
+    checks = {row["artifact"]: row for row in made["verify"] if row["figure"] == "ndcg_at_10_of_teachers"}
+    for name in ("fp32", "int8"):
+        assert checks[name]["value"] == pytest.approx(found[name] / found["teacher"])
+        assert checks[name]["bar"] == 0.1
+    card = (home / "runs" / "searched" / "artifacts" / "int8" / "README.md").read_text("utf-8")
+    assert "| retrieval | ndcg_at_10_of_teachers | " in card
+    assert "| agreement by length | cosine_mean_to_32 | " in card
+    assert "The student was trained on texts of at most 14 tokens, but for 1 % of them; it reads 64: agreement" in card
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
         (["distil.dim=8"], "pca.dim = 16: the student's vectors are short already; leave one section out"),
         (["distil.matryoshka=[8]"], "pca.dim = 16: the student's vectors are short already; leave one section out"),
         (["distil.layers=0"], "quantize: PyTorch has no int8 form of a static student; leave the section out"),
+        (["verify.retrieval_share=0.9"], "verify.retrieval_share = 0.9: needs a collection in bench.retrieval"),
         (["distil.mse=0"], "distil.mse = 0 with no other loss: give at least one of them weight"),
     ],
 )

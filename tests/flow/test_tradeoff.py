@@ -5,6 +5,7 @@ import random
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.report.results import systems
 from benchmarks.tradeoff import chart as tradeoff_chart
 from benchmarks.tradeoff import table as figures
 from compressor.artifact.folder import Artifact, read_manifest
+from compressor.artifact.workspace import Workspace
 from compressor.core.config import load
 from compressor.core.errors import GateError, RecipeError
 from compressor.distil.training.embedding import Distil
@@ -87,6 +89,12 @@ def results(home: Path) -> dict[str, Any]:
 def folder(home: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
     return home / "runs" / "tiny-tradeoff"
+
+
+def test_students_search_the_index_that_all_have() -> None:
+    trunk: Any = SimpleNamespace(index="the teacher's", searches="what it finds", collections=["beir"])
+    branch = flow.Branch(Recipe(name="one"), Path(), Workspace(Path("one-layer")), trunk)
+    assert (branch.index, branch.searches, branch.collections) == ("the teacher's", "what it finds", ["beir"])
 
 
 def test_a_row_a_count_the_teacher_first_then_the_deepest(results: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The texts that a student learns from, and the teacher's vectors they are to have."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,19 +155,22 @@ class Numbers(Dataset[int]):
 class Collate:
     """Tokenize the texts of a batch as ``encode`` does, default prompt included; a text's label is its number.
 
-    Counts those that were cut.
+    Counts those that were cut, and how many had how many tokens.
     """
 
     def __init__(self, model: SentenceTransformer, lessons: Lessons, limit: int | None) -> None:
         self.model, self.lessons, self.limit, self.prompt = model, lessons, limit, default_prompt(model)
         self.seen = self.cut = 0
+        self.tokens = Counter[int]()
         self.valid_label_columns = ["label"]
 
     def __call__(self, numbers: list[int]) -> dict[str, torch.Tensor]:
         features = self.model.preprocess([self.lessons[i] for i in numbers], prompt=self.prompt)
         if self.limit and "attention_mask" in features:
             # One that just fits is counted too; texts of exactly the limit are rare.
-            self.cut += int((features["attention_mask"].sum(1) >= self.limit).sum())
+            tokens = features["attention_mask"].sum(1)
+            self.cut += int((tokens >= self.limit).sum())
+            self.tokens.update(tokens.tolist())
         self.seen += len(numbers)
         if "prompt_length" in features:  # for a pooling that leaves the prompt out
             features["prompt_length"] = torch.full((len(numbers),), int(features["prompt_length"]))

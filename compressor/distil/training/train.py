@@ -13,9 +13,10 @@ from transformers import EarlyStoppingCallback
 
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
-from compressor.core.progress import track
+from compressor.core.progress import say, track
 from compressor.distil.training import loop
 from compressor.distil.training.clock import Clock
+from compressor.distil.training.lengths import lengths_of
 from compressor.distil.training.lessons import Collate, Lessons
 from compressor.distil.training.losses import Imitation
 from compressor.distil.training.trainer import ImitationTrainer
@@ -118,6 +119,9 @@ class Training(Config):
                 + ([EarlyStoppingCallback(self.patience)] if self.patience else []),
             )
             done = loop.train(trainer, student, checkpoints, loop.Maps(loss.states), lambda kept: clock.start())
+        lengths = lengths_of(collate.tokens, token_limit(student), limit)
+        if lengths and lengths.line:
+            say(f"  {lengths.line}")
         if limit:
             limit_tokens(student, limit)
         if attention:
@@ -129,6 +133,7 @@ class Training(Config):
             "texts_seen": trainer.state.global_step * self.batch_size,
             "train_seconds": done.seconds,
             "cut_share": collate.cut / max(collate.seen, 1),
+            **({"lengths": lengths.as_dict()} if lengths else {}),
         }
 
     def _seconds(self) -> float | None:
