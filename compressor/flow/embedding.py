@@ -17,6 +17,7 @@ from benchmarks.results import BenchFigures
 from benchmarks.systems import Made, systems_of
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft, key_of, writing
+from compressor.artifact.prompts import Prompts
 from compressor.artifact.workspace import Key, Keyed, Model
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
@@ -29,7 +30,8 @@ from compressor.models.sentence_model import embedding_dimension, open_model
 from compressor.models.source import Source, Teacher
 from compressor.models.teacher_vectors import dev_of, heldout_of, made_by, training_precision, training_vectors
 from compressor.models.torch_int8 import TorchInt8
-from compressor.texts.corpus import Corpus, Texts
+from compressor.texts.corpus import Corpus
+from compressor.texts.roles import Queries, RoleTexts
 from compressor.vectors.pca import Pca
 from compressor.vectors.ranges import OutputVectors
 from exporters.graph.export import Export
@@ -53,7 +55,8 @@ class Recipe(Config):
     task: Literal["sentence-embedding"] = "sentence-embedding"
     """What the model is for; a recipe for question-answering has sections of its own."""
     teacher: Teacher = Teacher()
-    texts: Texts = Texts()
+    texts: RoleTexts = RoleTexts()
+    queries: Queries | None = None
     distil: Distil | None = None
     multilingual: Multilingual | None = None
     pca: Pca | None = None
@@ -84,7 +87,8 @@ class EmbeddingFlow(Flow):
 
     @cached_property
     def corpus(self) -> Corpus:
-        return self.recipe.texts.load(self.base)
+        prompts = Prompts.load(self.teacher.folder)
+        return self.recipe.texts.load_roles(self.base, prompts, self.recipe.queries)
 
     def data(self) -> tuple[str, str]:
         return "texts", f"{self.corpus.source}: {self.corpus.parts()}"
