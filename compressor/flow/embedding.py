@@ -21,6 +21,7 @@ from compressor.artifact.prompts import Prompts
 from compressor.artifact.workspace import Key, Keyed, Model
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
+from compressor.core.progress import say
 from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.training.embedding import Distil
 from compressor.flow.base import Flow
@@ -30,6 +31,7 @@ from compressor.models.sentence_model import embedding_dimension, open_model
 from compressor.models.source import Source, Teacher
 from compressor.models.teacher_vectors import dev_of, heldout_of, made_by, training_precision, training_vectors
 from compressor.models.torch_int8 import TorchInt8
+from compressor.texts.collections import Collection
 from compressor.texts.corpus import Corpus
 from compressor.texts.roles import Queries, RoleTexts
 from compressor.vectors.pca import Pca
@@ -298,4 +300,13 @@ class EmbeddingFlow(Flow):
         bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
         found = BenchFigures.read(bench.json("bench.json")).with_story(rows)
-        return Measured("texts", self.corpus.facts(), rows, found.as_dict())
+        return Measured("texts", self.corpus.facts() | self._searched(collections), rows, found.as_dict())
+
+    def _searched(self, collections: Sequence[Collection]) -> dict[str, Any]:
+        """Return, of each collection, the share of its documents that the student was trained on; warn of any."""
+        train, prompts = self.corpus.train, self.corpus.prompts
+        shares = {collection.name: collection.share_among(train, prompts) for collection in collections}
+        for name, share in shares.items():
+            if share:
+                say(("retrieval", "yellow"), f": {name}: {share:.1%} of its documents are among the texts to train on")
+        return {"searched": shares} if shares else {}

@@ -47,6 +47,8 @@ class Corpus:
     """The column read of each source that has any."""
     pieces: int = 0
     """Pieces of texts among those to train on."""
+    prompts: tuple[str, ...] = ()
+    """Prompts that stand before texts."""
 
     @property
     def key(self) -> str:
@@ -66,7 +68,7 @@ class Corpus:
             "fingerprint": self.fingerprint,
             "dropped": self.dropped,
         }
-        more = {"per_source": self.per_source, "columns": self.columns, "pieces": self.pieces}
+        more = {"per_source": self.per_source, "columns": self.columns, "pieces": self.pieces, "prompts": self.prompts}
         return facts | {name: value for name, value in more.items() if value}
 
 
@@ -152,7 +154,9 @@ class Texts(Config):
         end, size = len(store), len(corpus.heldout)
         dev = shape.prompted(corpus.dev, store.labels(end - 2 * size, end - size))
         heldout = shape.prompted(corpus.heldout, store.labels(end - size, end))
-        return replace(corpus, train=train, dev=dev, heldout=heldout, fingerprint=key, pieces=int(train.meta["pieces"]))
+        pieces, prompts = int(train.meta["pieces"]), tuple(filter(None, dict.fromkeys(shape.prompts)))
+        made = replace(corpus, train=train, dev=dev, heldout=heldout, fingerprint=key)
+        return replace(made, pieces=pieces, prompts=prompts)
 
     def _cut(self, store: TextStore, count: int, readings: Sequence[Reading], name: str) -> Corpus:
         """Train on the first texts, whatever is held out; hold out the last of all, whatever the limit."""
