@@ -17,6 +17,7 @@ from benchmarks.results import BenchFigures
 from benchmarks.systems import Made, systems_of
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft, key_of, writing
+from compressor.artifact.prompts import Prompts
 from compressor.artifact.workspace import Key, Keyed, Model
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
@@ -24,20 +25,20 @@ from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.training.embedding import Distil
 from compressor.distil.training.lengths import Lengths
 from compressor.flow.base import Flow
+from compressor.flow.checks import check, trained_on
 from compressor.flow.results import Measured
 from compressor.models.agreement import Heldout
 from compressor.models.projection import Projection
-from compressor.models.sentence_model import embedding_dimension, open_model
 from compressor.models.source import Source, Teacher
 from compressor.models.teacher_vectors import dev_of, heldout_of, made_by, training_precision, training_vectors
 from compressor.models.torch_int8 import TorchInt8
 from compressor.texts.collections import Collection
-from compressor.texts.corpus import Corpus, Texts
+from compressor.texts.corpus import Corpus
+from compressor.texts.roles import Queries, RoleTexts
 from compressor.vectors.index import Index, open_index
 from compressor.vectors.pca import Pca
 from compressor.vectors.ranges import OutputVectors
 from compressor.vectors.retrieval import Searches
-from exporters.graph.consumers import check_prompts
 from exporters.graph.export import Export
 from exporters.graph.optimise import Optimise
 from exporters.precision.calibrate import Batch, batches_of_texts
@@ -59,7 +60,8 @@ class Recipe(Config):
     task: Literal["sentence-embedding"] = "sentence-embedding"
     """What the model is for; a recipe for question-answering has sections of its own."""
     teacher: Teacher = Teacher()
-    texts: Texts = Texts()
+    texts: RoleTexts = RoleTexts()
+    queries: Queries | None = None
     distil: Distil | None = None
     multilingual: Multilingual | None = None
     pca: Pca | None = None
@@ -90,43 +92,17 @@ class EmbeddingFlow(Flow):
 
     @cached_property
     def corpus(self) -> Corpus:
-        return self.recipe.texts.load(self.base)
+        prompts = Prompts.load(self.teacher.folder)
+        return self.recipe.texts.load_roles(self.base, prompts, self.recipe.queries)
 
     def data(self) -> tuple[str, str]:
         return "texts", f"{self.corpus.source}: {self.corpus.parts()}"
 
     def check(self) -> None:
         """Hold the settings against teacher, texts and machine before any work."""
-        self.recipe.bench.check(self.base)
-        self.recipe.verify.check(self.collections)
-        model = open_model(self.teacher.folder)
-        distil, pca = self.recipe.distil, self.recipe.pca
-        if not distil or (distil.layers != 0 and distil.model is None):  # its student keeps the teacher's pooling
-            check_prompts(self.teacher.folder, model)
-        if distil:
-            distil.check(model)
-        if pca:
-            pca.check(embedding_dimension(model), len(self.corpus.train))
-        if pca and distil and (distil.dim or distil.matryoshka):
-            raise RecipeError(f"pca.dim = {pca.dim}: the student's vectors are short already; leave one section out")
-        if distil and distil.layers == 0 and self.recipe.quantize:
-            raise RecipeError("quantize: PyTorch has no int8 form of a static student; leave the section out")
-        if self.recipe.search:
-            self._check_search(self.recipe.search)
-        if self.recipe.multilingual and not distil:
-            raise RecipeError("multilingual: needs a student to teach; add a section distil")
-        if distil and self.translations:
-            if distil.vocabulary is not None:
-                raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
-            read_tests(self.translations)  # before any training
+        check(self)
 
-    def _check_search(self, search: Search) -> None:
-        """Refuse a search of another precision, or one on the texts that its choice is then timed on."""
-        if search.precision != "int8":
-            raise RecipeError('search.precision = "fp32": in a recipe the search makes the int8 artifact; must be int8')
-        self._speed_texts(search)
-
-    def _speed_texts(self, search: Search) -> list[str]:
+    def speed_texts(self, search: Search) -> list[str]:
         """Return the texts that forms are timed on, without any that the benchmark is then timed on."""
         if search.speed_texts is None:
             return self.corpus.dev
@@ -267,7 +243,7 @@ class EmbeddingFlow(Flow):
         stage, int8 = self.recipe.search, self.recipe.int8
         if stage is None:
             return None
-        timed = self._speed_texts(stage)
+        timed = self.speed_texts(stage)
         inputs: list[Keyed] = [fp32, self.corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
         kept = self.work.checkpoints("search", stage, inputs)
         return self.work.stage("search", stage, inputs, lambda to: stage.run(
@@ -330,4 +306,5 @@ class EmbeddingFlow(Flow):
         bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
         found = BenchFigures.read(bench.json("bench.json")).with_story(rows)
-        return Measured("texts", self.corpus.facts(), rows, found.as_dict())
+        facts = self.corpus.facts() | trained_on(self.collections, self.corpus)
+        return Measured("texts", facts, rows, found.as_dict())

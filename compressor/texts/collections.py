@@ -1,6 +1,6 @@
 """Collections to search, in BEIR's folder form: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 from compressor.artifact.folder import key_of
 from compressor.core.errors import RecipeError, TextError
+from compressor.texts.mixing import folded
 from compressor.texts.tables import csv_rows, json_rows
 
 Judged = Mapping[str, Mapping[str, int]]
@@ -43,6 +44,12 @@ class Collection:
     def key(self) -> str:
         """Hash of the documents, queries and judgements."""
         return key_of(dict(self.documents), dict(self.queries), {query: dict(r) for query, r in self.judged.items()})
+
+    def share_among(self, texts: Iterable[str], prompts: Sequence[str] = ()) -> float:
+        """Return the share of the documents that are alike to one of ``texts``, a prompt before it left out."""
+        own = {folded(text.encode()) for text in self.documents.values()}
+        bare = (text.removeprefix(next(filter(text.startswith, prompts), "")) for text in texts)
+        return len(own & {folded(text.encode()) for text in bare}) / len(own)
 
     def facts(self) -> dict[str, Any]:
         """Return how much there is to search and to ask."""

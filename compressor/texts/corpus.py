@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from compressor.core.errors import TextError
 from compressor.core.progress import say
 from compressor.texts import mixing
 from compressor.texts.reading import TABLE_SUFFIXES, Reading, docstring_reading, file_reading, is_file, kind_of
+from compressor.texts.shaped import Shape
 from compressor.texts.tables import dataset_reading, table_reading
 from compressor.texts.textstore import TextStore, kept_store
 
@@ -44,6 +45,10 @@ class Corpus:
     """Texts taken of each source, where there are several."""
     columns: dict[str, str] = field(default_factory=dict)
     """The column read of each source that has any."""
+    pieces: int = 0
+    """Pieces of texts among those to train on."""
+    prompts: tuple[str, ...] = ()
+    """Prompts that stand before texts."""
 
     @property
     def key(self) -> str:
@@ -63,7 +68,7 @@ class Corpus:
             "fingerprint": self.fingerprint,
             "dropped": self.dropped,
         }
-        more = {"per_source": self.per_source, "columns": self.columns}
+        more = {"per_source": self.per_source, "columns": self.columns, "pieces": self.pieces, "prompts": self.prompts}
         return facts | {name: value for name, value in more.items() if value}
 
 
@@ -105,48 +110,53 @@ class Texts(Config):
         The texts are kept in the cache, for any limit: a second load opens them there. Raises TextError for
         a source that cannot be read, and for fewer than MIN_TEXTS distinct texts.
         """
-        readings = self._open(base or Path())
+        return self._mixed(self._open(base or Path()), self.weights)
+
+    def _open(self, base: Path) -> list[Reading]:
+        names = [self.source] if isinstance(self.source, str) else list(self.source or [])
+        if not names and self.column is None:
+            # twice the limit, so that there is a choice
+            return [docstring_reading(self.limit and max(2 * self.limit, MIN_TEXTS))]
+        return open_sources(names, self.split, self.column, base)
+
+    def _mixed(
+        self, readings: Sequence[Reading], weights: Sequence[float] | None, shape: Shape | None = None
+    ) -> Corpus:
+        """Return what is read, drawn by ``weights``, in the ``shape`` that it is learnt in."""
         name = ", ".join(reading.name for reading in readings)
-        store = kept_store(self._folder(readings), partial(self._build, readings, name))
+        store = kept_store(self._folder(readings, weights), partial(self._build, readings, weights, name))
         count = len(store)
         if self.limit is not None:
             count = min(self.limit, count)
             _check_enough(f"{name} with limit = {self.limit}", count)
-        return self._cut(store, count, readings, name)
+        corpus = self._cut(store, count, readings, name)
+        return self._shaped(store, corpus, shape) if shape and shape.changes else corpus
 
-    def _open(self, base: Path) -> list[Reading]:
-        names = [self.source] if isinstance(self.source, str) else list(self.source or [])
-        paths = {name: base / os.path.expanduser(name) for name in names}
-        files = {name for name, path in paths.items() if is_file(name, path)}
-        tables = {name for name in names if name not in files or kind_of(paths[name]) in TABLE_SUFFIXES}
-        if self.column is not None and not tables:
-            named = ", ".join(names) or "docstrings"
-            raise TextError(f"{named}: column = {self.column}: only tables and data sets have columns")
-        if not names:
-            # twice the limit, so that there is a choice
-            return [docstring_reading(self.limit and max(2 * self.limit, MIN_TEXTS))]
-        readings = []
-        for name in names:
-            if name not in files:
-                readings.append(dataset_reading(name, self.split, self.column))
-            elif name in tables:
-                readings.append(table_reading(name, paths[name], self.column))
-            else:
-                readings.append(file_reading(name, paths[name]))
-            if readings[-1].column is not None:
-                say(f"texts: {name}: column {readings[-1].column}")
-        return readings
-
-    def _folder(self, readings: Sequence[Reading]) -> Path:
+    def _folder(self, readings: Sequence[Reading], weights: Sequence[float] | None) -> Path:
         """Return the store's folder, named by all that its texts depend on."""
         code = code_key("compressor.texts.reading", "compressor.texts.mixing")
-        key = key_of([reading.identity for reading in readings], self.weights, self.seed, code)
+        key = key_of([reading.identity for reading in readings], weights, self.seed, code)
         return cache_folder() / "texts" / key
 
-    def _build(self, readings: Sequence[Reading], name: str, folder: Path) -> dict[str, Any]:
-        noted = mixing.mix(readings, self.weights, self.seed, folder)
+    def _build(
+        self, readings: Sequence[Reading], weights: Sequence[float] | None, name: str, folder: Path
+    ) -> dict[str, Any]:
+        noted = mixing.mix(readings, weights, self.seed, folder)
         _check_enough(name, len(TextStore(folder)))
         return noted
+
+    def _shaped(self, store: TextStore, corpus: Corpus, shape: Shape) -> Corpus:
+        """Return the corpus with the prompts of its sources, and with pieces among the texts to train on."""
+        key = key_of(corpus.fingerprint, shape.prompts, shape.pieces, self.seed, code_key("compressor.texts.shaped"))
+        whole, kept_out = store.first(len(corpus.train)), [*corpus.dev, *corpus.heldout]
+        folder = cache_folder() / "texts" / key
+        train = kept_store(folder, partial(shape.write, whole, kept_out, self.seed))
+        end, size = len(store), len(corpus.heldout)
+        dev = shape.prompted(corpus.dev, store.labels(end - 2 * size, end - size))
+        heldout = shape.prompted(corpus.heldout, store.labels(end - size, end))
+        pieces, prompts = int(train.meta["pieces"]), tuple(filter(None, dict.fromkeys(shape.prompts)))
+        made = replace(corpus, train=train, dev=dev, heldout=heldout, fingerprint=key)
+        return replace(made, pieces=pieces, prompts=prompts)
 
     def _cut(self, store: TextStore, count: int, readings: Sequence[Reading], name: str) -> Corpus:
         """Train on the first texts, whatever is held out; hold out the last of all, whatever the limit."""
@@ -163,6 +173,27 @@ class Texts(Config):
         train, dev, measured = store.first(trained), store[parts[1]], store[parts[2]]
         columns = {reading.name: reading.column for reading in readings if reading.column is not None}
         return Corpus(train, dev, measured, name, fingerprint, dropped, per_source, columns)
+
+
+def open_sources(names: Sequence[str], split: str, column: str | None, base: Path) -> list[Reading]:
+    """Open text files, tables and data sets, relative files looked for in ``base``; TextError for what is none."""
+    paths = {name: base / os.path.expanduser(name) for name in names}
+    files = {name for name, path in paths.items() if is_file(name, path)}
+    tables = {name for name in names if name not in files or kind_of(paths[name]) in TABLE_SUFFIXES}
+    if column is not None and not tables:
+        named = ", ".join(names) or "docstrings"
+        raise TextError(f"{named}: column = {column}: only tables and data sets have columns")
+    readings = []
+    for name in names:
+        if name not in files:
+            readings.append(dataset_reading(name, split, column))
+        elif name in tables:
+            readings.append(table_reading(name, paths[name], column))
+        else:
+            readings.append(file_reading(name, paths[name]))
+        if readings[-1].column is not None:
+            say(f"texts: {name}: column {readings[-1].column}")
+    return readings
 
 
 def _check_enough(name: str, count: int) -> None:

@@ -91,6 +91,16 @@ class TextStore(Sequence[str]):
             counts += np.bincount(self._labels[at : min(at + _ROWS, stop)], minlength=labels)
         return [int(count) for count in counts]
 
+    def labels(self, start: int, stop: int) -> list[int]:
+        """Return the number of the source of each text from ``start`` up to ``stop``."""
+        return [int(label) for label in self._labels[start:stop]]
+
+    def labelled(self) -> Iterator[tuple[str, int]]:
+        """Yield each text with the number of its source."""
+        for start in range(0, self._count, _BLOCK):
+            stop = min(start + _BLOCK, self._count)
+            yield from zip(self[start:stop], self.labels(start, stop), strict=True)
+
     def _bytes(self, start: int, stop: int) -> bytes:
         begin, end = int(self._offsets[start]), int(self._offsets[max(start, stop)])
         return self._texts[begin:end].tobytes()

@@ -36,6 +36,13 @@ def test_the_key_is_of_all_that_is_read(tmp_path: Path) -> None:
     assert Collection.read(write(tmp_path / "4")).key in keys
 
 
+def test_documents_that_were_trained_on_are_counted(tmp_path: Path) -> None:
+    found = Collection.read(write(tmp_path / "pets"))
+    assert found.share_among(["cats sleep!", "cats", "b"]) == 1 / 3
+    assert found.share_among(["p: Cats sleep", "p: dogs run.", "c"], ["p: "]) == 1
+    assert found.share_among([]) == 0
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [

@@ -1,0 +1,58 @@
+"""What an encoder's recipe may not ask for, found before any work."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from benchmarks.quality.languages import read_tests
+from compressor.core.errors import RecipeError
+from compressor.core.progress import say
+from compressor.models.sentence_model import embedding_dimension, open_model
+from compressor.texts.collections import Collection
+from compressor.texts.corpus import Corpus
+from exporters.graph.consumers import check_prompts
+from exporters.search.embedding import Search
+
+if TYPE_CHECKING:
+    from compressor.flow.embedding import EmbeddingFlow
+
+
+def check(flow: "EmbeddingFlow") -> None:
+    """Hold the settings of an encoder's recipe against teacher, texts and machine; RecipeError for what cannot be."""
+    flow.recipe.bench.check(flow.base)
+    flow.recipe.verify.check(flow.collections)
+    model = open_model(flow.teacher.folder)
+    distil, pca = flow.recipe.distil, flow.recipe.pca
+    if not distil or (distil.layers != 0 and distil.model is None):  # its student keeps the teacher's pooling
+        check_prompts(flow.teacher.folder, model)
+    if distil:
+        distil.check(model)
+    if pca:
+        pca.check(embedding_dimension(model), len(flow.corpus.train))
+    if pca and distil and (distil.dim or distil.matryoshka):
+        raise RecipeError(f"pca.dim = {pca.dim}: the student's vectors are short already; leave one section out")
+    if distil and distil.layers == 0 and flow.recipe.quantize:
+        raise RecipeError("quantize: PyTorch has no int8 form of a static student; leave the section out")
+    if flow.recipe.search:
+        _check_search(flow, flow.recipe.search)
+    if flow.recipe.multilingual and not distil:
+        raise RecipeError("multilingual: needs a student to teach; add a section distil")
+    if distil and flow.translations:
+        if distil.vocabulary is not None:
+            raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
+        read_tests(flow.translations)  # before any training
+
+
+def _check_search(flow: "EmbeddingFlow", search: Search) -> None:
+    """Refuse a search of another precision, or one on the texts that its choice is then timed on."""
+    if search.precision != "int8":
+        raise RecipeError('search.precision = "fp32": in a recipe the search makes the int8 artifact; must be int8')
+    flow.speed_texts(search)
+
+
+def trained_on(collections: Sequence[Collection], corpus: Corpus) -> dict[str, dict[str, float]]:
+    """Return, of each collection, the share of its documents that are among the texts to train on; warn of any."""
+    shares = {found.name: found.share_among(corpus.train, corpus.prompts) for found in collections}
+    for name, share in shares.items():
+        if share:
+            say(("retrieval", "yellow"), f": {name}: {share:.2%} of its documents are among the texts to train on")
+    return {"searched": shares} if shares else {}
