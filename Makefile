@@ -1,8 +1,7 @@
 # One entry for each habit; people and CI call the same ones. `make help` lists them.
 #
 # DATA holds what `make figures` and the like measure on: corpus/en.txt.gz (a sentence a line), stsb/en-{dev,test}.csv
-# (sentence1,sentence2,score: the STS benchmark), retrieval/{cisi,questions,books} (collections in BEIR's form, of
-# figures-peers), and what the recipes name. Recipes look for it in ../shared/data beside
+# (sentence1,sentence2,score: the STS benchmark), and what the recipes name. Recipes look for it in ../shared/data beside
 # the checkout; with a download of your own elsewhere, say where, as docs/measuring.md shows.
 PYTHON ?= python3
 BIN := .venv/bin

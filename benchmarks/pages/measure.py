@@ -17,7 +17,6 @@ DATA = Path("../shared/data")
 _README = "minilm-l3-d256-int8"
 _TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 _DEPTHS = (6, 3, 2, 1)
-_COLLECTIONS = ("cisi", "questions", "books")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,6 @@ def peers(data: Path) -> list[Step]:
     fastest = {depth: f"runs/fastest/{depth}-layers" for depth in _DEPTHS}
     search = f"--texts {texts} --speed-texts {choose}"
     beside = f"--texts {texts} --sts {report} --speed-texts {report} --batch-sizes 8,16,32,64,128 --lengths 128"
-    searched = ",".join(f"{data}/retrieval/{name}" for name in _COLLECTIONS)
     return [
         *readme(data),
         _step("tradeoff recipes/minilm-fastest.toml --layers 3,2,1 --precision both",
@@ -85,8 +83,8 @@ def peers(data: Path) -> list[Step]:
         *(_step(f"optimise runs/exported/{depth}-layers --out {fastest[depth]} {search}") for depth in _DEPTHS[1:]),
         _step(f"optimise runs/exported/6-layers --out {fastest[6]} {search}", f"{fastest[6]}/search.json",
               "search-6-layers"),
-        _step(f"bench {' '.join(fastest.values())} {beside} --retrieval {searched} --peers all --out runs/peers",
-              "runs/peers/peers.json", "peers"),
+        _step(f"bench {' '.join(fastest.values())} {beside} --peers all --out runs/peers", "runs/peers/peers.json",
+              "peers"),
         *limits(data),
     ]  # fmt: skip
 
