@@ -12,7 +12,7 @@ BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
 .PHONY: help demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
-  figures-peers figures-limits figures-cuda clean
+  figures-peers figures-limits figures-retrieval figures-cuda clean
 
 help:                       ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
@@ -59,6 +59,9 @@ figures-answers: .venv/.ready     ## make and measure the reader and its ablatio
 
 figures-peers: .venv-packages/.ready    ## make the fastest forms of 6, 3, 2 and 1 layers, measure them beside the peers (two and a half hours)
 	$(BINP)/python -m benchmarks.pages.measure peers --data $(DATA)
+
+figures-retrieval: .venv/.ready   ## make and measure the student to search with again (an hour)
+	$(MEASURE) retrieval
 
 figures-limits: .venv-packages/.ready   ## measure what bounds them, growth, and LoadGen (a quarter of an hour)
 	$(BINP)/python -m benchmarks.pages.measure limits --data $(DATA)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pages import answers, cuda, limits, students
+from benchmarks.pages import answers, cuda, limits, searching, students
 from benchmarks.report import peers
 from benchmarks.report.charts import quality_against_speed
 from benchmarks.report.markdown import source
@@ -21,8 +21,8 @@ from compressor.core.files import replace_text
 FIGURES = Path("docs/figures")
 RESULTS = "minilm-l3-d256-int8"
 NAMES = (RESULTS, *students.NAMES, *answers.NAMES, peers.NAME, *limits.NAMES)
-OPTIONAL = (cuda.NAME,)
-"""Results that are there once somebody had the machine for them; without them their page is not there either."""
+OPTIONAL = {module.NAME: module.PAGE for module in (cuda, searching)}
+"""Results that are there once somebody had the machine for them, with their page, which is not there without them."""
 README = Path("README.md")
 PICTURE = Path("docs/quality-against-speed.svg")
 
@@ -39,10 +39,12 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
         folder / PICTURE: quality_against_speed(results[RESULTS], similarity(results[RESULTS])),
     }
     texts |= {folder / path: text for path, text in students.pages(results, source, table).items()}
+    texts |= {folder / path: text for path, text in searching.pages(results, source, table).items()}
     for module in (answers, peers, limits, cuda):
         texts |= {folder / path: text for path, text in module.pages(results, source).items()}
     stale = [path for path, text in texts.items() if text and not _holds(path, text)]
-    unfounded = [folder / cuda.PAGE] if cuda.NAME not in results and (folder / cuda.PAGE).exists() else []
+    pages = (folder / page for name, page in OPTIONAL.items() if name not in results)
+    unfounded = [page for page in pages if page.exists()]
     if not check:
         for path in stale:
             replace_text(path, texts[path])

@@ -89,6 +89,11 @@ def peers(data: Path) -> list[Step]:
     ]  # fmt: skip
 
 
+def retrieval(data: Path) -> list[Step]:
+    """The student to search with."""
+    return [run("minilm-retrieval")]
+
+
 def limits(data: Path) -> list[Step]:
     """What bounds the fastest forms, a million texts, and MLCommons LoadGen, for which its package is needed."""
     report, deep, shallow = f"{data}/stsb/en-test.csv", "runs/fastest/6-layers", "runs/fastest/3-layers"
@@ -107,6 +112,7 @@ def _step(command: str, results: str | None = None, name: str = "") -> Step:
 
 SETS: dict[str, Callable[[Path], list[Step]]] = {
     "readme": readme, "students": students, "answers": answers, "peers": peers, "limits": limits,
+    "retrieval": retrieval,
 }  # fmt: skip
 
 

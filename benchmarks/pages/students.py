@@ -33,15 +33,15 @@ def pages(results: Mapping[str, Row], source: Source, systems: Callable[[Row], s
         layers=tradeoff.table(layers),
         fastest=tradeoff.table(results["minilm-fastest"]),
         single=systems(results["minilm-l1"]),
-        single_made=_made(results["minilm-l1"]),
+        single_made=made(results["minilm-l1"]),
         light=systems(results["minilm-light"]),
-        light_made=_made(results["minilm-light"]),
+        light_made=made(results["minilm-light"]),
         measure=escaped(spearman(_sts(curve)).label),
         reduced=vectors(curve, ("pca", "similarities", "none"), source),
         matryoshka=vectors(results["minilm-l3-matryoshka-vectors"], ("truncation", "none"), source),
-        matryoshka_made=_made(results["minilm-l3-matryoshka"]),
+        matryoshka_made=made(results["minilm-l3-matryoshka"]),
         german=languages(results["minilm-german"], source),
-        german_made=_made(results["minilm-german"]),
+        german_made=made(results["minilm-german"]),
     )
     return {PAGE: text, LAYERS: tradeoff_chart.picture(layers), VECTORS: curve_chart.picture(curve)}
 
@@ -92,6 +92,6 @@ def _sts(results: Row) -> str:
     return next(iter(results["points"][0]["sts"]))
 
 
-def _made(results: Row) -> str:
+def made(results: Row) -> str:
     """Say how the student of a run was made, as its report does."""
     return next(escaped(row["what"]) for row in results["story"] if row["stage"] == "distil")
