@@ -49,7 +49,7 @@ class RoleTexts(Texts):
         """
         readings = self._open(base)
         before = [_prompt("texts", prompts, self.prompt_name, self.prompt, DOCUMENT if queries else ())] * len(readings)
-        weights = self.weights
+        weights: Sequence[float] | None = self.weights
         if queries:
             before.append(_prompt("queries", prompts, queries.prompt_name, queries.prompt, QUERY))
             weights = _shares(self.weights, len(readings), queries.share)
