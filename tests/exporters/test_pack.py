@@ -101,7 +101,7 @@ PUT_BY = {
 }
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", GRAPHS)
 def test_the_manifest_says_who_puts_prompts(
     name: str, sealed: Path, views: Callable[..., Path], tmp_path: Path
 ) -> None:
