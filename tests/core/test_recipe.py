@@ -17,8 +17,8 @@ from compressor.models.torch_int8 import TorchInt8
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SECTIONS = (
-    "name, task, teacher, texts, queries, distil, multilingual, pca, quantize, export, ranges, optimise, fp16, int8, search, "
-    "verify, bench"
+    "name, task, teacher, texts, queries, distil, multilingual, pca, quantize, export, ranges, optimise, fp16, int8, "
+    "search, verify, bench"
 )
 DISTIL = ", ".join(Distil.model_fields)
 
