@@ -24,6 +24,8 @@ from compressor.texts.textstore import TextStore, kept_store
 HELDOUT_SHARE = 0.1
 MIN_HELDOUT = 20  # 10 neighbours are looked for among them
 MIN_TEXTS = 200
+Parts = tuple[slice, slice, slice]
+"""Where the texts of a corpus lie in its store: to train on, to choose by, held out."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class Texts(Config):
     column: str | None = None
     """The text column of a table or data set; none takes the only one, or the only one named ``text``, ``sentence``,
     ``content``, ``passage`` or the like."""
-    split: str = "train"
-    """The split of a data set, in the notation of ``datasets`` (``train[:1%]``)."""
+    split: str | None = None
+    """The split of a data set, in the notation of ``datasets`` (``train[:1%]``); none takes ``train``."""
     limit: int | None = Field(default=None, ge=1)
     """At most so many texts, chosen at random: those of a smaller limit come first among those of a larger one."""
     heldout: int = Field(default=2000, ge=MIN_HELDOUT)
@@ -114,7 +116,7 @@ class Texts(Config):
 
     def _open(self, base: Path) -> list[Reading]:
         names = [self.source] if isinstance(self.source, str) else list(self.source or [])
-        if not names and self.column is None:
+        if not names and self.column is None and self.split is None:
             # twice the limit, so that there is a choice
             return [docstring_reading(self.limit and max(2 * self.limit, MIN_TEXTS))]
         return open_sources(names, self.split, self.column, base)
@@ -129,8 +131,8 @@ class Texts(Config):
         if self.limit is not None:
             count = min(self.limit, count)
             _check_enough(f"{name} with limit = {self.limit}", count)
-        corpus = self._cut(store, count, readings, name)
-        return self._shaped(store, corpus, shape) if shape and shape.changes else corpus
+        corpus, parts = self._cut(store, count, readings, name)
+        return self._shaped(store, corpus, parts, shape) if shape and shape.changes else corpus
 
     def _folder(self, readings: Sequence[Reading], weights: Sequence[float] | None) -> Path:
         """Return the store's folder, named by all that its texts depend on."""
@@ -145,20 +147,19 @@ class Texts(Config):
         _check_enough(name, len(TextStore(folder)))
         return noted
 
-    def _shaped(self, store: TextStore, corpus: Corpus, shape: Shape) -> Corpus:
+    def _shaped(self, store: TextStore, corpus: Corpus, parts: Parts, shape: Shape) -> Corpus:
         """Return the corpus with the prompts of its sources, and with pieces among the texts to train on."""
         key = key_of(corpus.fingerprint, shape.prompts, shape.pieces, self.seed, code_key("compressor.texts.shaped"))
         whole, kept_out = store.first(len(corpus.train)), [*corpus.dev, *corpus.heldout]
         folder = cache_folder() / "texts" / key
         train = kept_store(folder, partial(shape.write, whole, kept_out, self.seed))
-        end, size = len(store), len(corpus.heldout)
-        dev = shape.prompted(corpus.dev, store.labels(end - 2 * size, end - size))
-        heldout = shape.prompted(corpus.heldout, store.labels(end - size, end))
+        measured = zip((corpus.dev, corpus.heldout), parts[1:], strict=True)
+        dev, heldout = (shape.prompted(texts, store.labels(part)) for texts, part in measured)
         pieces, prompts = int(train.meta["pieces"]), tuple(filter(None, dict.fromkeys(shape.prompts)))
         made = replace(corpus, train=train, dev=dev, heldout=heldout, fingerprint=key)
         return replace(made, pieces=pieces, prompts=prompts)
 
-    def _cut(self, store: TextStore, count: int, readings: Sequence[Reading], name: str) -> Corpus:
+    def _cut(self, store: TextStore, count: int, readings: Sequence[Reading], name: str) -> tuple[Corpus, Parts]:
         """Train on the first texts, whatever is held out; hold out the last of all, whatever the limit."""
         heldout, end = min(self.heldout, int(count * HELDOUT_SHARE)), len(store)
         trained = count - 2 * heldout
@@ -172,21 +173,26 @@ class Texts(Config):
         dropped = dict(store.meta["dropped"])
         train, dev, measured = store.first(trained), store[parts[1]], store[parts[2]]
         columns = {reading.name: reading.column for reading in readings if reading.column is not None}
-        return Corpus(train, dev, measured, name, fingerprint, dropped, per_source, columns)
+        return Corpus(train, dev, measured, name, fingerprint, dropped, per_source, columns), parts
 
 
-def open_sources(names: Sequence[str], split: str, column: str | None, base: Path) -> list[Reading]:
-    """Open text files, tables and data sets, relative files looked for in ``base``; TextError for what is none."""
+def open_sources(names: Sequence[str], split: str | None, column: str | None, base: Path) -> list[Reading]:
+    """Open text files, tables and data sets, relative files looked for in ``base``.
+
+    TextError for what is none, and for a split or column that no source has.
+    """
     paths = {name: base / os.path.expanduser(name) for name in names}
     files = {name for name, path in paths.items() if is_file(name, path)}
     tables = {name for name in names if name not in files or kind_of(paths[name]) in TABLE_SUFFIXES}
+    named = ", ".join(names) or "docstrings"
     if column is not None and not tables:
-        named = ", ".join(names) or "docstrings"
         raise TextError(f"{named}: column = {column}: only tables and data sets have columns")
+    if split is not None and files.issuperset(names):
+        raise TextError(f"{named}: split = {split}: only data sets have splits")
     readings = []
     for name in names:
         if name not in files:
-            readings.append(dataset_reading(name, split, column))
+            readings.append(dataset_reading(name, split or "train", column))
         elif name in tables:
             readings.append(table_reading(name, paths[name], column))
         else:
@@ -216,13 +222,7 @@ class TextSource:
 
 
 def read_corpus(texts: TextSource | None, limit: int | None) -> Corpus:
-    """Read the texts that a command was given, without any docstrings, and say how many there are.
-
-    TextError, beside those of ``Texts.load``, for a split of a file.
-    """
-    if texts is not None and texts.split is not None and is_file(texts.source, Path(os.path.expanduser(texts.source))):
-        raise TextError(f"{texts.source}: split = {texts.split}: only data sets have splits")
-    given = {} if texts is None else asdict(texts)
-    corpus = Texts.read({name: value for name, value in (given | {"limit": limit}).items() if value is not None}).load()
+    """Read the texts that a command was given, without any docstrings, and say how many there are."""
+    corpus = Texts.read(({} if texts is None else asdict(texts)) | {"limit": limit}).load()
     say(f"texts: {corpus.source}: {corpus.parts()}")
     return corpus

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
 from compressor.core.config import Config
-from compressor.core.errors import RecipeError
+from compressor.core.errors import RecipeError, TextError
 from compressor.texts.corpus import Corpus, Texts, open_sources
 from compressor.texts.shaped import Shape
 
@@ -20,8 +20,8 @@ class Queries(Config):
     """A file, a table or a data set, as for ``texts.source``."""
     column: str | None = None
     """The text column of a table or data set, as for ``texts.column``."""
-    split: str = "train"
-    """The split of a data set."""
+    split: str | None = None
+    """The split of a data set, as for ``texts.split``."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Queries' share of all texts; they are drawn in that proportion until either is used up. None: every text."""
     prompt_name: str | None = None
@@ -64,10 +64,10 @@ def _prompt(
     stated = name is not None or prompt is not None
     if not stated and (prompts.default or (name := prompts.first(names)) is None):
         return ""
-    if prompt is None and name not in prompts.named:
-        allowed = " or ".join(repr(known) for known in prompts.named)
-        raise RecipeError(f"{section}.prompt_name = {name!a:.80}: the model has none of that name; must be {allowed}")
-    chosen = prompts.choose(name, prompt)
+    try:
+        chosen = prompts.choose(name, prompt)
+    except TextError as error:
+        raise RecipeError(f"{section}.{error}") from error
     if chosen == prompts.default:  # put there anyway
         return ""
     if prompts.default:

@@ -91,15 +91,16 @@ class TextStore(Sequence[str]):
             counts += np.bincount(self._labels[at : min(at + _ROWS, stop)], minlength=labels)
         return [int(count) for count in counts]
 
-    def labels(self, start: int, stop: int) -> list[int]:
-        """Return the number of the source of each text from ``start`` up to ``stop``."""
-        return [int(label) for label in self._labels[start:stop]]
+    def labels(self, rows: slice) -> list[int]:
+        """Return the number of the source of each text of ``rows``."""
+        found: list[int] = self._labels[: self._count][rows].tolist()
+        return found
 
     def labelled(self) -> Iterator[tuple[str, int]]:
         """Yield each text with the number of its source."""
         for start in range(0, self._count, _BLOCK):
-            stop = min(start + _BLOCK, self._count)
-            yield from zip(self[start:stop], self.labels(start, stop), strict=True)
+            rows = slice(start, start + _BLOCK)
+            yield from zip(self[rows], self.labels(rows), strict=True)
 
     def _bytes(self, start: int, stop: int) -> bytes:
         begin, end = int(self._offsets[start]), int(self._offsets[max(start, stop)])

@@ -1,14 +1,13 @@
 """A sentence-transformers model that searches the teacher's index: the student reads queries, its teacher documents."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.artifact.folder import Artifact, Draft
 from compressor.core.errors import ArtifactError, ModelError, installed
-from compressor.core.markdown import code
 from exporters.pack.target import Contents, Target, write_text
+from exporters.publish.template import template
 
 if TYPE_CHECKING:
     from compressor.models.source import Source
@@ -16,24 +15,6 @@ if TYPE_CHECKING:
 # PyTorch is imported where a model is opened: the other targets need none.
 
 _STUDENTS = ("pca", "distil")  # of a run, the finished one first
-_CARD = """---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags: [sentence-transformers, feature-extraction, sentence-similarity]
-base_model: {base}
-{licence}---
-# {name}: its queries on its teacher's index
-
-`encode_query` is the student, `encode_document` its teacher, {teacher}{reduced}. Vectors of length {dim}.
-
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("this folder")
-index = model.encode_document(["A text.", "Another one."])
-scores = model.similarity(model.encode_query(["A question?"]), index)
-```
-"""
 
 
 class Router(Target):
@@ -89,12 +70,10 @@ class Router(Target):
 
 
 def _card(contents: Contents, teacher: str, made_of: Mapping[str, Any], reduced: bool) -> str:
-    licence = made_of.get("teacher_license")
-    return _CARD.format(
+    return template("router.md.j2").render(
         name=contents.name.removesuffix(f"-{contents.precision}"),
-        base=json.dumps(teacher),  # JSON's strings are YAML's
-        licence=f"license: {json.dumps(licence)}\n" if licence else "",
-        teacher=code(teacher),
-        reduced=" with its vectors in the student's space" * reduced,
+        teacher=teacher,
+        licence=made_of.get("teacher_license"),
+        reduced=reduced,
         dim=contents.dim,
     )

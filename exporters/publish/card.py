@@ -1,16 +1,13 @@
 """Hand-out: the artifact folder that passed the gate, with its model card."""
 
 import json
-import re
 import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import onnx
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from tokenizers import Tokenizer
 
 from compressor.answering.readers.reader import read_reading
@@ -20,21 +17,18 @@ from compressor.artifact.layout import GRAPH, INPUTS
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
-from compressor.core.markdown import code, escaped
 from compressor.machine.describe import INT8_FEATURES, features
 from compressor.models.projection import Projection
 from compressor.models.source import STATIC
 from compressor.vectors.codes import RANGES
 from exporters.precision.calibrate import dynamic_inputs
+from exporters.publish.template import CONSUMERS, template
 from exporters.runtime.words import cutting_side
 from exporters.verify.check import Check
 from exporters.verify.conformance import write_conformance
 
 Checks = Sequence[Check]
 
-TEMPLATES = Path(__file__).parent / "templates"
-CONSUMERS = TEMPLATES / "consumers.md"
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")  # text that YAML takes for itself
 _EXAMPLES = ("A sentence.", "Another one.")
 
 
@@ -78,7 +72,7 @@ class HandOut(Config):
 
     def card(self, checks: Checks, facts: Mapping[str, Any]) -> str:
         """Return the model card: the artifact's own ``checks``, and what the task's template shows."""
-        return _template(self.template).render(
+        return template(self.template).render(
             name=self.recipe["name"],
             precision=self.precision,
             teacher=self.teacher,
@@ -153,21 +147,6 @@ class PublishReader(HandOut):
         return {"inputs": inputs, "reading": read_reading(draft.folder)}
 
 
-@cache
-def _template(name: str) -> Template:
-    """Open the template of a card, with what writes names of others and figures into it."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - Markdown
-    )
-    environment.filters.update(code=code, yaml=_yaml, row=_row, json=json.dumps)
-    return environment.get_template(name)
-
-
 def _prompts(prompts: Prompts) -> list[tuple[str, str]]:
     """Return each way to encode with what it puts before a text; none of a model without prompts."""
     roles = {"encode_query(texts)": prompts.first(QUERY), "encode_document(texts)": prompts.first(DOCUMENT)}
@@ -175,18 +154,6 @@ def _prompts(prompts: Prompts) -> list[tuple[str, str]]:
     others = [name for name in prompts.stated if name not in roles.values()]
     named = [(f"encode(texts, prompt_name={json.dumps(name)})", prompts.named[name]) for name in others]
     return [*ways, *named] if prompts.stated else []
-
-
-def _yaml(text: str) -> str:
-    """Write text as a value in the card's header, quoted where YAML would read it otherwise."""
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
-
-
-def _row(check: Check) -> str:
-    bar = "" if check.bar is None else f"{check.direction} {check.bar:g}"
-    if check.off:
-        bar = f"off ({bar})"
-    return f"| {check.check} | {escaped(check.figure)} | {check.value:.6g} | {bar} |"
 
 
 def _json(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from beir import of_sentences
 from builders import WORDS, sentences
+from peering import load
 
 from benchmarks.bench import Bench
-from benchmarks.peers import environments, process, run
+from benchmarks.peers import process, run
 from benchmarks.peers.entry import Entry
 from benchmarks.peers.process import Worker
 from benchmarks.peers.runners.batches import Prompted
@@ -24,25 +25,10 @@ from compressor.core.encoder import Vectors
 from compressor.core.errors import PeerError
 from compressor.models.projection import Projection
 from compressor.models.sentence_model import TorchEncoder
-from compressor.models.source import Source, find
+from compressor.models.source import Source
 from compressor.texts.collections import Collection
 
 TEXTS = sentences(64)
-
-
-@pytest.fixture
-def source(tiny: Path) -> Source:
-    return find(str(tiny))
-
-
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    with Worker(environments.own(), 1, own=True) as opened:
-        yield opened
-
-
-def load(worker: Worker, teacher: Path, runner: str, **options: Any) -> None:
-    worker.ask("load", runner=runner, teacher=str(teacher), folder=None, threads=1, options=options)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import psutil
 import pytest
 from beir import of_sentences
 from builders import sentences
+from peering import load
 
 from benchmarks.peers import catalogue, environments, process, run
 from benchmarks.peers.catalogue import PEERS, Form, Peer, chosen
@@ -24,29 +25,13 @@ from benchmarks.report import peers as page
 from benchmarks.systems import System
 from compressor.core.errors import PeerError, RecipeError
 from compressor.models.sentence_model import TorchEncoder
-from compressor.models.source import Source, find
+from compressor.models.source import Source
 from compressor.texts.collections import Collection
 from compressor.vectors.retrieval import Searches
 
 TEXTS = sentences(64)
 BF16 = next(peer for peer in PEERS if peer.name == "pytorch-bf16")
 INT8 = next(peer for peer in PEERS if peer.name == "pytorch-int8")
-
-
-@pytest.fixture
-def source(tiny: Path) -> Source:
-    return find(str(tiny))
-
-
-@pytest.fixture
-def worker() -> Iterator[Worker]:
-    with Worker(environments.own(), 1, own=True) as opened:
-        yield opened
-
-
-def load(worker: Worker, teacher: Path, runner: str = "pytorch", **options: Any) -> dict[str, Any]:
-    given = {"teacher": str(teacher), "folder": None, "threads": 1}
-    return worker.ask("load", runner=runner, **given, options=options)
 
 
 def test_names_are_all_or_some() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compressor.core.encoder import Vectors
-from exporters.publish.card import CONSUMERS
+from exporters.publish.template import CONSUMERS
 
 _TEXTS = re.compile(r'^(?P<name>texts|const texts) = \["A sentence\.", "Another one\."\];?$', re.MULTILINE)
 _SENTINEL = "VECTORS "

@@ -29,7 +29,8 @@ from compressor.vectors.codes import RANGES, Ranges, quantized
 from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.files import run_operators
-from exporters.publish.card import CONSUMERS, Publish, PublishReader, _row
+from exporters.publish.card import Publish, PublishReader
+from exporters.publish.template import CONSUMERS, row
 from exporters.session import OnnxEncoder
 from exporters.verify.check import Check
 
@@ -66,13 +67,13 @@ def card(made: Draft) -> str:
 
 def test_a_bar_that_no_model_misses_is_called_off() -> None:
     check = Check("int8", "agreement with the teacher", "cosine_min", 0.5, -1.0)
-    assert _row(check).endswith("| cosine_min | 0.5 | off (>= -1) |")
-    assert _row(replace(check, bar=0.4)).endswith("| cosine_min | 0.5 | >= 0.4 |")
+    assert row(check).endswith("| cosine_min | 0.5 | off (>= -1) |")
+    assert row(replace(check, bar=0.4)).endswith("| cosine_min | 0.5 | >= 0.4 |")
 
 
 def test_a_figure_of_anyones_collection_stays_in_its_cell() -> None:
     check = Check("int8", "retrieval", "ndcg_at_10_of_teachers, a|b [c]", 0.5)
-    assert _row(check) == r"| retrieval | ndcg_at_10_of_teachers, a\|b \[c\] | 0.5 |  |"
+    assert row(check) == r"| retrieval | ndcg_at_10_of_teachers, a\|b \[c\] | 0.5 |  |"
 
 
 def test_a_student_of_shorter_texts_says_so(artifacts: Callable[..., Path], tmp_path: Path) -> None:

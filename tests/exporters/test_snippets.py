@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.publish.card import CONSUMERS
+from exporters.publish.template import CONSUMERS
 
 TESTS = Path(__file__).parents[1]
 PAGE = CONSUMERS.read_text(encoding="utf-8")

@@ -14,7 +14,8 @@ import pytest
 import compressor
 from compressor.answering.readers.reader import Reading
 from compressor.artifact.layout import INPUTS
-from exporters.publish.card import CONSUMERS, TEMPLATES, PublishReader
+from exporters.publish.card import PublishReader
+from exporters.publish.template import CONSUMERS, TEMPLATES
 from exporters.verify.conformance import RUNNERS_FOLDER, write_conformance
 
 SWITCH = "ORT_DISABLE_TELEMETRY"

@@ -16,6 +16,7 @@ from compressor.texts.roles import Queries, RoleTexts
 PLAIN = Prompts({"query": "", "document": ""})
 E5 = Prompts({"query": "query: ", "document": "text:\n"})
 ALWAYS = Prompts({"query": "q: ", "document": ""}, "all: ")
+UNPOOLED = Prompts({"query": "", "document": ""}, pooled=False)
 ASKED = [f"Where does number {i} stand?" for i in range(300)]
 PASSAGES = [f"Passage {i} begins. It goes on with {i}. Here it ends, at {i}." for i in range(400)]
 
@@ -87,13 +88,14 @@ def test_a_piece_that_is_measured_on_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompts", "fields", "message"),
     [
-        (E5, {"prompt_name": "passage"}, "texts.prompt_name = 'passage': the model has none of that name; must be "),
+        (E5, {"prompt_name": "passage"}, "texts.prompt_name = 'passage': must be 'query' or 'document'"),
         (
             ALWAYS,
             {"prompt": "x: "},
             "texts.prompt = 'x: ': the model always puts its default prompt first; leave it out",
         ),
-        (PLAIN, {"queries": {"prompt_name": "ask"}}, "queries.prompt_name = 'ask': the model has none of that name"),
+        (PLAIN, {"queries": {"prompt_name": "ask"}}, "queries.prompt_name = 'ask': must be 'query' or 'document'"),
+        (UNPOOLED, {"prompt": "x: "}, "texts.prompt = 'x: ': the model's pooling leaves prompts out"),
         (PLAIN, {"queries": {}, "weights": (1.0,)}, "queries.share: missing; texts.weights say"),
     ],
 )

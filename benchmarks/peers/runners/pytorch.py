@@ -1,61 +1,36 @@
 """sentence-transformers' ``encode`` in PyTorch: bf16, dynamic int8, and compiled."""
 
 import io
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from . import Setting, Vectors
+from .encoding import Encoding
 
 PACKAGES = ("torch", "sentence-transformers", "transformers")
 _WARM_UP = ["a sentence", "a sentence that is somewhat longer than the other", "words"]
 
 
-class PyTorch:
-    """A model that sentence-transformers encodes with."""
-
-    settings: Sequence[Setting] = ({},)
-
-    def __init__(self, model: SentenceTransformer) -> None:
-        self._model = model.eval()
-        self.max_length = int(model.max_seq_length or 512)
-        self.dim = self.encode(["a"], 1).shape[1]
-        self.size_bytes, self.threads = _saved_bytes(model), torch.get_num_threads()
-
-    def use(self, setting: Setting) -> None:
-        """There is one setting."""
-
-    def encode(self, texts: list[str], batch_size: int) -> Vectors:
-        return self._by(self._model.encode, texts, batch_size)
-
-    def encode_query(self, texts: list[str], batch_size: int) -> Vectors:
-        return self._by(self._model.encode_query, texts, batch_size)
-
-    def encode_document(self, texts: list[str], batch_size: int) -> Vectors:
-        return self._by(self._model.encode_document, texts, batch_size)
-
-    def _by(self, encode: Callable[..., Any], texts: list[str], batch_size: int) -> Vectors:
-        return np.asarray(encode(texts, batch_size=batch_size, show_progress_bar=False), np.float32)
+def _opened(model: SentenceTransformer) -> Encoding:
+    return Encoding(model.eval(), _saved_bytes(model), torch.get_num_threads())
 
 
-def load(teacher: str, folder: str | None, threads: int, form: str) -> PyTorch:
+def load(teacher: str, folder: str | None, threads: int, form: str) -> Encoding:
     """Open the teacher in ``form``: bf16, int8 or compiled (bf16, too)."""
     torch.set_num_threads(threads)
     model = SentenceTransformer(
         teacher, device="cpu", local_files_only=True, trust_remote_code=False, model_kwargs={"dtype": torch.float32}
     ).eval()
     if form == "int8":
-        return PyTorch(torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8))
+        return _opened(torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8))
     model = model.bfloat16()
     if form == "compiled":
         return _compiled(model)
-    return PyTorch(model)
+    return _opened(model)
 
 
-def _compiled(model: SentenceTransformer) -> PyTorch:
+def _compiled(model: SentenceTransformer) -> Encoding:
     """Compile the transformer once for all shapes, and once for a batch of one text, before anything is timed.
 
     With weights frozen into the code, as PyTorch's guide to inference on CPUs has it.
@@ -69,7 +44,7 @@ def _compiled(model: SentenceTransformer) -> PyTorch:
     transformer: Any = model[0].auto_model
     # Not the module: sentence-transformers calls its forward, past what Module.compile puts in.
     transformer.forward = torch.compile(transformer.forward, dynamic=True)
-    running = PyTorch(model)
+    running = _opened(model)
     for count in (3, 2, 1):
         running.encode(_WARM_UP[:count], count)
         running.encode([" ".join(_WARM_UP)] * count, count)
