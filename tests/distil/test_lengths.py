@@ -25,9 +25,9 @@ def test_the_length_that_99_of_100_do_not_exceed(seen: dict[int, int], p99: int)
     ("lengths", "said"),
     [
         (Lengths(64, 64, 256), "at most 64 tokens; it reads 256"),
-        (Lengths(64, 51, 256), "at most 51 tokens, but for 1 % of them; it reads 256"),
+        (Lengths(64, 51, 256), "at most 51 tokens (99 % of them); it reads 256"),
         (Lengths(128, 128, 256), "at most 128 tokens; it reads 256"),
-        (Lengths(256, 128, 256), "at most 128 tokens, but for 1 % of them; it reads 256"),
+        (Lengths(256, 128, 256), "at most 128 tokens (99 % of them); it reads 256"),
         (Lengths(256, 129, 256), None),
         (Lengths(256, 256, 256), None),
     ],
@@ -59,4 +59,4 @@ def test_a_run_says_it_and_the_students_limit_stays(
     whole = Trained(tmp_path / "whole").run(tiny, epochs=0.2, max_length=64)
     longest = max(len(ids) for ids in open_model(tiny).tokenizer(TEXTS)["input_ids"])
     assert whole.draft.figures["lengths"] == {"cut_at": 64, "p99": longest, "limit": 64}
-    assert "tokens, but for 1 % of them; it reads 64" in " ".join(capsys.readouterr().err.split())
+    assert "tokens (99 % of them); it reads 64" in " ".join(capsys.readouterr().err.split())

@@ -24,7 +24,7 @@ class Lengths(Figures):
         """Say so where the training was shorter than the limit: cut below it, or of texts of half of it at most."""
         if self.cut_at >= self.limit and 2 * self.p99 > self.limit:
             return None
-        rest = "" if self.p99 == self.cut_at else ", but for 1 % of them"
+        rest = "" if self.p99 == self.cut_at else " (99 % of them)"
         trained = f"trained on texts of at most {self.p99} tokens{rest}"
         return f"{trained}; it reads {self.limit}: agreement by length says what it keeps of longer ones"
 
