@@ -17,6 +17,7 @@ from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.core.progress import plain_console
 from compressor.machine.describe import describe
+from compressor.models.pooling import Pooling
 from exporters.tasks import EMBEDDING, Task
 
 if TYPE_CHECKING:
@@ -43,15 +44,25 @@ SetOption = Annotated[
 ]
 ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
 TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
+PoolingOption = Annotated[
+    Pooling | None,
+    typer.Option(
+        "--pooling",
+        help="How a text's vector is made of its tokens, of a plain transformer, which does not state it.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 OutFileOption = Annotated[Path | None, typer.Option("--out", help="File to write the figures into, as JSON.")]
 SpeedTextsOption = Annotated[
     Path | None,
     typer.Option("--speed-texts", help="An STS file whose sentences are timed, instead of --texts."),
 ]
-ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="A sentence-transformers or plain transformers folder.", metavar="MODEL")
+]
 NamedArgument = Annotated[
-    str, typer.Argument(help="A sentence-transformers folder or a name on the hub.", metavar="MODEL")
+    str,
+    typer.Argument(help="A sentence-transformers or plain transformers folder, or a name on the hub.", metavar="MODEL"),
 ]
 
 

@@ -69,7 +69,9 @@ class BulkEncoder:
         """Yield batches, row numbers and features; texts of one length in tokens stand together."""
         groups = [order[at : at + _GROUP] for at in range(0, len(order), _GROUP)]
         tokenized = [self.model.preprocess([window[i] for i in rows], prompt=self._prompt) for rows in groups]
-        if not all(self._is_padded_aside(features, len(rows)) for rows, features in zip(groups, tokenized, strict=True)):
+        if not all(
+            self._is_padded_aside(features, len(rows)) for rows, features in zip(groups, tokenized, strict=True)
+        ):
             yield from zip(groups, tokenized, strict=True)
             return
         tokens = Tokens.of(tokenized)

@@ -22,7 +22,7 @@ def states_both_ways(config: Mapping[str, Any]) -> bool:
 
 
 def check_decoder(folder: Path, config: Mapping[str, Any], pooling: Sequence[str]) -> None:
-    """Refuse a decoder that is pooled by tokens which have not read the text, and one with a decoder's layers: ModelError.
+    """Refuse a decoder that is pooled by tokens which have not read the text, and one of both halves: ModelError.
 
     ``pooling`` are the modes of the folder, none where it has no such module.
     """

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from compressor.artifact.folder import key_of
 from compressor.core.cache import cache_folder, keeping
@@ -13,8 +13,10 @@ from compressor.core.errors import ModelError, first_line
 from compressor.core.strict_json import read_json
 from compressor.untrusted.loaders import MODULES
 from compressor.untrusted.settings import check_json
+from compressor.untrusted.weights import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS
 
 Pooling = Literal["mean", "cls", "last"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 CONTENT = (".json", ".txt", ".model", ".safetensors")
 """What a model is made of; other files of its folder do not matter."""
 _MODES: dict[Pooling, str] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
@@ -45,8 +47,11 @@ _COUNTING_BEHIND_PADDING = (
 
 
 def is_plain(folder: Path) -> bool:
-    """Tell a folder with a transformer that no list of sentence-transformers' modules stands beside."""
-    return (folder / "config.json").is_file() and not (folder / "modules.json").is_file()
+    """Tell a folder with a transformer for PyTorch, beside which no list of sentence-transformers' modules stands."""
+    if (folder / "modules.json").is_file() or not (folder / "config.json").is_file():
+        return False
+    exported = (folder / "onnx").is_dir() or any(folder.glob("*.onnx"))
+    return not exported or any((folder / name).is_file() for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX))
 
 
 def pooling_modes(folder: Path) -> list[str]:
@@ -69,7 +74,7 @@ def unstated(folder: Path) -> ModelError:
     """Return the error of a plain folder for which nothing says how its tokens are pooled."""
     return ModelError(
         f"{folder}: a transformer without modules.json: nothing says how a text's vector is made of its tokens; "
-        f"state --pooling {', '.join(_MODES)} (in a recipe: teacher.pooling)"
+        f"state --pooling {' or '.join(POOLINGS)} (in a recipe: teacher.pooling)"
     )
 
 
@@ -79,19 +84,16 @@ def with_pooling(folder: Path, pooling: Pooling | None) -> Path:
     A plain folder, whose settings were checked before, may state it in 1_Pooling/config.json alone. ModelError where
     nothing says how, and where ``pooling`` is another than a folder's own.
     """
-    plain = is_plain(folder)
-    if not plain and not (folder / "modules.json").is_file():
-        return folder  # no model: whoever opens it says so
+    plain, asked = is_plain(folder), [] if pooling is None else [_MODES[pooling]]
+    if not plain and not (asked and (folder / "modules.json").is_file()):
+        return folder
     stated = modes_in(folder / _OWN) if plain else pooling_modes(folder)
-    asked = [] if pooling is None else [_MODES[pooling]]
     if asked and (stated or not plain) and stated != asked:
         own = " and ".join(stated) or "none"
         raise ModelError(f"pooling = {pooling}: {folder} states its own ({own}); leave it out")
-    if not plain:
-        return folder
-    if not (stated or asked):
+    if plain and not (stated or asked):
         raise unstated(folder)
-    return _assembled(folder, stated or asked)
+    return _assembled(folder, stated or asked) if plain else folder
 
 
 def _assembled(folder: Path, modes: list[str]) -> Path:

@@ -202,7 +202,7 @@ def check_parts(folder: Path) -> None:
     """Refuse a sentence-transformers folder of which a module has pickled weights, or settings that name code."""
     check_module(folder)  # the libraries look there for what a module's own folder lacks
     for part in module_folders(folder):
-        check_weights(part)
+        check_weights(part, folder)
         check_module(part)
 
 

@@ -32,7 +32,7 @@ def convert(folder: Path, to: Path) -> list[str]:
             made += _convert_part(folder / part, to / part, part)
     if not made:
         raise ModelError(f"{folder}: no {PICKLED} to convert")
-    for part in _parts(folder):
+    for part in (part for part in _parts(folder) if (folder / part).is_dir()):
         for path in sorted((folder / part).iterdir()):
             if path.is_file() and path.suffix in _KEPT and path.name not in _NOT_KEPT:
                 (to / part).mkdir(parents=True, exist_ok=True)

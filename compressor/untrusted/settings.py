@@ -127,10 +127,13 @@ def _check_limit(path: Path, value: Any) -> None:
         raise ModelError(f"{path}: model_max_length = {value!a:.40}: must be a number from 1")
 
 
-def check_weights(folder: Path) -> None:
-    """Refuse a module's folder whose weights are pickled."""
+def check_weights(folder: Path, model: Path | None = None) -> None:
+    """Refuse a module's folder whose weights are pickled; ``model`` is the one that it is of, where it is not all."""
     if any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         return
-    for name in (PICKLED, PICKLED_INDEX, "model.bin", "pytorch_model.pt"):
+    for name in (PICKLED, PICKLED_INDEX):
         if (folder / name).is_file():
-            raise pickled(folder, name)
+            raise pickled(folder, name, model)
+    for name in ("model.bin", "pytorch_model.pt"):
+        if (folder / name).is_file():
+            raise ModelError(f"{folder}: weights are pickled ({name}); only safetensors is read")

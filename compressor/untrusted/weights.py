@@ -65,12 +65,10 @@ def weights_in(folder: Path) -> list[Path]:
     raise ModelError(f"{folder / WEIGHTS}: no such file, and no {INDEX}; weights must be safetensors")
 
 
-def pickled(folder: Path, name: str) -> ModelError:
-    """Return the error of a folder whose weights are the pickled file ``name``: with the line that converts it."""
-    return ModelError(
-        f"{folder}: weights are pickled ({name}); only safetensors is read: compressor convert {shlex.quote(str(folder))} "
-        "--out FOLDER writes it"
-    )
+def pickled(folder: Path, name: str, model: Path | None = None) -> ModelError:
+    """Return the error of a folder whose weights are pickled, in ``name``, with the line that converts the model."""
+    line = f"compressor convert {shlex.quote(str(model or folder))} --out FOLDER"
+    return ModelError(f"{folder}: weights are pickled ({name}); only safetensors is read, which {line} writes")
 
 
 def read_headers(files: Sequence[Path]) -> dict[str, Any]:
