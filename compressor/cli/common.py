@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressor.artifact.folder import Artifact, is_artifact, sha256, size_bytes, writing
-from compressor.artifact.layout import require_graph
+from compressor.artifact.folder import Artifact, is_artifact, key_of, sha256, size_bytes, writing
+from compressor.artifact.layout import DATA, require_graph
 from compressor.artifact.workspace import Keyed, Model, stage_key
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
@@ -138,8 +138,9 @@ def questions_of(task: Task, texts: "TextSource | None", questions: Path | None)
 
 
 def graph_of(folder: Path) -> Model:
-    """Key an artifact by its graph; ArtifactError where it has none."""
-    return Model(folder, sha256(require_graph(folder)))
+    """Key an artifact by its graph, and by what its weights lie in beside it; ArtifactError where it has none."""
+    graph, data = sha256(require_graph(folder)), folder / DATA
+    return Model(folder, key_of(graph, sha256(data)) if data.is_file() else graph)
 
 
 def writing_stage(to: Path, name: str, config: Config, inputs: list[Keyed]) -> Any:
