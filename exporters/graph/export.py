@@ -24,6 +24,7 @@ from compressor.distil.student.prune import compact
 from compressor.models.sentence_model import open_model, transformer_of
 from exporters.graph.additive import add_masks
 from exporters.graph.consumers import check_modules, write_consumer_files
+from exporters.graph.decoders import decoder_inputs
 from exporters.graph.files import write
 from exporters.graph.static import as_transformer
 from exporters.verify.folder import check_folder
@@ -113,7 +114,8 @@ class Graph(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = dict(zip(self.names, tensors, strict=True))
-        hidden = self.transformer(**inputs).last_hidden_state
+        masks = decoder_inputs(self.transformer, inputs["attention_mask"])
+        hidden = self.transformer(**inputs | masks).last_hidden_state
         features: dict[str, Any] = {"token_embeddings": hidden, "attention_mask": inputs["attention_mask"]}
         for module in getattr(self, TAIL):
             features = module(features)
