@@ -74,7 +74,7 @@ def unstated(folder: Path) -> ModelError:
     """Return the error of a plain folder for which nothing says how its tokens are pooled."""
     return ModelError(
         f"{folder}: a transformer without modules.json: nothing says how a text's vector is made of its tokens; "
-        f"state --pooling {' or '.join(POOLINGS)} (in a recipe: teacher.pooling)"
+        "state --pooling mean, cls or last (in a recipe: teacher.pooling)"
     )
 
 

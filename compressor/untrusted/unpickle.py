@@ -6,6 +6,7 @@ It is started by its path, reads one request from stdin (JSON, a line) and answe
 
 import json
 import os
+import pickle
 import sys
 from typing import Any
 
@@ -14,7 +15,7 @@ try:
 except ImportError:  # Windows: the parent's time-out is the only bound
     resource = None  # type: ignore[assignment]
 
-_ROOM = 8 << 30  # of addresses, which PyTorch's libraries take beside the weights
+_ROOM = 2 << 30  # bytes that PyTorch itself takes beside the weights
 
 
 def main() -> None:
@@ -25,6 +26,8 @@ def main() -> None:
     _limit(request["size"], request["cpu_seconds"])
     try:
         reply: dict[str, Any] = {"written": convert(request["path"], request["to"])}
+    except pickle.UnpicklingError:
+        reply = {"refused": "asks for more than tensors, which may be code; nothing of it was run"}
     except MemoryError:
         reply = {"refused": "asks for more memory than its size allows"}
     except Exception as error:  # PyTorch raises its own kinds, and whatever a broken file leads it into
@@ -57,7 +60,7 @@ def _limit(size: int, cpu_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size + (1 << 20), 2 * size + (1 << 20)))
     try:
-        resource.setrlimit(resource.RLIMIT_AS, (_ROOM + 4 * size, _ROOM + 4 * size))
+        resource.setrlimit(resource.RLIMIT_DATA, (_ROOM + 4 * size, _ROOM + 4 * size))
     except (ValueError, OSError):  # macOS
         return
 
