@@ -15,6 +15,7 @@ try:
 except ImportError:  # Windows: the parent's time-out is the only bound
     resource = None  # type: ignore[assignment]
 
+_MEMORY = "asks for more memory than its size allows"
 _ROOM = 2 << 30  # bytes that PyTorch itself takes beside the weights
 
 
@@ -29,9 +30,9 @@ def main() -> None:
     except pickle.UnpicklingError:
         reply = {"refused": "asks for more than tensors, which may be code; nothing of it was run"}
     except MemoryError:
-        reply = {"refused": "asks for more memory than its size allows"}
+        reply = {"refused": _MEMORY}
     except Exception as error:  # PyTorch raises its own kinds, and whatever a broken file leads it into
-        reply = {"refused": (str(error).strip() or type(error).__name__).splitlines()[0][:200]}
+        reply = {"refused": _line(error)}
     answer.write(json.dumps(reply) + "\n")
     answer.flush()
     os._exit(0)  # no clean-up of what a stranger's file left
@@ -51,6 +52,11 @@ def convert(path: str, to: str) -> list[str]:
     # Two names may share one memory, which the format has not.
     save_file({name: value.detach().clone().contiguous() for name, value in state.items()}, to, {"format": "pt"})
     return list(state)
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return _MEMORY if "can't allocate memory" in text else text.splitlines()[0][:200]
 
 
 def _limit(size: int, cpu_seconds: int) -> None:
