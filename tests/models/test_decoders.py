@@ -1,6 +1,7 @@
 """Decoders that make vectors: read by their last token or both ways, each as sentence-transformers computes it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import transformers
 from builders import sentences, tokenizer
 from families import random_decoder
 from graphs import draft
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import AddedToken, Tokenizer
 
@@ -178,8 +180,6 @@ def test_the_window_is_of_that_many_tokens_each_way(tmp_path: Path) -> None:
 
 
 def test_special_tokens_without_a_vector_are_read_by_their_characters(models: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(models["Qwen3"], tmp_path / "model"))
     expected = open_model(folder).encode(["the <image> cat"])
     words = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -195,8 +195,6 @@ def test_special_tokens_without_a_vector_are_read_by_their_characters(models: di
 
 @pytest.mark.skipif(not FOUR, reason="transformers 5 reads rope_parameters")
 def test_a_rotation_that_transformers_4_does_not_read(models: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(models["Qwen3"], tmp_path / "model"))
     change(folder / "config.json", rope_parameters={"rope_theta": 10_000.0, "rope_type": "default"})
     open_model(folder)
@@ -205,10 +203,6 @@ def test_a_rotation_that_transformers_4_does_not_read(models: dict[str, Path], t
 
 
 def test_half_precision_is_opened_as_fp32_and_said(models: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
     folder = Path(shutil.copytree(models["Qwen3"], tmp_path / "model"))
     weights = {name: value.to(torch.bfloat16) for name, value in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
