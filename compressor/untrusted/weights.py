@@ -129,6 +129,11 @@ def stored_in(header: dict[str, Any]) -> str:
     return f"fp{kind[1:]}" if kind in ("F64", "F32", "F16") else kind.lower()
 
 
+def fp32_bytes(header: dict[str, Any]) -> int:
+    """Return how many bytes the numbers take in fp32, whatever they are stored in."""
+    return 4 * sum(prod(entry["shape"]) for entry in header.values())
+
+
 def layers_in(header: dict[str, Any]) -> int:
     """Count the transformer layers whose weights a header names; 0 if none is named as such."""
     found = {int(match[1]) for name in header if (match := _LAYER.search(name))}
