@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from compressor.core.errors import ModelError
 from compressor.distil.student.layers import keep_layers
+from compressor.distil.training.embedding import Distil
 from compressor.models.agreement import Heldout, cosines
 from compressor.models.bulk import BulkEncoder
 from compressor.models.decoders import reads_ahead
@@ -105,8 +106,10 @@ def test_reduced_vectors_pass_the_gate(models: dict[str, Path], family: str, tmp
     Optimise().run(tmp_path / "plain", draft(tmp_path / "fp32"))
     own, graph = SentenceTransformer(str(tmp_path / "pca"), device="cpu"), OnnxEncoder(tmp_path / "fp32", threads=1)
     assert np.abs(own.encode_query(TEXTS) - graph.encode_query(TEXTS)).max() < 1e-5
-    bars = Verify(fused=False, teacher_cosine_mean=0.5, teacher_cosine_p1=0.1, teacher_cosine_min=0.05)
+    bars = Verify(teacher_cosine_mean=0.5, teacher_cosine_p1=0.1, teacher_cosine_min=0.05, neighbours_at_10=0.1)
     gate(bars.examine("fp32", tmp_path / "fp32", tmp_path / "pca", dev))
+    OnnxInt8().run(tmp_path / "fp32", draft(tmp_path / "int8"), lambda: batches_of_texts(tmp_path / "fp32", texts))
+    gate(bars.examine("int8", tmp_path / "int8", tmp_path / "pca", dev))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -128,6 +131,14 @@ def test_some_of_the_layers_are_a_model_again(models: dict[str, Path], family: s
     assert np.abs(open_model(tmp_path / "student").encode(TEXTS) - expected).max() < 1e-6
     Export().run(tmp_path / "student", draft(tmp_path / "plain"))
     assert np.abs(OnnxEncoder(tmp_path / "plain", threads=1).encode(TEXTS) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("options", [{"width": 8}, {"heads": 1}, {"feed_forward": 8}, {"start": "fitted"}])
+def test_what_cannot_be_made_of_a_decoder_is_said_before_any_work(models: dict[str, Path], options: Any) -> None:
+    teacher = open_model(models["Qwen3"])
+    Distil(layers=2).check(teacher)
+    with pytest.raises(ModelError, match="qwen3: positions are rotary, not learned; only whole layers can be left out"):
+        Distil(layers=2, **options).check(teacher)
 
 
 def test_a_token_reads_as_is_stated(models: dict[str, Path]) -> None:
