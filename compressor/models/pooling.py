@@ -64,10 +64,12 @@ def pooling_modes(folder: Path) -> list[str]:
 def modes_in(path: Path) -> list[str]:
     """Return the modes that a Pooling's settings name, or that older releases flagged; none where there are none."""
     stated = check_json(path) if path.is_file() else {}
-    named = stated.get("pooling_mode") if isinstance(stated, dict) else None
-    if named is not None:
-        return [str(mode) for mode in ([named] if isinstance(named, str) else named)]
-    return [mode for flag, mode in _FLAGS.items() if isinstance(stated, dict) and stated.get(flag)]
+    if not isinstance(stated, dict):
+        return []
+    named = stated.get("pooling_mode")
+    if isinstance(named, str | list):
+        return [named] if isinstance(named, str) else [str(mode) for mode in named]
+    return [mode for flag, mode in _FLAGS.items() if stated.get(flag)]
 
 
 def unstated(folder: Path) -> ModelError:
