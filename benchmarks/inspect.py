@@ -13,7 +13,8 @@ from benchmarks.quality.story import parameters
 from compressor.artifact.folder import Artifact, is_artifact, size_bytes
 from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ArtifactError
-from compressor.models.source import config_in, layers_stated, read_config
+from compressor.models.source import config_in, layers_stated, read_config, weights_files
+from compressor.untrusted.weights import read_headers, stored_in, weights_in
 from exporters.loading import is_reader, kind_of
 
 _KINDS = {"torch": "sentence-transformers model", "torch-int8": "PyTorch int8 model", "onnx": "ONNX artifact"}
@@ -43,6 +44,9 @@ def facts(path: Path) -> dict[str, Any]:
     }
     if kind == "onnx":
         found |= _graph(path / GRAPH)
+    if kind == "torch":
+        files = weights_in(path) if answers else weights_files(path)
+        found["weights"] = stored_in(read_headers(files))
     return found | origin
 
 

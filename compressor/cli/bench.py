@@ -22,6 +22,7 @@ from compressor.artifact.layout import GRAPH, Kind
 from compressor.cli.common import (
     JsonOption,
     LimitOption,
+    PoolingOption,
     QuestionsOption,
     command_line,
     headed,
@@ -32,8 +33,9 @@ from compressor.cli.common import (
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
+from compressor.models.pooling import Pooling
 from compressor.models.projection import Projection
-from compressor.models.source import DEFAULT, find
+from compressor.models.source import DEFAULT, find, pooled
 from compressor.texts.corpus import Corpus, TextSource, read_corpus
 from compressor.vectors.retrieval import Searches
 from exporters.graph.files import multiplies_int8
@@ -54,6 +56,7 @@ def bench(
     texts: TextSource | None = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     as_json: JsonOption = False,
     peers: Annotated[
         str | None,
@@ -77,11 +80,13 @@ def bench(
     config = bench(task.name)
     asked = questions_of(task, texts, questions)
     if asked is not None:
-        if peers is not None:
-            raise RecipeError("--peers: an option of encoders; these models answer questions")
+        for option, value in (("peers", peers), ("pooling", pooling)):
+            if value is not None:
+                raise RecipeError(f"--{option}: an option of encoders; these models answer questions")
         readers(models, teacher, asked, str(questions), config, as_json)
         return
-    encoders(models, teacher or DEFAULT, partial(read_corpus, texts, limit), config, as_json, peers, to)
+    models = [pooled(model, pooling) for model in models]
+    encoders(models, teacher or DEFAULT, partial(read_corpus, texts, limit), config, as_json, peers, to, pooling)
 
 
 def _task_of(models: Sequence[Path]) -> Task:
@@ -101,10 +106,11 @@ def encoders(
     as_json: bool,
     peers: str | None,
     to: Path | None,
+    pooling: Pooling | None = None,
 ) -> None:
     """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there."""
     chosen = chosen_peers(bench, peers) if peers is not None else []
-    sts, source, collections = bench.check(Path()), find(teacher), bench.collections(Path())
+    sts, source, collections = bench.check(Path()), find(teacher, pooling=pooling), bench.collections(Path())
     task, corpus = task_named(EMBEDDING), read()
     systems = _beside_teacher(task, source.folder, models, bench)
     origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressor.artifact.folder import Artifact, is_artifact, sha256, size_bytes, writing
-from compressor.artifact.layout import require_graph
+from compressor.artifact.folder import Artifact, is_artifact, key_of, sha256, size_bytes, writing
+from compressor.artifact.layout import DATA, require_graph
 from compressor.artifact.workspace import Keyed, Model, stage_key
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.core.progress import plain_console
 from compressor.machine.describe import describe
+from compressor.models.pooling import Pooling
 from exporters.tasks import EMBEDDING, Task
 
 if TYPE_CHECKING:
@@ -43,15 +44,25 @@ SetOption = Annotated[
 ]
 ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
 TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
+PoolingOption = Annotated[
+    Pooling | None,
+    typer.Option(
+        "--pooling",
+        help="How a text's vector is made of its tokens, of a plain transformer, which does not state it.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 OutFileOption = Annotated[Path | None, typer.Option("--out", help="File to write the figures into, as JSON.")]
 SpeedTextsOption = Annotated[
     Path | None,
     typer.Option("--speed-texts", help="An STS file whose sentences are timed, instead of --texts."),
 ]
-ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="A sentence-transformers or plain transformers folder.", metavar="MODEL")
+]
 NamedArgument = Annotated[
-    str, typer.Argument(help="A sentence-transformers folder or a name on the hub.", metavar="MODEL")
+    str,
+    typer.Argument(help="A sentence-transformers or plain transformers folder, or a name on the hub.", metavar="MODEL"),
 ]
 
 
@@ -127,8 +138,9 @@ def questions_of(task: Task, texts: "TextSource | None", questions: Path | None)
 
 
 def graph_of(folder: Path) -> Model:
-    """Key an artifact by its graph; ArtifactError where it has none."""
-    return Model(folder, sha256(require_graph(folder)))
+    """Key an artifact by its graph, and by what its weights lie in beside it; ArtifactError where it has none."""
+    graph, data = sha256(require_graph(folder)), folder / DATA
+    return Model(folder, key_of(graph, sha256(data)) if data.is_file() else graph)
 
 
 def writing_stage(to: Path, name: str, config: Config, inputs: list[Keyed]) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.artifact.folder import Draft, writing
+from compressor.artifact.folder import Draft, key_of, writing
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Key, Keyed, checkpoints_of, stage_key
 from compressor.cli.common import (
@@ -16,6 +16,7 @@ from compressor.cli.common import (
     ModelArgument,
     NamedArgument,
     OutOption,
+    PoolingOption,
     TeacherOption,
     graph_of,
     model_of,
@@ -30,10 +31,11 @@ from compressor.flow.calibration import sample_of
 from compressor.machine.processes import rank
 from compressor.models.projection import Projection
 from compressor.models.sentence_model import TorchEncoder, open_model
-from compressor.models.source import DEFAULT, find
+from compressor.models.source import DEFAULT, find, pooled
 from compressor.models.teacher_vectors import dev_of, made_by, training_precision, training_vectors
 from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
 from compressor.texts.corpus import TextSource, read_corpus
+from compressor.untrusted.convert import convert as to_safetensors
 from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.files import require_fp32
@@ -52,11 +54,12 @@ def distil(
     teacher: TeacherOption = DEFAULT,
     texts: TextSource | None = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     *,
     distil: Distil,
 ) -> None:
     """Train a student with some of the teacher's layers to give the teacher's vectors."""
-    source, corpus = find(teacher), read_corpus(texts, limit)
+    source, corpus = find(teacher, pooling=pooling), read_corpus(texts, limit)
     distil.check(open_model(source.folder))
     inputs: list[Keyed] = [source, corpus, made_by("fp32", training_precision())]
     key = stage_key("distil", distil, inputs)
@@ -80,11 +83,13 @@ def pca(
     teacher: TeacherOption = DEFAULT,
     texts: TextSource | None = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     *,
     pca: Pca,
 ) -> None:
     """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
-    model, source, corpus = model_of(student), find(teacher), read_corpus(texts, limit)
+    student, source = pooled(student, pooling), find(teacher, pooling=pooling)
+    model, corpus = model_of(student), read_corpus(texts, limit)
     own = student.resolve() == source.folder.resolve()
     earlier = None if own else Projection.load(student)  # of a student whose vectors are not in its teacher's space
     with writing_stage(out_, "pca", pca, [model, source, corpus, made_by("fp32")]) as draft:
@@ -102,6 +107,7 @@ def quantize(
         Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
     ] = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     *,
     int8: OnnxInt8,
 ) -> None:
@@ -109,6 +115,7 @@ def quantize(
 
     Texts, or questions, are what ranges are calibrated on; the cosine to fp32 is measured on those held out.
     """
+    model = pooled(model, pooling)
     if kind_of(model) == "onnx":
         require_fp32(require_graph(model), "int8 is made")
         sample = sample_of(model, int8, texts, questions, limit)
@@ -130,9 +137,11 @@ def quantize(
 
 
 @with_options(export=Export, optimise=Optimise)
-def export(model: NamedArgument, out_: OutOption, *, export: Export, optimise: Optimise) -> None:
+def export(
+    model: NamedArgument, out_: OutOption, pooling: PoolingOption = None, *, export: Export, optimise: Optimise
+) -> None:
     """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
-    source = find(model)
+    source = find(model, pooling=pooling)
     with (
         writing_stage(out_, "optimise", optimise, [Key(stage_key("export", export, [source]))]) as draft,
         TemporaryDirectory() as aside,
@@ -148,4 +157,17 @@ def fp16(artifact: ArtifactArgument, out_: OutOption, *, fp16: Half) -> None:
     """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
     with writing_stage(out_, "fp16", fp16, [graph_of(artifact)]) as draft:
         fp16.run(artifact, draft)
+    written(out_)
+
+
+def convert(
+    model: Annotated[Path, typer.Argument(help="A model's folder with pickled weights.", metavar="MODEL")],
+    out_: OutOption,
+) -> None:
+    """Write a model's pickled weights (pytorch_model.bin) as safetensors, each file read in a process apart that
+    builds tensors and runs nothing; settings and tokenizer are copied."""
+    with writing(out_, "convert", key_of("convert", str(model.resolve()))) as draft:
+        made = to_safetensors(model, draft.folder)
+    for name in made:
+        out.print(f"{out_ / name}", soft_wrap=True)
     written(out_)

@@ -46,6 +46,7 @@ GROUPS = {
         "report": Entry("compressor.cli.flow:report"),
     },
     "One step": {
+        "convert": Entry("compressor.cli.make:convert"),
         "distil": Entry("compressor.cli.make:distil"),
         "pca": Entry("compressor.cli.make:pca"),
         "quantize": Entry("compressor.cli.make:quantize"),

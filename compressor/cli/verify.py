@@ -12,6 +12,7 @@ from compressor.cli.common import (
     ArtifactArgument,
     JsonOption,
     LimitOption,
+    PoolingOption,
     QuestionsOption,
     out,
     questions_of,
@@ -20,7 +21,7 @@ from compressor.cli.common import (
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import JsonObject, json_text
-from compressor.models.source import DEFAULT, find
+from compressor.models.source import DEFAULT, find, pooled
 from compressor.untrusted.inspection import inspect
 from exporters.tasks import ANSWERING, EMBEDDING, name_in, task_named
 from exporters.verify.check import Check, gate, precision_of
@@ -30,6 +31,7 @@ from exporters.verify.reader import Expected, ReaderVerify
 if TYPE_CHECKING:
     from compressor.answering.questions.squad import Questions
     from compressor.answering.readers.reader import Reading
+    from compressor.models.pooling import Pooling
     from compressor.texts.corpus import TextSource
 
 StudentOption = Annotated[
@@ -64,6 +66,7 @@ def verify(
     questions: QuestionsOption = None,
     limit: LimitOption = None,
     retrieval: RetrievalOption = None,
+    pooling: PoolingOption = None,
     as_json: JsonOption = False,
     *,
     bars: Callable[[str], Any],
@@ -73,6 +76,7 @@ def verify(
     figure below its bar is, too.
     """
     given = {"teacher": teacher, "texts": texts, "questions": questions, "limit": limit, "retrieval": retrieval}
+    given |= {"pooling": pooling}
     if student is None and (name := next((name for name, value in given.items() if value is not None), None)):
         raise RecipeError(f"--{name}: an option of --student; without one, files and graph alone are checked")
     found = list[JsonObject]()
@@ -86,11 +90,11 @@ def verify(
     if student is not None:
         asked = questions_of(task_named(task), texts, questions)
         if asked is None:
-            checks = _vectors(artifact, student, teacher, texts, limit, own, retrieval)
-        elif retrieval is None:
+            checks = _vectors(artifact, pooled(student, pooling), teacher, texts, limit, own, retrieval, pooling)
+        elif (name := next((name for name in ("retrieval", "pooling") if given[name] is not None), None)) is None:
             checks = _answers(artifact, student, teacher, asked[:limit], own)
         else:
-            raise RecipeError(f"--retrieval {retrieval}: an option of encoders; this artifact answers questions")
+            raise RecipeError(f"--{name} {given[name]}: an option of encoders; this artifact answers questions")
     if as_json:
         print(json_text([*found, *(check.as_dict() for check in checks)]))
     else:
@@ -106,6 +110,7 @@ def _vectors(
     limit: int | None,
     bars: Verify,
     retrieval: str | None,
+    pooling: "Pooling | None",
 ) -> list[Check]:
     """Measure an encoder's artifact."""
     from compressor.models.sentence_model import TorchEncoder
@@ -117,7 +122,7 @@ def _vectors(
     folders = [part.strip() for part in (retrieval or "").split(",") if part.strip()]
     searches = Searches(read_collections(folders, Path(), "test", "--retrieval"))
     bars.check(searches.collections, "--retrieval")
-    source, corpus = find(teacher or DEFAULT), read_corpus(texts, limit)
+    source, corpus = find(teacher or DEFAULT, pooling=pooling), read_corpus(texts, limit)
     if folders:
         searches.figures(TorchEncoder.load(source.folder))
     heldout = heldout_of(source, corpus)

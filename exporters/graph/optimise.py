@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import GRAPH, copy_consumer_files
 from compressor.core.config import Config
+from compressor.models.decoders import is_decoder
 from compressor.models.source import check_module
 from exporters.graph.export import model_facts
 from exporters.graph.files import run_operators, save
@@ -33,7 +34,8 @@ class Optimise(Config):
     def run(self, exported: Path, draft: Draft) -> None:
         """Write the optimised form of an exported folder into ``draft``."""
         check_module(exported)
-        facts = model_facts(AutoConfig.from_pretrained(exported, local_files_only=True, trust_remote_code=False))
+        config = AutoConfig.from_pretrained(exported, local_files_only=True, trust_remote_code=False)
+        facts = model_facts(config)
         copy_consumer_files(exported, draft.folder)
         with _quiet():
             fused = optimize_model(
@@ -42,19 +44,20 @@ class Optimise(Config):
                 # 0 where a family has no such thing: then the optimiser looks for itself.
                 num_heads=getattr(facts, "num_attention_heads", 0),
                 hidden_size=getattr(facts, "hidden_size", 0),
-                optimization_options=self._fusions(),
+                optimization_options=self._fusions(is_decoder(config.model_type)),
                 opt_level=0,
             ).model
         _state_heads(fused, facts)
         save(fused, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
 
-    def _fusions(self) -> FusionOptions:
+    def _fusions(self, decoder: bool) -> FusionOptions:
         options = FusionOptions("bert")
         options.enable_attention = self.attention
         options.enable_bias_gelu = options.enable_gelu = self.gelu
         options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = self.skip_normalization
         options.enable_embed_layer_norm = False  # its operator wants int32 ids and forbids an int8 table
+        options.enable_rotary_embeddings = not decoder  # its operator wants the positions of every text
         return options
 
 

@@ -18,7 +18,7 @@ from compressor.core.files import replacing
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import describe, features
-from exporters.graph.files import require_fp32, run_operators
+from exporters.graph.files import require_fp32, require_one_file, run_operators
 from exporters.graph.roles import KEPT
 from exporters.precision.int8 import OnnxInt8
 from exporters.runtime.running import Running
@@ -78,6 +78,7 @@ class Searching(Config):
         the first form misses its bars.
         """
         fp32 = subject.fp32
+        require_one_file(fp32 / GRAPH, "the search")
         require_fp32(fp32 / GRAPH, "forms are made")
         if len(subject.dev) < _LEAST:
             raise TextError(
