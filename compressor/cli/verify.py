@@ -9,7 +9,6 @@ from rich.text import Text
 
 from compressor.artifact.layout import READING
 from compressor.cli.common import (
-    ArtifactArgument,
     JsonOption,
     LimitOption,
     QuestionsOption,
@@ -17,11 +16,12 @@ from compressor.cli.common import (
     questions_of,
     with_texts,
 )
+from compressor.cli.foreign import GraphArgument, GraphPoolingOption, given_graph
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import JsonObject, json_text
 from compressor.models.source import DEFAULT, find
-from compressor.untrusted.inspection import inspect
+from compressor.untrusted.inspection import Finding, inspect
 from exporters.tasks import ANSWERING, EMBEDDING, name_in, task_named
 from exporters.verify.check import Check, gate, precision_of
 from exporters.verify.embedding import Verify
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from compressor.answering.questions.squad import Questions
     from compressor.answering.readers.reader import Reading
     from compressor.texts.corpus import TextSource
+    from exporters.foreign.find import Foreign
 
 StudentOption = Annotated[
     Path | None,
@@ -57,30 +58,38 @@ RetrievalOption = Annotated[
 @with_each("bars", {EMBEDDING: Verify, ANSWERING: ReaderVerify})
 @with_texts
 def verify(
-    artifact: ArtifactArgument,
+    artifact: GraphArgument,
     student: StudentOption = None,
     teacher: TeacherOption = None,
     texts: "TextSource | None" = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
     retrieval: RetrievalOption = None,
+    pooling: GraphPoolingOption = None,
     as_json: JsonOption = False,
     *,
     bars: Callable[[str], Any],
 ) -> None:
     """Check the files of an artifact or packed view against its manifest, then its graph in a process apart; the first
     fault is exit status 1. With --student, measure it against its student and teacher, a reader on --questions; a
-    figure below its bar is, too.
+    figure below its bar is, too. A graph that others exported has no manifest; its student is its teacher unless given.
     """
+    artifact, foreign = given_graph(artifact)
+    if foreign is not None:
+        if questions is not None:
+            raise RecipeError(f"--questions {questions}: an option of readers; an encoder takes --texts")
+        _others(foreign, pooling, student, teacher, texts, limit, bars(EMBEDDING), retrieval, as_json)
+        return
     given = {"teacher": teacher, "texts": texts, "questions": questions, "limit": limit, "retrieval": retrieval}
+    if pooling is not None:
+        raise RecipeError(f"--pooling {pooling}: an option of graphs that others exported; {artifact} is none")
     if student is None and (name := next((name for name, value in given.items() if value is not None), None)):
         raise RecipeError(f"--{name}: an option of --student; without one, files and graph alone are checked")
     found = list[JsonObject]()
     for finding in inspect(artifact):
         found.append(finding.as_dict())
         if not as_json:
-            mark = ("pass", "green") if finding.checked else ("note", "yellow")
-            out.print(Text.assemble(mark, f"  {finding.check}: {finding.found}"), soft_wrap=True)
+            _print_finding(finding)
     task, checks = name_in(artifact), list[Check]()
     own = bars(task)
     if student is not None:
@@ -91,11 +100,45 @@ def verify(
             checks = _answers(artifact, student, teacher, asked[:limit], own)
         else:
             raise RecipeError(f"--retrieval {retrieval}: an option of encoders; this artifact answers questions")
+    _judge(found, checks, as_json)
+
+
+def _judge(found: Sequence[JsonObject], checks: Sequence[Check], as_json: bool) -> None:
     if as_json:
         print(json_text([*found, *(check.as_dict() for check in checks)]))
     else:
         _print_checks(checks)
     gate(checks)
+
+
+def _others(
+    foreign: "Foreign",
+    pooling: str | None,
+    student: Path | None,
+    teacher: str | None,
+    texts: "TextSource | None",
+    limit: int | None,
+    bars: Verify,
+    retrieval: str | None,
+    as_json: bool,
+) -> None:
+    """Check a graph that others exported and, where a student or a teacher is given, measure it against them."""
+    from exporters.foreign.adopt import adopted
+    from exporters.foreign.verify import findings, without_promises
+
+    if (asked := student or teacher) is None and (texts, limit, retrieval) != (None, None, None):
+        raise RecipeError("--texts, --limit, --retrieval: options of --teacher; without, the graph alone is checked")
+    with adopted(foreign, pooling) as (folder, known):
+        found = list(findings(foreign, known))
+        if not as_json:
+            for finding in found:
+                _print_finding(finding)
+        checks = list[Check]()
+        if asked is not None:
+            of = student or find(str(teacher)).folder
+            measured = _vectors(folder, of, teacher, texts, limit, bars, retrieval, known.precision)
+            checks = without_promises(measured, bars)
+    _judge([finding.as_dict() for finding in found], checks, as_json)
 
 
 def _vectors(
@@ -106,8 +149,9 @@ def _vectors(
     limit: int | None,
     bars: Verify,
     retrieval: str | None,
+    precision: str | None = None,
 ) -> list[Check]:
-    """Measure an encoder's artifact."""
+    """Measure an encoder's artifact; ``precision``: what it is judged as, by default what its graph is."""
     from compressor.models.sentence_model import TorchEncoder
     from compressor.models.teacher_vectors import heldout_of
     from compressor.texts.collections import read_collections
@@ -121,7 +165,8 @@ def _vectors(
     if folders:
         searches.figures(TorchEncoder.load(source.folder))
     heldout = heldout_of(source, corpus)
-    return bars.examine(precision_of(artifact), artifact, student, heldout, searches if folders else None)
+    name = precision or precision_of(artifact)
+    return bars.examine(name, artifact, student, heldout, searches if folders else None)
 
 
 def _answers(artifact: Path, student: Path, teacher: str | None, asked: "Questions", bars: ReaderVerify) -> list[Check]:
@@ -141,6 +186,11 @@ def _teacher_f1(teacher: str, reading: "Reading", asked: "Questions") -> float:
     folder = ReaderTeacher(model=teacher).find().folder
     own = TorchReader.load(folder, None if (folder / READING).is_file() else reading)
     return measure(asked, own.read(asked), asked.version)["f1"]
+
+
+def _print_finding(finding: Finding) -> None:
+    mark = ("pass", "green") if finding.checked else ("note", "yellow")
+    out.print(Text.assemble(mark, f"  {finding.check}: {finding.found}"), soft_wrap=True)
 
 
 def _print_checks(checks: Sequence[Check]) -> None:

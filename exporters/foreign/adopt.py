@@ -25,6 +25,7 @@ from exporters.graph.files import load, require_fp32
 
 _COPIED = ("special_tokens_map.json", "vocab.txt")
 _CALLED = ("prompts", "default_prompt_name", "similarity_fn_name")
+_ASIDE = "compressor-foreign-"
 _MODULES = "sentence_transformers.models."
 
 
@@ -79,14 +80,14 @@ def adopt(foreign: Foreign, to: Path, pooling: str | None = None) -> Adopted:
         raise ModelError(f"{foreign.folder}: {error}") from error
     (to / GRAPH).parent.mkdir(parents=True)
     onnx.save(model, to / GRAPH)
-    _write_folder(foreign, known.stated, to)
+    _write_folder(foreign, known, to)
     return known
 
 
 @contextmanager
 def adopted(foreign: Foreign, pooling: str | None = None) -> Iterator[tuple[Path, Adopted]]:
     """Give a folder that holds the graph in this project's form, gone when the body ends, and what is known of it."""
-    with TemporaryDirectory(prefix="compressor-foreign-") as aside:
+    with TemporaryDirectory(prefix=_ASIDE) as aside:
         folder = Path(aside) / foreign.folder.resolve().name
         folder.mkdir()
         yield folder, adopt(foreign, folder, pooling)
@@ -99,10 +100,10 @@ def fp32_artifact(foreign: Foreign, pooling: str | None = None) -> Iterator[Path
     It has a conformance set, so that what is made of it gets its own. ArtifactError for a graph that is not fp32, or
     that cannot be brought to such an opset.
     """
-    require_fp32(foreign.graph, "int8 and fp16 are made")
-    with adopted(foreign, pooling) as (plain, _), TemporaryDirectory(prefix="compressor-foreign-") as aside:
-        from exporters.verify.conformance import write_conformance
+    from exporters.verify.conformance import write_conformance
 
+    with adopted(foreign, pooling) as (plain, _), TemporaryDirectory(prefix=_ASIDE) as aside:
+        require_fp32(foreign.graph, "int8 and fp16 are made")
         _to_opset(plain / GRAPH, foreign)
         folder = Path(aside) / plain.name
         _fuse(plain, folder)
@@ -144,8 +145,9 @@ def _tokenizer_of(foreign: Foreign, stated: Stated) -> Path:
     raise ModelError(f"{places[0]}: not there; texts are cut into tokens by it")
 
 
-def _write_folder(foreign: Foreign, stated: Stated, to: Path) -> None:
+def _write_folder(foreign: Foreign, known: Adopted, to: Path) -> None:
     """Write what stands beside the graph: settings of known fields, in the spelling that all loaders know."""
+    stated = known.stated
     for name in _COPIED:
         if (stated.part / name).is_file():
             shutil.copyfile(stated.part / name, to / name)
@@ -161,7 +163,7 @@ def _write_folder(foreign: Foreign, stated: Stated, to: Path) -> None:
         entries.append({"idx": index, "name": str(index), "path": path, "type": f"{_MODULES}{kind}"})
         (to / path).mkdir()
         if kind == "Pooling":
-            _write(to / path / "config.json", _pooling(stated))
+            _write(to / path / "config.json", _pooling(stated, next(iter(known.widths.values()))))
         elif module is not None:
             module.save(to / path)
     _write(to / "modules.json", entries)
@@ -171,8 +173,8 @@ def _named(stated: Stated) -> list[tuple[str, Dense | None]]:
     return [("Normalize" if step is None else "Dense", step) for step in stated.steps]
 
 
-def _pooling(stated: Stated) -> dict[str, Any]:
-    settings: dict[str, Any] = {"word_embedding_dimension": stated.config.get("hidden_size", 0)}
+def _pooling(stated: Stated, width: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {"word_embedding_dimension": width}
     settings |= {key: mode in stated.modes for mode, key in POOLING_KEYS.items()}
     if stated.modes != tuple(mode for mode in POOLING_KEYS if mode in stated.modes):
         settings["pooling_mode"] = list(stated.modes)  # another order, which only newer loaders know

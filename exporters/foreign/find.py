@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressor.artifact.folder import is_artifact
+from compressor.artifact.folder import MANIFEST
 from compressor.artifact.layout import EMBEDDING, GRAPH, READING, TORCH_INT8
 from compressor.core.errors import ModelError
 from compressor.untrusted.weights import INDEX, WEIGHTS
@@ -73,8 +73,11 @@ def _folder_of(graph: Path) -> Path:
 
 
 def _is_own(folder: Path) -> bool:
-    """Tell an artifact, a reader or PyTorch int8; without a manifest, an artifact by its outputs and its length."""
-    if is_artifact(folder) or any((folder / name).is_file() for name in (READING, TORCH_INT8)):
+    """Tell an artifact, a reader or PyTorch int8; without a manifest, an artifact by its outputs and its length.
+
+    A manifest that is not sound is for others to refuse.
+    """
+    if any((folder / name).is_symlink() or (folder / name).exists() for name in (MANIFEST, READING, TORCH_INT8)):
         return True
     if not (folder / GRAPH).is_file() or not (folder / "sentence_bert_config.json").is_file():
         return False

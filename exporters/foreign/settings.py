@@ -27,7 +27,7 @@ POOLING_KEYS = {  # in the order in which loaders put several side by side
 }
 GIVEN = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
 """The ways to pool that can be given where a folder states none."""
-NOWHERE = "stated nowhere"
+NOWHERE, OPTION = "stated nowhere", "--pooling"
 _POOLING = "1_Pooling"
 _IGNORED = ("auto_map", "_name_or_path")  # of a config: the model's code, which is not needed, and where it once lay
 
@@ -70,6 +70,11 @@ class Stated:
     config: Mapping[str, Any]
     part: Path
     """The folder of the transformer's own settings."""
+
+    @property
+    def stated_by_folder(self) -> bool:
+        """Whether a file of the folder says how tokens are pooled."""
+        return self.where not in (NOWHERE, OPTION)
 
     def described(self) -> str:
         """Say in a few words what makes a vector."""
@@ -118,14 +123,12 @@ def _modules(folder: Path, entries: list[dict[str, Any]]) -> Iterator[tuple[str,
             yield kind, folder / entry["path"]
 
 
-def _pooling(
-    folder: Path, modules: list[tuple[str, Path]], given: str | None
-) -> tuple[tuple[str, ...], str, bool]:
+def _pooling(folder: Path, modules: list[tuple[str, Path]], given: str | None) -> tuple[tuple[str, ...], str, bool]:
     """Return the ways to pool, the file that states them, and whether a prompt's tokens are pooled, too."""
     if not modules:
         if given is not None and given not in GIVEN:
             raise ModelError(f"--pooling {given!a:.40}: must be {', '.join(GIVEN)}")
-        return (GIVEN[given or "mean"],), "--pooling" if given else NOWHERE, True
+        return (GIVEN[given or "mean"],), OPTION if given else NOWHERE, True
     path = modules[0][1] / "config.json"
     where = path.relative_to(folder).as_posix()
     if given is not None:
