@@ -9,7 +9,6 @@ from onnx import TensorProto
 
 from compressor.artifact.layout import INTEGER_PRODUCTS
 from compressor.core.strict_json import JsonObject
-from compressor.models.source import layers_stated
 from exporters.foreign.adopt import Adopted
 from exporters.foreign.find import Foreign, graphs_in
 from exporters.graph.files import as_run, branches, load, nodes, operators
@@ -34,7 +33,8 @@ def describe(foreign: Foreign, known: Adopted) -> JsonObject:
         "max_length": known.stated.max_length,
         "precision": _precision(stored, own, foreign),
         "ranges": _ranges(operators(model), own),
-        "fused": _fused(own, layers_stated(dict(known.stated.config))),
+        "fused": _fused(own),
+        "not_fused": _not_fused(own),
         "parameters": sum(prod(tensor.dims) for tensor in stored),
         "size_bytes": foreign.graph.stat().st_size,
         "inputs": {value.name: _shape(value) for value in model.graph.input if value.name not in _names(model)},
@@ -82,20 +82,16 @@ def _ranges(stated: dict[str, int], run: dict[str, int]) -> str:
     return "fixed: a text's vector is its own"
 
 
-def _fused(run: dict[str, int], layers: int) -> JsonObject:
+def _fused(run: dict[str, int]) -> JsonObject:
     """Count what ONNX Runtime runs as one operator; a layer has one attention, one Gelu, two normalizations."""
+    kinds = {"attention": ATTENTION, "gelu": GELU, "normalization": _NORMALIZATION}
+    return {part: sum(run.get(kind, 0) for kind in own) for part, own in kinds.items()}
 
-    def count(kinds: tuple[str, ...]) -> int:
-        return sum(run.get(kind, 0) for kind in kinds)
 
-    return {
-        "layers": layers,
-        "attention": count(ATTENTION),
-        "gelu": count(GELU),
-        "normalization": count(_NORMALIZATION),
-        "softmax written out": run.get("Softmax", 0),
-        "erf written out": run.get("Erf", 0),
-    }
+def _not_fused(run: dict[str, int]) -> list[str]:
+    """Name what runs as several operators, and by which of them it is known."""
+    parts = {"Softmax": "attention", "Erf": "gelu", "ReduceMean": "normalization"}
+    return [f"{part} ({run[kind]} {kind})" for kind, part in parts.items() if run.get(kind)]
 
 
 def _names(model: onnx.ModelProto) -> set[str]:
