@@ -3,15 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from compressor.artifact.folder import MANIFEST
 from compressor.core.errors import RecipeError
-
-if TYPE_CHECKING:
-    from exporters.foreign.find import Foreign
+from exporters.foreign.find import Foreign, foreign_in, own_folder
 
 # What opens a graph is imported where one is opened: `compressor verify ARTIFACT` needs none of it.
 
@@ -29,15 +26,8 @@ GraphArgument = Annotated[
 ]
 
 
-def given_graph(path: Path) -> "tuple[Path, Foreign | None]":
-    """Return the artifact that ``path`` names, or the graph that others exported; an artifact is told by its manifest.
-
-    Nothing is imported for that.
-    """
-    if path.suffix != ".onnx" and (path / MANIFEST).exists():
-        return path, None
-    from exporters.foreign.find import foreign_in, own_folder
-
+def given_graph(path: Path) -> tuple[Path, Foreign | None]:
+    """Return the folder that ``path`` names, and the graph in it where others exported it."""
     return own_folder(path) or path, foreign_in(path)
 
 

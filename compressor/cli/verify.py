@@ -22,6 +22,7 @@ from compressor.core.errors import RecipeError
 from compressor.core.strict_json import JsonObject, json_text
 from compressor.models.source import DEFAULT, find
 from compressor.untrusted.inspection import Finding, inspect
+from exporters.foreign.find import Foreign
 from exporters.tasks import ANSWERING, EMBEDDING, name_in, task_named
 from exporters.verify.check import Check, gate, precision_of
 from exporters.verify.embedding import Verify
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from compressor.answering.questions.squad import Questions
     from compressor.answering.readers.reader import Reading
     from compressor.texts.corpus import TextSource
-    from exporters.foreign.find import Foreign
 
 StudentOption = Annotated[
     Path | None,
@@ -112,7 +112,7 @@ def _judge(found: Sequence[JsonObject], checks: Sequence[Check], as_json: bool) 
 
 
 def _others(
-    foreign: "Foreign",
+    foreign: Foreign,
     pooling: str | None,
     student: Path | None,
     teacher: str | None,

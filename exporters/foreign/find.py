@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressor.artifact.folder import MANIFEST
-from compressor.artifact.layout import EMBEDDING, GRAPH, READING, TORCH_INT8
+from compressor.artifact.layout import GRAPH, READING, TORCH_INT8
 from compressor.core.errors import ModelError
 from compressor.untrusted.weights import INDEX, WEIGHTS
-from exporters.graph.files import load
 
 _SUFFIX = ".onnx"
 _DEFAULTS = (GRAPH.as_posix(), "model.onnx")
@@ -51,8 +50,8 @@ def own_folder(path: Path) -> Path | None:
 
 
 def graphs_in(folder: Path) -> list[str]:
-    """Return the graphs at the top of a folder and one below, by their paths within."""
-    found = [*folder.glob(f"*{_SUFFIX}"), *folder.glob(f"*/*{_SUFFIX}")]
+    """Return the graphs at the top of a folder and in its onnx/, by their paths within."""
+    found = [*folder.glob(f"*{_SUFFIX}"), *folder.glob(f"{GRAPH.parent}/*{_SUFFIX}")]
     return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
@@ -73,15 +72,8 @@ def _folder_of(graph: Path) -> Path:
 
 
 def _is_own(folder: Path) -> bool:
-    """Tell an artifact, a reader or PyTorch int8; without a manifest, an artifact by its outputs and its length.
-
-    A manifest that is not sound is for others to refuse.
-    """
-    if any((folder / name).is_symlink() or (folder / name).exists() for name in (MANIFEST, READING, TORCH_INT8)):
-        return True
-    if not (folder / GRAPH).is_file() or not (folder / "sentence_bert_config.json").is_file():
-        return False
-    return [output.name for output in load(folder / GRAPH).graph.output] == list(EMBEDDING)
+    """Tell an artifact, a reader or PyTorch int8; a manifest that is not sound is for others to refuse."""
+    return any((folder / name).is_symlink() or (folder / name).exists() for name in (MANIFEST, READING, TORCH_INT8))
 
 
 def _is_torch(folder: Path) -> bool:

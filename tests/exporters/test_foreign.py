@@ -16,6 +16,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from others import changed, export_as_others
 
+from compressor.artifact.folder import writing
 from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError, CompressorError, ModelError
 from compressor.models.agreement import cosines
@@ -201,12 +202,19 @@ def test_a_pytorch_folder_is_that_unless_its_graph_is_given(tiny: Path, own: Pat
 
 
 def test_own_artifacts_are_none(artifacts: Callable[..., Path], tiny: Path, tmp_path: Path) -> None:
-    fp32 = artifacts() / "fp32"
-    assert foreign_in(fp32) is None
-    assert foreign_in(fp32 / GRAPH) is None
-    assert own_folder(fp32 / GRAPH) == fp32
+    with writing(tmp_path / "sealed", "optimise", "key") as draft:
+        shutil.copytree(artifacts() / "fp32", draft.folder, dirs_exist_ok=True)
+    assert foreign_in(tmp_path / "sealed") is None
+    assert foreign_in(tmp_path / "sealed" / GRAPH) is None
+    assert own_folder(tmp_path / "sealed" / GRAPH) == tmp_path / "sealed"
     for path in (tiny, tmp_path, tmp_path / "none", tiny / "config.json"):
         assert (foreign_in(path), own_folder(path)) == (None, None)
+
+
+def test_an_artifact_without_its_manifest_is_taken_all_the_same(artifacts: Callable[..., Path]) -> None:
+    for name in ("fp32", "int8"):
+        expected = OnnxEncoder(artifacts() / name, threads=2).encode(TEXTS, batch_size=8)
+        np.testing.assert_array_equal(vectors(artifacts() / name), expected)
 
 
 def test_a_broken_manifest_makes_no_stranger(artifacts: Callable[..., Path], tmp_path: Path) -> None:
