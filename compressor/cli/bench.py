@@ -29,7 +29,7 @@ from compressor.cli.common import (
     questions_of,
     with_texts,
 )
-from compressor.cli.foreign import GraphPoolingOption, own_forms
+from compressor.cli.foreign import GraphPoolingOption, given_graph, own_forms
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
@@ -95,7 +95,11 @@ def bench(
 
 def _task_of(models: Sequence[Path]) -> Task:
     """Return the task of all models; RecipeError where they have several."""
-    tasks = {str(model): task_in(model) for model in models}
+    given = {model: given_graph(model) for model in models}
+    tasks = {
+        str(model): task_named(EMBEDDING) if foreign is not None else task_in(folder)
+        for model, (folder, foreign) in given.items()
+    }
     if len({task.name for task in tasks.values()}) > 1:
         stated = ", ".join(f"{model} is for {task.name}" for model, task in tasks.items())
         raise RecipeError(f"models: {stated}; all must be for one task")

@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
+from onnx import shape_inference, version_converter
 
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import EMBEDDING, GRAPH
 from compressor.core.errors import ArtifactError, ModelError, first_line
-from compressor.core.strict_json import read_json
 from compressor.untrusted.graph import FOREIGN, OPSETS
 from compressor.untrusted.inspector import Inspector, described
 from compressor.untrusted.settings import check_json
@@ -88,7 +88,7 @@ def adopt(foreign: Foreign, to: Path, pooling: str | None = None) -> Adopted:
 def adopted(foreign: Foreign, pooling: str | None = None) -> Iterator[tuple[Path, Adopted]]:
     """Give a folder that holds the graph in this project's form, gone when the body ends, and what is known of it."""
     with TemporaryDirectory(prefix=_ASIDE) as aside:
-        folder = Path(aside) / foreign.folder.resolve().name
+        folder = Path(aside) / (foreign.folder.resolve().name or "graph")
         folder.mkdir()
         yield folder, adopt(foreign, folder, pooling)
 
@@ -97,45 +97,55 @@ def adopted(foreign: Foreign, pooling: str | None = None) -> Iterator[tuple[Path
 def fp32_artifact(foreign: Foreign, pooling: str | None = None) -> Iterator[Path]:
     """Give an fp32 artifact of the graph, gone when the body ends: of a known opset, and fused where its family is.
 
-    It has a conformance set, so that what is made of it gets its own. ArtifactError for a graph that is not fp32, or
-    that cannot be brought to such an opset.
+    It has a conformance set, so that what is made of it gets its own. ArtifactError for a graph that is not fp32, that
+    gives no vector a token, or that cannot be brought to such an opset.
     """
     from exporters.verify.conformance import write_conformance
 
-    with adopted(foreign, pooling) as (plain, _), TemporaryDirectory(prefix=_ASIDE) as aside:
+    with adopted(foreign, pooling) as (plain, known), TemporaryDirectory(prefix=_ASIDE) as aside:
         require_fp32(foreign.graph, "int8 and fp16 are made")
+        if list(known.widths) == [EMBEDDING[1]]:
+            raise ArtifactError(f"{foreign.graph}: gives {EMBEDDING[1]} alone; an artifact gives {EMBEDDING[0]}, too")
         _to_opset(plain / GRAPH, foreign)
         folder = Path(aside) / plain.name
-        _fuse(plain, folder)
+        folder.mkdir()
+        _fuse(plain, folder, foreign)
         write_conformance(folder)
         yield folder
 
 
-def _fuse(plain: Path, folder: Path) -> None:
+def _fuse(plain: Path, folder: Path, foreign: Foreign) -> None:
     """Write the fused form; a family that transformers does not know has no facts to fuse by, and stays as it is."""
-    from transformers import CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     from exporters.graph.optimise import Optimise
 
-    if read_json(plain / "config.json")["model_type"] in CONFIG_MAPPING:
-        folder.mkdir()
-        Optimise().run(plain, Draft(folder))
-    else:
-        shutil.copytree(plain, folder)
+    if check_json(plain / "config.json")["model_type"] not in CONFIG_MAPPING:
+        shutil.copytree(plain, folder, dirs_exist_ok=True)
+        return
+    try:
+        AutoConfig.from_pretrained(plain, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # a stranger's settings: the library raises whatever it runs into
+        raise ModelError(f"{foreign.folder}: config.json cannot be read: {first_line(error)}") from error
+    Optimise().run(plain, Draft(folder))
 
 
 def _to_opset(graph: Path, foreign: Foreign) -> None:
+    """Bring a graph to an opset that artifacts may have, in place."""
     model = load(graph)
     low, high = OPSETS[""]
-    entry = next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    wanted = min(max(entry.version, low), high)
-    if entry.version != wanted:
-        try:
-            model = onnx.version_converter.convert_version(model, wanted)
-        except Exception as error:  # the converter raises its own kinds
-            why = f"opset {entry.version} cannot be brought to {wanted}: {first_line(error)}"
-            raise ArtifactError(f"{foreign.graph}: {why}") from error
-        onnx.save(model, graph)
+    version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    wanted = min(max(version, low), high)
+    if version == wanted:
+        return
+    try:
+        # Some operators' other forms hang on how many dimensions there are.
+        model = version_converter.convert_version(shape_inference.infer_shapes(model, data_prop=True), wanted)
+    except Exception as error:  # the converter raises its own kinds
+        why = f"opset {version} cannot be brought to {wanted}: {first_line(error)}"
+        raise ArtifactError(f"{foreign.graph}: {why}") from error
+    del model.graph.value_info[:]
+    onnx.save(model, graph)
 
 
 def _tokenizer_of(foreign: Foreign, stated: Stated) -> Path:
@@ -183,16 +193,16 @@ def _pooling(stated: Stated, width: int) -> dict[str, Any]:
 
 def _write_tokenizer(path: Path, stated: Stated, to: Path) -> None:
     """Write tokenizer.json that cuts at the length and pads nothing, and the settings beside it with that length."""
-    tokens = read_json(path)
-    side = (tokens.get("truncation") or {}).get("direction", "Right")
-    cut = {"direction": side, "strategy": "LongestFirst", "max_length": stated.max_length, "stride": 0}
+    tokens, settings = check_json(path), stated.part / "tokenizer_config.json"
+    said = check_json(settings) if settings.is_file() else {}
+    side = said.get("truncation_side") or (tokens.get("truncation") or {}).get("direction", "Right")
+    cut = {"direction": str(side).title(), "strategy": "LongestFirst", "max_length": stated.max_length, "stride": 0}
     if stated.lower:
         tokens["normalizer"] = _lowered(tokens.get("normalizer"))
     _write(to / "tokenizer.json", tokens | {"truncation": cut, "padding": None})
-    settings = stated.part / "tokenizer_config.json"
-    if settings.is_file():
-        said = {name: value for name, value in check_json(settings).items() if name not in ("auto_map", "max_length")}
-        _write(to / settings.name, said | {"model_max_length": stated.max_length})
+    if said:
+        kept = {name: value for name, value in said.items() if name != "max_length"}  # which some loaders cut at
+        _write(to / settings.name, kept | {"model_max_length": stated.max_length})
 
 
 def _lowered(normalizer: Any) -> Any:

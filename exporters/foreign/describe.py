@@ -48,7 +48,7 @@ def describe(foreign: Foreign, known: Adopted) -> JsonObject:
 def _stored(model: onnx.ModelProto) -> list[TensorProto]:
     """Return all stored tensors, those of Constant operators and of branches included."""
     graphs = [model.graph, *branches(model.graph)]
-    constants = [a.t for node in nodes(model.graph) if node.op_type == "Constant" for a in node.attribute]
+    constants = [a.t for node in nodes(model.graph) for a in node.attribute if a.name == "value" and a.HasField("t")]
     return [*(tensor for graph in graphs for tensor in graph.initializer), *constants]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from compressor.artifact.folder import MANIFEST
 from compressor.artifact.layout import GRAPH, READING, TORCH_INT8
 from compressor.core.errors import ModelError
+from compressor.core.strict_json import read_json
 from compressor.untrusted.weights import INDEX, WEIGHTS
 
 _SUFFIX = ".onnx"
@@ -37,7 +38,7 @@ def foreign_in(path: Path) -> Foreign | None:
     if path.suffix == _SUFFIX and path.is_file():
         folder = _folder_of(path)
         return None if own_folder(path) else Foreign(folder, path.relative_to(folder).as_posix())
-    if not path.is_dir() or _is_own(path) or _is_torch(path):
+    if not path.is_dir() or _is_own(path) or _answers(path) or _is_torch(path):
         return None
     names = graphs_in(path)
     return Foreign(path, _chosen(path, names)) if names else None
@@ -82,3 +83,14 @@ def _is_torch(folder: Path) -> bool:
     from compressor.models.source import transformer_folder
 
     return any((transformer_folder(folder) / name).is_file() for name in (WEIGHTS, INDEX))
+
+
+def _answers(folder: Path) -> bool:
+    """Tell a transformer that answers questions, of which only this project's own graphs are run."""
+    if (folder / "modules.json").is_file():
+        return False
+    try:
+        named = read_json(folder / "config.json").get("architectures")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return isinstance(named, list) and any(str(name).endswith("ForQuestionAnswering") for name in named)

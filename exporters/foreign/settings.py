@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from compressor.core.errors import ModelError, unreadable
+from compressor.core.errors import ModelError, RecipeError, first_line
 from compressor.core.strict_json import read_json
 from compressor.untrusted.loaders import MODULES, SENTENCE_CONFIGS
 from compressor.untrusted.settings import LONGEST, check_json, check_weights
@@ -87,7 +87,7 @@ def read_settings(folder: Path, pooling: str | None = None) -> Stated:
     """Read what ``folder`` states; without a module list, it is pooled by ``pooling``, or by mean.
 
     That is what sentence-transformers does there. ModelError for settings that name code, pickles or other modules
-    than a graph can have behind it, and for a ``pooling`` where the folder states its own.
+    than a graph can have behind it, RecipeError for a ``pooling`` where the folder states its own.
     """
     part, modules = folder, list[tuple[str, Path]]()
     if (folder / "modules.json").is_file():
@@ -127,12 +127,12 @@ def _pooling(folder: Path, modules: list[tuple[str, Path]], given: str | None) -
     """Return the ways to pool, the file that states them, and whether a prompt's tokens are pooled, too."""
     if not modules:
         if given is not None and given not in GIVEN:
-            raise ModelError(f"--pooling {given!a:.40}: must be {', '.join(GIVEN)}")
+            raise RecipeError(f"--pooling {given!a:.40}: must be {', '.join(GIVEN)}")
         return (GIVEN[given or "mean"],), OPTION if given else NOWHERE, True
     path = modules[0][1] / "config.json"
     where = path.relative_to(folder).as_posix()
     if given is not None:
-        raise ModelError(f"--pooling {given!a:.40}: {where} of {folder} states it; leave the option out")
+        raise RecipeError(f"--pooling {given!a:.40}: {where} of {folder} states it; leave the option out")
     stated = _object(path)
     named = stated.get("pooling_mode") or [mode for mode, key in POOLING_KEYS.items() if stated.get(key) is True]
     modes = (named,) if isinstance(named, str) else tuple(named) if isinstance(named, list) else ()
@@ -150,8 +150,8 @@ def _dense(folder: Path) -> Dense:
     read_header(path)
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(unreadable(path, error) if isinstance(error, OSError) else f"{path}: unreadable") from error
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:  # bf16, which NumPy has not, too
+        raise ModelError(f"{path}: cannot be read as numbers of NumPy's: {first_line(error)}") from error
     weight, bias = tensors.get("linear.weight"), tensors.get("linear.bias")
     shape = (stated.get("out_features"), stated.get("in_features"))
     if weight is None or weight.shape != shape or (bias is not None and bias.shape != shape[:1]):

@@ -82,7 +82,7 @@ def restate(path: Path, **fields: Any) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("opset", [14, 18])
+@pytest.mark.parametrize("opset", [12, 18])
 def test_vectors_are_those_of_pytorch(
     make_model: Callable[..., Path], tmp_path: Path, options: dict[str, Any], opset: int
 ) -> None:
@@ -217,6 +217,12 @@ def test_an_artifact_without_its_manifest_is_taken_all_the_same(artifacts: Calla
         np.testing.assert_array_equal(vectors(artifacts() / name), expected)
 
 
+def test_graphs_of_readers_are_none(own: Path) -> None:
+    (own / "modules.json").unlink()
+    restate(own / "config.json", architectures=["BertForQuestionAnswering"])
+    assert foreign_in(own) is None
+
+
 def test_a_broken_manifest_makes_no_stranger(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(artifacts() / "fp32", tmp_path / "broken"))
     (folder / "manifest.json").write_text("{")
@@ -270,6 +276,29 @@ def test_prompts_and_length_are_kept(own: Path) -> None:
         assert encoder.max_length == 9
         assert encoder.tokenize(["cat " * 20]) == [encoder.tokenize(["the " + "cat " * 20], "")[0]]
         assert len(encoder.tokenize(["cat " * 20])[0]) == 9
+
+
+def test_the_side_that_texts_are_cut_on(own: Path) -> None:
+    restate(own / "sentence_bert_config.json", max_seq_length=4)
+    with adopted(found(own)) as (folder, _):
+        right = OnnxEncoder(folder).tokenize(["cat dog bird man"])
+    restate(own / "tokenizer_config.json", truncation_side="left")
+    with adopted(found(own)) as (folder, _):
+        left = OnnxEncoder(folder).tokenize(["cat dog bird man", "bird man"])
+    assert left[0] == left[1] != right[0]
+
+
+def test_small_letters_first(tiny: Path, own: Path) -> None:
+    tokens = json.loads((own / "tokenizer.json").read_text())
+    (own / "tokenizer.json").write_text(json.dumps(tokens | {"normalizer": None}))
+    restate(own / "sentence_bert_config.json", do_lower_case=True)
+    with adopted(found(own)) as (folder, _):
+        encoder = OnnxEncoder(folder)
+        assert encoder.tokenize(["The CAT"]) == encoder.tokenize(["the cat"])
+    restate(own / "sentence_bert_config.json", do_lower_case=False)
+    with adopted(found(own)) as (folder, _):
+        encoder = OnnxEncoder(folder)
+        assert encoder.tokenize(["The CAT"]) != encoder.tokenize(["the cat"])
 
 
 def test_length_that_only_the_tokenizer_states(own: Path) -> None:
@@ -381,15 +410,29 @@ def test_weights_among_the_inputs_are_none(own: Path) -> None:
 # As an fp32 artifact
 
 
-def test_an_fp32_artifact_is_fused_and_of_a_known_opset(own: Path) -> None:
-    expected = vectors(own)
-    with fp32_artifact(found(own)) as folder:
+@pytest.mark.parametrize("opset", [12, 14, 17])
+def test_an_fp32_artifact_is_fused_and_of_a_known_opset(tiny: Path, tmp_path: Path, opset: int) -> None:
+    others = export_as_others(tiny, tmp_path / "others", opset=opset)
+    with fp32_artifact(found(others)) as folder:
         model = onnx.load(folder / GRAPH)
         assert {entry.version for entry in model.opset_import if entry.domain == ""} == {17}
         kinds = [node.op_type for node in model.graph.node]
         assert (kinds.count("Attention"), kinds.count("LayerNormalization")) == (4, 9)
         assert (folder / "conformance/cases.json").is_file()
-        assert np.abs(OnnxEncoder(folder).encode(TEXTS) - expected).max() < 1e-5
+        assert np.abs(OnnxEncoder(folder).encode(TEXTS) - vectors(others)).max() < 1e-5
+
+
+def test_a_family_that_is_not_known_stays_as_it_is(own: Path) -> None:
+    restate(own / "config.json", model_type="new_here")
+    with fp32_artifact(found(own)) as folder:
+        assert "Attention" not in [node.op_type for node in onnx.load(folder / GRAPH).graph.node]
+        np.testing.assert_allclose(OnnxEncoder(folder).encode(TEXTS), vectors(own), atol=1e-6)
+
+
+def test_a_text_s_vector_alone_makes_no_artifact(tiny: Path, tmp_path: Path) -> None:
+    others = export_as_others(tiny, tmp_path / "others", ("sentence_embedding",))
+    with pytest.raises(ArtifactError, match="gives sentence_embedding alone; an artifact gives last_hidden_state, too"):
+        fp32_artifact(found(others)).__enter__()
 
 
 def test_names_that_are_taken(own: Path) -> None:
