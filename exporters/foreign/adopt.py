@@ -168,7 +168,8 @@ def _write_folder(foreign: Foreign, known: Adopted, to: Path) -> None:
     said = check_json(usage) if usage.is_file() else {}
     _write(to / usage.name, {name: said.get(name) for name in _CALLED} | {"prompts": said.get("prompts") or {}})
     entries = [{"idx": 0, "name": "0", "path": "", "type": f"{_MODULES}Transformer"}]
-    for index, (kind, module) in enumerate([("Pooling", None), *_named(stated)], start=1):
+    modules: list[tuple[str, Dense | None]] = [("Pooling", None), *_named(stated)]
+    for index, (kind, module) in enumerate(modules, start=1):
         path = f"{index}_{kind}"
         entries.append({"idx": index, "name": str(index), "path": path, "type": f"{_MODULES}{kind}"})
         (to / path).mkdir()
