@@ -20,16 +20,18 @@ from compressor.answering.readers.base import is_encoder
 from compressor.answering.readers.source import ReaderTeacher
 from compressor.artifact.layout import GRAPH, Kind
 from compressor.cli.common import (
+    GraphPoolingOption,
     JsonOption,
     LimitOption,
     QuestionsOption,
     command_line,
+    given_graph,
     headed,
     out,
+    own_forms,
     questions_of,
     with_texts,
 )
-from compressor.cli.foreign import GraphPoolingOption, given_graph, own_forms
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text

@@ -3,7 +3,8 @@
 import inspect
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.core.progress import plain_console
 from compressor.machine.describe import describe
+from exporters.foreign.find import Foreign, foreign_in, own_folder
 from exporters.tasks import EMBEDDING, Task
 
 if TYPE_CHECKING:
@@ -42,6 +44,18 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
 ]
 ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
+GraphPoolingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pooling",
+        metavar="mean|cls|last",
+        help="Of a graph that others exported, where its folder states none: how tokens are pooled. [default: mean]",
+    ),
+]
+GraphArgument = Annotated[
+    Path,
+    typer.Argument(help="An artifact, or an ONNX folder or .onnx file that others made.", metavar="ARTIFACT"),
+]
 TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 OutFileOption = Annotated[Path | None, typer.Option("--out", help="File to write the figures into, as JSON.")]
@@ -134,3 +148,41 @@ def graph_of(folder: Path) -> Model:
 def writing_stage(to: Path, name: str, config: Config, inputs: list[Keyed]) -> Any:
     """Open a folder for what the stage ``name`` makes of its configuration and inputs."""
     return writing(to, name, stage_key(name, config, inputs), config.model_dump(mode="json"))
+
+
+def given_graph(path: Path) -> tuple[Path, Foreign | None]:
+    """Return the folder that ``path`` names, and the graph in it where others exported it."""
+    return own_folder(path) or path, foreign_in(path)
+
+
+@contextmanager
+def own_forms(paths: Sequence[Path], pooling: str | None) -> Iterator[list[Path]]:
+    """Give what to open for each path: of a graph that others exported its form here, gone when the body ends.
+
+    RecipeError for a ``pooling`` where there is no such graph.
+    """
+    from exporters.foreign.adopt import adopted
+
+    found = [given_graph(path) for path in paths]
+    if pooling is not None and not any(foreign for _, foreign in found):
+        raise RecipeError(f"--pooling {pooling}: an option of graphs that others exported; there is none here")
+    with ExitStack() as stack:
+        yield [stack.enter_context(adopted(foreign, pooling))[0] if foreign else path for path, foreign in found]
+
+
+@contextmanager
+def fp32_form(path: Path, pooling: str | None) -> Iterator[Path]:
+    """Give the folder of a model, or the fp32 artifact of a graph that others exported, gone when the body ends.
+
+    ArtifactError for such a graph that is not fp32, RecipeError for a ``pooling`` where there is none.
+    """
+    from exporters.foreign.adopt import fp32_artifact
+
+    path, foreign = given_graph(path)
+    if foreign is not None:
+        with fp32_artifact(foreign, pooling) as folder:
+            yield folder
+    elif pooling is not None:
+        raise RecipeError(f"--pooling {pooling}: an option of graphs that others exported; {path} is none")
+    else:
+        yield path

@@ -11,11 +11,14 @@ from compressor.artifact.folder import Draft, writing
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Key, Keyed, checkpoints_of, stage_key
 from compressor.cli.common import (
+    GraphArgument,
+    GraphPoolingOption,
     LimitOption,
     ModelArgument,
     NamedArgument,
     OutOption,
     TeacherOption,
+    fp32_form,
     graph_of,
     model_of,
     out,
@@ -23,7 +26,6 @@ from compressor.cli.common import (
     writing_stage,
     written,
 )
-from compressor.cli.foreign import GraphArgument, GraphPoolingOption, fp32_form
 from compressor.cli.options import with_options
 from compressor.distil.training.embedding import Distil
 from compressor.flow.calibration import sample_of

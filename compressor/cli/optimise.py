@@ -12,16 +12,18 @@ from compressor.artifact.folder import Draft, key_of, sha256
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Key, Keyed, Model, resumable
 from compressor.cli.common import (
+    GraphArgument,
+    GraphPoolingOption,
     JsonOption,
     LimitOption,
     OutOption,
     QuestionsOption,
+    fp32_form,
     out,
     questions_of,
     with_texts,
     written,
 )
-from compressor.cli.foreign import GraphArgument, GraphPoolingOption, fp32_form
 from compressor.cli.options import with_each
 from compressor.core.config import Config
 from compressor.core.strict_json import json_text, read_json

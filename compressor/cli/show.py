@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.cli.common import JsonOption, out
-from compressor.cli.foreign import GraphPoolingOption
+from compressor.cli.common import GraphPoolingOption, JsonOption, out
 from compressor.core.strict_json import json_text
 
 

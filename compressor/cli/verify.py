@@ -9,14 +9,16 @@ from rich.text import Text
 
 from compressor.artifact.layout import READING
 from compressor.cli.common import (
+    GraphArgument,
+    GraphPoolingOption,
     JsonOption,
     LimitOption,
     QuestionsOption,
+    given_graph,
     out,
     questions_of,
     with_texts,
 )
-from compressor.cli.foreign import GraphArgument, GraphPoolingOption, given_graph
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import JsonObject, json_text
