@@ -10,16 +10,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
-from onnx import shape_inference, version_converter
 
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import EMBEDDING, GRAPH
 from compressor.core.errors import ArtifactError, ModelError, first_line
-from compressor.untrusted.graph import FOREIGN, OPSETS
+from compressor.untrusted.graph import FOREIGN
 from compressor.untrusted.inspector import Inspector, described
 from compressor.untrusted.settings import check_json
 from exporters.foreign.find import Foreign
 from exporters.foreign.graph import rewrite
+from exporters.foreign.opset import to_opset
 from exporters.foreign.settings import POOLING_KEYS, Dense, Stated, read_settings
 from exporters.graph.files import load, require_fp32
 
@@ -106,7 +106,7 @@ def fp32_artifact(foreign: Foreign, pooling: str | None = None) -> Iterator[Path
         require_fp32(foreign.graph, "int8 and fp16 are made")
         if list(known.widths) == [EMBEDDING[1]]:
             raise ArtifactError(f"{foreign.graph}: gives {EMBEDDING[1]} alone; an artifact gives {EMBEDDING[0]}, too")
-        _to_opset(plain / GRAPH, foreign)
+        to_opset(plain / GRAPH, foreign.graph)
         folder = Path(aside) / plain.name
         folder.mkdir()
         _fuse(plain, folder, foreign)
@@ -128,24 +128,6 @@ def _fuse(plain: Path, folder: Path, foreign: Foreign) -> None:
     except Exception as error:  # a stranger's settings: the library raises whatever it runs into
         raise ModelError(f"{foreign.folder}: config.json cannot be read: {first_line(error)}") from error
     Optimise().run(plain, Draft(folder))
-
-
-def _to_opset(graph: Path, foreign: Foreign) -> None:
-    """Bring a graph to an opset that artifacts may have, in place."""
-    model = load(graph)
-    low, high = OPSETS[""]
-    version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    wanted = min(max(version, low), high)
-    if version == wanted:
-        return
-    try:
-        # Some operators' other forms hang on how many dimensions there are.
-        model = version_converter.convert_version(shape_inference.infer_shapes(model, data_prop=True), wanted)
-    except Exception as error:  # the converter raises its own kinds
-        why = f"opset {version} cannot be brought to {wanted}: {first_line(error)}"
-        raise ArtifactError(f"{foreign.graph}: {why}") from error
-    del model.graph.value_info[:]
-    onnx.save(model, graph)
 
 
 def _tokenizer_of(foreign: Foreign, stated: Stated) -> Path:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from builders import sentences
 from commands import Command, refusal
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from others import export_as_others
@@ -100,7 +101,9 @@ def test_quantize_gives_a_whole_artifact(
     assert not (tmp_path / "no").exists()
 
 
-def test_optimise_and_fp16_take_it(command: Command, others: Path, texts: Path, tmp_path: Path) -> None:
+def test_optimise_and_fp16_take_it(command: Command, others: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "many.txt"
+    texts.write_text("\n".join(sentences(400)))
     status, _, err = command("optimise", others, "--out", tmp_path / "best", "--texts", texts, "--json")
     assert status == 0, err
     assert command("verify", tmp_path / "best")[0] == 0
