@@ -29,8 +29,8 @@ def rewrite(model: onnx.ModelProto, stated: Stated, widths: Mapping[str, int]) -
     for name in read_outputs(list(outputs)):
         own = EMBEDDING[1] if name == EMBEDDING[1] else EMBEDDING[0]
         _call(model, outputs[name], own)
-        shape = [_BATCH, widths[name]] if own == EMBEDDING[1] else [_BATCH, _LENGTH, widths[name]]
-        graph.output.append(helper.make_tensor_value_info(own, TensorProto.FLOAT, shape))
+        axes = [_BATCH] if own == EMBEDDING[1] else [_BATCH, _LENGTH]
+        graph.output.append(helper.make_tensor_value_info(own, TensorProto.FLOAT, [*axes, widths[name]]))
     if EMBEDDING[1] not in outputs:
         [hidden] = [widths[name] for name in read_outputs(list(outputs))]
         dim = add_tail(model, EMBEDDING[0], hidden, stated)

@@ -1,6 +1,7 @@
 """Pooling, Dense and Normalize behind a graph that gives a vector a token, in operators of every opset from 11."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,7 +51,7 @@ class _Tail:
         self.mask = self.add("Cast", [INPUTS[1]], to=TensorProto.FLOAT)  # [batch, length]
         self.row = self._shaped(self.mask, [0, 1, -1])
 
-    def add(self, operator: str, inputs: Sequence[str], **attributes: object) -> str:
+    def add(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Add a node; return the name of what it gives."""
         self.made += 1
         name = f"/{TAIL}.0/{operator}_{self.made}"
