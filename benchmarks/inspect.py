@@ -13,7 +13,7 @@ from benchmarks.quality.story import parameters
 from compressor.artifact.folder import Artifact, is_artifact, size_bytes
 from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ArtifactError, RecipeError
-from compressor.models.source import config_in, layers_stated, read_config
+from compressor.models.source import STATIC, config_in, layers_stated, read_config
 from exporters.foreign.adopt import examine
 from exporters.foreign.describe import describe
 from exporters.foreign.find import Foreign, foreign_in, own_folder
@@ -56,12 +56,13 @@ def facts(path: Path, pooling: str | None = None) -> dict[str, Any]:
 
 def _of_others(foreign: Foreign, pooling: str | None) -> dict[str, Any]:
     known = examine(foreign, pooling)
+    config = dict(known.stated.config)
     return {
         "path": str(foreign.folder),
         "task": "sentence-embedding",
         "kind": "ONNX graph that others exported",
-        "family": known.stated.config["model_type"],
-        "layers": layers_stated(dict(known.stated.config)),
+        "family": "static" if config.get("architectures") == [STATIC] else config["model_type"],
+        "layers": layers_stated(config),
         **describe(foreign, known),
         "manifest": "none: nothing vouches for the files",
     }
