@@ -24,10 +24,14 @@ from compressor.cli.common import (
     LimitOption,
     PoolingOption,
     QuestionsOption,
+    check_pooling,
     command_line,
+    given_graph,
     headed,
     out,
+    own_forms,
     questions_of,
+    teacher_of,
     with_texts,
 )
 from compressor.cli.options import with_each
@@ -35,7 +39,7 @@ from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
 from compressor.models.pooling import Pooling
 from compressor.models.projection import Projection
-from compressor.models.source import DEFAULT, find, pooled
+from compressor.models.source import DEFAULT
 from compressor.texts.corpus import Corpus, TextSource, read_corpus
 from compressor.vectors.retrieval import Searches
 from exporters.graph.files import multiplies_int8
@@ -48,7 +52,12 @@ from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 @with_each("bench", {EMBEDDING: Bench, ANSWERING: ReaderBench})
 @with_texts
 def bench(
-    models: Annotated[list[Path], typer.Argument(help="Artifacts or models, all for one task.", metavar="MODEL...")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Artifacts, models, or ONNX folders or files that others made, all for one task.", metavar="MODEL..."
+        ),
+    ],
     teacher: Annotated[
         str | None,
         typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
@@ -80,18 +89,24 @@ def bench(
     config = bench(task.name)
     asked = questions_of(task, texts, questions)
     if asked is not None:
-        for option, value in (("peers", peers), ("pooling", pooling)):
-            if value is not None:
-                raise RecipeError(f"--{option}: an option of encoders; these models answer questions")
+        if (option := "--peers" if peers is not None else "--pooling" if pooling is not None else None) is not None:
+            raise RecipeError(f"{option}: an option of encoders; these models answer questions")
         readers(models, teacher, asked, str(questions), config, as_json)
         return
-    models = [pooled(model, pooling) for model in models]
-    encoders(models, teacher or DEFAULT, partial(read_corpus, texts, limit), config, as_json, peers, to, pooling)
+    name = teacher or DEFAULT
+    check_pooling(pooling, [*models, name])
+    with own_forms(models, pooling) as folders:
+        read = partial(read_corpus, texts, limit)
+        encoders(models, folders, name, read, config, as_json, peers, to, pooling)
 
 
 def _task_of(models: Sequence[Path]) -> Task:
     """Return the task of all models; RecipeError where they have several."""
-    tasks = {str(model): task_in(model) for model in models}
+    given = {model: given_graph(model) for model in models}
+    tasks = {
+        str(model): task_named(EMBEDDING) if foreign is not None else task_in(folder)
+        for model, (folder, foreign) in given.items()
+    }
     if len({task.name for task in tasks.values()}) > 1:
         stated = ", ".join(f"{model} is for {task.name}" for model, task in tasks.items())
         raise RecipeError(f"models: {stated}; all must be for one task")
@@ -100,6 +115,7 @@ def _task_of(models: Sequence[Path]) -> Task:
 
 def encoders(
     models: Sequence[Path],
+    folders: Sequence[Path],
     teacher: str,
     read: Callable[[], Corpus],
     bench: Bench,
@@ -108,11 +124,14 @@ def encoders(
     to: Path | None,
     pooling: Pooling | None = None,
 ) -> None:
-    """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there."""
+    """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there.
+
+    What is opened for the ``models`` lies in ``folders``.
+    """
     chosen = chosen_peers(bench, peers) if peers is not None else []
-    sts, source, collections = bench.check(Path()), find(teacher, pooling=pooling), bench.collections(Path())
+    sts, source, collections = bench.check(Path()), teacher_of(teacher, pooling), bench.collections(Path())
     task, corpus = task_named(EMBEDDING), read()
-    systems = _beside_teacher(task, source.folder, models, bench)
+    systems = _beside_teacher(task, source.folder, models, folders, bench)
     origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
     if peers is not None:
         beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts, collections)
@@ -139,7 +158,7 @@ def readers(
     task, source = task_named(ANSWERING), ReaderTeacher(model=teacher).find().folder
     if is_encoder(source):
         raise RecipeError(f"--teacher {teacher}: an encoder; give a question-answering folder")
-    systems = _beside_teacher(task, source, models, bench)
+    systems = _beside_teacher(task, source, models, models, bench)
     measured = bench.measure(systems, bench.pick(asked), origin)
     _show(task, measured.with_quality(_answers(system, asked) for system in systems), as_json)
 
@@ -157,10 +176,15 @@ def _show(task: Task, measured: BenchFigures, as_json: bool) -> None:
     print(json_text(results)) if as_json else print_table(results, out)
 
 
-def _beside_teacher(task: Task, teacher: Path, models: Sequence[Path], bench: Speed) -> list[System]:
-    """Return the systems of the teacher and of each model."""
+def _beside_teacher(
+    task: Task, teacher: Path, models: Sequence[Path], folders: Sequence[Path], bench: Speed
+) -> list[System]:
+    """Return the systems of the teacher and of each model, which is opened in its folder."""
     label = f"teacher, {task.call}"
-    own = [_systems(task, _label(model), str(model), model, kind_of(model), bench) for model in models]
+    own = [
+        _systems(task, _label(model), str(model), folder, kind_of(folder), bench)
+        for model, folder in zip(models, folders, strict=True)
+    ]
     return [*_systems(task, "teacher", label, teacher, "torch", bench), *itertools.chain.from_iterable(own)]
 
 
@@ -181,4 +205,6 @@ def _systems(task: Task, name: str, label: str, folder: Path, kind: Kind, bench:
 
 
 def _label(model: Path) -> str:
+    if model.is_file():  # a graph, which may be a link into the hub's cache: it is called by its place
+        return "/".join((model.parent.resolve() / model.name).parts[-3:])
     return "/".join(model.resolve().parts[-2:])

@@ -11,13 +11,14 @@ from compressor.artifact.folder import Draft, key_of, writing
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Key, Keyed, checkpoints_of, stage_key
 from compressor.cli.common import (
-    ArtifactArgument,
+    GraphArgument,
     LimitOption,
     ModelArgument,
     NamedArgument,
     OutOption,
     PoolingOption,
     TeacherOption,
+    fp32_form,
     graph_of,
     model_of,
     out,
@@ -43,7 +44,7 @@ from exporters.graph.optimise import Optimise
 from exporters.loading import kind_of
 from exporters.precision.fp16 import Half
 from exporters.precision.int8 import OnnxInt8
-from exporters.verify.closeness import of_texts
+from exporters.verify.closeness import Closeness, of_texts
 from exporters.verify.conformance import own_conformance
 
 
@@ -100,7 +101,12 @@ def pca(
 @with_options(int8=OnnxInt8)
 @with_texts
 def quantize(
-    model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A sentence-transformers folder, an fp32 artifact, or an fp32 ONNX folder or file that others made."
+        ),
+    ],
     out_: OutOption,
     texts: TextSource | None = None,
     questions: Annotated[
@@ -115,25 +121,33 @@ def quantize(
 
     Texts, or questions, are what ranges are calibrated on; the cosine to fp32 is measured on those held out.
     """
-    model = pooled(model, pooling)
+    with fp32_form(model, pooling) as folder:
+        close = _quantized(folder, out_, texts, questions, limit, int8)
+    mean, least = close.cosine_mean, close.cosine_min
+    out.print(f"cosine to fp32: mean {mean:.6f}, least {least:.6f}, on {close.count} {close.of}")
+    written(out_)
+
+
+def _quantized(
+    model: Path, to: Path, texts: TextSource | None, questions: Path | None, limit: int | None, int8: OnnxInt8
+) -> Closeness:
+    """Write the int8 form and return how close it is to what it was made of."""
     if kind_of(model) == "onnx":
         require_fp32(require_graph(model), "int8 is made")
         sample = sample_of(model, int8, texts, questions, limit)
-        with writing_stage(out_, "int8", int8, [graph_of(model), *sample.inputs]) as draft:
+        with writing_stage(to, "int8", int8, [graph_of(model), *sample.inputs]) as draft:
             int8.run(model, draft, sample.batches)
             own_conformance(model, draft.folder, "int8")
             close = sample.compare(draft.folder)
             draft.figures["closeness"] = close.as_dict()
     else:
         stage, source, corpus = TorchInt8(), model_of(model), read_corpus(texts, limit)
-        with writing_stage(out_, "quantize", stage, [source, corpus]) as draft:
+        with writing_stage(to, "quantize", stage, [source, corpus]) as draft:
             stage.run(model, draft)
             sides = TorchEncoder.load(model), TorchInt8Encoder.load(draft.folder)
             close = of_texts(*sides, corpus.heldout)
             draft.figures["closeness"] = close.as_dict()
-    mean, least = close.cosine_mean, close.cosine_min
-    out.print(f"cosine to fp32: mean {mean:.6f}, least {least:.6f}, on {close.count} {close.of}")
-    written(out_)
+    return close
 
 
 @with_options(export=Export, optimise=Optimise)
@@ -153,10 +167,10 @@ def export(
 
 
 @with_options(fp16=Half)
-def fp16(artifact: ArtifactArgument, out_: OutOption, *, fp16: Half) -> None:
+def fp16(artifact: GraphArgument, out_: OutOption, pooling: PoolingOption = None, *, fp16: Half) -> None:
     """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
-    with writing_stage(out_, "fp16", fp16, [graph_of(artifact)]) as draft:
-        fp16.run(artifact, draft)
+    with fp32_form(artifact, pooling) as folder, writing_stage(out_, "fp16", fp16, [graph_of(folder)]) as draft:
+        fp16.run(folder, draft)
     written(out_)
 
 

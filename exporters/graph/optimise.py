@@ -63,7 +63,7 @@ class Optimise(Config):
 
 def _state_heads(model: onnx.ModelProto, facts: Any) -> None:
     """State each fused attention's own count of heads, in place: pruned layers have fewer than the config says."""
-    sizes = {tensor.name: tensor.dims[-1] for tensor in model.graph.initializer}
+    sizes = {tensor.name: tensor.dims[-1] for tensor in model.graph.initializer if tensor.dims}
     for node in model.graph.node:
         if node.op_type == "Attention" and node.input[1] in sizes:
             for attribute in node.attribute:

@@ -154,6 +154,8 @@ def add_code(text: str) -> str:
             {"distil", "int8", "search", "verify"},
         ),
         ("compressor/models/sentence_model.py", {"distil", "vectors", "pca", "export", "quantize"}, {"publish"}),
+        ("exporters/foreign/adopt.py", set(), set(STAGES)),
+        ("exporters/foreign/settings.py", set(), set(STAGES)),
         ("benchmarks/report/page.py", set(), set(STAGES)),
         ("benchmarks/report/numbers.py", set(), set(STAGES)),
         ("compressor/core/progress.py", set(), set(STAGES)),
