@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from benchmarks.bench import Bench
 from compressor.core.encoder import usable_cores
 from compressor.core.errors import RecipeError
 from compressor.flow.compress.outlook import Outlook
 from compressor.flow.compress.wish import Wish
 from compressor.machine.describe import INT8_FEATURES, describe
+from compressor.vectors.pca import Pca
+from compressor.vectors.ranges import OutputVectors
 
 TRAINING, VECTORS, JUDGING, BENCHMARK = 0.5, 0.25, 0.1, 0.15
 """Shares of the time budget: the training, the teacher's vectors to learn from, those to judge by, the benchmark."""
@@ -20,6 +23,8 @@ TRAINED_SECONDS = 120.0
 """Least training of a depth: of a target's, no more are tried than have it."""
 _BATCH, _TOKENS = 128, 64  # of a training step, by default
 _MEMORY = 0.6  # of the machine's: what a step may take
+_LIBRARIES = 600_000_000  # bytes of Python and PyTorch themselves
+_PCA_TEXTS, _RANGES_TEXTS, _BENCHED = Pca().sample, OutputVectors().sample, Bench().count
 
 
 @dataclass(frozen=True)
@@ -131,27 +136,30 @@ def _round(number: float) -> int:
 
 
 def sections(wish: Wish, outlook: Outlook, machine: Machine, texts: int, layers: int | None) -> dict[str, Any]:
-    """Return the sections of a recipe that are not left to their defaults, but model, texts and bars."""
-    trained, rate = layers is not None, machine.texts_per_second
-    made: dict[str, Any] = {"texts": {"heldout": heldout_of(wish, machine, texts)}}
-    if trained and (limit := limit_of(wish, machine, texts)):
-        made["texts"]["limit"] = limit
-    if trained:
-        made["distil"] = _distil(wish, outlook, machine, layers or 0)
-    else:  # the teacher itself is run
-        most = int(max(JUDGING * wish.seconds * rate, 500))
-        made["ranges"] = {"sample": min(5000, most)}
+    """Return the sections of a recipe that are not left to their defaults, but model, source and bars."""
+    made: dict[str, Any] = {"texts": _texts(wish, machine, texts, layers)}
+    judged = JUDGING * wish.seconds * machine.texts_per_second  # texts that the teacher reads in that time
+    if layers is not None:
+        made["distil"] = _distil(wish, outlook, machine, layers)
     if wish.dim is not None:
-        most = 20_000 if trained else max(4 * wish.dim, int(max(JUDGING * wish.seconds * rate, 1000)))
-        made["pca"] = {"dim": wish.dim, "sample": max(100, min(20_000, most))}
+        most = _PCA_TEXTS if layers is not None else max(4 * wish.dim, int(judged), 1000)
+        made["pca"] = {"dim": wish.dim} | ({"sample": most} if most < _PCA_TEXTS else {})
+    if layers is None and judged < _RANGES_TEXTS:  # the teacher itself is run
+        made["ranges"] = {"sample": max(500, int(judged))}
     if machine.clips:
         made["int8"] = {"reduce_range": True}
     return made | {"bench": _bench(wish, machine)}
 
 
+def _texts(wish: Wish, machine: Machine, texts: int, layers: int | None) -> dict[str, Any]:
+    kept, limit = heldout_of(wish, machine, texts), limit_of(wish, machine, texts)
+    made = {"heldout": kept} if kept < min(MOST_HELDOUT, texts // 10) else {}
+    return made | ({"limit": limit} if layers is not None and limit else {})
+
+
 def _distil(wish: Wish, outlook: Outlook, machine: Machine, layers: int) -> dict[str, Any]:
     counts = [n for n in depths(wish, outlook) if n < outlook.depth] if wish.targets else [layers]
-    seconds = TRAINING * wish.seconds / max(len(counts), 1)
+    seconds = max(1.0, TRAINING * wish.seconds / max(len(counts), 1))
     made = {"layers": layers, "time_budget": f"{seconds:.0f}s", "pairwise": 0.3, "embedding_learning_rate": 1e-3}
     parts = accumulate(outlook, machine, max([*counts, layers]))
     return made if parts == 1 else made | {"accumulate": parts}
@@ -168,9 +176,9 @@ def accumulate(outlook: Outlook, machine: Machine, layers: int) -> int:
 def memory_bytes(outlook: Outlook, layers: int | None, parts: int = 1) -> int:
     """Return about the most memory that is used: by the training of a student of so many layers; None: by none."""
     own = outlook.parameters
-    teacher = 4 * outlook.total
+    teacher = _LIBRARIES + 4 * outlook.total
     if layers is None:
-        return 3 * teacher
+        return teacher + 8 * outlook.total  # the graph, and its int8 form being made
     student = 16 * (own.table + layers * own.layer + own.rest)  # weights, gradients, and two moments each
     a_token = 4 * layers * (16 * outlook.hidden + 3 * outlook.feed_forward)
     return teacher + student + a_token * _BATCH * _TOKENS // parts
@@ -181,7 +189,7 @@ def _bench(wish: Wish, machine: Machine) -> dict[str, Any]:
     rounds = 3 if quick else 6
     passes = rounds + 3
     count = int(BENCHMARK * wish.seconds * machine.texts_per_second / passes)
-    made: dict[str, Any] = {"count": max(64, min(count, 2000))}
+    made: dict[str, Any] = {"count": max(64, count)} if count < _BENCHED else {}
     return made | ({"rounds": rounds, "queries": 60, "lengths": [16, 64]} if quick else {})
 
 
@@ -205,7 +213,7 @@ class Times:
             vectors=(learnt + 2 * heldout) / rate,
             training=0.0 if layers is None else TRAINING * wish.seconds,
             making=30 + outlook.total / 2e6 + (heldout / rate if layers is None else 0),
-            benchmark=fixed + (bench.get("rounds", 6) + 3) * bench["count"] / rate,
+            benchmark=fixed + (bench.get("rounds", 6) + 3) * bench.get("count", _BENCHED) / rate,
         )
 
     @property

@@ -20,7 +20,7 @@ from compressor.core.errors import ArtifactError, TextError
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.flow.compress.bars import bars_of
-from compressor.flow.compress.choice import Machine, check_dim, depths, layers_of, sections
+from compressor.flow.compress.choice import Machine, check_dim, depths, heldout_of, layers_of, sections
 from compressor.flow.compress.notes import notes_of
 from compressor.flow.compress.outlook import Outlook
 from compressor.flow.compress.places import model_place, name_of, place_of
@@ -94,13 +94,13 @@ class Chooser:
         check_dim(wish, outlook)
         tried = depths(wish, outlook) if wish.targets else ()
         layers = next((n for n in tried if n < outlook.depth), None) if tried else layers_of(wish, outlook)
-        corpus = RoleTexts.read(self._texts).load_roles(self.out, Prompts.load(self.source.folder), None)
+        corpus = RoleTexts.read(self._texts()).load_roles(Path(), Prompts.load(self.source.folder), None)
         if layers is not None and not outlook.fuses:
             self._try_graph()
         vectors, rate = measured(opened, corpus.train)
         machine, texts = Machine.here(rate), len(corpus.train) + len(corpus.dev) + len(corpus.heldout)
         chosen = sections(wish, outlook, machine, texts, layers)
-        bars = bars_of(vectors, wish.dim, layers is not None, chosen["texts"]["heldout"])
+        bars = bars_of(vectors, wish.dim, layers is not None, heldout_of(wish, machine, texts))
         notes = notes_of(wish, outlook, machine, texts, layers, tried, chosen)
         return Choice(self._recipe(chosen, bars), notes, tried)
 
@@ -112,22 +112,22 @@ class Chooser:
             "name": name_of(self.out),
             "teacher": {"model": model_place(self.model, self.out)},
             **chosen,
-            "texts": self._texts | chosen["texts"],
+            "texts": self._texts(self.out) | chosen["texts"],
             "verify": {"fused": "auto", "int8_cosine_mean": Verify().int8_cosine_mean, **bars},
             "bench": chosen["bench"] | measured_on,
         }
 
-    @property
-    def _texts(self) -> JsonObject:
-        """Return where the texts are, as the folder ``out`` sees it."""
+    def _texts(self, seen_from: Path | None = None) -> JsonObject:
+        """Return where the texts are, as they were given or as a folder sees it; TextError for a split of a file."""
         given = self.texts
         if given is None:
             return {}
         file = is_file(given.source, Path(os.path.expanduser(given.source)))
         if given.split is not None and file:
             raise TextError(f"{given.source}: split = {given.split}: only data sets have splits")
-        section = {"source": place_of(given.source, self.out) if file else given.source}
-        return section | {n: value for n, value in (("column", given.column), ("split", given.split)) if value}
+        place = place_of(given.source, seen_from) if file and seen_from is not None else given.source
+        stated = {"source": place, "column": given.column, "split": given.split}
+        return {name: value for name, value in stated.items() if value is not None}
 
     def _try_graph(self) -> None:
         """Export the model itself, of a family whose layers are not known to fuse: its student's graph is like it."""

@@ -70,10 +70,10 @@ class Outlook:
         config = transformer.config
         return cls(
             family=str(config.model_type),
-            depth=int(config.num_hidden_layers),
-            hidden=int(config.hidden_size),
+            depth=_number(config, "num_hidden_layers"),
+            hidden=_number(config, "hidden_size"),
             feed_forward=_number(config, "intermediate_size", "hidden_dim", "d_ff"),
-            vocabulary=int(config.vocab_size),
+            vocabulary=_number(config, "vocab_size"),
             dim=dim,
             limit=limit,
             parameters=_parameters(model, transformer),
@@ -156,7 +156,7 @@ def _parameters(model: SentenceTransformer, transformer: Any) -> Parameters:
     tables = [m for m in model.modules() if isinstance(m, Embedding) and m.num_embeddings >= _TABLE_ROWS]
     table = sum({id(m.weight): m.weight.numel() for m in tables}.values())
     layers = sum(owned.values()) - table
-    depth = 0 if transformer is None else int(transformer.config.num_hidden_layers)
+    depth = 0 if transformer is None else _number(transformer.config, "num_hidden_layers")
     layer = 0
     if transformer is not None and not _reason(lambda: find_layers(transformer)):
         stack = find_layers(transformer)[2]
