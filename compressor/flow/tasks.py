@@ -62,7 +62,7 @@ def flow_named(stated: object, where: str) -> TaskFlow:
 
 
 def compress(
-    model: Config | Path | str,
+    recipe: Config | Path | str,
     runs: Path | str = "runs",
     base: Path | str = ".",
     *,
@@ -71,35 +71,41 @@ def compress(
     questions: Path | str | None = None,
     **wanted: Any,
 ) -> dict[str, Any]:
-    """Compress a model, or walk the whole flow of a recipe, from where an earlier call stopped; return the results.
+    """Walk the whole flow of a recipe, or of a model without any, from where an earlier call stopped; return results.
 
-    ``model``: a sentence-transformers folder or a name on the hub, which goes into the folder ``out``, by default
-    ``runs/<model>``, by a recipe that is chosen and left there; ``texts`` are a file or a data set, by default
-    docstrings, and ``wanted`` the fields of ``Wish``, as ``layers=3``. Or a ``Recipe``, a ``ReaderRecipe`` or the path
-    of a recipe file, which go into ``runs/<name>``; paths in a file are relative to it, those in a recipe that was made
-    in Python to ``base``. The artifacts lie in the folder's ``artifacts``. Raises CompressorError, of one line;
-    GateError where an artifact is below its bar, and then none is handed out.
+    ``recipe``: a ``Recipe``, a ``ReaderRecipe`` or the path of a recipe file, which go into ``runs/<name>``; paths in a
+    file are relative to it, those in a recipe that was made in Python to ``base``. Or a model, a sentence-transformers
+    folder or a name on the hub, which goes into the folder ``out``, by default ``runs/<model>``, by a recipe that is
+    chosen and left there: ``texts`` are a file or a data set, by default docstrings; ``wanted`` are their ``column``
+    and ``split``, and fields of ``Wish``, as ``layers=3``. The artifacts lie in the folder's ``artifacts``. Raises
+    CompressorError, of one line; GateError where an artifact is below its bar, and then none is handed out.
     """
-    if not isinstance(model, Config) and not _is_recipe(Path(model)):
-        from compressor.flow.compress.walk import compress_model
-        from compressor.flow.compress.wish import Wish
-        from compressor.texts.corpus import TextSource
-
-        to = Path(out) if out is not None else Path(runs) / Path(str(model).rstrip("/")).name
-        source = (
-            None if texts is None else TextSource(str(texts), wanted.pop("column", None), wanted.pop("split", None))
-        )
-        asked = None if questions is None else Path(questions)
-        return compress_model(str(model), source, to, Wish.read(wanted), f"compress({str(model)!r}, ...)", asked)
+    if not isinstance(recipe, Config) and not _is_recipe(Path(recipe)):
+        to = Path(runs) / Path(recipe).name if out is None else Path(out)
+        return _compress_model(str(recipe), texts, to, questions, wanted)
     given = {"texts": texts, "out": out, "questions": questions} | wanted
     if stated := [name for name, value in given.items() if value is not None]:
         raise RecipeError(f"{stated[0]}: goes with a model; a recipe states it itself")
-    if isinstance(model, Config):
-        task = flow_named(str(getattr(model, "task", None)), "recipe")
-        return task.run(model, Path(base), Path(runs), f"compress({model.__class__.__name__}(...))")
-    path = Path(model)
+    if isinstance(recipe, Config):
+        task = flow_named(str(getattr(recipe, "task", None)), "recipe")
+        return task.run(recipe, Path(base), Path(runs), f"compress({recipe.__class__.__name__}(...))")
+    path = Path(recipe)
     task = flow_of(path)
-    return task.run(load(path, task.schema), path.parent, Path(runs), f"compress({str(model)!r})")
+    return task.run(load(path, task.schema), path.parent, Path(runs), f"compress({str(recipe)!r})")
+
+
+def _compress_model(
+    model: str, texts: Path | str | None, out: Path, questions: Path | str | None, wanted: dict[str, Any]
+) -> dict[str, Any]:
+    from compressor.flow.compress.walk import compress_model
+    from compressor.flow.compress.wish import Wish
+    from compressor.texts.corpus import TextSource
+
+    source = None
+    if texts is not None:
+        source = TextSource(str(texts), wanted.pop("column", None), wanted.pop("split", None))
+    asked = None if questions is None else Path(questions)
+    return compress_model(model, source, out, Wish.read(wanted), f"compress({model!r}, ...)", asked)
 
 
 def _is_recipe(path: Path) -> bool:

@@ -212,7 +212,7 @@ class Times:
         return cls(
             vectors=(learnt + 2 * heldout) / rate,
             training=0.0 if layers is None else TRAINING * wish.seconds,
-            making=30 + outlook.total / 2e6 + (heldout / rate if layers is None else 0),
+            making=30 + outlook.total / 2e6 + (4 * heldout / rate if layers is None else 0),  # texts read to be judged
             benchmark=fixed + (bench.get("rounds", 6) + 3) * bench.get("count", _BENCHED) / rate,
         )
 

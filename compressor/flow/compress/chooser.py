@@ -12,11 +12,11 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from compressor.answering.readers.source import ReaderTeacher
-from compressor.artifact.folder import claim, key_of, writing
+from compressor.artifact.folder import key_of, writing
 from compressor.artifact.prompts import Prompts
 from compressor.core.config import overridden
 from compressor.core.encoder import Vectors
-from compressor.core.errors import ArtifactError, TextError
+from compressor.core.errors import TextError
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.flow.compress.bars import bars_of
@@ -76,7 +76,6 @@ class Chooser:
 
     def choose(self) -> Choice:
         """Choose, and say what was found and why."""
-        _check_folder(self.out)
         made = self._reader() if self.answers else self._encoder()
         for note in made.notes:
             _tell(note)
@@ -146,14 +145,6 @@ def measured(model: SentenceTransformer, texts: Sequence[str]) -> tuple[Vectors,
         sample, lasted = sample[_CALL:], time.perf_counter() - start
     vectors = np.concatenate(found)
     return vectors, len(vectors) / lasted
-
-
-def _check_folder(out: Path) -> None:
-    """Refuse a folder without a name, or what is none, before any work."""
-    if not out.exists():
-        claim(out)
-    elif not out.is_dir():
-        raise ArtifactError(f"{out}: exists and is no folder")
 
 
 def _tell(line: str) -> None:
