@@ -63,7 +63,7 @@ class Outlook:
         files = [transformer_folder(source.folder) / name for name in _TOKENIZER]
         stored = sum(path.stat().st_size for path in files if path.is_file())
         if is_static(model):
-            counts, vocabulary = _parameters(model, None), int(model[0].embedding.num_embeddings)
+            counts, vocabulary = _parameters(model, None), _rows(model)
             none = "a static model has no layers"
             return cls("static", 0, dim, 0, vocabulary, dim, limit, counts, False, none, none, none, stored)
         transformer = transformer_of(model)
@@ -162,6 +162,11 @@ def _parameters(model: SentenceTransformer, transformer: Any) -> Parameters:
         stack = find_layers(transformer)[2]
         layer = sum(_count(one) for one in stack) // len(stack)
     return Parameters(table, layer, layers - depth * layer)
+
+
+def _rows(model: SentenceTransformer) -> int:
+    table: Any = model[0].embedding
+    return int(table.num_embeddings)
 
 
 def _count(module: Module) -> int:
