@@ -11,7 +11,7 @@ from families import LAYERS, random_encoder
 
 from compressor.core.config import load
 from compressor.core.errors import ArtifactError, RecipeError
-from compressor.flow.compress.bars import bars_of
+from compressor.flow.compress.bars import bars_of, way_of
 from compressor.flow.compress.choice import (
     Machine,
     Times,
@@ -23,6 +23,7 @@ from compressor.flow.compress.choice import (
     limit_of,
     memory_bytes,
     sections,
+    steps_of,
     usual_layers,
 )
 from compressor.flow.compress.chooser import measured
@@ -136,8 +137,13 @@ def test_sections_state_what_is_no_default() -> None:
         "int8": {"reduce_range": True},
         "bench": {},
     }
-    target = sections(Wish(quality=0.98, time_budget="10m"), MPNET, TWO_CORES, 1000, 6)
-    assert target["distil"]["time_budget"] == "150s"
+
+
+def test_a_short_training_takes_smaller_steps() -> None:
+    # 600 s at 50 texts a second, four times as fast with 3 of 12 layers, and a third of that: 40,000 texts.
+    assert steps_of(MPNET, TWO_CORES, 3, 600.0) == pytest.approx(40_000 / 128)
+    target = sections(Wish(quality=0.98, time_budget="10m"), MPNET, TWO_CORES, 1000, 6)["distil"]
+    assert (target["time_budget"], target["batch_size"], target["warmup_steps"]) == ("150s", 32, 10)
 
 
 def test_a_step_is_cut_in_parts_where_memory_is_short() -> None:
@@ -145,7 +151,8 @@ def test_a_step_is_cut_in_parts_where_memory_is_short() -> None:
     small = replace(TWO_CORES, memory_bytes=4_000_000_000)
     parts = accumulate(MPNET, small, 12)
     assert parts in (8, 16, 32, 64, 128)
-    assert memory_bytes(MPNET, 3, 2) < memory_bytes(MPNET, 3)
+    assert accumulate(MPNET, small, 12, 4) in (1, 2, 4)
+    assert memory_bytes(MPNET, 3, 64) < memory_bytes(MPNET, 3)
     assert memory_bytes(MPNET, None) < memory_bytes(MPNET, 3)
 
 
@@ -204,8 +211,9 @@ def test_numbers_are_counted_once(tiny: Path) -> None:
     assert outlook.parameters.layer == 4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32
 
 
-@pytest.mark.parametrize(("dim", "trained"), [(None, True), (8, True), (None, False), (8, False)])
-def test_bars_let_what_works_through_and_hold_back_what_does_not(dim: int | None, trained: bool) -> None:
+@pytest.mark.parametrize("trained", [10.0, 600.0, None])
+@pytest.mark.parametrize("dim", [None, 8])
+def test_bars_let_what_works_through_and_hold_back_what_does_not(dim: int | None, trained: float | None) -> None:
     source = np.random.default_rng(0)
     topics = source.normal(size=(12, 32))
     teacher = topics[source.integers(12, size=400)] + 0.6 * source.normal(size=(400, 32)) + 1.0
@@ -227,6 +235,14 @@ def test_bars_let_what_works_through_and_hold_back_what_does_not(dim: int | None
     assert keeps(near.astype(np.float32))
     assert not keeps(np.roll(teacher[200:], 7, axis=0)), "vectors of other texts"
     assert not keeps(np.ones_like(noise) + 0.01 * noise), "one vector for all"
+
+
+def test_more_is_asked_after_more_training() -> None:
+    assert way_of(0.0) == (0.1, 0.0, 0.1)
+    assert way_of(150.0)[0] == pytest.approx(0.25)
+    assert way_of(300.0) == way_of(3000.0)
+    assert way_of(300.0)[0] == pytest.approx(0.4)
+    assert way_of(None) == (0.8, 0.5, 0.3)
 
 
 def test_places_are_seen_from_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,22 +9,34 @@ from compressor.models.agreement import Floats, cosines, neighbours_in_common
 from compressor.vectors.pca import fit
 
 NEIGHBOURS = 10
-WAY = {True: (0.3, 0.0, 0.1), False: (0.8, 0.5, 0.3)}
-"""By whether a student is trained: how far from chance to what can be reached the bars stand, of the mean cosine, of
-its 1st percentile and of neighbours in common. An honest student of a few layers is beyond it after little training;
-one that learnt nothing, whose vectors have nothing to do with their texts, stands at chance."""
+_WHOLE = (0.8, 0.5, 0.3)
+"""Where all layers are kept: how far from chance to what can be reached the bars stand, of the mean cosine, of its 1st
+percentile and of neighbours in common."""
+_BEGUN, _LEARNT, _LEARNT_SECONDS = 0.1, 0.4, 300.0
+"""Of a student's mean cosine: after hardly any training, and after so many seconds; between, in proportion. An honest
+student of a few layers is beyond it, of the families that start from copied layers, too; one that learnt nothing, whose
+vectors have nothing to do with their texts, stands at chance."""
+_LOW, _NEAR = 0.0, 0.1  # of its 1st percentile and of its neighbours
 
 
-def bars_of(vectors: Vectors, dim: int | None, trained: bool, heldout: int) -> dict[str, float]:
+def bars_of(vectors: Vectors, dim: int | None, trained: float | None, heldout: int) -> dict[str, float]:
     """Return the fields of ``verify`` on agreement with the teacher, for vectors of ``dim``, None: as long as they are.
 
-    ``vectors``, float32 [n, width], are the teacher's of at least 24 texts. What can be reached: the same vectors, or
-    their principal components, fitted on half of them. Chance: those of another text. With ``dim`` the mean may be
-    taken off or not, which is chosen later: the lower bar stands.
+    ``vectors``, float32 [n, width], are the teacher's of at least 24 texts; ``trained`` is how many seconds a student
+    is, None for none. What can be reached: the same vectors, or their principal components, fitted on half of them.
+    Chance: those of another text. With ``dim`` the mean may be taken off or not, which is chosen later: the lower bar
+    stands.
     """
     spaces = [_reachable(vectors, dim, centred) for centred in ((False, True) if dim else (False,))]
-    found = [_bars(teacher, reached, trained, heldout) for teacher, reached in spaces]
+    found = [_bars(teacher, reached, way_of(trained), heldout) for teacher, reached in spaces]
     return {name: _down(min(bars[name] for bars in found)) for name in found[0]}
+
+
+def way_of(trained: float | None) -> tuple[float, float, float]:
+    """Return how far from chance to what can be reached the bars stand after so many seconds of training."""
+    if trained is None:
+        return _WHOLE
+    return _BEGUN + (_LEARNT - _BEGUN) * min(trained / _LEARNT_SECONDS, 1.0), _LOW, _NEAR
 
 
 def _reachable(vectors: Vectors, dim: int | None, centred: bool) -> tuple[Vectors, Vectors]:
@@ -36,9 +48,9 @@ def _reachable(vectors: Vectors, dim: int | None, centred: bool) -> tuple[Vector
     return judged - projection.mean, projection.lift(projection.apply(judged))
 
 
-def _bars(teacher: Vectors, reached: Vectors, trained: bool, heldout: int) -> dict[str, float]:
+def _bars(teacher: Vectors, reached: Vectors, way: tuple[float, float, float], heldout: int) -> dict[str, float]:
     best, chance = cosines(teacher, reached), cosines(teacher, np.roll(reached, 1, axis=0))
-    mean, low, near = WAY[trained]
+    mean, low, near = way
     return {
         "teacher_cosine_mean": _between(float(chance.mean()), float(best.mean()), mean),
         "teacher_cosine_p1": _between(_p1(chance), _p1(best), low),

@@ -19,6 +19,8 @@ LEAST_TEXTS, MOST_HELDOUT = 2000, 2000
 QUICK_SECONDS = 300.0
 """Of a time budget below it, and where the teacher takes more than a second for SLOW texts, less is benchmarked."""
 SLOW = 20.0
+LEAST_STEPS, SMALL_BATCH, SHORT_WARMUP = 300, 32, 10
+"""Of a training that has time for fewer steps of 128 texts, each is of 32, and the learning rate rises in 10 of them."""
 TRAINED_SECONDS = 120.0
 """Least training of a depth: of a target's, no more are tried than have it."""
 _BATCH, _TOKENS = 128, 64  # of a training step, by default
@@ -159,29 +161,37 @@ def _texts(wish: Wish, machine: Machine, texts: int, layers: int | None) -> dict
 
 def _distil(wish: Wish, outlook: Outlook, machine: Machine, layers: int) -> dict[str, Any]:
     counts = [n for n in depths(wish, outlook) if n < outlook.depth] if wish.targets else [layers]
-    seconds = max(1.0, TRAINING * wish.seconds / max(len(counts), 1))
+    seconds, most = max(1.0, TRAINING * wish.seconds / max(len(counts), 1)), max([*counts, layers])
     made = {"layers": layers, "time_budget": f"{seconds:.0f}s", "pairwise": 0.3, "embedding_learning_rate": 1e-3}
-    parts = accumulate(outlook, machine, max([*counts, layers]))
+    batch = _BATCH if steps_of(outlook, machine, most, seconds) >= LEAST_STEPS else SMALL_BATCH
+    if batch < _BATCH:
+        made |= {"batch_size": batch, "warmup_steps": SHORT_WARMUP}
+    parts = accumulate(outlook, machine, most, batch)
     return made if parts == 1 else made | {"accumulate": parts}
 
 
-def accumulate(outlook: Outlook, machine: Machine, layers: int) -> int:
+def steps_of(outlook: Outlook, machine: Machine, layers: int, seconds: float) -> float:
+    """Return about how many steps are trained in so many seconds: a text costs three times what reading it does."""
+    return seconds * machine.texts_per_second * outlook.depth / max(layers, 1) / 3 / _BATCH
+
+
+def accumulate(outlook: Outlook, machine: Machine, layers: int, batch: int = _BATCH) -> int:
     """Return in how many parts a step's texts are computed, so that it has the memory."""
     parts = 1
-    while parts < _BATCH and memory_bytes(outlook, layers, parts) > _MEMORY * machine.memory_bytes:
+    while parts < batch and memory_bytes(outlook, layers, batch // parts) > _MEMORY * machine.memory_bytes:
         parts *= 2
     return parts
 
 
-def memory_bytes(outlook: Outlook, layers: int | None, parts: int = 1) -> int:
-    """Return about the most memory that is used: by the training of a student of so many layers; None: by none."""
+def memory_bytes(outlook: Outlook, layers: int | None, batch: int = _BATCH) -> int:
+    """Return about the most memory that is used: by training so many layers on so many texts at once; None: by none."""
     own = outlook.parameters
     teacher = _LIBRARIES + 4 * outlook.total
     if layers is None:
         return teacher + 8 * outlook.total  # the graph, and its int8 form being made
     student = 16 * (own.table + layers * own.layer + own.rest)  # weights, gradients, and two moments each
     a_token = 4 * layers * (16 * outlook.hidden + 3 * outlook.feed_forward)
-    return teacher + student + a_token * _BATCH * _TOKENS // parts
+    return teacher + student + a_token * batch * _TOKENS
 
 
 def _bench(wish: Wish, machine: Machine) -> dict[str, Any]:

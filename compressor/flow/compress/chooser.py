@@ -99,7 +99,8 @@ class Chooser:
         vectors, rate = measured(opened, corpus.train)
         machine, texts = Machine.here(rate), len(corpus.train) + len(corpus.dev) + len(corpus.heldout)
         chosen = sections(wish, outlook, machine, texts, layers)
-        bars = bars_of(vectors, wish.dim, layers is not None, heldout_of(wish, machine, texts))
+        trained = None if layers is None else float(chosen["distil"]["time_budget"].removesuffix("s"))
+        bars = bars_of(vectors, wish.dim, trained, heldout_of(wish, machine, texts))
         notes = notes_of(wish, outlook, machine, texts, layers, tried, chosen)
         return Choice(self._recipe(chosen, bars), notes, tried)
 

@@ -2,6 +2,7 @@
 
 from benchmarks.report.numbers import count, duration, size
 from compressor.core.strict_json import JsonObject
+from compressor.distil.training.embedding import Distil
 from compressor.flow.compress.choice import Machine, Times, memory_bytes
 from compressor.flow.compress.outlook import Outlook
 from compressor.flow.compress.wish import Wish
@@ -48,7 +49,8 @@ def _expected(
     parts = {"teacher's vectors": times.vectors, "training": times.training, "graphs and checks": times.making,
              "benchmark": times.benchmark}  # fmt: skip
     spent = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
-    memory = memory_bytes(outlook, layers, (chosen.get("distil") or {}).get("accumulate", 1))
+    distil = chosen.get("distil") or {}
+    memory = memory_bytes(outlook, layers, distil.get("batch_size", Distil().batch_size) // distil.get("accumulate", 1))
     return f"about {duration(times.total)} ({spent}) and {memory / 1e9:.1f} GB of memory"
 
 
