@@ -238,10 +238,9 @@ def test_bars_let_what_works_through_and_hold_back_what_does_not(dim: int | None
 
 
 def test_more_is_asked_after_more_training() -> None:
-    assert way_of(0.0) == (0.1, 0.0, 0.1)
-    assert way_of(150.0)[0] == pytest.approx(0.25)
-    assert way_of(300.0) == way_of(3000.0)
-    assert way_of(300.0)[0] == pytest.approx(0.4)
+    assert way_of(0.0) == (0.1, 0.0, 0.03)
+    assert way_of(150.0) == pytest.approx((0.25, 0.0, 0.065))
+    assert way_of(300.0) == way_of(3000.0) == pytest.approx((0.4, 0.0, 0.1))
     assert way_of(None) == (0.8, 0.5, 0.3)
 
 

@@ -12,11 +12,10 @@ NEIGHBOURS = 10
 _WHOLE = (0.8, 0.5, 0.3)
 """Where all layers are kept: how far from chance to what can be reached the bars stand, of the mean cosine, of its 1st
 percentile and of neighbours in common."""
-_BEGUN, _LEARNT, _LEARNT_SECONDS = 0.1, 0.4, 300.0
-"""Of a student's mean cosine: after hardly any training, and after so many seconds; between, in proportion. An honest
-student of a few layers is beyond it, of the families that start from copied layers, too; one that learnt nothing, whose
-vectors have nothing to do with their texts, stands at chance."""
-_LOW, _NEAR = 0.0, 0.1  # of its 1st percentile and of its neighbours
+_BEGUN, _LEARNT, _LEARNT_SECONDS = (0.1, 0.0, 0.03), (0.4, 0.0, 0.1), 300.0
+"""Of a student: after hardly any training, and after so many seconds; between, in proportion. An honest student of a few
+layers is beyond it, of the families that start from copied layers, too; one that learnt nothing, whose vectors have
+nothing to do with their texts, stands at chance."""
 
 
 def bars_of(vectors: Vectors, dim: int | None, trained: float | None, heldout: int) -> dict[str, float]:
@@ -36,7 +35,9 @@ def way_of(trained: float | None) -> tuple[float, float, float]:
     """Return how far from chance to what can be reached the bars stand after so many seconds of training."""
     if trained is None:
         return _WHOLE
-    return _BEGUN + (_LEARNT - _BEGUN) * min(trained / _LEARNT_SECONDS, 1.0), _LOW, _NEAR
+    share = min(trained / _LEARNT_SECONDS, 1.0)
+    mean, low, near = (a + (b - a) * share for a, b in zip(_BEGUN, _LEARNT, strict=True))
+    return mean, low, near
 
 
 def _reachable(vectors: Vectors, dim: int | None, centred: bool) -> tuple[Vectors, Vectors]:

@@ -20,7 +20,7 @@ QUICK_SECONDS = 300.0
 """Of a time budget below it, and where the teacher takes more than a second for SLOW texts, less is benchmarked."""
 SLOW = 20.0
 LEAST_STEPS, SMALL_BATCH, SHORT_WARMUP = 300, 32, 10
-"""Of a training that has time for fewer steps of 128 texts, each is of 32, and the learning rate rises in 10 of them."""
+"""Of a training that has time for fewer steps of 128 texts, each is of 32; the learning rate rises in 10 of them."""
 TRAINED_SECONDS = 120.0
 """Least training of a depth: of a target's, no more are tried than have it."""
 _BATCH, _TOKENS = 128, 64  # of a training step, by default
