@@ -13,8 +13,8 @@ _WHOLE = (0.8, 0.5, 0.3)
 """Where all layers are kept: how far from chance to what can be reached the bars stand, of the mean cosine, of its 1st
 percentile and of neighbours in common."""
 _BEGUN, _LEARNT, _LEARNT_SECONDS = (0.1, 0.0, 0.03), (0.4, 0.0, 0.1), 300.0
-"""Of a student: after hardly any training, and after so many seconds; between, in proportion. An honest student of a few
-layers is beyond it, of the families that start from copied layers, too; one that learnt nothing, whose vectors have
+"""Of a student: after hardly any training, and after so many seconds; between, in proportion. An honest student of a
+few layers is beyond it, of the families that start from copied layers, too; one that learnt nothing, whose vectors have
 nothing to do with their texts, stands at chance."""
 
 
