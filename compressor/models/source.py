@@ -124,7 +124,8 @@ def locate(model: str, base: Path | None = None, whole: Callable[[Path], object]
     ``whole`` raises ModelError for a folder that only part of a model is in, by default one without its weights.
     """
     whole = whole or weights_files
-    for candidate in (Path(os.path.expanduser(model)), (base or Path()) / model):
+    own = Path(os.path.expanduser(model))
+    for candidate in ((base or Path()) / own, own):  # a recipe's folders are beside it, first of all
         if candidate.is_dir():
             return candidate, "folder"
     if not _is_hub_name(model):
