@@ -40,7 +40,7 @@ class Entry:
 
 GROUPS = {
     "A whole run": {
-        "compress": Entry("compressor.cli.compress:compress"),
+        "compress": Entry("compressor.cli.flow:compress"),
         "run": Entry("compressor.cli.flow:run"),
         "tradeoff": Entry("compressor.cli.flow:tradeoff"),
         "recommend": Entry("compressor.cli.flow:recommend"),
