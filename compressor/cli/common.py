@@ -23,8 +23,8 @@ from exporters.foreign.find import Foreign, foreign_in, own_folder
 from exporters.tasks import EMBEDDING, Task
 
 if TYPE_CHECKING:
-    from compressor.models.source import Source
     from compressor.answering.questions.squad import Questions
+    from compressor.models.source import Source
     from compressor.texts.corpus import TextSource
 
 out = plain_console()
@@ -165,7 +165,7 @@ def check_pooling(pooling: Pooling | None, models: Sequence[Path | str]) -> None
     """Raise RecipeError for a ``pooling`` where every one of several models states its own, or pools in its graph."""
     if pooling is not None and not any(foreign_in(Path(model)) or is_plain(Path(model)) for model in models):
         raise RecipeError(
-            f"--pooling {pooling}: an option of plain transformers, and of graphs that others exported; there is none here"
+            f"--pooling {pooling}: an option of plain transformers, and of graphs of others; none of these is one"
         )
 
 

@@ -1,4 +1,4 @@
-"""Commands that walk the whole flow: of a model without a recipe, of a recipe: a run, a trade-off, an ablation; what to pick of one, and its report again."""
+"""Commands that walk the whole flow: without a recipe, by one, at several depths; what to pick, and the report."""
 
 from pathlib import Path
 from typing import Annotated, Any
