@@ -13,7 +13,7 @@ from benchmarks.quality.story import parameters
 from compressor.artifact.folder import Artifact, is_artifact, size_bytes
 from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ArtifactError, RecipeError
-from compressor.models.source import config_in, layers_stated, read_config, weights_files
+from compressor.models.source import STATIC, config_in, layers_stated, read_config, weights_files
 from compressor.untrusted.weights import read_headers, stored_in, weights_in
 from exporters.foreign.adopt import examine
 from exporters.foreign.describe import describe
