@@ -279,6 +279,18 @@ def _insert(model: onnx.ModelProto, position: int, inserted: Sequence[NodeProto]
         model.graph.node.insert(position + offset, node)
 
 
+def drop_dead(model: onnx.ModelProto) -> None:
+    """Take out operators that nothing reads any more, and then constants, in place."""
+    while True:
+        counts = reads(model)
+        kept = [node for node in model.graph.node if any(counts[name] for name in node.output)]
+        if len(kept) == len(model.graph.node):
+            break
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+    drop_unread(model)
+
+
 def drop_unread(model: onnx.ModelProto) -> None:
     """Take out constants that no operator reads any more, nor one in a branch, in place."""
     counts = reads(model)
