@@ -17,6 +17,7 @@ from compressor.artifact.layout import GRAPH, copy_consumer_files
 from compressor.core.config import Config
 from compressor.models.decoders import is_decoder
 from compressor.models.source import check_module
+from exporters.graph.attention import fuse_attention
 from exporters.graph.export import model_facts
 from exporters.graph.files import run_operators, save
 
@@ -48,6 +49,8 @@ class Optimise(Config):
                 opt_level=0,
             ).model
         _state_heads(fused, facts)
+        if self.attention:
+            _fuse_rest(fused, facts)
         save(fused, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
 
@@ -59,6 +62,18 @@ class Optimise(Config):
         options.enable_embed_layer_norm = False  # its operator wants int32 ids and forbids an int8 table
         options.enable_rotary_embeddings = not decoder  # its operator wants the positions of every text
         return options
+
+
+_WINDOWS = ("local_attention", "sliding_window")
+_SIZES = ("head_dim", "d_kv")  # of a head, where it is not its share of the width
+
+
+def _fuse_rest(model: onnx.ModelProto, facts: Any) -> None:
+    """Fuse the attention of families that the optimiser does not know, in place."""
+    positions = getattr(facts, "max_position_embeddings", None)
+    window = max(int(getattr(facts, name, None) or 0) for name in _WINDOWS)
+    size = next((own for name in _SIZES if (own := getattr(facts, name, None))), None)
+    fuse_attention(model, size or facts.hidden_size // facts.num_attention_heads, positions, window)
 
 
 def _state_heads(model: onnx.ModelProto, facts: Any) -> None:

@@ -111,8 +111,8 @@ def _projections(model: onnx.ModelProto, node: NodeProto) -> tuple[list[NodeProt
     for index, part in enumerate(("query", "key", "value")):
         name = f"{node.output[0]}.{part}"
         own = slice(index * width, (index + 1) * width)
-        weight = _constant(model, f"{name}.weight", weights[:, own])
-        added = _constant(model, f"{name}.bias", bias[own])
+        weight = constant(model, f"{name}.weight", weights[:, own])
+        added = constant(model, f"{name}.bias", bias[own])
         if node.op_type == "QAttention":
             scale, zero = (_columns(model, node.input[i], own, f"{name}.{i}") for i in (4, 7))
             inputs = [node.input[0], weight, node.input[3], scale, node.input[6], zero, added]
@@ -128,8 +128,8 @@ def _attend(model: onnx.ModelProto, node: NodeProto, names: Sequence[str]) -> It
     """Yield attention over query, key and value [tokens, texts, width]."""
     to, heads = node.output[0], _attribute(node, "num_heads")
     width = _values(model, f"{names[0]}.bias").size
-    split = _constant(model, f"attention.heads_{heads}_{width}", np.array([0, 0, heads, width // heads], np.int64))
-    joined = _constant(model, f"attention.width_{width}", np.array([0, 0, width], np.int64))
+    split = constant(model, f"attention.heads_{heads}_{width}", np.array([0, 0, heads, width // heads], np.int64))
+    joined = constant(model, f"attention.width_{width}", np.array([0, 0, width], np.int64))
     for name in names:
         yield helper.make_node("Reshape", [name, split], [f"{name}.heads"], name=f"{name}.heads")
     scale = _attribute(node, "scale") or (width // heads) ** -0.5
@@ -159,10 +159,10 @@ def _branch(to: str, names: Sequence[str], scale: float, masked: bool) -> onnx.G
 def _state_mask(model: onnx.ModelProto) -> None:
     """Put what all layers read of the mask in front: whether it is needed, and what it adds to the scores."""
     mask = INPUTS[1]
-    int_one = _constant(model, "attention.one", np.array(1, np.int64))
-    axes = _constant(model, "attention.axes", np.array([1, 2], np.int64))
-    float_one = _constant(model, "attention.float_one", np.array(1, np.float32))
-    low = _constant(model, "attention.low", np.array(-_MASKED, np.float32))
+    int_one = constant(model, "attention.one", np.array(1, np.int64))
+    axes = constant(model, "attention.axes", np.array([1, 2], np.int64))
+    float_one = constant(model, "attention.float_one", np.array(1, np.float32))
+    low = constant(model, "attention.low", np.array(-_MASKED, np.float32))
     nodes = [
         helper.make_node("ReduceMin", [mask], ["attention.least"], keepdims=0, name="attention.least"),
         helper.make_node("Equal", ["attention.least", int_one], ["attention.full"], name="attention.full"),
@@ -254,10 +254,11 @@ def _values(model: onnx.ModelProto, name: str) -> NDArray[Any]:
 def _columns(model: onnx.ModelProto, name: str, own: slice, to: str) -> str:
     """Return a scale or zero point for some columns: itself where there is one for all."""
     values = _values(model, name)
-    return name if values.ndim == 0 else _constant(model, to, values[own])
+    return name if values.ndim == 0 else constant(model, to, values[own])
 
 
-def _constant(model: onnx.ModelProto, name: str, values: NDArray[Any]) -> str:
+def constant(model: onnx.ModelProto, name: str, values: NDArray[Any]) -> str:
+    """Store values under a name, in place, unless they are there; return the name."""
     if name not in constants(model):
         model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
     return name

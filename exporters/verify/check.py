@@ -24,10 +24,10 @@ _STORED_INT8 = 0.5  # share of a static model's numbers, at least
 ATTENTION = ("Attention", "MultiHeadAttention", "PackedAttention", "QAttention")
 GELU = ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")
 _FUSED = {
-    "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "roberta", "roberta-prelayernorm",
-    "xlm-roberta", "xlm-roberta-xl",
+    "albert", "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "eurobert", "gte", "modernbert",
+    "mpnet", "nomic_bert", "roberta", "roberta-prelayernorm", "t5", "xlm-roberta", "xlm-roberta-xl",
 }  # fmt: skip
-"""Families whose attention and Gelu ONNX Runtime's optimiser fuses in every layer."""
+"""Families whose attention and Gelu are fused in every layer, by ONNX Runtime's optimiser or by graph.attention."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Verifying(Config):
     """Bars that the artifacts must clear; each task has its own, and an ``examine`` that holds one artifact to them."""
 
     fused: Fused = "auto"
-    """Every layer's attention and Gelu must run as one fused operator each: ``auto`` where ONNX Runtime's optimiser
-    fuses the family's layers (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA and the like)."""
+    """Every layer's attention and Gelu must run as one fused operator each: ``auto`` where the family's are known to be
+    (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, T5, ModernBERT, NomicBERT, GTE, EuroBERT and the like)."""
 
     def check_both(self, fp32: Path, int8: Path, examine: Callable[[str, Path], Sequence[Check]], draft: Draft) -> None:
         """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
@@ -108,7 +108,7 @@ def write_checks(checks: Sequence[Check], draft: Draft) -> None:
 
 
 def fuses(config: Any) -> bool:
-    """Tell whether ONNX Runtime's optimiser fuses every layer of a transformer's config: what ``auto`` asks for."""
+    """Tell whether every layer of a transformer's config is fused: what ``auto`` asks for."""
     absolute = getattr(config, "position_embedding_type", "absolute") == "absolute"
     return bool(config.model_type in _FUSED and absolute)
 
