@@ -71,8 +71,8 @@ class Verifying(Config):
     """Bars that the artifacts must clear; each task has its own, and an ``examine`` that holds one artifact to them."""
 
     fused: Fused = "auto"
-    """Every layer's attention and Gelu must run as one fused operator each: ``auto`` where the family's are known to be
-    (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, T5, ModernBERT, NomicBERT, GTE, EuroBERT and the like)."""
+    """Every layer's attention and Gelu must run as one fused operator each: ``auto`` where they are known to
+    be: in BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, T5, ModernBERT, NomicBERT, GTE, EuroBERT."""
 
     def check_both(self, fp32: Path, int8: Path, examine: Callable[[str, Path], Sequence[Check]], draft: Draft) -> None:
         """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""

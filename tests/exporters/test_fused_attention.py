@@ -1,4 +1,4 @@
-"""Attention of families that ONNX Runtime's optimiser does not know runs as one operator, and gives what PyTorch does."""
+"""Attention of families that ONNX Runtime's optimiser does not know runs as one operator, and gives the same."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,11 +9,10 @@ import onnx
 import pytest
 from families import LAYERS, random_encoder
 from graphs import draft, words
-from onnx import TensorProto, helper
 
 from compressor.artifact.layout import GRAPH
 from compressor.models.sentence_model import TorchEncoder
-from exporters.graph.attention import fuse_attention
+from exporters.graph.attention import _is_table, fuse_attention
 from exporters.graph.export import Export
 from exporters.graph.optimise import Optimise
 from exporters.graph.probe import values
@@ -72,20 +71,16 @@ def test_what_texts_have_in_common_is_kept_once(tmp_path: Path) -> None:
     assert ((window[0, 0] == 0) == (away <= 4)).all()
 
 
-def test_positions_depend_on_nothing_but_themselves() -> None:
-    """Cosines that a text's length changes, as a scale that grows with it does, have no table."""
-    nodes = [
-        helper.make_node("Shape", ["attention_mask"], ["shape"]),
-        helper.make_node("Cast", ["shape"], ["sizes"], to=TensorProto.FLOAT),
-        helper.make_node("Cos", ["sizes"], ["cosines"]),
-    ]
-    mask = helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["texts", "tokens"])
-    output = helper.make_tensor_value_info("cosines", TensorProto.FLOAT, [2])
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", [mask], [output]), opset_imports=[helper.make_opsetid("", 17)]
-    )
-    short, long = (values(model, ["cosines"], np.ones((1, count), np.int64))["cosines"] for count in (6, 30))
-    assert (short != long).any()
+@pytest.mark.parametrize(
+    ("few", "many", "table"),
+    [
+        ([[1.0, 2.0, 1.0, 2.0]], [[1.0, 2.0, 1.0, 2.0], [3.0, 4.0, 3.0, 4.0]], True),
+        ([[1.0, 2.0, 1.0, 2.0]], [[1.5, 2.0, 1.5, 2.0], [3.0, 4.0, 3.0, 4.0]], False),  # a longer text has others
+        ([[1.0, 1.0, 2.0, 2.0]], [[1.0, 1.0, 2.0, 2.0], [3.0, 3.0, 4.0, 4.0]], False),  # pairs side by side
+    ],
+)
+def test_a_position_is_turned_by_itself_alone(few: Any, many: Any, table: bool) -> None:
+    assert _is_table(np.array([[few]], np.float32), np.array([[many]], np.float32)) is table
 
 
 def test_disentangled_attention_stays_as_it_is(tmp_path: Path) -> None:
