@@ -171,9 +171,9 @@ class _Added:
         self.made.add(to)
         store = partial(constant, self.model)
         zero, one = store("attention.zero", np.array(0, np.int64)), store("attention.one", np.array(1, np.int64))
-        away, low = store(f"{to}.most", np.array(window, np.int64)), store("attention.low", np.array(_LOWEST))
+        away, low = store(f"{to}.most", np.array(window, np.int64)), store("attention.lowest", np.array(_LOWEST))
         kept, first = (
-            store("attention.kept", np.array(0, np.float32)),
+            store("attention.float_zero", np.array(0, np.float32)),
             store("attention.axis_0", np.array([0], np.int64)),
         )
         second, both = store("attention.axis_1", np.array([1], np.int64)), store("attention.axes_0_1", np.array([0, 1]))

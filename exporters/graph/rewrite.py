@@ -19,6 +19,7 @@ _ROW_WISE = {
     "MatMul", "MatMulInteger", "MatMulIntegerToFloat", "Mul", "QAttention", "QuantizeLinear", "Relu",
     "SkipLayerNormalization",
 }  # fmt: skip
+_FULL = "attention.full"  # whether a batch has no padding
 _MASKED = -10_000.0  # what the fused operator adds to the scores of padding, too
 
 
@@ -81,6 +82,31 @@ def separate_products(model: onnx.ModelProto) -> int:
     return changed
 
 
+def unmasked_where_whole(model: onnx.ModelProto) -> int:
+    """Have fused attention pass over its mask for a batch without padding, in place; return how many were.
+
+    ONNX Runtime computes it in blocks then, in memory that grows with the tokens and not with their square (Dao et al.
+    2022, arXiv:2205.14135). Queries, keys and values are made products of their own first.
+    """
+    separate_products(model)
+    changed = 0
+    for node in [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]:
+        if len(node.input) < 5 or not node.input[4] or any(node.input[5:]):
+            continue
+        changed += 1
+        to = node.output[0]
+        branches = {}
+        for name, inputs in (("then_branch", node.input[:3]), ("else_branch", node.input)):
+            inner = _fused("MultiHeadAttention", inputs, [f"{to}.{name}"], name=f"{to}.{name}")
+            inner.attribute.extend(node.attribute)
+            output = helper.make_tensor_value_info(f"{to}.{name}", TensorProto.FLOAT, None)
+            branches[name] = helper.make_graph([inner], f"{to}.{name}", [], [output])
+        replace(model, node, [helper.make_node("If", [_FULL], [to], f"{to}.if", **branches)])
+    if changed:
+        _insert(model, 0, _whole(model))
+    return changed
+
+
 def attention_by_products(model: onnx.ModelProto) -> int:
     """Write attention as two products and a softmax, tokens before texts, in place; return how many were.
 
@@ -134,9 +160,7 @@ def _attend(model: onnx.ModelProto, node: NodeProto, names: Sequence[str]) -> It
         yield helper.make_node("Reshape", [name, split], [f"{name}.heads"], name=f"{name}.heads")
     scale = _attribute(node, "scale") or (width // heads) ** -0.5
     full, padded = (_branch(to, names, scale, masked) for masked in (False, True))
-    yield helper.make_node(
-        "If", ["attention.full"], [f"{to}.by_text"], f"{to}.if", then_branch=full, else_branch=padded
-    )
+    yield helper.make_node("If", [_FULL], [f"{to}.by_text"], f"{to}.if", then_branch=full, else_branch=padded)
     yield helper.make_node("Transpose", [f"{to}.by_text"], [f"{to}.heads"], perm=[2, 0, 1, 3], name=f"{to}.transpose")
     yield helper.make_node("Reshape", [f"{to}.heads", joined], [to], name=f"{to}.join")
 
@@ -156,17 +180,23 @@ def _branch(to: str, names: Sequence[str], scale: float, masked: bool) -> onnx.G
     return helper.make_graph(nodes, name, [], [output])
 
 
+def _whole(model: onnx.ModelProto) -> list[NodeProto]:
+    """Return what tells, once for all layers, that a batch has no padding."""
+    one = constant(model, "attention.one", np.array(1, np.int64))
+    return [
+        helper.make_node("ReduceMin", [INPUTS[1]], ["attention.least"], keepdims=0, name="attention.least"),
+        helper.make_node("Equal", ["attention.least", one], [_FULL], name=_FULL),
+    ]
+
+
 def _state_mask(model: onnx.ModelProto) -> None:
     """Put what all layers read of the mask in front: whether it is needed, and what it adds to the scores."""
-    mask = INPUTS[1]
-    int_one = constant(model, "attention.one", np.array(1, np.int64))
     axes = constant(model, "attention.axes", np.array([1, 2], np.int64))
     float_one = constant(model, "attention.float_one", np.array(1, np.float32))
     low = constant(model, "attention.low", np.array(-_MASKED, np.float32))
     nodes = [
-        helper.make_node("ReduceMin", [mask], ["attention.least"], keepdims=0, name="attention.least"),
-        helper.make_node("Equal", ["attention.least", int_one], ["attention.full"], name="attention.full"),
-        helper.make_node("Unsqueeze", [mask, axes], ["attention.mask"], name="attention.mask"),
+        *_whole(model),
+        helper.make_node("Unsqueeze", [INPUTS[1], axes], ["attention.mask"], name="attention.mask"),
         helper.make_node("Cast", ["attention.mask"], ["attention.kept"], to=TensorProto.FLOAT, name="attention.kept"),
         helper.make_node("Sub", ["attention.kept", float_one], ["attention.gone"], name="attention.gone"),
         helper.make_node("Mul", ["attention.gone", low], ["attention.bias"], name="attention.bias"),

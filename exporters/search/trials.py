@@ -34,7 +34,7 @@ _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("ranges", ("percentile", "least-error", "batch")),
     ("weights", ("tensor",)),
     ("kept", KEPT),
-    ("attention", ("fused", "separate", "products")),
+    ("attention", ("fused", "separate", "unmasked", "products")),
     ("gelu", ("with-bias", "tanh")),
     ("skip_normalization", (True,)),
     ("written", ("qdq",)),
