@@ -57,7 +57,7 @@ class Form(Config):
     gelu: Literal["with-bias", "alone", "tanh"] = "alone"
     """One operator with the bias; the bias in the product before it; or the tanh form, which is not equal."""
     attention: Literal["fused", "separate", "unmasked", "products"] = "fused"
-    """One operator with its projections; projections of their own; the same without a mask where a batch has no padding;
+    """One operator with its projections; projections of their own; these without a mask where there is no padding;
     or plain products, tokens in front."""
     skip_normalization: bool = False
     """Residual and normalization as one operator."""
