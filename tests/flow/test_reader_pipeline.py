@@ -26,7 +26,7 @@ from compressor.artifact.workspace import Model
 from compressor.cli.app import app
 from compressor.core.config import load as load_recipe
 from compressor.core.errors import CompressorError, GateError, RecipeError, TextError
-from compressor.flow.ablation import Judged, variants
+from compressor.flow.ablation.reader import Judged, variants
 from compressor.flow.answering import ReaderFlow, ReaderRecipe
 from compressor.flow.base import run as walk
 from exporters.loading import open_reader_of
