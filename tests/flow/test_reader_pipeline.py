@@ -277,6 +277,7 @@ def test_a_file_without_a_version_takes_that_of_the_other(tmp_path: Path) -> Non
         QuestionSets(train="train.json", test="test.json").load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path) -> None:
     small = TRAINED | {"epochs": 0.5}
     states = small | {"prediction": 0.0, "hidden": 1.0, "on": "augmented", "layers": 2}
