@@ -19,6 +19,8 @@ class TaskFlow:
     """The class of its recipes."""
     flow_at: str
     """Its flow's class."""
+    ablation_at: str
+    """The function that makes its student with and without each ingredient."""
 
     @property
     def schema(self) -> type[Config]:
@@ -31,17 +33,32 @@ class TaskFlow:
 
         return run(_imported(self.flow_at).of(recipe, base, runs), command)
 
+<<<<<<< HEAD
     def run_in(self, folder: Path, recipe: Config, command: str) -> dict[str, Any]:
         """Walk the way of ``recipe`` into ``folder``, which its paths are relative to. See ``base.run``."""
         from compressor.artifact.workspace import Workspace
         from compressor.flow.base import run
 
         return run(_imported(self.flow_at)(recipe, folder, Workspace(folder)), command)
+=======
+    def ablation(self, recipe: Config, base: Path, runs: Path, command: str) -> dict[str, Any]:
+        """Make the student of ``recipe`` with and without each ingredient; the rest is as for ``run``."""
+        results: dict[str, Any] = _imported(self.ablation_at)(recipe, base, runs, command)
+        return results
+>>>>>>> main
 
 
 FLOWS = {
-    EMBEDDING: TaskFlow("compressor.flow.embedding:Recipe", "compressor.flow.embedding:EmbeddingFlow"),
-    ANSWERING: TaskFlow("compressor.flow.answering:ReaderRecipe", "compressor.flow.answering:ReaderFlow"),
+    EMBEDDING: TaskFlow(
+        "compressor.flow.embedding:Recipe",
+        "compressor.flow.embedding:EmbeddingFlow",
+        "compressor.flow.ablation.embedding:ablation",
+    ),
+    ANSWERING: TaskFlow(
+        "compressor.flow.answering:ReaderRecipe",
+        "compressor.flow.answering:ReaderFlow",
+        "compressor.flow.ablation.reader:ablation",
+    ),
 }
 
 
