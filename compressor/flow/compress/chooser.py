@@ -66,7 +66,7 @@ class Chooser:
     @cached_property
     def source(self) -> Source:
         """Find the model."""
-        return ReaderTeacher(model=self.model).find() if self.answers else find(self.model)
+        return ReaderTeacher(model=self.model).find() if self.answers else find(self.model, pooling=self.wish.pooling)
 
     @property
     def wanted(self) -> str:
@@ -108,9 +108,10 @@ class Chooser:
         """Return the values of a recipe in the folder ``out``."""
         given = {"sts": self.wish.sts, "retrieval": self.wish.retrieval}
         measured_on = {name: [place_of(one, self.out) for one in files] for name, files in given.items() if files}
+        pooling = {} if self.wish.pooling is None else {"pooling": self.wish.pooling}
         return {
             "name": name_of(self.out),
-            "teacher": {"model": model_place(self.model, self.out)},
+            "teacher": {"model": model_place(self.model, self.out), **pooling},
             **chosen,
             "texts": self._texts(self.out) | chosen["texts"],
             "verify": {"fused": "auto", "int8_cosine_mean": Verify().int8_cosine_mean, **bars},

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from benchmarks.tradeoff.recommend import Bounds
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
+from compressor.models.pooling import Pooling
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 _TARGETS = ("quality", "size", "speed")
@@ -28,6 +29,8 @@ class Wish(Config):
     quarter of twelve or more, half of fewer, and all where the family's cannot be left out."""
     dim: Annotated[int, Field(ge=2)] | None = None
     """Length of the vectors, by principal components. By default the model's own."""
+    pooling: Pooling | None = None
+    """How a text's vector is made of its tokens, of a plain transformer, which does not state it."""
     precision: Literal["int8", "fp32"] = "int8"
     """The artifact that a target is held against and that is named at the end; the other lies beside it."""
     time_budget: Annotated[str, AfterValidator(_is_duration)] = "20m"
