@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Questions
-from compressor.answering.readers.attention import WideAttention, keep_attention
+from compressor.answering.readers.attention import keep_attention
 from compressor.answering.readers.model import TorchReader, check_reader, open_reader
 from compressor.answering.readers.reader import Reader, Reading, read_reading
 from compressor.answering.training.finetune import Finetune
@@ -240,28 +240,6 @@ def test_attention_is_not_dropped_and_states_are(family: str, place: str) -> Non
     model.train()
     seen = model(input_ids=ids, output_attentions=True).attentions
     assert all(torch.allclose(one.sum(-1), torch.ones(()), atol=1e-5) for one in seen)
-
-
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert"])
-def test_attention_in_bf16_training_runs_in_fp32(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = [torch.randn(2, 4, 9, 8).bfloat16() for _ in range(3)]
-    fused = torch.nn.functional.scaled_dot_product_attention
-    with WideAttention(), torch.autocast("cpu", torch.bfloat16):
-        made = fused(*given)
-    assert torch.equal(made, fused(*[one.float() for one in given]).bfloat16())
-    seen = []
-    own = WideAttention.__torch_function__
-
-    def spy(mode: Any, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is fused:
-            seen.append(args[0].dtype)
-        return own(mode, function, types, args, kwargs)
-
-    monkeypatch.setattr(WideAttention, "__torch_function__", spy)
-    model = random_transformer(family, attn_implementation="sdpa")
-    with WideAttention(), torch.autocast("cpu", torch.bfloat16):
-        model(input_ids=torch.randint(1, 50, (2, 9)))[0].float().sum().backward()
-    assert set(seen) == {torch.bfloat16}  # it meets the model's attention, before widening it
 
 
 def test_too_few_contexts_to_choose_by(tiny: Path, tmp_path: Path) -> None:

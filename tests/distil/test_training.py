@@ -21,8 +21,9 @@ from compressor.distil.training.embedding import Distil
 from compressor.distil.training.losses import Imitation
 from compressor.distil.training.train import Agreement
 from compressor.distil.training.trainer import ImitationTrainer
+from compressor.models import attention
 from compressor.models.agreement import Heldout, cosines
-from compressor.models.sentence_model import TorchEncoder, limit_tokens, open_model, token_limit, transformer_of
+from compressor.models.sentence_model import TorchEncoder, limit_tokens, open_model, token_limit
 from compressor.vectors.pca import pair_correlation
 
 STEPS = 2 * 19
@@ -45,23 +46,24 @@ def test_progress_is_told_step_by_step(trained: Trained) -> None:
     assert trained.advanced == [0] + [16] * STEPS
 
 
-def test_dropout_is_off_and_attention_plain(tiny: Path, trained: Trained) -> None:
+def test_dropout_is_off(tiny: Path, trained: Trained) -> None:
     assert {m.p for m in open_model(tiny).modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
     assert trained.dropout == {0.0}
-    assert trained.attention == {"eager"}
 
 
-def test_attention_is_computed_as_before_after_training(
+def test_attention_in_bf16_is_computed_by_what_trains_fastest(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
+    own = attention._plain
 
-    def saved(student: Any, *_: Any) -> None:
-        seen.append(transformer_of(student).config._attn_implementation)
+    def plain(query: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(query.dtype)
+        return own(query, *rest)
 
-    monkeypatch.setattr("compressor.distil.training.embedding.save_student", saved)
-    assert Trained(tmp_path).run(tiny, epochs=0.1).attention == {"eager"}
-    assert seen == ["sdpa"]
+    monkeypatch.setattr(attention, "_plain", plain)
+    Trained(tmp_path).run(tiny, epochs=0.1, precision="bf16")
+    assert set(seen) == {torch.bfloat16}
 
 
 def test_equal_seeds_train_equal_students_and_others_another_order(
@@ -230,7 +232,12 @@ def test_what_several_processes_cannot_do(
 
 
 @pytest.mark.parametrize(
-    "more", ["", "--width 16 --hidden 1 --attention 1", "--margin 1"], ids=["vectors", "states", "margins"]
+    "more",
+    [
+        pytest.param("", id="vectors", marks=pytest.mark.slow),
+        pytest.param("--width 16 --hidden 1 --attention 1", id="states", marks=pytest.mark.slow),
+        pytest.param("--margin 1", id="margins"),
+    ],
 )
 def test_two_processes_train_what_one_trains(tiny: Path, tmp_path: Path, more: str) -> None:
     texts = sentences(400)

@@ -50,7 +50,6 @@ class Trained:
         self.rows: list[list[int]] = []
         self.widths: list[int] = []
         self.dropout: set[float] = set()
-        self.attention: set[str] = set()
         self.advanced: list[int] = []
 
     def run(self, teacher: Path, stop_at: int | None = None, options: Any = None, **fields: Any) -> "Trained":
@@ -62,7 +61,6 @@ class Trained:
             self.rows.append(labels.tolist())
             self.widths.append(features[0]["input_ids"].shape[1])
             self.dropout |= {m.p for m in loss.model.modules() if isinstance(m, torch.nn.Dropout)}
-            self.attention |= {loss.model[0].auto_model.config._attn_implementation}
             return forward(loss, features, labels)
 
         @contextmanager
@@ -75,7 +73,7 @@ class Trained:
             yield advance
 
         with pytest.MonkeyPatch.context() as patch:
-            if fields.get("layers") != 0:  # a static student has no attention to watch
+            if fields.get("layers") != 0:  # a static student reads no input_ids
                 patch.setattr(Imitation, "forward", watched)
             patch.setattr(training, "track", track)
             distil = Distil(**FIELDS | fields)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from compressor.answering.readers.attention import WideAttention, keep_attention
+from compressor.answering.readers.attention import keep_attention
 from compressor.answering.readers.model import reads
 from compressor.answering.training.average import Average
 from compressor.answering.training.lessons import CollateWindows, WindowLessons
@@ -21,6 +21,7 @@ from compressor.distil.training.lessons import Numbers
 from compressor.distil.training.states import Matching
 from compressor.distil.training.trainer import LengthGroupedBatches
 from compressor.machine.describe import in_bf16
+from compressor.models.attention import FastAttention
 
 
 class ReaderTraining(Config):
@@ -71,7 +72,7 @@ class ReaderTraining(Config):
                 if average and kept:
                     average.load(kept)
 
-            with WideAttention():
+            with FastAttention():
                 done = loop.train(trainer, model, checkpoints, loop.Maps(loss), begin)
         if average:
             average.apply()

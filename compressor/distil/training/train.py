@@ -23,12 +23,11 @@ from compressor.distil.training.trainer import ImitationTrainer
 from compressor.machine.describe import in_bf16
 from compressor.machine.processes import world
 from compressor.models.agreement import Heldout
-from compressor.models.attention import use_attention
-from compressor.models.sentence_model import TorchEncoder, is_static, limit_tokens, token_limit, transformer_of
+from compressor.models.attention import FastAttention
+from compressor.models.sentence_model import TorchEncoder, limit_tokens, token_limit
 from compressor.vectors.pca import pair_correlation
 
 _JUDGED = 500  # held-out texts that decide on an early stop
-_EAGER_TOKENS = 128  # up to here attention in plain operators trains faster than PyTorch's fused one on a CPU
 _ENDLESS = 10**9  # steps; the clock ends such a training
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 
@@ -97,14 +96,14 @@ class Training(Config):
         limit = token_limit(student)
         limit_tokens(student, min(self.max_length, limit or self.max_length))
         _without_dropout(student)
-        attention = _plain_attention(student, self.max_length)
         if self.patience and dev is None:
             raise RecipeError(f"distil.patience = {self.patience}: no texts to choose by")
         torch.manual_seed(self.seed)
         clock = Clock(checkpoints / "clock.json", self._seconds())
         collate = Collate(student, lessons, token_limit(student))
         steps = _ENDLESS if clock.budget else max(1, round(self.epochs * len(lessons) / self.batch_size))
-        with track("training", steps * self.batch_size, left=clock.left if clock.budget else None) as advance:
+        left = clock.left if clock.budget else None
+        with track("training", steps * self.batch_size, left=left) as advance, FastAttention():
             trainer = ImitationTrainer(
                 lessons,
                 collate,
@@ -124,8 +123,6 @@ class Training(Config):
             say(f"  {lengths.line}")
         if limit:
             limit_tokens(student, limit)
-        if attention:
-            use_attention(transformer_of(student), attention)
         student.to("cpu").eval()
         return {
             "resumed_at_step": done.resumed_at_step,
@@ -211,18 +208,6 @@ class _Follow(loop.Progress):
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self.clock.save()
         super().on_save(args, state, control, **more)
-
-
-def _plain_attention(student: SentenceTransformer, tokens: int) -> str | None:
-    """Have attention computed in plain operators where that trains faster; return what it was computed by."""
-    if is_static(student) or tokens > _EAGER_TOKENS or torch.cuda.is_available():
-        return None
-    transformer = transformer_of(student)
-    before = getattr(transformer.config, "_attn_implementation", None)
-    if before != "sdpa":
-        return None
-    use_attention(transformer, "eager")
-    return str(before)
 
 
 def _without_dropout(model: torch.nn.Module) -> None:
