@@ -103,17 +103,17 @@ def report(
 
 
 def ablation(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML) for question answering.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
     runs: RunsOption = Path("runs"),
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what each ingredient of a recipe's distillation is worth: its student made with and without it."""
-    from benchmarks.pages.answers import ablation as table
     from compressor.core.config import load
-    from compressor.flow.ablation import ablation as make
-    from compressor.flow.answering import ReaderRecipe
+    from compressor.flow.tasks import flow_of
 
-    checked = load(recipe, ReaderRecipe, set_)
-    results = make(checked, recipe.parent, runs, command_line())
-    print(json_text(results) if as_json else table(results))
+    task = flow_of(recipe)
+    checked: Any = load(recipe, task.schema, set_)
+    results = task.ablation(checked, recipe.parent, runs, command_line())
+    page = (runs / checked.name / "ablation.md").read_text("utf-8").rstrip()
+    print(json_text(results) if as_json else page)

@@ -19,6 +19,8 @@ class TaskFlow:
     """The class of its recipes."""
     flow_at: str
     """Its flow's class."""
+    ablation_at: str
+    """The function that makes its student with and without each ingredient."""
 
     @property
     def schema(self) -> type[Config]:
@@ -31,10 +33,23 @@ class TaskFlow:
 
         return run(_imported(self.flow_at).of(recipe, base, runs), command)
 
+    def ablation(self, recipe: Config, base: Path, runs: Path, command: str) -> dict[str, Any]:
+        """Make the student of ``recipe`` with and without each ingredient; the rest is as for ``run``."""
+        results: dict[str, Any] = _imported(self.ablation_at)(recipe, base, runs, command)
+        return results
+
 
 FLOWS = {
-    EMBEDDING: TaskFlow("compressor.flow.embedding:Recipe", "compressor.flow.embedding:EmbeddingFlow"),
-    ANSWERING: TaskFlow("compressor.flow.answering:ReaderRecipe", "compressor.flow.answering:ReaderFlow"),
+    EMBEDDING: TaskFlow(
+        "compressor.flow.embedding:Recipe",
+        "compressor.flow.embedding:EmbeddingFlow",
+        "compressor.flow.ablation.embedding:ablation",
+    ),
+    ANSWERING: TaskFlow(
+        "compressor.flow.answering:ReaderRecipe",
+        "compressor.flow.answering:ReaderFlow",
+        "compressor.flow.ablation.reader:ablation",
+    ),
 }
 
 

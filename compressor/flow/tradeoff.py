@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,16 @@ from compressor.core.errors import ArtifactError, GateError, RecipeError, storag
 from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.distil.training.embedding import Distil
+from compressor.flow.branch import Branch
+from compressor.flow.checks import trained_on
 from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.flow.results import TeacherFacts
 from compressor.machine.describe import describe
-from compressor.models.agreement import Heldout
 from compressor.models.projection import Projection
-from compressor.models.source import Source, layers_stated, read_config
-from compressor.texts.collections import Collection
-from compressor.texts.corpus import Corpus
-from compressor.vectors.retrieval import Searches
+from compressor.models.source import layers_stated, read_config
 from exporters.runtime.providers import CPU
+from exporters.verify.check import Check
+from exporters.verify.check import gate as gate_of
 
 
 def tradeoff(
@@ -112,6 +111,7 @@ class Student:
     layers: int
     artifacts: dict[Precision, Model]
     projection: Projection | None
+    checks: list[Check]
     gate: str
     kept: list[int] | None
     train_seconds: float | None
@@ -120,6 +120,11 @@ class Student:
         """Return the system that one of the artifacts is measured as."""
         label, folder = label_of(self.layers, precision), str(self.artifacts[precision].folder)
         return Candidate(System(name_of(self.layers, precision), label, "onnx", folder, CPU, threads), self.projection)
+
+    def measured(self, precision: Precision) -> list[dict[str, Any]]:
+        """Return the checks of one of the artifacts, under its name among all."""
+        own = {"artifact": name_of(self.layers, precision)}
+        return [check.as_dict() | own for check in self.checks if check.artifact == precision]
 
     def facts(self, precision: Precision) -> dict[str, Any]:
         """Return what a row of the table has besides its measurements."""
@@ -132,41 +137,6 @@ class Student:
             "gate": self.gate,
             "artifact": own,
         }
-
-
-@dataclass(frozen=True)
-class Branch(EmbeddingFlow):
-    """The flow of one student, on the teacher and the texts of all."""
-
-    trunk: EmbeddingFlow
-
-    @cached_property
-    def source(self) -> Source:
-        return self.trunk.source
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        return self.trunk.corpus
-
-    @cached_property
-    def heldout(self) -> Heldout:
-        return self.trunk.heldout
-
-    @cached_property
-    def dev(self) -> Heldout:
-        return self.trunk.dev
-
-    @cached_property
-    def collections(self) -> list[Collection]:
-        return self.trunk.collections
-
-    @cached_property
-    def index(self) -> Model:
-        return self.trunk.index
-
-    @cached_property
-    def searches(self) -> Searches:
-        return self.trunk.searches
 
 
 def _check(recipe: Recipe, base: Path) -> list[Sts]:
@@ -198,8 +168,9 @@ def _student(flow: EmbeddingFlow, count: int, precisions: Sequence[Precision]) -
     reduced = flow.pca(student)
     fp32 = flow.optimise(flow.export(reduced))
     made: dict[Precision, Model] = {"fp32": fp32, "int8": flow.int8(fp32)}
+    checks = flow.checks(reduced, fp32, made["int8"])
     try:
-        checks = flow.verify(reduced, fp32, made["int8"])
+        gate_of(checks)
     except GateError as miss:
         say(("gate missed", "yellow"), f": {miss}")
         gate = f"missed: {miss}"
@@ -208,7 +179,7 @@ def _student(flow: EmbeddingFlow, count: int, precisions: Sequence[Precision]) -
         gate, made = PASSED, {name: flow.publish(name, made[name], ranges, checks, reduced) for name in precisions}
     figures = student.figures
     trained = figures.get("train_seconds", figures.get("seconds"))
-    return Student(count, made, Projection.load(reduced.folder), gate, figures.get("layers"), trained)
+    return Student(count, made, Projection.load(reduced.folder), checks, gate, figures.get("layers"), trained)
 
 
 def _measured(
@@ -228,9 +199,10 @@ def _measured(
         "recipe": trunk.recipe.model_dump(mode="json"),
         "environment": describe(),
         "teacher": TeacherFacts(trunk.teacher.name, trunk.teacher.origin, trunk.teacher.weights_sha256).as_dict(),
-        "texts": trunk.corpus.facts(),
+        "texts": trunk.corpus.facts() | trained_on(trunk.collections, trunk.corpus),
         "sts": [{"name": file.name, "pairs": len(file.scores), "key": file.key} for file in sts],
         "measure": measure,
+        "verify": [check for student, precision in pairs for check in student.measured(precision)],
         "bench": bench | {"systems": with_share([teacher, *own], measure)},
     }
 

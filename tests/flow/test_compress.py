@@ -31,6 +31,7 @@ def test_a_recipe_is_walked_from_its_file_and_as_an_object(tiny: Path, tmp_path:
     assert rates_left_out(again) == rates_left_out(results)
 
 
+@pytest.mark.slow
 def test_a_reader_too(tiny: Path, tmp_path: Path) -> None:
     path = write_reader_recipe(tmp_path, tiny)
     results = compress(load(path, ReaderRecipe), tmp_path / "runs", base=path.parent)

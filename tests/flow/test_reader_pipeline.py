@@ -26,7 +26,7 @@ from compressor.artifact.workspace import Model
 from compressor.cli.app import app
 from compressor.core.config import load as load_recipe
 from compressor.core.errors import CompressorError, GateError, RecipeError, TextError
-from compressor.flow.ablation import Judged, variants
+from compressor.flow.ablation.reader import Judged, variants
 from compressor.flow.answering import ReaderFlow, ReaderRecipe
 from compressor.flow.base import run as walk
 from exporters.loading import open_reader_of
@@ -277,6 +277,7 @@ def test_a_file_without_a_version_takes_that_of_the_other(tmp_path: Path) -> Non
         QuestionSets(train="train.json", test="test.json").load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_ablation_takes_one_ingredient_at_a_time(tiny: Path, tmp_path: Path) -> None:
     small = TRAINED | {"epochs": 0.5}
     states = small | {"prediction": 0.0, "hidden": 1.0, "on": "augmented", "layers": 2}

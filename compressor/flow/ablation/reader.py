@@ -1,4 +1,4 @@
-"""What each ingredient of a reader's distillation is worth: a recipe's student made with and without it."""
+"""The ablation of a reader's distillation: ingredients, temperatures, weights, epochs."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,1 @@
+"""What each ingredient of a recipe's distillation is worth: its student made with and without it."""

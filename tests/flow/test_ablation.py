@@ -1,0 +1,96 @@
+"""An encoder's ablation takes one ingredient at a time, and measures all on the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import sentences
+from typer.testing import CliRunner
+
+from compressor.cli.app import app
+from compressor.core.errors import RecipeError
+from compressor.distil.training.embedding import Distil
+from compressor.flow.ablation.embedding import ablation, variants
+from compressor.flow.embedding import Recipe
+
+RECIPE = """
+[teacher]
+model = "{teacher}"
+[texts]
+source = "texts.txt"
+heldout = 40
+[distil]
+layers = 2
+epochs = 0.5
+batch_size = 16
+pairwise = 0.5
+warmup_steps = 2
+precision = "fp32"
+[bench]
+retrieval = ["beir"]
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny: Path) -> Path:
+    texts = sentences(300)
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
+    beir = tmp_path / "beir"
+    (beir / "qrels").mkdir(parents=True)
+    documents = [{"_id": f"d{i}", "title": "", "text": text} for i, text in enumerate(sentences(40, 1))]
+    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(sentences(8, 2))]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (beir / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = "".join(f"q{i}\td{i}\t1\n" for i in range(8))
+    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+    return tmp_path
+
+
+def test_every_variant_is_made_once_and_judged_beside_the_teacher(home: Path) -> None:
+    command = ["ablation", str(home / "tiny.toml"), "--runs", str(home / "runs")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    folder = home / "runs" / "tiny"
+    results: dict[str, Any] = json.loads((folder / "ablation.json").read_text())
+    teacher, *rows = results["rows"]
+    assert teacher["agreement"]["cosine_mean"] == pytest.approx(1, abs=1e-6)
+    names = ["the recipe's", "without pairwise", "with ranking = 0.3", "with order = 0.3", "with margin = 0.3"]
+    assert [row["name"] for row in rows] == [*names, "64", "32", "8"]
+    made = [json.loads(path.read_text())["config"] for path in (folder / "variants").glob("*/distil/manifest.json")]
+    asked = {(one["pairwise"], one["ranking"], one["order"], one["margin"], one["batch_size"]) for one in made}
+    losses = {(0, 0, 0, 0, 16), (0.5, 0.3, 0, 0, 16), (0.5, 0, 0.3, 0, 16), (0.5, 0, 0, 0.3, 16)}
+    assert asked == losses | {(0.5, 0, 0, 0, size) for size in (64, 32, 8)}
+    assert (folder / "distil").is_dir(), "the recipe's own student is the one of a run"
+    assert len({row["agreement"]["cosine_mean"] for row in rows}) == len(rows)
+    assert all(row["retrieval"]["beir"]["on_teachers_index"]["ndcg_at_10"] > 0 for row in rows)
+    assert (folder / "ablation.md").read_text().strip() in done.stdout
+    assert done.stdout.count("\n| ") == 1 + len(rows)
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("manifest.json")}
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("manifest.json")} == times
+
+
+def test_what_is_varied_follows_from_the_recipe() -> None:
+    long = [(made.group, made.name) for made in variants(Distil(max_length=256, order=1.0, margin=(0.5, 0.0)))]
+    assert long == [
+        ("", "the recipe's"),
+        ("losses", "without order"),
+        ("losses", "without margin"),
+        ("losses", "with pairwise = 0.3"),
+        ("losses", "with ranking = 0.3"),
+        ("length of texts", "cut at 64 tokens"),
+        ("texts in a step", "512"),
+        ("texts in a step", "256"),
+        ("texts in a step", "64"),
+    ]
+    alone = [made.name for made in variants(Distil(mse=0.0, order=1.0, batch_size=1))]
+    assert "without order" not in alone
+    assert alone[-2:] == ["4", "2"]
+
+
+def test_a_recipe_that_distils_nothing(tmp_path: Path) -> None:
+    line = r"^distil: an ablation needs the section; the recipe has none$"
+    with pytest.raises(RecipeError, match=line):
+        ablation(Recipe(name="bare"), tmp_path, tmp_path, "")
