@@ -60,7 +60,7 @@ figures-answers: .venv/.ready     ## make and measure the reader and its ablatio
 figures-peers: .venv-packages/.ready    ## make the fastest forms of 6, 3, 2 and 1 layers, measure them beside the peers (two and a half hours)
 	$(BINP)/python -m benchmarks.pages.measure peers --data $(DATA)
 
-figures-retrieval: .venv/.ready   ## make and measure the student to search with again (an hour)
+figures-retrieval: .venv/.ready   ## make and measure the students to search with again (two hours)
 	$(MEASURE) retrieval
 
 figures-limits: .venv-packages/.ready   ## measure what bounds them, growth, and LoadGen (a quarter of an hour)

@@ -20,8 +20,8 @@ from compressor.core.files import replace_text
 
 FIGURES = Path("docs/figures")
 RESULTS = "minilm-l3-d256-int8"
-NAMES = (RESULTS, *students.NAMES, *answers.NAMES, peers.NAME, *limits.NAMES)
-OPTIONAL = {module.NAME: module.PAGE for module in (cuda, searching)}
+NAMES = (RESULTS, *students.NAMES, *answers.NAMES, peers.NAME, *limits.NAMES, *searching.NAMES)
+OPTIONAL = {cuda.NAME: cuda.PAGE}
 """Results that are there once somebody had the machine for them, with their page, which is not there without them."""
 README = Path("README.md")
 PICTURE = Path("docs/quality-against-speed.svg")
@@ -39,8 +39,7 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
         folder / PICTURE: quality_against_speed(results[RESULTS], similarity(results[RESULTS])),
     }
     texts |= {folder / path: text for path, text in students.pages(results, source, table).items()}
-    texts |= {folder / path: text for path, text in searching.pages(results, source, table).items()}
-    for module in (answers, peers, limits, cuda):
+    for module in (answers, peers, limits, searching, cuda):
         texts |= {folder / path: text for path, text in module.pages(results, source).items()}
     stale = [path for path, text in texts.items() if text and not _holds(path, text)]
     pages = (folder / page for name, page in OPTIONAL.items() if name not in results)

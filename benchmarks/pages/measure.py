@@ -90,8 +90,10 @@ def peers(data: Path) -> list[Step]:
 
 
 def retrieval(data: Path) -> list[Step]:
-    """The student to search with."""
-    return [run("minilm-retrieval")]
+    """The students to search with."""
+    name = "minilm-retrieval"
+    command = f"tradeoff recipes/{name}.toml --layers 3,2,1 --precision both"
+    return [_step(command, f"runs/{name}-tradeoff/tradeoff.json", name)]
 
 
 def limits(data: Path) -> list[Step]:
