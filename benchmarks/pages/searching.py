@@ -5,9 +5,9 @@ from pathlib import Path
 
 from benchmarks.report.markdown import Source, escaped, page
 from benchmarks.report.numbers import count, fixed, percent
-from benchmarks.report.results import COSINE, Row, found_of, number, spearman, system_label, systems
+from benchmarks.report.results import Row, found_of, number, spearman, system_label, systems
 from benchmarks.report.table import Column, Table
-from benchmarks.report.tables import found
+from benchmarks.report.tables import AGREEMENT, found, quality
 from benchmarks.tradeoff import table as tradeoff
 
 PAGE = Path("docs/searching.md")
@@ -69,9 +69,9 @@ def ablation(results: Row) -> str:
         Column("what is varied", lambda row: row["group"], words=True),
         Column("student", lambda row: row["name"], words=True),
         Column("texts seen", lambda row: count(row.get("texts_seen"))),
-        Column(COSINE.label, lambda row: fixed(number(row, "agreement", "cosine_mean"), 4)),
+        AGREEMENT,
         Column("ranking kept", lambda row: fixed(number(row, "agreement", "ndcg_at_10"), 1)),
-        *(Column(spearman(file).label, _spearman(file)) for file in rows[0]["sts"]),
+        *(quality(spearman(file)) for file in rows[0]["sts"]),
     ]
     if full is not None:
         columns += [
@@ -79,10 +79,6 @@ def ablation(results: Row) -> str:
             Column("on the teacher's index", lambda row: _of(found_of(row, "on_teachers_index"), full)),
         ]
     return Table(columns, rows).markdown()
-
-
-def _spearman(file: str) -> Callable[[Row], str]:
-    return lambda row: fixed(number(row, "sts", file), 2)
 
 
 def _share(teacher: Row, name: str, *place: str) -> Callable[[Row], str]:
