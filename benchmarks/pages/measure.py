@@ -90,15 +90,10 @@ def peers(data: Path) -> list[Step]:
 
 
 def retrieval(data: Path) -> list[Step]:
-    """The students to search with, and the vectors of the deepest by size."""
-    name, folder = "minilm-retrieval", "runs/minilm-retrieval-tradeoff"
-    sets = ",".join(f"{data}/retrieval/{own}" for own in ("cisi", "questions", "books"))
-    texts = f"--texts {data}/corpus/en.txt.gz --sts {data}/stsb/en-test.csv"
-    return [
-        _step(f"tradeoff recipes/{name}.toml --layers 3,2,1 --precision both", f"{folder}/tradeoff.json", name),
-        _step(f"curve {folder}/3-layers/distil --dims 256,128,64 {texts} --retrieval {sets} --out {folder}-vectors",
-              f"{folder}-vectors/curve.json", f"{name}-vectors"),
-    ]  # fmt: skip
+    """The students to search with."""
+    name = "minilm-retrieval"
+    command = f"tradeoff recipes/{name}.toml --layers 3,2,1 --precision both"
+    return [_step(command, f"runs/{name}-tradeoff/tradeoff.json", name)]
 
 
 def limits(data: Path) -> list[Step]:

@@ -4,21 +4,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.report.markdown import Source, escaped, page
-from benchmarks.report.numbers import fixed, percent
-from benchmarks.report.results import Row, found_of, number, system_label, systems
+from benchmarks.report.numbers import count, fixed, percent
+from benchmarks.report.results import Row, found_of, number, spearman, system_label, systems
 from benchmarks.report.table import Column, Table
-from benchmarks.report.tables import found
+from benchmarks.report.tables import AGREEMENT, found, quality
 from benchmarks.tradeoff import table as tradeoff
 
 PAGE = Path("docs/searching.md")
-NAMES = ("minilm-retrieval", "minilm-retrieval-vectors")
+NAMES = ("minilm-retrieval",)
 _TEMPLATE = Path(__file__).with_name("templates") / "searching.md.j2"
 _INDEX = "on_teachers_index"
 
 
 def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
     """Write the page from the ``results`` by name (``NAMES``); ``source`` says where figures come from."""
-    run, curve = (results[name] for name in NAMES)
+    (run,) = (results[name] for name in NAMES)
     text = page(_TEMPLATE).render(
         teacher=run["teacher"]["name"],
         budget=run["recipe"]["distil"]["time_budget"],
@@ -28,8 +28,6 @@ def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
         beside=shares(run, _INDEX).markdown(),
         found=found(run).markdown(),
         lengths=lengths(run).markdown(),
-        vectors=vectors(curve, run).markdown(),
-        vectors_source=source(curve),
     )
     return {PAGE: text}
 
@@ -63,17 +61,24 @@ def lengths(run: Row) -> Table:
     return Table(columns, [row["name"] for row in systems(run) if row["name"] in rows])
 
 
-def vectors(curve: Row, run: Row) -> Table:
-    """Lay out a row a length of the vectors and a form of their numbers: what is found of what the teacher finds."""
-    full = found_of(systems(run)[0])
+def ablation(results: Row) -> str:
+    """Render every variant of the student, beside the teacher; what is found as a share of what the teacher finds."""
+    rows = results["rows"]
+    full = found_of(rows[0])
     columns = [
-        Column("vectors", lambda row: f"{row['dim']} × {row['precision']}"),
-        Column("bytes", lambda row: str(row["bytes"])),
-        Column("mean nDCG@10", lambda row: fixed(found_of(row), 1)),
-        Column("share of what the teacher finds", lambda row: _of(found_of(row), full)),
-        Column("rescored", lambda row: _of(found_of(row, "rescored"), full)),
+        Column("what is varied", lambda row: row["group"], words=True),
+        Column("student", lambda row: row["name"], words=True),
+        Column("texts seen", lambda row: count(row.get("texts_seen"))),
+        AGREEMENT,
+        Column("ranking kept", lambda row: fixed(number(row, "agreement", "ndcg_at_10"), 1)),
+        *(quality(spearman(file)) for file in rows[0]["sts"]),
     ]
-    return Table(columns, curve["points"])
+    if full is not None:
+        columns += [
+            Column("share of what the teacher finds", lambda row: _of(found_of(row), full)),
+            Column("on the teacher's index", lambda row: _of(found_of(row, "on_teachers_index"), full)),
+        ]
+    return Table(columns, rows).markdown()
 
 
 def _share(teacher: Row, name: str, *place: str) -> Callable[[Row], str]:

@@ -16,6 +16,7 @@ COLOURS = {  # role: (light, dark)
     "accent": ("#1261c9", "#6fabff"),
 }
 WIDTH = 820
+_HALF_LETTER = 4.0  # pixels, at most
 Dot = tuple[float, float]
 
 
@@ -99,7 +100,8 @@ def grid(plot: Box, x: Scale, y: Scale, columns: Sequence[tuple[float, str]]) ->
     body.append(path([(plot.left, plot.bottom), (plot.right, plot.bottom)], "other", 1))
     for tick, name in columns:
         body.append(path([(x(tick), plot.bottom), (x(tick), plot.bottom + 5)], "other", 1))
-        body.append(text(x(tick), plot.bottom + 20, name, "muted", "middle"))
+        inside = min(x(tick), WIDTH - _HALF_LETTER * len(name))
+        body.append(text(inside, plot.bottom + 20, name, "muted", "middle"))
     return body
 
 

@@ -52,7 +52,7 @@ class Table:
 
     def _markdown_cells(self, row: Any) -> list[str]:
         cells = [escaped(column.cell(row)) if column.words else column.cell(row) for column in self.columns]
-        return [f"**{cells[0]}**", *cells[1:]] if self.stressed(row) else cells
+        return [f"**{cells[0]}**", *cells[1:]] if cells[0] and self.stressed(row) else cells
 
     def print(self, console: Console) -> None:
         """Print the table; what is too wide is broken between words, or folded, and nothing in it is read as markup."""

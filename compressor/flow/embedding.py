@@ -11,7 +11,7 @@ from pydantic import Field
 
 from benchmarks.bench import Bench
 from benchmarks.quality.languages import Languages, read_tests
-from benchmarks.quality.story import Story
+from benchmarks.quality.story import EncoderRow, Story
 from benchmarks.quality.sts import Sts
 from benchmarks.results import BenchFigures
 from benchmarks.systems import Made, systems_of
@@ -293,18 +293,26 @@ class EmbeddingFlow(Flow):
         return self.work.stage(f"artifacts/{name}", stage, [made, ranges, judged], lambda to: stage.run(
             made, ranges, checks, to, projection))  # fmt: skip
 
-    def measure(self, stages: dict[str, Model]) -> Measured:
-        recipe, tell, sts = self.recipe, Story(), self.recipe.bench.check(self.base)
+    def facts(self) -> dict[str, Any]:
+        """Return what the texts are, and how much of each collection is among those to train on."""
+        return self.corpus.facts() | trained_on(self.collections, self.corpus)
+
+    def story(self, stages: Mapping[str, Model], name: str = "story") -> list[EncoderRow]:
+        """Measure quality and size of ``stages``, as a stage of its own, ``name``."""
+        tell, sts = Story(), self.recipe.bench.check(self.base)
         searched: list[Keyed] = [self.index] if self.collections else []
-        inputs: list[Keyed] = [*stages.values(), *self.judged, *sts]
-        story = self.work.stage("story", tell, [*inputs, *searched], lambda to: tell.run(
-            stages, self.heldout, sts, to, self.searches))  # fmt: skip
-        rows = story.json("story.json")
+        inputs: list[Keyed] = [*stages.values(), *self.judged, *sts, *searched]
+        made = self.work.stage(name, tell, inputs, lambda to: tell.run(stages, self.heldout, sts, to, self.searches))
+        rows: list[EncoderRow] = made.json("story.json")
+        return rows
+
+    def measure(self, stages: dict[str, Model]) -> Measured:
+        recipe, rows = self.recipe, self.story(stages)
         source, texts = recipe.bench.pick_texts(self.base, self.corpus.heldout)
         machine, made = self.machine, {name: Made(model.folder) for name, model in stages.items()}
         systems = systems_of(made, task_named(recipe.task), recipe.bench.providers, recipe.bench.threads)
+        inputs: list[Keyed] = [*stages.values(), *self.judged, *recipe.bench.check(self.base)]
         bench = self.work.stage("bench", recipe.bench, [*inputs, Key(key_of(texts, machine))], lambda to: (
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
         found = BenchFigures.read(bench.json("bench.json")).with_story(rows)
-        facts = self.corpus.facts() | trained_on(self.collections, self.corpus)
-        return Measured("texts", facts, rows, found.as_dict())
+        return Measured("texts", self.facts(), rows, found.as_dict())

@@ -24,7 +24,6 @@ from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.distil.training.embedding import Distil
 from compressor.flow.branch import Branch
-from compressor.flow.checks import trained_on
 from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.flow.results import TeacherFacts
 from compressor.machine.describe import describe
@@ -199,7 +198,7 @@ def _measured(
         "recipe": trunk.recipe.model_dump(mode="json"),
         "environment": describe(),
         "teacher": TeacherFacts(trunk.teacher.name, trunk.teacher.origin, trunk.teacher.weights_sha256).as_dict(),
-        "texts": trunk.corpus.facts() | trained_on(trunk.collections, trunk.corpus),
+        "texts": trunk.facts(),
         "sts": [{"name": file.name, "pairs": len(file.scores), "key": file.key} for file in sts],
         "measure": measure,
         "verify": [check for student, precision in pairs for check in student.measured(precision)],

@@ -9,7 +9,7 @@ from measured import SVG, circles
 
 from benchmarks.report import charts, readers
 from benchmarks.report.results import spearman
-from benchmarks.report.svg import Box, Scale, place
+from benchmarks.report.svg import WIDTH, Box, Scale, grid, place
 
 STS = spearman("en-test")
 
@@ -80,6 +80,14 @@ def test_labels_keep_clear_of_each_other() -> None:
     assert all(a.overlap(b) == 0 for a, b in combinations(labels, 2))
     assert all(label.overlap(mark) == 0 for label in labels for mark in marks)
     assert all(label.overlap(bounds) == pytest.approx(180 * 32) for label in labels)
+
+
+def test_a_columns_name_ends_inside_the_drawing() -> None:
+    plot = Box(56, 40, WIDTH - 4, 400)
+    x, y = Scale(1, 10.1, plot.left, plot.right, log=True), Scale(0, 1, plot.bottom, plot.top)
+    last = ElementTree.fromstring(grid(plot, x, y, [(3.0, "3×"), (10.0, "10×")])[-1])
+    assert (last.text, last.get("text-anchor")) == ("10×", "middle")
+    assert float(last.attrib["x"]) == WIDTH - 12 < x(10.0), "half of its letters from the edge"
 
 
 @pytest.mark.parametrize(

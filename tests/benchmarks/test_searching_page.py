@@ -23,7 +23,7 @@ def results() -> dict[str, Any]:
 
 @pytest.fixture
 def known(results: dict[str, Any]) -> dict[str, Any]:
-    run, curve = (results[name] for name in searching.NAMES)
+    run = results[searching.NAMES[0]]
     for system in run["bench"]["systems"]:
         is_teacher = system["name"] == "teacher"
         on = {} if is_teacher else {"on_teachers_index": FOUND | {"ndcg_at_10": 48.5}}
@@ -34,8 +34,6 @@ def known(results: dict[str, Any]) -> dict[str, Any]:
     run["texts"]["searched"] = {"abstracts": 0.0123}
     length = {"artifact": "3-layers-int8", "check": "agreement by length", "value": 0.9123}
     run["verify"] = [length | {"figure": "cosine_mean_to_32"}, length | {"figure": "largest_gap"}]
-    for point in curve["points"]:
-        point["retrieval"] = {"abstracts": {"ndcg_at_10": 40.0}}
     return results
 
 
@@ -46,7 +44,7 @@ def test_shares_are_of_the_teachers(known: dict[str, Any]) -> None:
     assert "1.23 % of abstracts are among the texts to train on" in text
     assert "| 3 layers, ONNX int8 | 0.9123 |" in text
     assert "largest" not in text
-    assert "| 384 × float32 | 1536 | 40.0 | 100.0 % |" in text
+    assert "****" not in text, "a row that stands out has no name where it goes on"
 
 
 def test_rows_are_of_every_student(results: dict[str, Any]) -> None:

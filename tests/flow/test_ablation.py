@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import sentences
+from beir import of_sentences
+from running import RECIPE, write_recipe
 from typer.testing import CliRunner
 
 from compressor.cli.app import app
@@ -14,42 +15,13 @@ from compressor.distil.training.embedding import Distil
 from compressor.flow.ablation.embedding import ablation, variants
 from compressor.flow.embedding import Recipe
 
-RECIPE = """
-[teacher]
-model = "{teacher}"
-[texts]
-source = "texts.txt"
-heldout = 40
-[distil]
-layers = 2
-epochs = 0.5
-batch_size = 16
-pairwise = 0.5
-warmup_steps = 2
-precision = "fp32"
-[bench]
-retrieval = ["beir"]
-"""
 
-
-@pytest.fixture
-def home(tmp_path: Path, tiny: Path) -> Path:
-    texts = sentences(300)
-    (tmp_path / "texts.txt").write_text("\n".join(texts))
-    (tmp_path / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
-    beir = tmp_path / "beir"
-    (beir / "qrels").mkdir(parents=True)
-    documents = [{"_id": f"d{i}", "title": "", "text": text} for i, text in enumerate(sentences(40, 1))]
-    queries = [{"_id": f"q{i}", "text": text} for i, text in enumerate(sentences(8, 2))]
-    for name, rows in (("corpus", documents), ("queries", queries)):
-        (beir / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    judged = "".join(f"q{i}\td{i}\t1\n" for i in range(8))
-    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
-    return tmp_path
-
-
-def test_every_variant_is_made_once_and_judged_beside_the_teacher(home: Path) -> None:
-    command = ["ablation", str(home / "tiny.toml"), "--runs", str(home / "runs")]
+def test_every_variant_is_made_once_and_judged_beside_the_teacher(tiny: Path, tmp_path: Path) -> None:
+    home = write_recipe(tmp_path, RECIPE, tiny, texts=300)
+    of_sentences(home / "beir")
+    changes = ["distil.pairwise=0.5", "distil.epochs=0.5", 'bench.retrieval=["beir"]']
+    words = [word for change in changes for word in ("--set", change)]
+    command = ["ablation", str(home / "tiny.toml"), "--runs", str(home / "runs"), *words]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     folder = home / "runs" / "tiny"
@@ -66,7 +38,7 @@ def test_every_variant_is_made_once_and_judged_beside_the_teacher(home: Path) ->
     assert len({row["agreement"]["cosine_mean"] for row in rows}) == len(rows)
     assert all(row["retrieval"]["beir"]["on_teachers_index"]["ndcg_at_10"] > 0 for row in rows)
     assert (folder / "ablation.md").read_text().strip() in done.stdout
-    assert done.stdout.count("\n| ") == len(rows) + 2
+    assert done.stdout.count("\n| ") == 1 + len(rows)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("manifest.json")}
     assert CliRunner().invoke(app, command).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("manifest.json")} == times
@@ -88,6 +60,10 @@ def test_what_is_varied_follows_from_the_recipe() -> None:
     alone = [made.name for made in variants(Distil(mse=0.0, order=1.0, batch_size=1))]
     assert "without order" not in alone
     assert alone[-2:] == ["4", "2"]
+    assert "without hidden" in [made.name for made in variants(Distil(hidden=1.0))]
+    assert [made.name for made in variants(Distil(batch_size=4, accumulate=4))][-2:] == ["16", "8"], (
+        "2 cannot be parted"
+    )
 
 
 def test_a_recipe_that_distils_nothing(tmp_path: Path) -> None:

@@ -209,11 +209,17 @@ def test_the_table_of_tasks_names_what_is_there(name: str) -> None:
     assert not kind.__abstractmethods__
 
 
+def label_ablation(recipe: LabelRecipe, base: Path, runs: Path, command: str) -> dict[str, Any]:
+    """Stand for what a third task writes."""
+    return {"command": command}
+
+
 def test_one_entry_makes_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = TaskFlow(*(f"{__name__}:{name}" for name in ("LabelRecipe", "LabelFlow")))
+    entry = TaskFlow(*(f"{__name__}:{name}" for name in ("LabelRecipe", "LabelFlow", "label_ablation")))
     monkeypatch.setitem(FLOWS, "labelling", entry)
     task = flow_named("labelling", "results.json")
     results = task.run(task.schema(), tmp_path / "teacher", tmp_path / "runs", "")
     assert results["task"] == "labelling"
+    assert task.ablation(task.schema(), tmp_path, tmp_path / "runs", "the command") == {"command": "the command"}
     with pytest.raises(RecipeError, match=r"must be sentence-embedding or question-answering or labelling$"):
         flow_named(["labelling"], "results.json")

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.story import EncoderRow, row
-from benchmarks.report.ablation import table
-from compressor.artifact.folder import key_of, write_json
+from benchmarks.pages.searching import ablation as table
+from benchmarks.quality.story import EncoderRow
+from compressor.artifact.folder import key_of
 from compressor.artifact.workspace import Workspace
 from compressor.core.errors import RecipeError
 from compressor.core.figures import Figures
-from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.distil.training.embedding import Distil
+from compressor.distil.training.losses import NAMES
+from compressor.flow.ablation.results import write
 from compressor.flow.branch import Branch
 from compressor.flow.embedding import EmbeddingFlow, Recipe
-from compressor.models.projection import Projection
 from compressor.vectors.retrieval import Found
 
 _TRIED = 0.3  # the weight of a loss that the recipe leaves out
-_OF_VECTORS = ("pairwise", "ranking", "order", "margin")  # beside mse, of which cosine is half
+_ADDED = ("pairwise", "ranking", "order", "margin")  # beside mse, of which cosine is half
 _SHORT = 64  # tokens that texts are cut at
 
 
@@ -56,19 +56,22 @@ class Judged(Figures):
 
 
 def variants(distil: Distil) -> list[Variant]:
-    """Return the students to compare: the recipe's own, each of its losses left out, others added, and its steps.
+    """Return the students to compare: the recipe's own, without each of its losses, with others, and in other steps.
 
-    The squared distance to the teacher's vector stays, unless it is all there is to leave.
+    The squared distance to the teacher's vector stays, and so does a loss that stands alone.
     """
-    asked = [name for name in _OF_VECTORS if name in distil.asked]
-    more = [name for name in _OF_VECTORS if name not in distil.asked]
+    asked = [name for name in NAMES if name in distil.asked]
     made = [Variant("", "the recipe's", {})]
-    made += [Variant("losses", f"without {name}", {name: 0.0}) for name in asked if len(distil.asked) > 1]
-    made += [Variant("losses", f"with {name} = {_TRIED}", {name: _TRIED}) for name in more]
+    made += [Variant("losses", f"without {name}", {name: 0.0}) for name in asked if name != "mse" and len(asked) > 1]
+    made += [Variant("losses", f"with {name} = {_TRIED}", {name: _TRIED}) for name in _ADDED if name not in asked]
     if distil.max_length > _SHORT:
         made.append(Variant("length of texts", f"cut at {_SHORT} tokens", {"max_length": _SHORT}))
     sizes = [distil.batch_size * 4, distil.batch_size * 2, distil.batch_size // 2]
-    made += [Variant("texts in a step", f"{size}", {"batch_size": size}) for size in sizes if size]
+    made += [
+        Variant("texts in a step", f"{size}", {"batch_size": size})
+        for size in sizes
+        if size and size % distil.accumulate == 0
+    ]
     return made
 
 
@@ -79,35 +82,24 @@ def ablation(recipe: Recipe, base: Path, runs: Path, command: str) -> JsonObject
     student. Goes on where it was stopped. Agreement is measured on the held-out texts, STS and retrieval on what
     ``bench`` names. Raises RecipeError for a recipe without ``distil``.
     """
-    started, trunk = time.monotonic(), EmbeddingFlow.of(recipe, base, runs)
-    if recipe.distil is None:
+    started, trunk, distil = time.monotonic(), EmbeddingFlow.of(recipe, base, runs), recipe.distil
+    if distil is None:
         raise RecipeError("distil: an ablation needs the section; the recipe has none")
     trunk.check()
-    sts, folder = recipe.bench.check(base), trunk.work.folder
     with trunk.work.lock():
         trunk.announce()
-        teacher = row("teacher", trunk.teacher, trunk.heldout, None, sts, trunk.searches)
+        [teacher] = trunk.story({"teacher": trunk.teacher}, "variants/teacher")
         rows = [Judged.of("", "teacher", {}, teacher)]
-        for variant in variants(recipe.distil):
+        for variant in variants(distil):
             say((variant.group or "student", "bold"), f": {variant.name}")
-            student = _flow(trunk, recipe.distil, variant).distil()
-            found = row("distil", student, trunk.heldout, Projection.load(student.folder), sts, trunk.searches)
+            changed = distil.model_copy(update=variant.fields)
+            folder = f"variants/{key_of(changed.model_dump(mode='json'))[:12]}"
+            student = (_branch(trunk, changed, folder) if variant.fields else trunk).distil()
+            [found] = trunk.story({"distil": student}, f"{folder}/story")
             rows.append(Judged.of(variant.group, variant.name, student.figures, found))
-        results = trunk.head().as_dict() | {
-            "texts": trunk.corpus.facts(),
-            "rows": [judged.as_dict() for judged in rows],
-            "command": command,
-            "seconds": time.monotonic() - started,
-        }
-        write_json(folder / "ablation.json", results)
-        replace_text(folder / "ablation.md", table(results) + "\n")
-    return results
+        return write(trunk, {"texts": trunk.facts()}, rows, command, started, table)
 
 
-def _flow(trunk: EmbeddingFlow, distil: Distil, variant: Variant) -> EmbeddingFlow:
-    if not variant.fields:
-        return trunk
-    changed = distil.model_copy(update=variant.fields)
-    name = key_of(changed.model_dump(mode="json"))[:12]
-    recipe = trunk.recipe.model_copy(update={"distil": changed})
-    return Branch(recipe, trunk.base, Workspace(trunk.work.folder / "variants" / name), trunk)
+def _branch(trunk: EmbeddingFlow, distil: Distil, folder: str) -> EmbeddingFlow:
+    recipe = trunk.recipe.model_copy(update={"distil": distil})
+    return Branch(recipe, trunk.base, Workspace(trunk.work.folder / folder), trunk)

@@ -9,12 +9,12 @@ from typing import Self
 from benchmarks.pages.answers import ablation as table
 from benchmarks.quality.story import ReaderRow
 from compressor.answering.training.steps import Step
-from compressor.artifact.folder import key_of, write_json
+from compressor.artifact.folder import key_of
 from compressor.core.errors import RecipeError
 from compressor.core.figures import Figures
-from compressor.core.files import replace_text
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
+from compressor.flow.ablation.results import write
 from compressor.flow.answering import ReaderFlow, ReaderRecipe
 
 TEMPERATURES, WEIGHTS = (1.0, 2.0, 5.0, 10.0), (0.0, 0.5, 0.75, 1.0)
@@ -98,7 +98,7 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> Json
     """
     started, flow = time.monotonic(), ReaderFlow.of(recipe, base, runs)
     flow.check()
-    wanted, own, folder = variants(recipe.distil), _names(recipe.distil), flow.work.folder
+    wanted, own = variants(recipe.distil), _names(recipe.distil)
     with flow.work.lock():
         flow.announce()
         rows = [Judged.of("", "teacher", flow.answers("teacher", flow.story_stage(flow.teacher, "")))]
@@ -109,15 +109,7 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> Json
             row = flow.answers(Path(name).name, flow.story_stage(student, ""))
             rows.append(Judged.of(variant.group, variant.name, row))
             say(f"  F1 {rows[-1].f1:.2f}, EM {rows[-1].exact:.2f}")
-        results = flow.head().as_dict() | {
-            "questions": flow.sets.facts(),
-            "rows": [row.as_dict() for row in rows],
-            "command": command,
-            "seconds": time.monotonic() - started,
-        }
-        write_json(folder / "ablation.json", results)
-        replace_text(folder / "ablation.md", table(results) + "\n")
-    return results
+        return write(flow, {"questions": flow.sets.facts()}, rows, command, started, table)
 
 
 def _names(steps: Sequence[Step]) -> list[str]:
