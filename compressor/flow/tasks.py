@@ -33,6 +33,13 @@ class TaskFlow:
 
         return run(_imported(self.flow_at).of(recipe, base, runs), command)
 
+    def run_in(self, folder: Path, recipe: Config, command: str) -> dict[str, Any]:
+        """Walk the way of ``recipe`` into ``folder``, which its paths are relative to. See ``base.run``."""
+        from compressor.artifact.workspace import Workspace
+        from compressor.flow.base import run
+
+        return run(_imported(self.flow_at)(recipe, folder, Workspace(folder)), command)
+
     def ablation(self, recipe: Config, base: Path, runs: Path, command: str) -> dict[str, Any]:
         """Make the student of ``recipe`` with and without each ingredient; the rest is as for ``run``."""
         results: dict[str, Any] = _imported(self.ablation_at)(recipe, base, runs, command)
