@@ -1,17 +1,17 @@
 """Attention in plain operators, of families that ONNX Runtime's optimiser does not know, written as its fused one."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper
 
 from compressor.artifact.layout import INPUTS
-from exporters.graph.files import constants, makers, reads
+from exporters.graph.attention_reader import BY_TOKEN, Heads, Reader
+from exporters.graph.files import makers
 from exporters.graph.probe import values
 from exporters.graph.rewrite import constant, drop_dead, replace
 
@@ -19,34 +19,8 @@ _DOMAIN = "com.microsoft"
 _LOW = -10_000.0  # what is added to the scores of padding, at most
 _LOWEST = np.finfo(np.float32).min
 _TEXTS, _FEW = 2, 6
-_BY_TOKEN = [0, 2, 1, 3]  # between [texts, heads, tokens, size] and [texts, tokens, heads, size], both ways
 _LOOKED_AT = 256  # tokens that a graph's masks are looked at over, at least: a window shows in a longer text alone
 _PADDING, _STEM = "attention.padding", "attention.bias"
-
-
-@dataclass(frozen=True)
-class _Heads:
-    """What is split into heads: queries, keys or values."""
-
-    name: str
-    form: Literal["joined", "tokens", "heads"]
-    """The tensor is [texts, tokens, width], [texts, tokens, heads, size] or [texts, heads, tokens, size]."""
-    turns: tuple[str, str] | None = None
-    """The cosines and sines that they are turned by, [1, 1, tokens, size] each."""
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """An attention in plain operators."""
-
-    sides: tuple[_Heads, _Heads, _Heads]
-    """Queries, keys, values."""
-    width: int
-    scale: float
-    added: tuple[str, ...]
-    """What is added to the scores."""
-    end: NodeProto
-    """The operator that gives [texts, tokens, width]."""
 
 
 def fuse_attention(model: onnx.ModelProto, size: int, positions: int | None, window: int = 0) -> int:
@@ -58,7 +32,7 @@ def fuse_attention(model: onnx.ModelProto, size: int, positions: int | None, win
     padding becomes the operator's mask; what all texts have in common, as relative positions (Shaw et al. 2018,
     arXiv:1803.02155) or a window, its bias. An attention of another kind stays as it is.
     """
-    layers = [layer for layer in _Reader(model).layers() if layer.width % size == 0]
+    layers = [layer for layer in Reader(model).layers() if layer.width % size == 0]
     seen = max(_LOOKED_AT, 2 * window + 2)
     if positions is not None:
         seen = min(seen, positions - positions // 8)  # some families count their positions from a few on
@@ -75,7 +49,7 @@ def fuse_attention(model: onnx.ModelProto, size: int, positions: int | None, win
             names.append(side.name)
             if side.form == "heads":
                 by_token = f"{to}.{part}.by_token"
-                nodes.append(helper.make_node("Transpose", [names[-1]], [by_token], by_token, perm=_BY_TOKEN))
+                nodes.append(helper.make_node("Transpose", [names[-1]], [by_token], by_token, perm=BY_TOKEN))
                 names[-1] = by_token
             if side.form != "joined":
                 nodes.append(helper.make_node("Reshape", [names[-1], turns.shape()], [f"{to}.{part}"], f"{to}.{part}"))
@@ -83,7 +57,7 @@ def fuse_attention(model: onnx.ModelProto, size: int, positions: int | None, win
             if side.turns:
                 nodes.append(turns.node(names[-1], side.turns, f"{to}.{part}.turned", layer.width // size))
                 names[-1] = f"{to}.{part}.turned"
-        attributes = {"num_heads": layer.width // size, "scale": layer.scale}
+        attributes: dict[str, Any] = {"num_heads": layer.width // size, "scale": layer.scale}
         fused = helper.make_node(
             "MultiHeadAttention", [*names, "", *inputs], [to], f"{to}.attention", domain=_DOMAIN, **attributes
         )
@@ -103,7 +77,7 @@ class _Turns:
         many = values(model, names, np.ones((1, positions), np.int64)) if names and positions else {}
         self.tables = {name: many[name] for name in few if _is_table(few[name], many[name])}
 
-    def known(self, side: _Heads) -> bool:
+    def known(self, side: Heads) -> bool:
         return side.turns is None or all(name in self.tables for name in side.turns)
 
     def shape(self) -> str:
@@ -201,124 +175,6 @@ class _Added:
         return total
 
 
-class _Reader:
-    """Reads attention out of a graph."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model, self.made_by, self.stored = model, makers(model), constants(model)
-        self.counts = reads(model)
-        self.readers = {name: node for node in model.graph.node for name in node.input}
-
-    def layers(self) -> Iterator[_Layer]:
-        for softmax in [node for node in self.model.graph.node if node.op_type == "Softmax"]:
-            if layer := self._layer(softmax):
-                yield layer
-
-    def _layer(self, softmax: NodeProto) -> _Layer | None:
-        product = self._only_reader(softmax, "MatMul")
-        turned = self._only_reader(product, "Transpose")
-        end = self._only_reader(turned, "Reshape")
-        if product is None or turned is None or end is None or product.input[0] != softmax.output[0]:
-            return None
-        width = self._width(end)
-        terms = list(self._terms(softmax.input[0]))
-        scores = [found for name in terms if (found := self._scores(name))]
-        if width is None or _perm(turned) != _BY_TOKEN or len(scores) != 1:
-            return None
-        name, pair, scale = scores[0]
-        keys = self._keys(pair.input[1])
-        if keys is None:
-            return None
-        sides = self._heads(pair.input[0]), keys, self._heads(product.input[1])
-        return _Layer(sides, width, scale, tuple(term for term in terms if term != name), end)
-
-    def _only_reader(self, node: NodeProto | None, kind: str) -> NodeProto | None:
-        if node is None or self.counts[node.output[0]] != 1:
-            return None
-        reader = self.readers.get(node.output[0])
-        return reader if reader is not None and reader.op_type == kind else None
-
-    def _maker(self, name: str, kind: str) -> NodeProto | None:
-        node = self.made_by.get(name)
-        return node if node is not None and node.op_type == kind else None
-
-    def _width(self, end: NodeProto) -> int | None:
-        """Return how wide what an attention gives is: the product behind it says so."""
-        product = self._only_reader(end, "MatMul")
-        weight = self.stored.get(product.input[1]) if product is not None else None
-        return int(weight.dims[0]) if weight is not None and len(weight.dims) == 2 else None
-
-    def _terms(self, name: str) -> Iterator[str]:
-        if node := self._maker(name, "Add"):
-            for part in node.input:
-                yield from self._terms(part)
-        else:
-            yield name
-
-    def _scores(self, name: str) -> tuple[str, NodeProto, float] | None:
-        """Return a term, the product that it is a multiple of, and by what; None where it is none."""
-        node, scale = self.made_by.get(name), 1.0
-        if node is not None and node.op_type in ("Mul", "Div"):
-            by = self._array(node.input[1])
-            if by is None or by.size != 1 or not by.any():
-                return None
-            scale = float(by.flat[0]) if node.op_type == "Mul" else 1 / float(by.flat[0])
-            node = self.made_by.get(node.input[0])
-        return (name, node, scale) if node is not None and node.op_type == "MatMul" else None
-
-    def _keys(self, name: str) -> _Heads | None:
-        """Return keys, of the product's own form of them: [texts, heads, size, tokens]."""
-        turned = self._maker(name, "Transpose")
-        if turned is None or _perm(turned) not in ([0, 1, 3, 2], [0, 2, 3, 1]):
-            return None
-        return self._heads(turned.input[0]) if _perm(turned) == [0, 1, 3, 2] else self._by_token(turned.input[0])
-
-    def _heads(self, name: str) -> _Heads:
-        """Return what is split into heads, [texts, heads, tokens, size], with positions that it is turned by."""
-        rotated = self._rotated(name)
-        name, turns = rotated if rotated else (name, None)
-        turned = self._maker(name, "Transpose")
-        if turned is None or _perm(turned) != _BY_TOKEN:
-            return _Heads(name, "heads", turns)
-        return self._by_token(turned.input[0], turns)
-
-    def _by_token(self, name: str, turns: tuple[str, str] | None = None) -> _Heads:
-        split = self._maker(name, "Reshape")
-        if split is not None and self._is_projection(split.input[0]):
-            return _Heads(str(split.input[0]), "joined", turns)
-        return _Heads(name, "tokens", turns)
-
-    def _rotated(self, name: str) -> tuple[str, tuple[str, str]] | None:
-        """Return what is turned by rotary positions, half against half, and the cosines and sines; None for another."""
-        total = self._maker(name, "Add")
-        products = [self._maker(part, "Mul") for part in total.input] if total is not None else []
-        if len(products) != 2 or products[0] is None or products[1] is None:
-            return None
-        straight, crossed = products
-        halves = self._maker(crossed.input[0], "Concat")
-        if halves is None or len(halves.input) != 2:
-            return None
-        minus, second = self._maker(halves.input[0], "Neg"), self._maker(halves.input[1], "Slice")
-        first = self._maker(minus.input[0], "Slice") if minus is not None else None
-        if first is None or second is None or not straight.input[0] == first.input[0] == second.input[0]:
-            return None
-        return str(straight.input[0]), (str(straight.input[1]), str(crossed.input[1]))
-
-    def _is_projection(self, name: str) -> bool:
-        """Tell a product with a stored matrix, with or without a bias: [texts, tokens, width]."""
-        node = self.made_by.get(name)
-        if node is not None and node.op_type == "Add":
-            node = next((self.made_by[part] for part in node.input if part in self.made_by), None)
-        stored = self.stored.get(node.input[1]) if node is not None and node.op_type == "MatMul" else None
-        return stored is not None and len(stored.dims) == 2
-
-    def _array(self, name: str) -> NDArray[Any] | None:
-        if name in self.stored:
-            return numpy_helper.to_array(self.stored[name])
-        node = self._maker(name, "Constant")
-        return next((numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), None) if node else None
-
-
 def _unexpanded(made_by: dict[str, NodeProto], name: str) -> str:
     """Return what a tensor repeats for every text; itself where it repeats nothing."""
     node = made_by.get(name)
@@ -351,10 +207,6 @@ def _is_bias(found: NDArray[Any], texts: int, tokens: int) -> bool:
     """Tell what the operator takes as a bias: [texts, heads or 1, tokens, tokens]."""
     square = found.shape[2:] == (tokens, tokens)
     return found.dtype == np.float32 and found.ndim == 4 and found.shape[0] == texts and square
-
-
-def _perm(node: NodeProto) -> list[int]:
-    return next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
 
 
 def _is_table(few: NDArray[Any], many: NDArray[Any]) -> bool:
