@@ -36,7 +36,7 @@ from compressor.models.source import DEFAULT, find, pooled
 from compressor.models.teacher_vectors import dev_of, made_by, training_precision, training_vectors
 from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
 from compressor.texts.corpus import TextSource, read_corpus
-from compressor.untrusted.convert import convert as to_safetensors
+from compressor.untrusted.pickles.convert import convert as to_safetensors
 from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.files import require_fp32

@@ -94,7 +94,8 @@ def read_headers(files: Sequence[Path]) -> dict[str, Any]:
 def _read_index(path: Path) -> dict[str, str]:
     """Return the file name of each tensor; ModelError for an index that names none, or anything but plain shards."""
     try:
-        named = read_json(path)["weight_map"]
+        index = read_json(path)
+        named = index["weight_map"]
         files = set(named.values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not readable as an index of shards (weight_map)") from error
@@ -105,6 +106,8 @@ def _read_index(path: Path) -> dict[str, str]:
             raise ModelError(f"{path.parent / name}: no such file; {INDEX} names it")
     if not files:
         raise ModelError(f"{path}: names no shards")
+    if not isinstance(index.get("metadata"), dict):
+        raise ModelError(f"{path}: no metadata, which transformers reads of it")
     return dict(named)
 
 

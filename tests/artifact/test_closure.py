@@ -114,7 +114,7 @@ def add_code(text: str) -> str:
             {"int8", "search", "verify"},
             {"distil", "pca", "export", "optimise", "vectors"},
         ),
-        ("exporters/graph/rewrite.py", {"int8", "search"}, {"distil", "pca", "export", "optimise"}),
+        ("exporters/graph/rewrite.py", {"int8", "optimise", "search"}, {"distil", "pca", "export"}),
         ("exporters/verify/parity.py", {"verify", "search"}, {"distil", "int8", "export", "fp16"}),
         ("exporters/verify/check.py", {"verify", "verify-reader", "search", "fp16"}, {"distil", "int8", "export"}),
         ("exporters/verify/lengths.py", {"verify"}, {"search", "distil", "int8", "export", "fp16", "story"}),

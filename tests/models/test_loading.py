@@ -206,8 +206,11 @@ def test_faults_in_a_shard(model: Path) -> None:
     rewrite(model / place[name], lambda w: w[name][0].fill_(float("nan")) is None)
     assert line(open_model, model) == f"{model}: weights of {name} hold NaN or infinite numbers"
     rewrite(model / place[name], lambda w: {n: t for n, t in w.items() if n != name})
-    (model / INDEX).write_text(json.dumps({"weight_map": {n: file for n, file in place.items() if n != name}}))
+    rest = {n: file for n, file in place.items() if n != name}
+    (model / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": rest}))
     assert line(open_model, model) == f"{model}: weights are missing: {name}"
+    (model / INDEX).write_text(json.dumps({"weight_map": rest}))
+    assert line(open_model, model) == f"{model / INDEX}: no metadata, which transformers reads of it"
 
 
 def test_the_stored_precision_is_that_of_most_numbers(model: Path) -> None:

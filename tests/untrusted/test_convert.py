@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from compressor.core.errors import ModelError
 from compressor.models.sentence_model import open_model
 from compressor.models.source import check_folder
-from compressor.untrusted.convert import convert
+from compressor.untrusted.pickles.convert import convert
 from compressor.untrusted.weights import INDEX, PICKLED, PICKLED_INDEX
 
 TEXTS = ["the cat sees", "a dog"]
