@@ -47,7 +47,8 @@ of them is exported, quantized, verified and measured. `compressor compress MODE
 | column | what it says |
 |---|---|
 | layers left out | a student may have fewer layers (`distil.layers`) |
-| fitted, narrower, pruned | kept layers start from a fit to the teacher (`start`); `width`, `heads`, `feed_forward` |
+| fitted | kept layers start from a fit to the teacher (`start`), and may have fewer neurons (`feed_forward`) |
+| narrower | fewer units and heads (`width`, `heads`) |
 | ReLU | `activation = "relu"` |
 | fused | attention and Gelu of every layer run as one operator each, and `verify.fused = "auto"` asks for it |
 """
@@ -60,6 +61,7 @@ class Family:
     name: str
     uncut: str
     unfitted: str
+    unnarrowed: str
     no_relu: str
     fused: bool
 
@@ -73,6 +75,7 @@ class Family:
             name=str(config.model_type),
             uncut=_reason(lambda: find_layers(model)),
             unfitted=_reason(lambda: find_parts(model)),
+            unnarrowed=_reason(lambda: find_parts(model).check_heads(8, None)),
             no_relu=_reason(lambda: take_relu(deepcopy(model))),
             fused=fuses(config),
         )
@@ -80,7 +83,7 @@ class Family:
     @property
     def reasons(self) -> list[str]:
         """Return why not, each reason once."""
-        return list(dict.fromkeys(filter(None, (self.uncut, self.unfitted, self.no_relu))))
+        return list(dict.fromkeys(filter(None, (self.uncut, self.unfitted, self.unnarrowed, self.no_relu))))
 
 
 def page() -> str:
@@ -89,7 +92,8 @@ def page() -> str:
     columns = [
         Column("family", lambda family: escaped(family.name), words=True),
         Column("layers left out", lambda family: _answer(not family.uncut)),
-        Column("fitted, narrower, pruned", lambda family: _answer(not family.unfitted)),
+        Column("fitted", lambda family: _answer(not family.unfitted)),
+        Column("narrower", lambda family: _answer(not family.unnarrowed)),
         Column("ReLU", lambda family: _answer(not family.no_relu)),
         Column("fused", lambda family: _answer(family.fused)),
     ]

@@ -19,5 +19,6 @@ def test_of_some_families() -> None:
     bert, albert, mpnet = (Family.of(name) for name in ("Bert", "Albert", "MPNet"))
     assert (bert.reasons, bert.fused) == ([], True)
     assert albert.uncut
-    assert not mpnet.uncut
+    assert not mpnet.uncut + mpnet.unfitted
+    assert mpnet.unnarrowed
     assert mpnet.fused

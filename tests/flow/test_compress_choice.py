@@ -51,6 +51,7 @@ MPNET = Outlook(
     fuses=True,
     uncut="",
     unfitted="",
+    unnarrowed="",
     no_relu="",
     tokenizer_bytes=700_000,
 )
@@ -176,21 +177,24 @@ def test_expected_times_are_told_by_their_parts() -> None:
         ("Bert", True, "", ""),
         ("Roberta", True, "", ""),
         ("Electra", True, "", "electra: its embeddings are of another width than its layers"),
-        ("MPNet", False, "", "mpnet: positions are relative"),
-        ("T5", False, "", "t5: positions are relative"),
-        ("ModernBert", False, "", "modernbert: positions are rotary"),
-        ("Albert", False, f"albert: no stack of {LAYERS} layers of its own weights", "albert: "),
+        ("MPNet", True, "", ""),
+        ("T5", True, "", "t5: positions are relative"),
+        ("ModernBert", True, "", "modernbert: positions are rotary"),
+        ("DebertaV2", False, "", ""),  # with positions that are learned
+        ("Albert", True, f"albert: no stack of {LAYERS} layers of its own weights", "albert: "),
     ],
 )
 def test_what_a_family_can_have(tmp_path: Path, family: str, fuses: bool, uncut: str, unfitted: str) -> None:
     outlook = opened(family, tmp_path)
-    assert (outlook.family, outlook.depth, outlook.dim, outlook.fuses) == (family.lower(), LAYERS, 16, fuses)
+    assert outlook.family.replace("-", "") == family.lower()
+    assert (outlook.depth, outlook.dim, outlook.fuses) == (LAYERS, 16, fuses)
     for reason, begins in ((outlook.uncut, uncut), (outlook.unfitted, unfitted)):
         assert reason.startswith(begins)
         assert bool(reason) is bool(begins)
     lines = outlook.lines()
     assert [line.partition(":")[0] for line in lines] == ["model", "graph", "student", "int8"]
     assert (uncut or unfitted or "any depth, fitted") in lines[2]
+    assert ("fewer units, heads" in lines[2]) is not bool(uncut or unfitted or family == "MPNet")
 
 
 def test_looking_changes_nothing(tiny: Path) -> None:

@@ -67,7 +67,8 @@ class Size(Config):
                 raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {conflict}; leave it out")
         apart = self.start == "fitted" or any((self.width, self.heads, self.feed_forward))
         if apart and self.layers != 0 and self.model is None:
-            find_parts(transformer_of(teacher))  # it refuses, by name, a family that it cannot take apart
+            # It refuses, by name, a family that it cannot take apart.
+            find_parts(transformer_of(teacher)).check_heads(self.width, self.heads)
 
     def kept(self, teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[int, ...]:
         """Return the teacher's layers that the student keeps."""

@@ -51,7 +51,9 @@ class Outlook:
     uncut: str
     """Why no layers can be left out."""
     unfitted: str
-    """Why a student cannot be fitted, narrowed or pruned."""
+    """Why a student cannot be fitted, and its feed-forward not be pruned."""
+    unnarrowed: str
+    """Why its states and heads cannot be fewer."""
     no_relu: str
     """Why its activation cannot be a ReLU."""
     tokenizer_bytes: int
@@ -65,7 +67,7 @@ class Outlook:
         if is_static(model):
             counts, vocabulary = _parameters(model, None), _rows(model)
             none = "a static model has no layers"
-            return cls("static", 0, dim, 0, vocabulary, dim, limit, counts, False, none, none, none, stored)
+            return cls("static", 0, dim, 0, vocabulary, dim, limit, counts, False, none, none, none, none, stored)
         transformer = transformer_of(model)
         config = transformer.config
         return cls(
@@ -80,6 +82,7 @@ class Outlook:
             fuses=fuses(config),
             uncut=_reason(lambda: Distil(layers=1).check(model)),
             unfitted=_reason(lambda: find_parts(transformer)),
+            unnarrowed=_reason(lambda: find_parts(transformer).check_heads(0, 0)),
             no_relu=_reason(lambda: take_relu(_copy(transformer))),
             tokenizer_bytes=stored,
         )
@@ -123,7 +126,8 @@ class Outlook:
         if self.unfitted:
             return f"whole layers, copied and trained; not fitted, narrowed or pruned: {self.unfitted}"
         relu = "ReLU" if not self.no_relu else f"no ReLU ({self.no_relu})"
-        return f"any depth, fitted before it is trained; fewer units, heads and feed-forward; {relu}"
+        less = "fewer units, heads and feed-forward" if not self.unnarrowed else "fewer neurons of its feed-forward"
+        return f"any depth, fitted before it is trained; {less}; {relu}"
 
     def _int8(self) -> str:
         sizes = (size(self.size_bytes(self.depth, name, None)) for name in ("fp32", "int8"))
