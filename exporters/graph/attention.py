@@ -11,6 +11,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from compressor.artifact.layout import INPUTS
 from exporters.graph.attention_reader import BY_TOKEN, Heads, Reader
+from exporters.graph.blocks import LONG, block_of, in_blocks
 from exporters.graph.files import makers
 from exporters.graph.probe import values
 from exporters.graph.rewrite import constant, drop_dead, replace
@@ -63,6 +64,9 @@ def fuse_attention(model: onnx.ModelProto, size: int, positions: int | None, win
         )
         replace(model, layer.end, [*kinds.pop(), *nodes, fused])
         changed += 1
+    for looks in kinds.windows_used:
+        if positions is None or positions > LONG * block_of(looks):
+            in_blocks(model, looks, f"attention.window.{looks}", _PADDING)
     drop_dead(model)
     return changed
 
@@ -102,6 +106,7 @@ class _Added:
 
     def __init__(self, model: onnx.ModelProto, terms: set[str], tokens: int) -> None:
         self.model, self.nodes, self.made = model, list[NodeProto](), set[str]()
+        self.windows_used = set[int]()
         mask = np.ones((_TEXTS, tokens), np.int64)
         mask[1:, tokens - tokens // 3 :] = 0
         common = {name: inner for name in terms for inner in [_unexpanded(makers(model), name)]}
@@ -138,11 +143,15 @@ class _Added:
         return _PADDING
 
     def _window(self, window: int) -> str:
-        """Return a bias [1, 1, tokens, tokens] that leaves each token those that are at most ``window`` away."""
+        """Return a bias [1, 1, tokens, tokens] that leaves each token those that are at most ``window`` away.
+
+        Longer texts are computed in blocks, without it.
+        """
         to = f"attention.window.{window}"
         if to in self.made:
             return to
         self.made.add(to)
+        self.windows_used.add(window)
         store = partial(constant, self.model)
         zero, one = store("attention.zero", np.array(0, np.int64)), store("attention.one", np.array(1, np.int64))
         away, low = store(f"{to}.most", np.array(window, np.int64)), store("attention.lowest", np.array(_LOWEST))
@@ -156,8 +165,9 @@ class _Added:
             self.nodes.append(helper.make_node(kind, inputs, [f"{to}.{name}"], f"{to}.{name}", **attributes))
             return f"{to}.{name}"
 
+        most = store(f"{to}.longest", np.array(LONG * block_of(window), np.int64))
         tokens = node("Gather", [node("Shape", [INPUTS[1]], "shape"), one], "tokens")
-        places = node("Range", [zero, tokens, one], "places")
+        places = node("Range", [zero, node("Min", [tokens, most], "short"), one], "places")
         across, down = (node("Unsqueeze", [places, axis], name) for axis, name in ((first, "across"), (second, "down")))
         distance = node("Abs", [node("Sub", [across, down], "difference")], "distance")
         near = node("LessOrEqual", [distance, away], "near")

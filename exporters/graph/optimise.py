@@ -20,6 +20,7 @@ from compressor.models.source import check_module
 from exporters.graph.attention import fuse_attention
 from exporters.graph.export import model_facts
 from exporters.graph.files import run_operators, save
+from exporters.graph.rewrite import unmasked_where_whole
 
 
 class Optimise(Config):
@@ -64,6 +65,7 @@ class Optimise(Config):
         return options
 
 
+_LONG = 1024  # tokens of a model's limit: above it scores, tokens squared, are not kept where that can be had
 _WINDOWS = ("local_attention", "sliding_window")
 _SIZES = ("head_dim", "d_kv")  # of a head, where it is not its share of the width
 
@@ -74,6 +76,8 @@ def _fuse_rest(model: onnx.ModelProto, facts: Any) -> None:
     window = max(int(getattr(facts, name, None) or 0) for name in _WINDOWS)
     size = next((own for name in _SIZES if (own := getattr(facts, name, None))), None)
     fuse_attention(model, size or facts.hidden_size // facts.num_attention_heads, positions, window)
+    if positions is None or positions > _LONG:
+        unmasked_where_whole(model)
 
 
 def _state_heads(model: onnx.ModelProto, facts: Any) -> None:

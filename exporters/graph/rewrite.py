@@ -94,16 +94,11 @@ def unmasked_where_whole(model: onnx.ModelProto) -> int:
         if len(node.input) < 5 or not node.input[4] or any(node.input[5:]):
             continue
         changed += 1
-        to = node.output[0]
-        branches = {}
-        for name, inputs in (("then_branch", node.input[:3]), ("else_branch", node.input)):
-            inner = _fused("MultiHeadAttention", inputs, [f"{to}.{name}"], name=f"{to}.{name}")
-            inner.attribute.extend(node.attribute)
-            output = helper.make_tensor_value_info(f"{to}.{name}", TensorProto.FLOAT, None)
-            branches[name] = helper.make_graph([inner], f"{to}.{name}", [], [output])
-        replace(model, node, [helper.make_node("If", [_FULL], [to], f"{to}.if", **branches)])
+        to = str(node.output[0])
+        plain, masked = copied(node, node.input[:3], f"{to}.then"), copied(node, node.input, f"{to}.else")
+        replace(model, node, [either(_FULL, to, [plain], [masked])])
     if changed:
-        _insert(model, 0, _whole(model))
+        insert(model, 0, _whole(model))
     return changed
 
 
@@ -201,7 +196,7 @@ def _state_mask(model: onnx.ModelProto) -> None:
         helper.make_node("Sub", ["attention.kept", float_one], ["attention.gone"], name="attention.gone"),
         helper.make_node("Mul", ["attention.gone", low], ["attention.bias"], name="attention.bias"),
     ]
-    _insert(model, 0, nodes)
+    insert(model, 0, nodes)
 
 
 def _last_state(model: onnx.ModelProto) -> str | None:
@@ -218,10 +213,10 @@ def _put_tokens_first(model: onnx.ModelProto, entry: str, last: str) -> None:
     position = next(i for i, node in enumerate(graph.node) if entry in node.output)
     for node in graph.node:
         node.input[:] = [turned if name == entry else name for name in node.input]
-    _insert(model, position + 1, [_turn(entry, turned)])
+    insert(model, position + 1, [_turn(entry, turned)])
     end = next(i for i, node in enumerate(graph.node) if last in node.output)
     graph.node[end].output[:] = [made_last if name == last else name for name in graph.node[end].output]
-    _insert(model, end + 1, [_turn(made_last, last)])
+    insert(model, end + 1, [_turn(made_last, last)])
 
 
 def _turn(source: str, to: str) -> NodeProto:
@@ -298,14 +293,31 @@ def _fused(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attribute
     return helper.make_node(kind, inputs, outputs, domain=_DOMAIN, **attributes)
 
 
+def copied(node: NodeProto, inputs: Sequence[str], to: str) -> NodeProto:
+    """Return the same operator of other inputs, which gives ``to``."""
+    made = helper.make_node(node.op_type, list(inputs), [to], to, domain=node.domain)
+    made.attribute.extend(node.attribute)
+    return made
+
+
+def either(condition: str, to: str, then: Sequence[NodeProto], other: Sequence[NodeProto]) -> NodeProto:
+    """Return an If that gives, as ``to``, what the last operator of one or the other gives, float32."""
+    branches = {}
+    for name, nodes in (("then_branch", then), ("else_branch", other)):
+        output = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+        branches[name] = helper.make_graph(nodes, f"{to}.{name}", [], [output])
+    return helper.make_node("If", [condition], [to], f"{to}.if", **branches)
+
+
 def replace(model: onnx.ModelProto, node: NodeProto, replacement: Sequence[NodeProto]) -> None:
     """Put other operators where one stands, in place."""
     position = next(i for i, candidate in enumerate(model.graph.node) if candidate is node or candidate == node)
     del model.graph.node[position]
-    _insert(model, position, replacement)
+    insert(model, position, replacement)
 
 
-def _insert(model: onnx.ModelProto, position: int, inserted: Sequence[NodeProto]) -> None:
+def insert(model: onnx.ModelProto, position: int, inserted: Sequence[NodeProto]) -> None:
+    """Put operators before the one at ``position``, in place."""
     for offset, node in enumerate(inserted):
         model.graph.node.insert(position + offset, node)
 

@@ -14,6 +14,7 @@ from compressor.artifact.layout import GRAPH
 from compressor.models.sentence_model import TorchEncoder
 from exporters.graph.attention import _is_table, fuse_attention
 from exporters.graph.export import Export
+from exporters.graph.files import nodes
 from exporters.graph.optimise import Optimise
 from exporters.graph.probe import values
 from exporters.session import OnnxEncoder
@@ -24,6 +25,7 @@ TEXTS = ["cat", "the cat sleeps", "a dog and a cat " * 3, "", "the old dog sees 
 def fused(family: str, folder: Path, **options: Any) -> tuple[onnx.ModelProto, Path]:
     """Export and optimise a random model of a family; return the graph, and the folder of model and artifact."""
     model = random_encoder(family, words(), folder / "raw", pad_token_id=1, **options)
+    model.max_seq_length = min(1000, options.get("max_position_embeddings", 32))
     model.save_pretrained(str(folder / "model"), create_model_card=False)
     plain, made = draft(folder / "plain"), draft(folder / "fp32")
     Export().run(folder / "model", plain)
@@ -69,6 +71,25 @@ def test_what_texts_have_in_common_is_kept_once(tmp_path: Path) -> None:
     assert window.shape == (1, 1, 9, 9), "not one a text"
     away = np.abs(np.arange(9)[:, None] - np.arange(9))
     assert ((window[0, 0] == 0) == (away <= 4)).all()
+
+
+@pytest.mark.parametrize("family", ["ModernBert", "Gemma3Text"])
+def test_windows_of_long_texts_are_computed_in_blocks(family: str, tmp_path: Path) -> None:
+    own = {"ModernBert": {"local_attention": 8, "global_attn_every_n_layers": 2}, "Gemma3Text": {"sliding_window": 8}}
+    model, folder = fused(family, tmp_path, max_position_embeddings=1200, **own[family])
+    alike = [node for node in model.graph.node if node.op_type == "If"]
+    assert len(alike) == sum(node.op_type == "MultiHeadAttention" for node in nodes(model.graph)) // 2
+    wanted, made = TorchEncoder.load(folder / "model"), OnnxEncoder(folder / "fp32", threads=1)
+    assert made.max_length > 4 * 32, "a block is 32 tokens, and a text of more than four of them is long"
+    texts = ["the cat sees a dog " * count for count in (1, 20, 25, 26, 27, 33, 60, 100)]
+    for batch in (1, 3, 8):
+        assert np.abs(wanted.encode(texts, batch) - made.encode(texts, batch)).max() < 1e-5
+    ids = np.random.default_rng(0).integers(2, 20, (1, 500))
+    mask = np.ones((1, 500), np.int64)
+    before = made.run_ids(ids, mask)
+    far = ids.copy()
+    far[0, 480:] = 3
+    assert np.abs(made.run_ids(far, mask) - before).max() > 1e-4, "layers that see all stay as they were"
 
 
 @pytest.mark.parametrize(
