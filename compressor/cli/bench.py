@@ -12,16 +12,20 @@ from benchmarks.bench import Bench, ReaderBench, Speed
 from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.quality.story import parameters
 from benchmarks.quality.sts import Sts
+from benchmarks.report.limits import print_lengths
 from benchmarks.results import BenchFigures, Quality
+from benchmarks.speed.lengths import Lengths
 from benchmarks.systems import System
 from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Questions
 from compressor.answering.readers.base import is_encoder
 from compressor.answering.readers.source import ReaderTeacher
+from compressor.artifact.folder import write_json
 from compressor.artifact.layout import GRAPH, Kind
 from compressor.cli.common import (
     JsonOption,
     LimitOption,
+    OutFileOption,
     PoolingOption,
     QuestionsOption,
     check_pooling,
@@ -34,7 +38,7 @@ from compressor.cli.common import (
     teacher_of,
     with_texts,
 )
-from compressor.cli.options import with_each
+from compressor.cli.options import with_each, with_options
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
 from compressor.models.pooling import Pooling
@@ -48,6 +52,12 @@ from exporters.runtime.providers import CPU, CUDA, TENSORRT
 from exporters.tasks import ANSWERING, EMBEDDING, Task, task_in, task_named
 from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
+TeacherOption = Annotated[
+    str | None,
+    typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
+]
+_TIMED = 1000  # texts that long ones are put together of
+
 
 @with_each("bench", {EMBEDDING: Bench, ANSWERING: ReaderBench})
 @with_texts
@@ -58,10 +68,7 @@ def bench(
             help="Artifacts, models, or ONNX folders or files that others made, all for one task.", metavar="MODEL..."
         ),
     ],
-    teacher: Annotated[
-        str | None,
-        typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
-    ] = None,
+    teacher: TeacherOption = None,
     texts: TextSource | None = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
@@ -167,6 +174,37 @@ def _answers(system: System, asked: Questions) -> Quality:
     opened: Any = system.open()
     answers = measure(asked, opened.reader.read(asked, 32), asked.version)
     return Quality(answers=answers, parameters=parameters(Path(system.folder)))
+
+
+@with_options(measured=Lengths)
+@with_texts
+def lengths(
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Artifacts, models, or ONNX folders or files that others made.", metavar="MODEL..."),
+    ],
+    teacher: TeacherOption = None,
+    texts: TextSource | None = None,
+    pooling: PoolingOption = None,
+    out_: OutFileOption = None,
+    as_json: JsonOption = False,
+    *,
+    measured: Lengths,
+) -> None:
+    """Measure time and memory of one text at a time by its length, beside the teacher."""
+    name = teacher or DEFAULT
+    check_pooling(pooling, [*models, name])
+    with own_forms(models, pooling) as folders:
+        if (task := _task_of(models)).name != EMBEDDING:
+            raise RecipeError(f"models: {models[0]} is for {task.name}; must be encoders")
+        source, corpus = teacher_of(name, pooling), read_corpus(texts, None)
+        systems = _beside_teacher(task, source.folder, models, folders, Bench(threads=measured.threads))
+        limit = min(system.open().max_length for system in systems)
+        found = measured.measure(systems, corpus.train[:_TIMED], limit)
+        results = headed("lengths") | {"texts": {"source": corpus.source}, "lengths": found.as_dict()}
+    if out_ is not None:
+        write_json(out_, results)
+    print(json_text(results)) if as_json else print_lengths(results["lengths"], out)
 
 
 def _show(task: Task, measured: BenchFigures, as_json: bool) -> None:

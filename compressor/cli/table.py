@@ -60,6 +60,7 @@ GROUPS = {
         "curve": Entry("compressor.cli.measure:curve"),
         "profile": Entry("compressor.cli.measure:profile"),
         "growth": Entry("compressor.cli.measure:growth"),
+        "lengths": Entry("compressor.cli.bench:lengths"),
         "loadgen": Entry("compressor.cli.measure:loadgen"),
     },
     "Look and check": {
