@@ -12,7 +12,7 @@ from compressor.artifact.folder import Draft, key_of, write_json
 from compressor.artifact.layout import GRAPH, copy_consumer_files
 from compressor.core.cache import remove_leftovers
 from compressor.core.config import Config
-from compressor.core.encoder import usable_cores
+from compressor.core.cores import usable_cores
 from compressor.core.errors import ModelError, TextError
 from compressor.core.files import replacing
 from compressor.core.progress import say

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compressor.core.cores import usable_cores
 from compressor.machine import describe as machine
 
 
@@ -68,6 +69,17 @@ OLD = {
 )
 def test_the_tightest_control_group_counts(tree: Callable[[Files], Path], files: Files, quota: float | None) -> None:
     assert machine.cpu_quota(tree(files)) == quota
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [(None, 4), ("max", 4), ("250000", 2), ("100000", 1), ("50000", 1), ("900000", 4)]
+)
+def test_no_more_threads_than_a_quota_lets_run(
+    tree: Callable[[Files], Path], quota: str | None, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    files = {"proc/self/cgroup": "0::/\n"} | ({f"{GROUPS}/cpu.max": f"{quota} 100000\n"} if quota else {})
+    assert usable_cores(tree(files)) == cores
 
 
 @pytest.mark.parametrize(
