@@ -16,7 +16,7 @@ from benchmarks.speed.figures import Ratio
 from benchmarks.speed.footprint import as_users, peak_bytes
 from benchmarks.systems import System
 from compressor.core.config import Config
-from compressor.core.encoder import usable_cores
+from compressor.core.cores import usable_cores
 from compressor.core.errors import RecipeError, guarded
 from compressor.core.figures import Figures
 from compressor.core.progress import say

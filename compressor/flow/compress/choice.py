@@ -5,7 +5,7 @@ from math import ceil
 from typing import Any
 
 from benchmarks.bench import Bench
-from compressor.core.encoder import usable_cores
+from compressor.core.cores import usable_cores
 from compressor.core.errors import RecipeError
 from compressor.flow.compress.outlook import Outlook
 from compressor.flow.compress.wish import Wish
