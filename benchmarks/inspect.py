@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -96,13 +97,24 @@ def _origin(path: Path) -> dict[str, Any]:
     if not is_artifact(path):
         return {"manifest": "none"}
     manifest = Artifact.open(path).manifest
-    return {
+    found = {
         "manifest": f"whole: {len(manifest['files'])} files match their sha256",
         "stage": manifest["stage"],
         "key": manifest["key"],
         "versions": manifest["versions"],
         "figures": manifest["figures"],
     }
+    choice = manifest["figures"].get("choice")
+    if isinstance(choice, dict):
+        found["form"] = _chosen(str(choice.get("cpu")), str(manifest["versions"].get("onnxruntime")))
+    return found
+
+
+def _chosen(cpu: str, version: str) -> str:
+    """Say what a form was searched with, and that another ONNX Runtime, with other kernels, may run another faster."""
+    own = onnxruntime.__version__
+    found = f"searched for {cpu} with onnxruntime {version}"
+    return found if version == own else f"{found}; {own} runs here: compressor optimise chooses again"
 
 
 def print_facts(found: dict[str, Any], console: Console) -> None:
