@@ -113,7 +113,7 @@ def test_texts_of_a_length_are_in_the_order_of_arrival(watched: Watched) -> None
 
 def test_the_longest_waiting_takes_those_of_its_length_along(watched: Watched) -> None:
     short, long = "cat", " ".join(["cat"] * 60)  # 3 and 62 tokens
-    with Batcher(watched, batch_size=8) as batcher:
+    with Batcher(watched, batch_size=8, most_tokens=1000) as batcher:
         held(batcher, watched)
         for text in [short, long] * 6:
             batcher.submit(text)
@@ -240,11 +240,12 @@ def test_an_error_reaches_its_own_text_alone(fp32: Path, tmp_path: Path) -> None
     encoder = Watched(folder)
     with Batcher(encoder, most_tokens=1000) as batcher:
         held(batcher, encoder)
-        waiting = [batcher.submit(text) for text in ["the cat", " ".join(["dog"] * 100), "a bird"]]
+        texts = [" ".join(words) for words in (["cat"] * 60, ["dog"] * 70, ["bird"] * 60)]
+        waiting = [batcher.submit(text) for text in texts]
         encoder.may.set()
         wait(waiting, 60)
         assert [one.exception() is None for one in waiting] == [True, False, True]
-        assert np.abs(waiting[2].result() - encoder.encode(["a bird"])[0]).max() < 1e-5
+        assert np.abs(waiting[2].result() - encoder.encode(texts[2:])[0]).max() < 1e-5
         assert batcher.submit("the worker lives").result(60).shape == (32,)
     assert [rows for rows, _ in encoder.batches] == [1, 3, 1, 1, 1, 1]
 

@@ -71,6 +71,7 @@ def test_the_same_call_goes_on(small: Path, tiny: Path, texts: Path) -> None:
     assert (small / "recipe.toml").read_bytes() == recipe
 
 
+@pytest.mark.slow
 def test_all_layers_are_not_distilled(tiny: Path, texts: Path, tmp_path: Path) -> None:
     results = go(tiny, texts, tmp_path / "whole", layers="all")
     folder = tmp_path / "whole"
@@ -84,6 +85,7 @@ def test_all_layers_are_not_distilled(tiny: Path, texts: Path, tmp_path: Path) -
     assert figures["int8", "cosine_mean"]["value"] > 0.98
 
 
+@pytest.mark.slow
 def test_a_target_chooses_the_depth(tiny: Path, texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "aimed"
     results = go(tiny, texts, out, quality=0.5, time_budget="8s")

@@ -92,7 +92,7 @@ def test_no_more_threads_than_a_quota_lets_run(
 )
 def test_features_on_linux(text: str, found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr(machine, "_read", lambda path: text)
+    monkeypatch.setattr(machine, "read_control", lambda path: text)
     assert machine.features() == found
 
 
