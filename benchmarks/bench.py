@@ -20,7 +20,7 @@ from benchmarks.systems import System, check_names
 from compressor.answering.questions.squad import Question
 from compressor.artifact.folder import Draft, write_json
 from compressor.core.config import Config
-from compressor.core.encoder import usable_cores
+from compressor.core.cores import usable_cores
 from compressor.core.errors import ProviderError
 from compressor.core.progress import say
 from compressor.machine.card import require_card

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,20 +13,29 @@ from rich.text import Text
 from benchmarks.quality.story import parameters
 from compressor.artifact.folder import Artifact, is_artifact, size_bytes
 from compressor.artifact.layout import GRAPH
-from compressor.core.errors import ArtifactError
-from compressor.models.source import config_in, layers_stated, read_config
+from compressor.core.errors import ArtifactError, RecipeError
+from compressor.models.source import STATIC, config_in, layers_stated, read_config, weights_files
+from compressor.untrusted.weights import read_headers, stored_in, weights_in
+from exporters.foreign.adopt import examine
+from exporters.foreign.describe import describe
+from exporters.foreign.find import Foreign, foreign_in, own_folder
 from exporters.loading import is_reader, kind_of
 
 _KINDS = {"torch": "sentence-transformers model", "torch-int8": "PyTorch int8 model", "onnx": "ONNX artifact"}
 _READERS = _KINDS | {"torch": "question-answering model"}
 
 
-def facts(path: Path) -> dict[str, Any]:
-    """Return all that a folder says of itself; nothing of it is run.
+def facts(path: Path, pooling: str | None = None) -> dict[str, Any]:
+    """Return all that a folder says of itself; nothing of it is run but graphs of others, in a process apart.
 
     Raises ArtifactError when a manifest is there and a file differs from it, ModelError when the folder
-    holds nothing known.
+    holds nothing known. ``pooling``: of a graph of others whose folder states none.
     """
+    path = own_folder(path) or path
+    if (foreign := foreign_in(path)) is not None:
+        return _of_others(foreign, pooling)
+    if pooling is not None:
+        raise RecipeError(f"--pooling {pooling}: an option of graphs that others exported; {path} is none")
     if not path.is_dir():
         raise ArtifactError(f"{path}: no such folder")
     origin = _origin(path)  # hashes first: a file that was changed is not read
@@ -43,7 +53,24 @@ def facts(path: Path) -> dict[str, Any]:
     }
     if kind == "onnx":
         found |= _graph(path / GRAPH)
+    if kind == "torch":
+        files = weights_in(path) if answers else weights_files(path)
+        found["weights"] = stored_in(read_headers(files))
     return found | origin
+
+
+def _of_others(foreign: Foreign, pooling: str | None) -> dict[str, Any]:
+    known = examine(foreign, pooling)
+    config = dict(known.stated.config)
+    return {
+        "path": str(foreign.folder),
+        "task": "sentence-embedding",
+        "kind": "ONNX graph that others exported",
+        "family": "static" if config.get("architectures") == [STATIC] else config["model_type"],
+        "layers": layers_stated(config),
+        **describe(foreign, known),
+        "manifest": "none: nothing vouches for the files",
+    }
 
 
 def _graph(path: Path) -> dict[str, Any]:
@@ -70,13 +97,24 @@ def _origin(path: Path) -> dict[str, Any]:
     if not is_artifact(path):
         return {"manifest": "none"}
     manifest = Artifact.open(path).manifest
-    return {
+    found = {
         "manifest": f"whole: {len(manifest['files'])} files match their sha256",
         "stage": manifest["stage"],
         "key": manifest["key"],
         "versions": manifest["versions"],
         "figures": manifest["figures"],
     }
+    choice = manifest["figures"].get("choice")
+    if isinstance(choice, dict):
+        found["form"] = _chosen(str(choice.get("cpu")), str(manifest["versions"].get("onnxruntime")))
+    return found
+
+
+def _chosen(cpu: str, version: str) -> str:
+    """Say what a form was searched with, and that another ONNX Runtime, with other kernels, may run another faster."""
+    own = onnxruntime.__version__
+    found = f"searched for {cpu} with onnxruntime {version}"
+    return found if version == own else f"{found}; {own} runs here: compressor optimise chooses again"
 
 
 def print_facts(found: dict[str, Any], console: Console) -> None:
@@ -91,6 +129,8 @@ def print_facts(found: dict[str, Any], console: Console) -> None:
             value = {file: f"{size:,}" for file, size in value.items()}
         if name == "parameters":
             value = f"{value:,}"
+        if isinstance(value, list):
+            value = ", ".join(map(str, value)) or "none"
         rows = value.items() if isinstance(value, dict) else []
         lines = [Text.assemble(f"{k}  ", (str(v), "dim")) for k, v in rows] or [Text(str(value))]
         table.add_row(Text(name.replace("_bytes", ""), "bold"), Text("\n").join(lines))

@@ -34,7 +34,7 @@ class Folder:
     @cached_property
     def model(self) -> onnx.ModelProto:
         """The graph, without data that lies in other files."""
-        return load(self.path / GRAPH)
+        return load(self.path / GRAPH, weights=False)
 
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()

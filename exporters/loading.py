@@ -33,6 +33,10 @@ def kind_of(folder: Path) -> Kind:
         return "onnx"
     if modules:
         return "torch"
+    from compressor.models.pooling import is_plain, unstated
+
+    if is_plain(folder):
+        raise unstated(folder)
     raise ModelError(f"{folder}: no {GRAPH}, no modules.json: nothing that can be run")
 
 

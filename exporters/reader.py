@@ -12,7 +12,8 @@ from compressor.answering.questions.squad import Question
 from compressor.answering.questions.windows import Cutter, batches, padded
 from compressor.answering.readers.reader import Features, Reading, WindowReader, read_reading
 from compressor.artifact.layout import ANSWERING, GRAPH
-from compressor.core.encoder import check_texts, check_whole, usable_cores
+from compressor.core.cores import usable_cores
+from compressor.core.encoder import check_texts, check_whole
 from compressor.core.errors import ArtifactError, TextError
 from compressor.core.strict_json import read_json
 from exporters.runtime.forking import PerProcess

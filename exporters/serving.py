@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from compressor.core.encoder import check_whole
@@ -14,6 +15,9 @@ from exporters.runtime.prepared import Prepared
 from exporters.runtime.providers import CPU
 
 _MOST_TOKENS = 8192
+_LOOKED_AT = 8  # batches' worth of waiting texts that a batch is chosen from
+_PADDED = 0.25  # tokens of padding to one that is none
+_OVERHEAD = 64  # tokens whose computing takes as long as beginning a batch
 
 
 class Served(Protocol):
@@ -64,10 +68,11 @@ class Batcher:
 
     ``submit`` returns at once with a ``concurrent.futures.Future`` of the text's vector, float32 [dim], or the
     question's ``Prediction``; ``asyncio.wrap_future`` makes it awaitable. A text that finds a worker idle starts at
-    once and alone. While all are busy texts wait, and a worker that gets free takes the ones that have waited longest
-    as its next batch: load makes the batches, no timer does. What is said of texts here is true of questions, too.
+    once and alone. While all are busy texts wait, and a worker that gets free takes of those that have waited longest
+    its next batch: load makes the batches, no timer does. What is said of texts here is true of questions, too.
 
-    - Order: batches are taken in the order of ``submit``; each future is of its own text, whoever shares its batch.
+    - Order: a batch is the text that has waited longest, and of those behind it the ones of about its length, so that
+      little of it is padding. Each future is of its own text, whoever shares its batch.
     - Errors: what cannot be tokenized raises in ``submit``. Where a batch fails, its texts are run again one by one, so
       that an error reaches the futures of the texts that cause it, and no other.
     - Callbacks of a future run in the worker that computed it, and hold up that worker alone: it outlives whatever they
@@ -174,18 +179,17 @@ class Batcher:
             return batch
 
     def _cut(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        rows = longest = 0
-        while self._queue and len(batch) < self._batch_size:
-            following = self._queue[0].prepared
-            longest = max(longest, following.longest)
-            if batch and (rows + following.rows) * longest > self._most_tokens:
-                break
-            waiting = self._queue.popleft()
-            if waiting.result.set_running_or_notify_cancel():
-                batch.append(waiting)
-                rows += following.rows
-        return batch
+        """Take the next batch: what has waited longest, and of what waits behind it what is about as long."""
+        while self._queue:
+            near = list(islice(self._queue, _LOOKED_AT * self._batch_size))
+            taken = _alike([waiting.prepared for waiting in near], self._batch_size, self._most_tokens)
+            for _ in near:
+                self._queue.popleft()
+            self._queue.extendleft(waiting for i, waiting in reversed(list(enumerate(near))) if i not in taken)
+            batch = [near[i] for i in sorted(taken)]
+            if running := [waiting for waiting in batch if waiting.result.set_running_or_notify_cancel()]:
+                return running
+        return []
 
     def _alone(self, waiting: _Waiting) -> Any:
         """Return an item's result, or what it raised."""
@@ -194,3 +198,23 @@ class Batcher:
         except BaseException as error:
             return error
         return result
+
+
+def _alike(waiting: Sequence[Prepared], most: int, most_tokens: int) -> set[int]:
+    """Return the numbers of the first item and of those that join it, up to ``most``, the nearest to it in length.
+
+    Rows times the longest stay within ``most_tokens``, and padding within a quarter of what is none, beside the little
+    that a batch costs by itself.
+    """
+    first = waiting[0]
+    taken, rows, longest, tokens = {0}, first.rows, first.longest, first.rows * first.longest
+    for i in sorted(range(1, len(waiting)), key=lambda i: abs(waiting[i].longest - first.longest)):
+        if len(taken) == most:
+            break
+        own = waiting[i]
+        room = (rows + own.rows) * max(longest, own.longest)
+        kept = tokens + own.rows * own.longest
+        if room <= min(most_tokens, (1 + _PADDED) * kept + _OVERHEAD):
+            taken.add(i)
+            rows, longest, tokens = rows + own.rows, max(longest, own.longest), kept
+    return taken

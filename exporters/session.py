@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
+from compressor.core.cores import usable_cores
 from compressor.core.encoder import (
     Vectors,
     check_texts,
@@ -21,7 +22,6 @@ from compressor.core.encoder import (
     length_sorted_batches,
     listed,
     ordered,
-    usable_cores,
 )
 from compressor.core.errors import ArtifactError, TextError
 from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized

@@ -20,7 +20,7 @@ from benchmarks.report.peers import markdown, print_peers
 from benchmarks.results import MeasuredOn
 from benchmarks.systems import System, check_names
 from compressor.artifact.folder import write_json
-from compressor.core.encoder import usable_cores
+from compressor.core.cores import usable_cores
 from compressor.core.errors import PeerError, RecipeError, storage
 from compressor.core.files import replace_text
 from compressor.core.progress import say, track

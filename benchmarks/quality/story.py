@@ -117,7 +117,8 @@ def what(name: str, model: Model) -> str:
     """Say in a few words what a stage did."""
     figures = model.figures
     if isinstance(model, Source):
-        return f"{model.name}, from {model.origin}"
+        stored = "" if model.stored == "fp32" else f"; weights in {model.stored}, opened as fp32"
+        return f"{model.name}, from {model.origin}{stored}"
     if name == "distil" and "layers" in figures:
         layers = f"layers {', '.join(map(str, figures['layers']))} kept" if figures["layers"] else "one vector a token"
         minutes = figures["train_seconds"] / 60

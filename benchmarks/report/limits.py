@@ -6,7 +6,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from benchmarks.report.numbers import count, percent, size
+from benchmarks.report.numbers import count, digits, percent, ratio_range, size
 from benchmarks.report.results import Row, number, rate_of
 from benchmarks.report.table import Column, Table
 
@@ -84,6 +84,26 @@ def print_growth(found: Row, console: Console) -> None:
     verdict = "holds" if found["holds"] else "does not hold"
     line = f"largest to smallest: speed {found['speed_ratio']:.3f}, memory {found['memory_ratio']:.3f}"
     console.print(Text(f"{line}; within {found['tolerance']:.0%}: {verdict}", style="dim"))
+
+
+def lengths(found: Row) -> Table:
+    """Lay out a row a system and length: time, memory, ratio to the first system."""
+    columns = [
+        Column("tokens", lambda row: count(row["tokens"])),
+        Column("system", lambda row: str(row["label"]), words=True),
+        Column(f"ms a {str(found.get('unit') or 'texts').removesuffix('s')}", lambda row: digits(row.get("ms"))),
+        Column("speed", ratio_range),
+        Column("peak memory", lambda row: size(row.get("peak_memory_bytes"))),
+    ]
+    return Table(columns, found["rows"])
+
+
+def print_lengths(found: Row, console: Console) -> None:
+    """Print the table of lengths, and why one was not reached."""
+    lengths(found).print(console)
+    for row in found["rows"]:
+        if row.get("failed"):
+            console.print(Text(f"{row['label']}, {count(row['tokens'])} tokens: {row['failed']}", style="dim"))
 
 
 def loadgen(found: Row) -> Table:

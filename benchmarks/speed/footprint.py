@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.speed.figures import Footprint
 from benchmarks.systems import System
-from compressor.core.encoder import usable_cores
+from compressor.core.cores import usable_cores
 from compressor.core.errors import CompressorError
 from compressor.machine.threads import environment
 from exporters.tasks.base import threads_of

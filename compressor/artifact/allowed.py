@@ -18,7 +18,7 @@ _VOCABULARY = (  # what transformers keeps beside them, by the tokenizer's kind
     r"sentencepiece(\.bpe)?\.model", r"spiece\.model", r"spm\.model", r"tokenizer\.model",
 )  # fmt: skip
 _ARTIFACT = (
-    *_TOKENIZER, *_VOCABULARY, r"onnx/model\.onnx", r"config\.json", r"modules\.json",
+    *_TOKENIZER, *_VOCABULARY, r"onnx/model\.onnx(_data)?", r"config\.json", r"modules\.json",
     r"sentence_bert_config\.json", r"config_sentence_transformers\.json", r"[1-9][0-9]?_(Pooling|Dense)/config\.json",
     r"[1-9][0-9]?_Dense/model\.safetensors", r"(output_ranges|projection)\.safetensors", r"reading\.json",
     r"search\.(json|md)", r"README\.md", r"conformance/cases\.json", r"conformance/run\.(py|mjs)",

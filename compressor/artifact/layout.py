@@ -7,6 +7,7 @@ from typing import Literal
 from compressor.core.errors import ArtifactError
 
 GRAPH = Path("onnx/model.onnx")
+DATA = GRAPH.with_name("model.onnx_data")  # its weights, where they are more than one file of a graph can hold
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 EMBEDDING = ("last_hidden_state", "sentence_embedding")  # an encoder's outputs
 ANSWERING = ("start_logits", "end_logits")  # a reader's

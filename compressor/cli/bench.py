@@ -12,28 +12,38 @@ from benchmarks.bench import Bench, ReaderBench, Speed
 from benchmarks.peers.run import Beside, chosen_peers
 from benchmarks.quality.story import parameters
 from benchmarks.quality.sts import Sts
+from benchmarks.report.limits import print_lengths
 from benchmarks.results import BenchFigures, Quality
+from benchmarks.speed.lengths import Lengths
 from benchmarks.systems import System
 from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Questions
 from compressor.answering.readers.base import is_encoder
 from compressor.answering.readers.source import ReaderTeacher
+from compressor.artifact.folder import write_json
 from compressor.artifact.layout import GRAPH, Kind
 from compressor.cli.common import (
     JsonOption,
     LimitOption,
+    OutFileOption,
+    PoolingOption,
     QuestionsOption,
+    check_pooling,
     command_line,
+    given_graph,
     headed,
     out,
+    own_forms,
     questions_of,
+    teacher_of,
     with_texts,
 )
-from compressor.cli.options import with_each
+from compressor.cli.options import with_each, with_options
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
+from compressor.models.pooling import Pooling
 from compressor.models.projection import Projection
-from compressor.models.source import DEFAULT, find
+from compressor.models.source import DEFAULT
 from compressor.texts.corpus import Corpus, TextSource, read_corpus
 from compressor.vectors.retrieval import Searches
 from exporters.graph.files import multiplies_int8
@@ -42,18 +52,27 @@ from exporters.runtime.providers import CPU, CUDA, TENSORRT
 from exporters.tasks import ANSWERING, EMBEDDING, Task, task_in, task_named
 from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
+TeacherOption = Annotated[
+    str | None,
+    typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
+]
+_TIMED = 1000  # texts that long ones are put together of
+
 
 @with_each("bench", {EMBEDDING: Bench, ANSWERING: ReaderBench})
 @with_texts
 def bench(
-    models: Annotated[list[Path], typer.Argument(help="Artifacts or models, all for one task.", metavar="MODEL...")],
-    teacher: Annotated[
-        str | None,
-        typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
-    ] = None,
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Artifacts, models, or ONNX folders or files that others made, all for one task.", metavar="MODEL..."
+        ),
+    ],
+    teacher: TeacherOption = None,
     texts: TextSource | None = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     as_json: JsonOption = False,
     peers: Annotated[
         str | None,
@@ -77,16 +96,24 @@ def bench(
     config = bench(task.name)
     asked = questions_of(task, texts, questions)
     if asked is not None:
-        if peers is not None:
-            raise RecipeError("--peers: an option of encoders; these models answer questions")
+        if (option := "--peers" if peers is not None else "--pooling" if pooling is not None else None) is not None:
+            raise RecipeError(f"{option}: an option of encoders; these models answer questions")
         readers(models, teacher, asked, str(questions), config, as_json)
         return
-    encoders(models, teacher or DEFAULT, partial(read_corpus, texts, limit), config, as_json, peers, to)
+    name = teacher or DEFAULT
+    check_pooling(pooling, [*models, name])
+    with own_forms(models, pooling) as folders:
+        read = partial(read_corpus, texts, limit)
+        encoders(models, folders, name, read, config, as_json, peers, to, pooling)
 
 
 def _task_of(models: Sequence[Path]) -> Task:
     """Return the task of all models; RecipeError where they have several."""
-    tasks = {str(model): task_in(model) for model in models}
+    given = {model: given_graph(model) for model in models}
+    tasks = {
+        str(model): task_named(EMBEDDING) if foreign is not None else task_in(folder)
+        for model, (folder, foreign) in given.items()
+    }
     if len({task.name for task in tasks.values()}) > 1:
         stated = ", ".join(f"{model} is for {task.name}" for model, task in tasks.items())
         raise RecipeError(f"models: {stated}; all must be for one task")
@@ -95,18 +122,23 @@ def _task_of(models: Sequence[Path]) -> Task:
 
 def encoders(
     models: Sequence[Path],
+    folders: Sequence[Path],
     teacher: str,
     read: Callable[[], Corpus],
     bench: Bench,
     as_json: bool,
     peers: str | None,
     to: Path | None,
+    pooling: Pooling | None = None,
 ) -> None:
-    """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there."""
+    """Measure encoders, with peers or alone; ``read`` gives the texts, once all else is known to be there.
+
+    What is opened for the ``models`` lies in ``folders``.
+    """
     chosen = chosen_peers(bench, peers) if peers is not None else []
-    sts, source, collections = bench.check(Path()), find(teacher), bench.collections(Path())
+    sts, source, collections = bench.check(Path()), teacher_of(teacher, pooling), bench.collections(Path())
     task, corpus = task_named(EMBEDDING), read()
-    systems = _beside_teacher(task, source.folder, models, bench)
+    systems = _beside_teacher(task, source.folder, models, folders, bench)
     origin, timed_texts = bench.pick_texts(Path(), corpus.heldout)
     if peers is not None:
         beside = Beside(bench, source, systems, chosen, timed_texts, origin, corpus.train, sts, collections)
@@ -133,7 +165,7 @@ def readers(
     task, source = task_named(ANSWERING), ReaderTeacher(model=teacher).find().folder
     if is_encoder(source):
         raise RecipeError(f"--teacher {teacher}: an encoder; give a question-answering folder")
-    systems = _beside_teacher(task, source, models, bench)
+    systems = _beside_teacher(task, source, models, models, bench)
     measured = bench.measure(systems, bench.pick(asked), origin)
     _show(task, measured.with_quality(_answers(system, asked) for system in systems), as_json)
 
@@ -144,6 +176,37 @@ def _answers(system: System, asked: Questions) -> Quality:
     return Quality(answers=answers, parameters=parameters(Path(system.folder)))
 
 
+@with_options(measured=Lengths)
+@with_texts
+def lengths(
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Artifacts, models, or ONNX folders or files that others made.", metavar="MODEL..."),
+    ],
+    teacher: TeacherOption = None,
+    texts: TextSource | None = None,
+    pooling: PoolingOption = None,
+    out_: OutFileOption = None,
+    as_json: JsonOption = False,
+    *,
+    measured: Lengths,
+) -> None:
+    """Measure time and memory of one text at a time by its length, beside the teacher."""
+    name = teacher or DEFAULT
+    check_pooling(pooling, [*models, name])
+    with own_forms(models, pooling) as folders:
+        if (task := _task_of(models)).name != EMBEDDING:
+            raise RecipeError(f"models: {models[0]} is for {task.name}; must be encoders")
+        source, corpus = teacher_of(name, pooling), read_corpus(texts, None)
+        systems = _beside_teacher(task, source.folder, models, folders, Bench(threads=measured.threads))
+        limit = min(system.open().max_length for system in systems)
+        found = measured.measure(systems, corpus.train[:_TIMED], limit)
+        results = headed("lengths") | {"texts": {"source": corpus.source}, "lengths": found.as_dict()}
+    if out_ is not None:
+        write_json(out_, results)
+    print(json_text(results)) if as_json else print_lengths(results["lengths"], out)
+
+
 def _show(task: Task, measured: BenchFigures, as_json: bool) -> None:
     from benchmarks.report.page import print_table
 
@@ -151,10 +214,15 @@ def _show(task: Task, measured: BenchFigures, as_json: bool) -> None:
     print(json_text(results)) if as_json else print_table(results, out)
 
 
-def _beside_teacher(task: Task, teacher: Path, models: Sequence[Path], bench: Speed) -> list[System]:
-    """Return the systems of the teacher and of each model."""
+def _beside_teacher(
+    task: Task, teacher: Path, models: Sequence[Path], folders: Sequence[Path], bench: Speed
+) -> list[System]:
+    """Return the systems of the teacher and of each model, which is opened in its folder."""
     label = f"teacher, {task.call}"
-    own = [_systems(task, _label(model), str(model), model, kind_of(model), bench) for model in models]
+    own = [
+        _systems(task, _label(model), str(model), folder, kind_of(folder), bench)
+        for model, folder in zip(models, folders, strict=True)
+    ]
     return [*_systems(task, "teacher", label, teacher, "torch", bench), *itertools.chain.from_iterable(own)]
 
 
@@ -175,4 +243,6 @@ def _systems(task: Task, name: str, label: str, folder: Path, kind: Kind, bench:
 
 
 def _label(model: Path) -> str:
+    if model.is_file():  # a graph, which may be a link into the hub's cache: it is called by its place
+        return "/".join((model.parent.resolve() / model.name).parts[-3:])
     return "/".join(model.resolve().parts[-2:])

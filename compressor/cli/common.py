@@ -3,24 +3,28 @@
 import inspect
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressor.artifact.folder import Artifact, is_artifact, sha256, size_bytes, writing
-from compressor.artifact.layout import require_graph
+from compressor.artifact.folder import Artifact, is_artifact, key_of, sha256, size_bytes, writing
+from compressor.artifact.layout import DATA, require_graph
 from compressor.artifact.workspace import Keyed, Model, stage_key
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.core.progress import plain_console
 from compressor.machine.describe import describe
+from compressor.models.pooling import Pooling, is_plain
+from exporters.foreign.find import Foreign, foreign_in, own_folder
 from exporters.tasks import EMBEDDING, Task
 
 if TYPE_CHECKING:
     from compressor.answering.questions.squad import Questions
+    from compressor.models.source import Source
     from compressor.texts.corpus import TextSource
 
 out = plain_console()
@@ -42,16 +46,31 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
 ]
 ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
+GraphArgument = Annotated[
+    Path,
+    typer.Argument(help="An artifact, or an ONNX folder or .onnx file that others made.", metavar="ARTIFACT"),
+]
 TeacherOption = Annotated[str, typer.Option("--teacher", help="The original model: a folder or a name on the hub.")]
+PoolingOption = Annotated[
+    Pooling | None,
+    typer.Option(
+        "--pooling",
+        help="How a text's vector is made of its tokens, of a plain transformer or a graph that others exported, where "
+        "their folder does not state it.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 OutFileOption = Annotated[Path | None, typer.Option("--out", help="File to write the figures into, as JSON.")]
 SpeedTextsOption = Annotated[
     Path | None,
     typer.Option("--speed-texts", help="An STS file whose sentences are timed, instead of --texts."),
 ]
-ModelArgument = Annotated[Path, typer.Argument(help="A sentence-transformers folder.", metavar="MODEL")]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="A sentence-transformers or plain transformers folder.", metavar="MODEL")
+]
 NamedArgument = Annotated[
-    str, typer.Argument(help="A sentence-transformers folder or a name on the hub.", metavar="MODEL")
+    str,
+    typer.Argument(help="A sentence-transformers or plain transformers folder, or a name on the hub.", metavar="MODEL"),
 ]
 
 
@@ -127,10 +146,72 @@ def questions_of(task: Task, texts: "TextSource | None", questions: Path | None)
 
 
 def graph_of(folder: Path) -> Model:
-    """Key an artifact by its graph; ArtifactError where it has none."""
-    return Model(folder, sha256(require_graph(folder)))
+    """Key an artifact by its graph, and by what its weights lie in beside it; ArtifactError where it has none."""
+    graph, data = sha256(require_graph(folder)), folder / DATA
+    return Model(folder, key_of(graph, sha256(data)) if data.is_file() else graph)
 
 
 def writing_stage(to: Path, name: str, config: Config, inputs: list[Keyed]) -> Any:
     """Open a folder for what the stage ``name`` makes of its configuration and inputs."""
     return writing(to, name, stage_key(name, config, inputs), config.model_dump(mode="json"))
+
+
+def given_graph(path: Path) -> tuple[Path, Foreign | None]:
+    """Return the folder that ``path`` names, and the graph in it where others exported it."""
+    return own_folder(path) or path, foreign_in(path)
+
+
+def check_pooling(pooling: Pooling | None, models: Sequence[Path | str]) -> None:
+    """Raise RecipeError for a ``pooling`` where every one of several models states its own, or pools in its graph."""
+    if pooling is not None and not any(foreign_in(Path(model)) or is_plain(Path(model)) for model in models):
+        raise RecipeError(
+            f"--pooling {pooling}: an option of plain transformers, and of graphs of others; none of these is one"
+        )
+
+
+@contextmanager
+def own_forms(paths: Sequence[Path], pooling: Pooling | None) -> Iterator[list[Path]]:
+    """Give what to open for each path: of a graph that others exported its form here, gone when the body ends.
+
+    ``pooling`` is for such graphs and for plain transformers.
+    """
+    from exporters.foreign.adopt import adopted
+
+    with ExitStack() as stack:
+        found = [given_graph(path) for path in paths]
+        yield [
+            stack.enter_context(adopted(foreign, pooling))[0] if foreign else of_plain(path, pooling)
+            for path, foreign in found
+        ]
+
+
+def of_plain(path: Path, pooling: Pooling | None) -> Path:
+    """Return what to open for a model beside others: ``pooling`` is for a plain transformer alone."""
+    from compressor.models.source import pooled
+
+    return pooled(path, pooling if is_plain(path) else None)
+
+
+def teacher_of(model: str, pooling: Pooling | None) -> "Source":
+    """Find the teacher beside other models: ``pooling`` is for a plain transformer alone."""
+    from compressor.models.source import find
+
+    return find(model, pooling=pooling if is_plain(Path(model)) else None)
+
+
+@contextmanager
+def fp32_form(path: Path, pooling: Pooling | None) -> Iterator[Path]:
+    """Give the folder of a model, or the fp32 artifact of a graph that others exported, gone when the body ends.
+
+    ArtifactError for such a graph that is not fp32, and for a ``pooling`` other than a model's own.
+    """
+    from compressor.models.source import pooled
+    from exporters.foreign.adopt import fp32_artifact
+
+    path, foreign = given_graph(path)
+    check_pooling(pooling, [path] if foreign is None else [])
+    if foreign is not None:
+        with fp32_artifact(foreign, pooling) as folder:
+            yield folder
+    else:
+        yield pooled(path, pooling)

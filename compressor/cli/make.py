@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from compressor.artifact.folder import Draft, writing
+from compressor.artifact.folder import Draft, key_of, writing
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Key, Keyed, checkpoints_of, stage_key
 from compressor.cli.common import (
-    ArtifactArgument,
+    GraphArgument,
     LimitOption,
     ModelArgument,
     NamedArgument,
     OutOption,
+    PoolingOption,
     TeacherOption,
+    fp32_form,
     graph_of,
     model_of,
     out,
@@ -30,10 +32,11 @@ from compressor.flow.calibration import sample_of
 from compressor.machine.processes import rank
 from compressor.models.projection import Projection
 from compressor.models.sentence_model import TorchEncoder, open_model
-from compressor.models.source import DEFAULT, find
+from compressor.models.source import DEFAULT, find, pooled
 from compressor.models.teacher_vectors import dev_of, made_by, training_precision, training_vectors
 from compressor.models.torch_int8 import TorchInt8, TorchInt8Encoder
 from compressor.texts.corpus import TextSource, read_corpus
+from compressor.untrusted.pickles.convert import convert as to_safetensors
 from compressor.vectors.pca import Pca
 from exporters.graph.export import Export
 from exporters.graph.files import require_fp32
@@ -41,7 +44,7 @@ from exporters.graph.optimise import Optimise
 from exporters.loading import kind_of
 from exporters.precision.fp16 import Half
 from exporters.precision.int8 import OnnxInt8
-from exporters.verify.closeness import of_texts
+from exporters.verify.closeness import Closeness, of_texts
 from exporters.verify.conformance import own_conformance
 
 
@@ -52,11 +55,12 @@ def distil(
     teacher: TeacherOption = DEFAULT,
     texts: TextSource | None = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     *,
     distil: Distil,
 ) -> None:
     """Train a student with some of the teacher's layers to give the teacher's vectors."""
-    source, corpus = find(teacher), read_corpus(texts, limit)
+    source, corpus = find(teacher, pooling=pooling), read_corpus(texts, limit)
     distil.check(open_model(source.folder))
     inputs: list[Keyed] = [source, corpus, made_by("fp32", training_precision())]
     key = stage_key("distil", distil, inputs)
@@ -80,11 +84,13 @@ def pca(
     teacher: TeacherOption = DEFAULT,
     texts: TextSource | None = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     *,
     pca: Pca,
 ) -> None:
     """Reduce a model's vectors to their principal components, as a Dense layer of the model."""
-    model, source, corpus = model_of(student), find(teacher), read_corpus(texts, limit)
+    student, source = pooled(student, pooling), find(teacher, pooling=pooling)
+    model, corpus = model_of(student), read_corpus(texts, limit)
     own = student.resolve() == source.folder.resolve()
     earlier = None if own else Projection.load(student)  # of a student whose vectors are not in its teacher's space
     with writing_stage(out_, "pca", pca, [model, source, corpus, made_by("fp32")]) as draft:
@@ -95,13 +101,19 @@ def pca(
 @with_options(int8=OnnxInt8)
 @with_texts
 def quantize(
-    model: Annotated[Path, typer.Argument(help="A sentence-transformers folder or an fp32 artifact.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A sentence-transformers folder, an fp32 artifact, or an fp32 ONNX folder or file that others made."
+        ),
+    ],
     out_: OutOption,
     texts: TextSource | None = None,
     questions: Annotated[
         Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
     ] = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     *,
     int8: OnnxInt8,
 ) -> None:
@@ -109,30 +121,41 @@ def quantize(
 
     Texts, or questions, are what ranges are calibrated on; the cosine to fp32 is measured on those held out.
     """
+    with fp32_form(model, pooling) as folder:
+        close = _quantized(folder, out_, texts, questions, limit, int8)
+    mean, least = close.cosine_mean, close.cosine_min
+    out.print(f"cosine to fp32: mean {mean:.6f}, least {least:.6f}, on {close.count} {close.of}")
+    written(out_)
+
+
+def _quantized(
+    model: Path, to: Path, texts: TextSource | None, questions: Path | None, limit: int | None, int8: OnnxInt8
+) -> Closeness:
+    """Write the int8 form and return how close it is to what it was made of."""
     if kind_of(model) == "onnx":
         require_fp32(require_graph(model), "int8 is made")
         sample = sample_of(model, int8, texts, questions, limit)
-        with writing_stage(out_, "int8", int8, [graph_of(model), *sample.inputs]) as draft:
+        with writing_stage(to, "int8", int8, [graph_of(model), *sample.inputs]) as draft:
             int8.run(model, draft, sample.batches)
             own_conformance(model, draft.folder, "int8")
             close = sample.compare(draft.folder)
             draft.figures["closeness"] = close.as_dict()
     else:
         stage, source, corpus = TorchInt8(), model_of(model), read_corpus(texts, limit)
-        with writing_stage(out_, "quantize", stage, [source, corpus]) as draft:
+        with writing_stage(to, "quantize", stage, [source, corpus]) as draft:
             stage.run(model, draft)
             sides = TorchEncoder.load(model), TorchInt8Encoder.load(draft.folder)
             close = of_texts(*sides, corpus.heldout)
             draft.figures["closeness"] = close.as_dict()
-    mean, least = close.cosine_mean, close.cosine_min
-    out.print(f"cosine to fp32: mean {mean:.6f}, least {least:.6f}, on {close.count} {close.of}")
-    written(out_)
+    return close
 
 
 @with_options(export=Export, optimise=Optimise)
-def export(model: NamedArgument, out_: OutOption, *, export: Export, optimise: Optimise) -> None:
+def export(
+    model: NamedArgument, out_: OutOption, pooling: PoolingOption = None, *, export: Export, optimise: Optimise
+) -> None:
     """Write a model as one ONNX graph in fp32, fused for ONNX Runtime."""
-    source = find(model)
+    source = find(model, pooling=pooling)
     with (
         writing_stage(out_, "optimise", optimise, [Key(stage_key("export", export, [source]))]) as draft,
         TemporaryDirectory() as aside,
@@ -144,8 +167,21 @@ def export(model: NamedArgument, out_: OutOption, *, export: Export, optimise: O
 
 
 @with_options(fp16=Half)
-def fp16(artifact: ArtifactArgument, out_: OutOption, *, fp16: Half) -> None:
+def fp16(artifact: GraphArgument, out_: OutOption, pooling: PoolingOption = None, *, fp16: Half) -> None:
     """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
-    with writing_stage(out_, "fp16", fp16, [graph_of(artifact)]) as draft:
-        fp16.run(artifact, draft)
+    with fp32_form(artifact, pooling) as folder, writing_stage(out_, "fp16", fp16, [graph_of(folder)]) as draft:
+        fp16.run(folder, draft)
+    written(out_)
+
+
+def convert(
+    model: Annotated[Path, typer.Argument(help="A model's folder with pickled weights.", metavar="MODEL")],
+    out_: OutOption,
+) -> None:
+    """Write a model's pickled weights (pytorch_model.bin) as safetensors, each file read in a process apart that
+    builds tensors and runs nothing; settings and tokenizer are copied."""
+    with writing(out_, "convert", key_of("convert", str(model.resolve()))) as draft:
+        made = to_safetensors(model, draft.folder)
+    for name in made:
+        out.print(f"{out_ / name}", soft_wrap=True)
     written(out_)

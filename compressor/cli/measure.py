@@ -25,6 +25,7 @@ from compressor.cli.common import (
     NamedArgument,
     OutFileOption,
     OutOption,
+    PoolingOption,
     QuestionsOption,
     SpeedTextsOption,
     command_line,
@@ -56,11 +57,12 @@ def curve(
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Measure the first components of the vectors as they are, too.")
     ] = False,
+    pooling: PoolingOption = None,
     *,
     curve: Curve,
 ) -> None:
     """Measure quality against the bytes of a vector: principal components of every size, float32, int8, binary."""
-    source, corpus = find(model), read_corpus(texts, limit)
+    source, corpus = find(model, pooling=pooling), read_corpus(texts, limit)
     with writing_stage(out_, "curve", curve, [source, corpus, made_by("fp32"), Key(key_of(truncate))]) as draft:
         results = curve.run(source, corpus, truncate, command_line(), draft)
     print_curve(results, out)

@@ -12,11 +12,13 @@ from compressor.artifact.folder import Draft, key_of, sha256
 from compressor.artifact.layout import require_graph
 from compressor.artifact.workspace import Key, Keyed, Model, resumable
 from compressor.cli.common import (
-    ArtifactArgument,
+    GraphArgument,
     JsonOption,
     LimitOption,
     OutOption,
+    PoolingOption,
     QuestionsOption,
+    fp32_form,
     out,
     questions_of,
     with_texts,
@@ -39,11 +41,12 @@ from exporters.verify.conformance import own_conformance
 @with_each("search", {EMBEDDING: Search, ANSWERING: ReaderSearch})
 @with_texts
 def optimise(
-    artifact: ArtifactArgument,
+    artifact: GraphArgument,
     out_: OutOption,
     texts: TextSource | None = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
+    pooling: PoolingOption = None,
     as_json: JsonOption = False,
     *,
     search: Callable[[str], Any],
@@ -53,21 +56,33 @@ def optimise(
     Ranges are measured on the texts; quality and speed on those of them that are kept to choose by, or speed on
     --speed-texts: what is fastest depends on how long texts are. A reader's are measured on --questions, of which the
     last tenth is kept to choose by. Give none that figures are then reported on. A search that was stopped goes on
-    with the same command.
+    with the same command. An fp32 graph that others exported is fused first.
     """
-    require_graph(artifact)
-    task = task_in(artifact)
-    chosen, asked = search(task.name), questions_of(task, texts, questions)
-    if asked is None:
-        _by_texts(artifact, out_, texts, limit, chosen)
-    else:
-        _by_questions(artifact, out_, asked[:limit], chosen)
+    with fp32_form(artifact, pooling) as folder:
+        _search(folder, out_, texts, questions, limit, search)
     result = read_json(out_ / "search.json")
     if as_json:
         print(json_text(result))
         return
     print_search(Searched.read(result), out)
     written(out_)
+
+
+def _search(
+    artifact: Path,
+    to: Path,
+    texts: TextSource | None,
+    questions: Path | None,
+    limit: int | None,
+    search: Callable[[str], Any],
+) -> None:
+    require_graph(artifact)
+    task = task_in(artifact)
+    chosen, asked = search(task.name), questions_of(task, texts, questions)
+    if asked is None:
+        _by_texts(artifact, to, texts, limit, chosen)
+    else:
+        _by_questions(artifact, to, asked[:limit], chosen)
 
 
 def _by_texts(artifact: Path, to: Path, texts: TextSource | None, limit: int | None, search: Search) -> None:

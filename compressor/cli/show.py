@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.cli.common import JsonOption, out
+from compressor.cli.common import JsonOption, PoolingOption, out
 from compressor.core.strict_json import json_text
 
 
@@ -20,11 +20,17 @@ def doctor(
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="An artifact, or any sentence-transformers folder.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="An artifact, a sentence-transformers folder, or an ONNX folder or file that others made."),
+    ],
+    pooling: PoolingOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is in an artifact: size, inputs, outputs, operators, hashes, where it came from."""
+    """Show what is in an artifact: size, inputs, outputs, operators, hashes, where it came from; of a graph that others
+    exported its precision, what is fused, and whether a text's vector depends on its neighbours, too.
+    """
     from benchmarks.inspect import facts, print_facts
 
-    found = facts(path)
+    found = facts(path, pooling)
     print(json_text(found)) if as_json else print_facts(found, out)

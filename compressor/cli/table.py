@@ -40,12 +40,14 @@ class Entry:
 
 GROUPS = {
     "A whole run": {
+        "compress": Entry("compressor.cli.flow:compress"),
         "run": Entry("compressor.cli.flow:run"),
         "tradeoff": Entry("compressor.cli.flow:tradeoff"),
         "recommend": Entry("compressor.cli.flow:recommend"),
         "report": Entry("compressor.cli.flow:report"),
     },
     "One step": {
+        "convert": Entry("compressor.cli.make:convert"),
         "distil": Entry("compressor.cli.make:distil"),
         "pca": Entry("compressor.cli.make:pca"),
         "quantize": Entry("compressor.cli.make:quantize"),
@@ -58,6 +60,7 @@ GROUPS = {
         "curve": Entry("compressor.cli.measure:curve"),
         "profile": Entry("compressor.cli.measure:profile"),
         "growth": Entry("compressor.cli.measure:growth"),
+        "lengths": Entry("compressor.cli.bench:lengths"),
         "loadgen": Entry("compressor.cli.measure:loadgen"),
     },
     "Look and check": {

@@ -9,19 +9,26 @@ from rich.text import Text
 
 from compressor.artifact.layout import READING
 from compressor.cli.common import (
-    ArtifactArgument,
+    GraphArgument,
     JsonOption,
     LimitOption,
+    PoolingOption,
     QuestionsOption,
+    check_pooling,
+    given_graph,
+    of_plain,
     out,
     questions_of,
+    teacher_of,
     with_texts,
 )
 from compressor.cli.options import with_each
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import JsonObject, json_text
-from compressor.models.source import DEFAULT, find
-from compressor.untrusted.inspection import inspect
+from compressor.models.pooling import Pooling
+from compressor.models.source import DEFAULT
+from compressor.untrusted.inspection import Finding, inspect
+from exporters.foreign.find import Foreign
 from exporters.tasks import ANSWERING, EMBEDDING, name_in, task_named
 from exporters.verify.check import Check, gate, precision_of
 from exporters.verify.embedding import Verify
@@ -57,45 +64,87 @@ RetrievalOption = Annotated[
 @with_each("bars", {EMBEDDING: Verify, ANSWERING: ReaderVerify})
 @with_texts
 def verify(
-    artifact: ArtifactArgument,
+    artifact: GraphArgument,
     student: StudentOption = None,
     teacher: TeacherOption = None,
     texts: "TextSource | None" = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
     retrieval: RetrievalOption = None,
+    pooling: PoolingOption = None,
     as_json: JsonOption = False,
     *,
     bars: Callable[[str], Any],
 ) -> None:
     """Check the files of an artifact or packed view against its manifest, then its graph in a process apart; the first
     fault is exit status 1. With --student, measure it against its student and teacher, a reader on --questions; a
-    figure below its bar is, too.
+    figure below its bar is, too. A graph that others exported has no manifest; its student is its teacher unless given.
     """
+    artifact, foreign = given_graph(artifact)
+    if foreign is not None:
+        if questions is not None:
+            raise RecipeError(f"--questions {questions}: an option of readers; an encoder takes --texts")
+        _others(foreign, pooling, student, teacher, texts, limit, bars(EMBEDDING), retrieval, as_json)
+        return
     given = {"teacher": teacher, "texts": texts, "questions": questions, "limit": limit, "retrieval": retrieval}
+    given |= {"pooling": pooling}
     if student is None and (name := next((name for name, value in given.items() if value is not None), None)):
         raise RecipeError(f"--{name}: an option of --student; without one, files and graph alone are checked")
     found = list[JsonObject]()
     for finding in inspect(artifact):
         found.append(finding.as_dict())
         if not as_json:
-            mark = ("pass", "green") if finding.checked else ("note", "yellow")
-            out.print(Text.assemble(mark, f"  {finding.check}: {finding.found}"), soft_wrap=True)
+            _print_finding(finding)
     task, checks = name_in(artifact), list[Check]()
     own = bars(task)
     if student is not None:
         asked = questions_of(task_named(task), texts, questions)
         if asked is None:
-            checks = _vectors(artifact, student, teacher, texts, limit, own, retrieval)
-        elif retrieval is None:
+            check_pooling(pooling, [student, teacher or DEFAULT])
+            checks = _vectors(artifact, of_plain(student, pooling), teacher, texts, limit, own, retrieval, pooling)
+        elif (name := next((name for name in ("retrieval", "pooling") if given[name] is not None), None)) is None:
             checks = _answers(artifact, student, teacher, asked[:limit], own)
         else:
-            raise RecipeError(f"--retrieval {retrieval}: an option of encoders; this artifact answers questions")
+            raise RecipeError(f"--{name} {given[name]}: an option of encoders; this artifact answers questions")
+    _judge(found, checks, as_json)
+
+
+def _judge(found: Sequence[JsonObject], checks: Sequence[Check], as_json: bool) -> None:
     if as_json:
         print(json_text([*found, *(check.as_dict() for check in checks)]))
     else:
         _print_checks(checks)
     gate(checks)
+
+
+def _others(
+    foreign: Foreign,
+    pooling: Pooling | None,
+    student: Path | None,
+    teacher: str | None,
+    texts: "TextSource | None",
+    limit: int | None,
+    bars: Verify,
+    retrieval: str | None,
+    as_json: bool,
+) -> None:
+    """Check a graph that others exported and, where a student or a teacher is given, measure it against them."""
+    from exporters.foreign.adopt import adopted
+    from exporters.foreign.verify import findings, without_promises
+
+    if (asked := student or teacher) is None and (texts, limit, retrieval) != (None, None, None):
+        raise RecipeError("--texts, --limit, --retrieval: options of --teacher; without, the graph alone is checked")
+    with adopted(foreign, pooling) as (folder, known):
+        found = list(findings(foreign, known))
+        if not as_json:
+            for finding in found:
+                _print_finding(finding)
+        checks = list[Check]()
+        if asked is not None:
+            of = of_plain(student, pooling) if student else teacher_of(str(teacher), pooling).folder
+            measured = _vectors(folder, of, teacher, texts, limit, bars, retrieval, pooling, known.precision)
+            checks = without_promises(measured, bars)
+    _judge([finding.as_dict() for finding in found], checks, as_json)
 
 
 def _vectors(
@@ -106,8 +155,10 @@ def _vectors(
     limit: int | None,
     bars: Verify,
     retrieval: str | None,
+    pooling: Pooling | None,
+    precision: str | None = None,
 ) -> list[Check]:
-    """Measure an encoder's artifact."""
+    """Measure an encoder's artifact; ``precision``: what it is judged as, by default what its graph is."""
     from compressor.models.sentence_model import TorchEncoder
     from compressor.models.teacher_vectors import heldout_of
     from compressor.texts.collections import read_collections
@@ -117,11 +168,12 @@ def _vectors(
     folders = [part.strip() for part in (retrieval or "").split(",") if part.strip()]
     searches = Searches(read_collections(folders, Path(), "test", "--retrieval"))
     bars.check(searches.collections, "--retrieval")
-    source, corpus = find(teacher or DEFAULT), read_corpus(texts, limit)
+    source, corpus = teacher_of(teacher or DEFAULT, pooling), read_corpus(texts, limit)
     if folders:
         searches.figures(TorchEncoder.load(source.folder))
     heldout = heldout_of(source, corpus)
-    return bars.examine(precision_of(artifact), artifact, student, heldout, searches if folders else None)
+    name = precision or precision_of(artifact)
+    return bars.examine(name, artifact, student, heldout, searches if folders else None)
 
 
 def _answers(artifact: Path, student: Path, teacher: str | None, asked: "Questions", bars: ReaderVerify) -> list[Check]:
@@ -141,6 +193,11 @@ def _teacher_f1(teacher: str, reading: "Reading", asked: "Questions") -> float:
     folder = ReaderTeacher(model=teacher).find().folder
     own = TorchReader.load(folder, None if (folder / READING).is_file() else reading)
     return measure(asked, own.read(asked), asked.version)["f1"]
+
+
+def _print_finding(finding: Finding) -> None:
+    mark = ("pass", "green") if finding.checked else ("note", "yellow")
+    out.print(Text.assemble(mark, f"  {finding.check}: {finding.found}"), soft_wrap=True)
 
 
 def _print_checks(checks: Sequence[Check]) -> None:

@@ -1,8 +1,10 @@
 """Strict configuration: a stage's fields are documented once, where they stand; unknown keys are refused."""
 
+import copy
 import difflib
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -47,11 +49,18 @@ def load(path: Path, schema: type[C], overrides: list[str] | None = None) -> C:
         raise RecipeError(f"{path}: no such recipe") from error
     except (ValueError, RecursionError, OSError) as error:  # TOML, UTF-8, or numbers of thousands of digits
         raise RecipeError(f"{path}: not readable as TOML: {error}") from error
-    for line in overrides or []:
-        _override(values, line)
+    values = overridden(values, overrides or [])
     if "name" in schema.model_fields:
         values.setdefault("name", path.stem)
     return schema.read(values, where=str(path))
+
+
+def overridden(values: dict[str, Any], lines: Sequence[str]) -> dict[str, Any]:
+    """Return a recipe's values with those of ``section.field=value`` lines; RecipeError for what is no such line."""
+    changed: dict[str, Any] = copy.deepcopy(values)
+    for line in lines:
+        _override(changed, line)
+    return changed
 
 
 def _override(values: dict[str, Any], line: str) -> None:

@@ -1,7 +1,6 @@
 """The seam: texts in, vectors out. Teacher, student, PyTorch int8 and ONNX session are all an Encoder."""
 
 import operator
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -99,9 +98,3 @@ def length_sorted_batches(
             batches.append(order[start : min(start + rows, end)])
             start += len(batches[-1])
     return batches
-
-
-def usable_cores() -> int:
-    """Count the cores this process may run on."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else (os.cpu_count() or 1)

@@ -136,7 +136,8 @@ class Flow(ABC):
     def announce(self) -> None:
         """Say what goes in."""
         source, (data, line) = self.source, self.data()
-        say(("teacher", "bold"), f": {source.name} ({source.origin}), sha256 {source.weights_sha256}")
+        stored = "" if source.stored == "fp32" else f"; weights in {source.stored}, opened as fp32"
+        say(("teacher", "bold"), f": {source.name} ({source.origin}), sha256 {source.weights_sha256}{stored}")
         say((data, "bold"), f": {line}")
 
     def optimise(self, graph: Model) -> Model:

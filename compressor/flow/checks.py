@@ -7,9 +7,12 @@ from benchmarks.quality.languages import read_tests
 from compressor.core.errors import RecipeError
 from compressor.core.progress import say
 from compressor.models.sentence_model import embedding_dimension, open_model
+from compressor.models.source import weights_files
 from compressor.texts.collections import Collection
 from compressor.texts.corpus import Corpus
+from compressor.untrusted.weights import fp32_bytes, read_headers
 from exporters.graph.consumers import check_prompts
+from exporters.graph.files import ONE_FILE_BYTES
 from exporters.search.embedding import Search
 
 if TYPE_CHECKING:
@@ -46,6 +49,9 @@ def _check_search(flow: "EmbeddingFlow", search: Search) -> None:
     """Refuse a search of another precision, or one on the texts that its choice is then timed on."""
     if search.precision != "int8":
         raise RecipeError('search.precision = "fp32": in a recipe the search makes the int8 artifact; must be int8')
+    size = fp32_bytes(read_headers(weights_files(flow.teacher.folder)))
+    if flow.recipe.distil is None and size > ONE_FILE_BYTES:
+        raise RecipeError(f"search: {size / 1e9:.1f} GB of weights in fp32; a search takes 2.1 GB; leave it out")
     flow.speed_texts(search)
 
 

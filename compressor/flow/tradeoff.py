@@ -239,6 +239,15 @@ def _hand_out(folder: Path, students: Iterable[Student], precisions: Sequence[Pr
                 _copy(made, folder / name)
 
 
+def copy_stages(branch: Path, folder: Path) -> None:
+    """Copy the stages of one student's branch into a run's folder, where its flow then finds them made."""
+    for stage in sorted(branch.iterdir()):
+        if is_artifact(stage):
+            made = Model(stage, "")
+            if not _is_copy(folder / stage.name, made):
+                _copy(made, folder / stage.name)
+
+
 def _is_copy(folder: Path, made: Model) -> bool:
     try:
         return is_artifact(folder) and Artifact.open(folder).manifest == read_manifest(made.folder)

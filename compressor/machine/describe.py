@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from compressor.core.cores import control_groups, cpu_quota, read_control
+
 _X86_FEATURES = (
     "avx2",
     "avx512f",
@@ -66,7 +68,7 @@ def cores() -> int:
 def features() -> list[str]:
     """List those of FEATURES that the processor has; none where the system does not tell."""
     if platform.system() == "Linux":
-        found: Collection[str] = _field(_read(Path("/proc/cpuinfo")), "flags", "Features").split()
+        found: Collection[str] = _field(read_control(Path("/proc/cpuinfo")), "flags", "Features").split()
     elif platform.system() == "Darwin":
         found = _darwin_features()
     else:
@@ -88,17 +90,11 @@ def bf16_is_fast() -> bool:
     return any(name in BF16_FEATURES for name in features())
 
 
-def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Return how many cores' time the tightest control group allows; None where none sets a limit."""
-    quotas = [_quota(folder) for folder in _groups("cpu", root)]
-    return min((quota for quota in quotas if quota), default=None)
-
-
 def _cpu_name() -> str:
     if platform.system() == "Darwin":
         return _sysctl("machdep.cpu.brand_string")
     # ARM's cpuinfo has numbers only; lscpu knows their names
-    name = _field(_read(Path("/proc/cpuinfo")), "model name") or _field(_output("lscpu"), "Model name")
+    name = _field(read_control(Path("/proc/cpuinfo")), "model name") or _field(_output("lscpu"), "Model name")
     return name or platform.processor() or platform.machine()
 
 
@@ -129,41 +125,10 @@ def _output(*command: str) -> str:
     return done.stdout.strip()
 
 
-def _groups(controller: str, root: Path) -> list[Path]:
-    """List the folders of this process's control groups, from its own up to the root; version 1 and 2."""
-    own = _read(root / "proc/self/cgroup").splitlines()
-    found: list[Path] = []
-    for names, path in (line.split(":", 2)[1:] for line in own if line.count(":") >= 2):
-        if names and controller not in names.split(","):
-            continue
-        mount = root / "sys/fs/cgroup" / (controller if names else "")
-        inner = Path(path.strip("/"))
-        found += [mount / part for part in (inner, *inner.parents)]
-    return found
-
-
-def _quota(folder: Path) -> float | None:
-    """Read ``cpu.max`` (version 2) or the CFS pair (version 1)."""
-    words = _read(folder / "cpu.max").split() or [
-        _read(folder / "cpu.cfs_quota_us"),
-        _read(folder / "cpu.cfs_period_us"),
-    ]
-    if len(words) != 2 or not all(word.isdecimal() for word in words) or int(words[1]) == 0:
-        return None  # "max", -1, or no such file
-    return int(words[0]) / int(words[1])
-
-
 def _memory_limit(root: Path = Path("/")) -> int | None:
     names = ("memory.max", "memory.limit_in_bytes")
-    values = [_read(folder / name) for folder in _groups("memory", root) for name in names]
+    values = [read_control(folder / name) for folder in control_groups("memory", root) for name in names]
     return min((int(value) for value in values if value.isdecimal()), default=None)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
 
 
 def _versions() -> dict[str, str | None]:

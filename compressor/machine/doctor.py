@@ -126,7 +126,7 @@ def _threads(machine: Machine) -> Iterator[Advice]:
     count, quota, threads = machine["cores"], machine["cpu_quota"], machine["threads"]
     usable = max(1, min(count, int(quota or count)))
     if quota and quota < count:
-        why = f"the container may use {quota:g} of {count} cores; ask for {usable}, as the default counts cores"
+        why = f"the container may use {quota:g} of {count} cores; threads by default: {usable}"
         yield Advice("threads", "note", why)
     if threads > usable:
         why = f"PyTorch would start {threads} threads for {usable} usable cores; set OMP_NUM_THREADS={usable}"

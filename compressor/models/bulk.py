@@ -40,6 +40,7 @@ class BulkEncoder:
         self.batch_tokens = self.batch_tokens or (_CUDA_TOKENS if self.model.device.type == "cuda" else _CPU_TOKENS)
         self._prompt = default_prompt(self.model)
         self._maskable = _takes_no_mask(self.model[0])
+        self._turned = any("rotary" in type(module).__name__.lower() for module in self.model.modules())
 
     @classmethod
     def load(cls, folder: Path, precision: ComputePrecision = "fp32", device: str = "cpu") -> "BulkEncoder":
@@ -69,7 +70,7 @@ class BulkEncoder:
         groups = [order[at : at + _GROUP] for at in range(0, len(order), _GROUP)]
         tokenized = [self.model.preprocess([window[i] for i in rows], prompt=self._prompt) for rows in groups]
         if not all(
-            self._is_padded_right(features, len(rows)) for rows, features in zip(groups, tokenized, strict=True)
+            self._is_padded_aside(features, len(rows)) for rows, features in zip(groups, tokenized, strict=True)
         ):
             yield from zip(groups, tokenized, strict=True)
             return
@@ -83,11 +84,16 @@ class BulkEncoder:
         # RoBERTa and its kin count positions by what is not padding; every other feature is 0 there.
         return {"input_ids": int(getattr(self.model.tokenizer, "pad_token_id", None) or 0)}
 
-    def _is_padded_right(self, features: dict[str, Any], count: int) -> bool:
-        """Whether the features are tokens of ``count`` texts, with a mask whose zeros all stand at the right."""
+    def _is_padded_aside(self, features: dict[str, Any], count: int) -> bool:
+        """Whether the features are tokens of ``count`` texts, with a mask whose zeros all stand at the right.
+
+        Or at the left, where positions only tell how far apart two tokens are.
+        """
         mask, ids = features.get("attention_mask"), features.get("input_ids")
         if not isinstance(mask, torch.Tensor) or ids is None or mask.shape != ids.shape or len(ids) != count:
             return False
+        if self._turned and bool(mask[:, -1].all()):
+            mask = mask.flip(1)
         return bool((mask[:, 1:] <= mask[:, :-1]).all()) and bool(mask[:, 0].all())
 
     def _run(self, features: dict[str, Any]) -> Vectors:

@@ -1,9 +1,11 @@
 """What a model's tables hold, against what its tokenizer gives: a vector for every token, positions for every text."""
 
 import contextlib
+import json
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from compressor.core.errors import ModelError
 
@@ -36,6 +38,23 @@ def check_tokens(where: object, rows: int, tokenizer: Any) -> None:
         raise ModelError(
             f"{where}: a special token around texts has the id {max(around)}; the model has vectors for {rows} tokens"
         )
+
+
+def drop_special(tokenizer: Any, rows: int) -> None:
+    """Take special tokens with ids of ``rows`` or more out of a transformers tokenizer, in place.
+
+    A decoder's tokenizer has some for images, or for gaps, that its text model has no vectors for: no text needs
+    them, and one that spells them is read by its characters.
+    """
+    if not tokenizer.is_fast or max(tokenizer.get_added_vocab().values(), default=0) < rows:
+        return
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    past = {token["content"] for token in state["added_tokens"] if token["special"] and token["id"] >= rows}
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in past]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
+    for name, token in tokenizer.special_tokens_map.items():
+        if isinstance(token, str) and token in past:
+            setattr(tokenizer, name, None)
 
 
 def positions(transformer: Any) -> int | None:

@@ -14,10 +14,11 @@ from sentence_transformers.sentence_transformer.modules import Dense, StaticEmbe
 from compressor.core.encoder import Vectors, check_texts, check_whole, listed
 from compressor.core.errors import ModelError, TextError, one_line
 from compressor.machine.card import require_card
+from compressor.models.decoders import check_direction, keep_windows
 from compressor.models.loading import check_finite, whole_weights
-from compressor.models.positions import check_tables, check_tokens
+from compressor.models.positions import check_tables, check_tokens, drop_special
 from compressor.models.settings import check_module_settings, check_transformer_settings
-from compressor.models.source import check_folder, module_folders, transformer_folder
+from compressor.models.source import check_folder, module_folders, read_config, transformer_folder
 
 ComputePrecision = Literal["fp32", "bf16", "fp16"]
 """What PyTorch computes in; what an artifact stores is ``compressor.artifact.cases.Precision``."""
@@ -84,6 +85,7 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
     """Load a checked sentence-transformers folder in fp32, from disk alone and without remote code."""
     check_folder(folder)
     check_module_settings(folder)
+    keep_windows()
     if device.startswith("cuda"):
         require_card("device cuda")
     arguments: dict[str, Any] = {"dtype": torch.float32}
@@ -116,12 +118,16 @@ def open_model(folder: Path, device: str = "cpu", attention: str | None = None) 
 
 
 def _leave_out_unread(model: SentenceTransformer) -> None:
-    """Have the tokenizer give only what the transformer takes; transformers 4 passes the rest on, a TypeError."""
+    """Have the tokenizer give only what the transformer takes, and has vectors for.
+
+    transformers 4 passes the rest on, a TypeError.
+    """
     transformer = getattr(model[0], "auto_model", None)
     if transformer is not None:
         # Ids and mask are asked for of every tokenizer: a model without a mask has no graph here, and says so itself.
         taken = {"input_ids", "attention_mask", *inspect.signature(transformer.forward).parameters}
         model.tokenizer.model_input_names = [name for name in model.tokenizer.model_input_names if name in taken]
+        drop_special(model.tokenizer, transformer.get_input_embeddings().num_embeddings)
 
 
 def _check_opened(folder: Path, model: SentenceTransformer) -> None:
@@ -131,6 +137,7 @@ def _check_opened(folder: Path, model: SentenceTransformer) -> None:
         check_tokens(folder, table.num_embeddings, model.tokenizer)
     elif (transformer := getattr(model[0], "auto_model", None)) is not None:
         check_transformer_settings(transformer_folder(folder), model.tokenizer, transformer)
+        check_direction(folder, read_config(folder), transformer)
         check_tables(folder, transformer, model.tokenizer, token_limit(model))
 
 

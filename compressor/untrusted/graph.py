@@ -26,6 +26,15 @@ _FUSED = """
 """
 OPERATORS = {"": frozenset(_PLAIN.split()), "com.microsoft": frozenset(_FUSED.split())}
 EXTENSIONS = "ai.onnx.contrib"  # onnxruntime-extensions' domain
+FOREIGN = "foreign"  # the form of a graph that others exported: what it takes and gives is asked in ``foreign.py``
+_FOREIGN_OPSETS = {"": (11, 22), "com.microsoft": (1, 1)}
+_FOREIGN_PLAIN = "BatchNormalization Conv Dropout EyeLike LpNormalization NonZero ReverseSequence Scatter"
+_FOREIGN_FUSED = """
+    BiasAdd BiasSoftmax DequantizeLinear GatherBlockQuantized GroupQueryAttention MatMulBnb4 PackedAttention
+    PackedMultiHeadAttention QGemm QLinearAdd QLinearConcat QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear
+    RemovePadding RestorePadding
+"""
+_FOREIGN = {"": frozenset(_FOREIGN_PLAIN.split()), "com.microsoft": frozenset(_FOREIGN_FUSED.split())}
 _OF_TEXT = frozenset({"BertTokenizer", "StringConcat", "StringEqual", "StringRegexReplace"})
 MOST_DEPTH = 2  # an If of CLS pooling holds plain operators, no further If
 MOST_NODES = 100_000
@@ -65,6 +74,8 @@ def precision_of(model: Any, onnx: Any) -> str:
 
 def check_contract(inputs: list[Stated], outputs: list[Stated], form: str) -> None:
     """Refuse other names, types or shapes than those of ``form``."""
+    if form == FOREIGN:  # told by an open session
+        return
     _check_inputs(inputs, form)
     _check_outputs(outputs, form)
 
@@ -72,8 +83,8 @@ def check_contract(inputs: list[Stated], outputs: list[Stated], form: str) -> No
 def check_operator(domain: str, name: str, form: str) -> None:
     """Refuse an operator that is never exported."""
     domain = "" if domain == "ai.onnx" else domain
-    known = _OF_TEXT if (form, domain) == ("text", EXTENSIONS) else OPERATORS.get(domain, ())
-    if name not in known:
+    known = _OF_TEXT if (form, domain) == ("text", EXTENSIONS) else OPERATORS.get(domain, frozenset())
+    if name not in known and not (form == FOREIGN and name in _FOREIGN.get(domain, ())):
         raise Refusal(f"operator {shown(domain or 'ai.onnx')}.{shown(name)}: not one that is exported")
 
 
@@ -131,9 +142,13 @@ class refusing:  # noqa: N801 - a statement's word
 
 def _check_opsets(model: Any, form: str) -> None:
     known = OPSETS | ({EXTENSIONS: (1, 1)} if form == "text" else {})
+    if form == FOREIGN:
+        known = _FOREIGN_OPSETS
     seen: dict[str, int] = {}
     for entry in model.opset_import:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if form == FOREIGN and domain not in known:  # ONNX Runtime's optimiser names all of its own, used or not
+            continue
         low, high = known.get(domain, (0, -1))
         if domain in seen or not low <= entry.version <= high:
             listed = ", ".join(f"{name or 'ai.onnx'} {a} to {b}" for name, (a, b) in known.items())

@@ -23,7 +23,8 @@ except ImportError:  # Windows: the parent's time-out is the only bound
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from compressor.untrusted.graph import Refusal, Stated, check_model, first_line, precision_of, refusing, run
+from compressor.untrusted.foreign import run_foreign
+from compressor.untrusted.graph import FOREIGN, Refusal, Stated, check_model, first_line, precision_of, refusing, run
 from compressor.untrusted.ort_format import MARK, check_session, operators_of
 from compressor.untrusted.positions import Lookups, check_length, lookups_of
 
@@ -81,10 +82,14 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
 
     if graph := contents.get("graph"):
         found["operators"], outputs, precision, lookups = _operators(graph, form, onnx)
+        found["precision"] = precision
         if form == "text" and library is None:
             found["unrun"] = "onnxruntime-extensions is not installed"
         else:
             session = opened(graph)
+        if session is not None and form == FOREIGN:
+            found |= run_foreign(session, request["memory_bytes"])
+        elif session is not None:
             found["dim"] = run(session, outputs or check_session(session, form), form, request["memory_bytes"])
     if content := contents.get("tokenizer"):
         tokenizer = check_tokenizer(content, tokenizers)

@@ -9,7 +9,7 @@ from compressor.artifact.layout import READING
 from compressor.core.errors import ModelError, first_line, unreadable
 from compressor.core.strict_json import read_json, read_plain
 from compressor.untrusted.loaders import SENTENCE_CONFIGS, check_modules, check_names
-from compressor.untrusted.weights import INDEX, WEIGHTS, read_header
+from compressor.untrusted.weights import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, pickled, read_header
 
 LONGEST = 1 << 20
 """Tokens of a text, at most; transformers writes 1e30 for a tokenizer without a limit."""
@@ -127,10 +127,13 @@ def _check_limit(path: Path, value: Any) -> None:
         raise ModelError(f"{path}: model_max_length = {value!a:.40}: must be a number from 1")
 
 
-def check_weights(folder: Path) -> None:
-    """Refuse a module's folder whose weights are pickled."""
+def check_weights(folder: Path, model: Path | None = None) -> None:
+    """Refuse a module's folder whose weights are pickled; ``model`` is the one that it is of, where it is not all."""
     if any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         return
-    for name in ("pytorch_model.bin", "model.bin", "pytorch_model.pt"):
+    for name in (PICKLED, PICKLED_INDEX):
+        if (folder / name).is_file():
+            raise pickled(folder, name, model)
+    for name in ("model.bin", "pytorch_model.pt"):
         if (folder / name).is_file():
             raise ModelError(f"{folder}: weights are pickled ({name}); only safetensors is read")

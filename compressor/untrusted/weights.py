@@ -1,6 +1,7 @@
 """What a safetensors file says of itself, read without loading a weight."""
 
 import re
+import shlex
 import struct
 from collections.abc import Sequence
 from math import prod
@@ -12,6 +13,8 @@ from compressor.core.strict_json import parse_json, read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PICKLED = "pytorch_model.bin"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
 _HEADER_LIMIT_BYTES = 100_000_000  # the format's own bound
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32}
 _BITS |= {"U16": 16, "U8": 8, "BOOL": 8, "C64": 64, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F4": 4}
@@ -56,9 +59,16 @@ def weights_in(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         return [folder / name for name in sorted(set(_read_index(folder / INDEX).values()))]
-    if (folder / "pytorch_model.bin").is_file():
-        raise ModelError(f"{folder}: weights are pickled (pytorch_model.bin); only safetensors is read")
+    for name in (PICKLED, PICKLED_INDEX):
+        if (folder / name).is_file():
+            raise pickled(folder, name)
     raise ModelError(f"{folder / WEIGHTS}: no such file, and no {INDEX}; weights must be safetensors")
+
+
+def pickled(folder: Path, name: str, model: Path | None = None) -> ModelError:
+    """Return the error of a folder whose weights are pickled, in ``name``, with the line that converts the model."""
+    line = f"compressor convert {shlex.quote(str(model or folder))} --out FOLDER"
+    return ModelError(f"{folder}: weights are pickled ({name}); only safetensors is read, which {line} writes")
 
 
 def read_headers(files: Sequence[Path]) -> dict[str, Any]:
@@ -84,7 +94,8 @@ def read_headers(files: Sequence[Path]) -> dict[str, Any]:
 def _read_index(path: Path) -> dict[str, str]:
     """Return the file name of each tensor; ModelError for an index that names none, or anything but plain shards."""
     try:
-        named = read_json(path)["weight_map"]
+        index = read_json(path)
+        named = index["weight_map"]
         files = set(named.values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not readable as an index of shards (weight_map)") from error
@@ -95,6 +106,8 @@ def _read_index(path: Path) -> dict[str, str]:
             raise ModelError(f"{path.parent / name}: no such file; {INDEX} names it")
     if not files:
         raise ModelError(f"{path}: names no shards")
+    if not isinstance(index.get("metadata"), dict):
+        raise ModelError(f"{path}: no metadata, which transformers reads of it")
     return dict(named)
 
 
@@ -108,6 +121,20 @@ def _end(path: Path, header: dict[str, Any]) -> int:
             raise ModelError(f"{path}: tensor {name!a:.80}: its offsets, shape and dtype do not fit")
         end = stop
     return end
+
+
+def stored_in(header: dict[str, Any]) -> str:
+    """Name the precision that most of the numbers are stored in, as this project writes it: bf16."""
+    counts: dict[str, int] = {}
+    for entry in header.values():
+        counts[entry["dtype"]] = counts.get(entry["dtype"], 0) + prod(entry["shape"])
+    kind = max(counts, key=lambda kind: counts[kind], default="F32")
+    return f"fp{kind[1:]}" if kind in ("F64", "F32", "F16") else kind.lower()
+
+
+def fp32_bytes(header: dict[str, Any]) -> int:
+    """Return how many bytes the numbers take in fp32, whatever they are stored in."""
+    return 4 * sum(prod(entry["shape"]) for entry in header.values())
 
 
 def layers_in(header: dict[str, Any]) -> int:

@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
@@ -23,6 +24,8 @@ from compressor.distil.student.prune import compact
 from compressor.models.sentence_model import open_model, transformer_of
 from exporters.graph.additive import add_masks
 from exporters.graph.consumers import check_modules, write_consumer_files
+from exporters.graph.decoders import decoder_inputs
+from exporters.graph.files import write
 from exporters.graph.static import as_transformer
 from exporters.verify.folder import check_folder
 
@@ -57,30 +60,32 @@ def write_graph(encoder: SentenceTransformer, path: Path, opset: int) -> None:
     """Trace ``encoder`` into one self-contained file with static vector lengths; ModelError if it cannot be."""
     transformer = transformer_of(encoder)
     axes = {EMBEDDING[0]: AXES, EMBEDDING[1]: {0: AXES[0]}}
-    trace(Graph(encoder), example_inputs(transformer), axes, path, opset, transformer.config.model_type)
-    _state_shapes(path, transformer.config.hidden_size, encoder)
+    model = traced(Graph(encoder), example_inputs(transformer), axes, path, opset, transformer.config.model_type)
+    _state_widths(model, transformer.config.hidden_size, encoder)
+    check_and_save(model, path)
 
 
-def trace(
+def traced(
     graph: torch.nn.Module,
     inputs: dict[str, torch.Tensor],
     outputs: dict[str, dict[int, str]],
     path: Path,
     opset: int,
     family: str,
-) -> None:
-    """Trace a function of ``inputs``, whose axes are AXES, into one file; ``outputs`` by name with their free axes.
+) -> onnx.ModelProto:
+    """Trace a function of ``inputs``, whose axes are AXES, into a graph; ``outputs`` by name with their free axes.
 
-    Raises ModelError, naming ``family``, where it cannot be.
+    It is written aside, near ``path``: a large model's tensors have a file each. Raises ModelError, naming ``family``,
+    where it cannot be.
     """
     dynamic: dict[str, dict[int, str]] = dict.fromkeys(inputs, AXES) | outputs
     add_masks(graph)
     try:
-        with _quiet(), torch.inference_mode():
+        with _quiet(), torch.inference_mode(), TemporaryDirectory(dir=path.parent) as aside:
             torch.onnx.export(
                 graph.eval(),
                 tuple(inputs.values()),
-                str(path),
+                to := str(Path(aside) / path.name),
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_axes=dynamic,
@@ -89,6 +94,7 @@ def trace(
                 # keeps its attention apart.
                 dynamo=False,
             )
+            return onnx.load(to)
     except OSError:
         raise
     except Exception as error:  # the tracer raises its own kinds, and whatever the model's code does
@@ -108,7 +114,8 @@ class Graph(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = dict(zip(self.names, tensors, strict=True))
-        hidden = self.transformer(**inputs).last_hidden_state
+        masks = decoder_inputs(self.transformer, inputs["attention_mask"])
+        hidden = self.transformer(**inputs | masks).last_hidden_state
         features: dict[str, Any] = {"token_embeddings": hidden, "attention_mask": inputs["attention_mask"]}
         for module in getattr(self, TAIL):
             features = module(features)
@@ -139,9 +146,8 @@ def model_facts(config: Any) -> NormalizedConfig:
         return NormalizedTextConfig(config)
 
 
-def _state_shapes(path: Path, hidden: int, encoder: SentenceTransformer) -> None:
-    """State static last dimensions of the outputs, which several consumers need, and check the graph."""
-    model = onnx.load(path)
+def _state_widths(model: onnx.ModelProto, hidden: int, encoder: SentenceTransformer) -> None:
+    """State static last dimensions of the outputs, which several consumers need, in place."""
     try:
         dim = encoder.encode(["x"]).shape[1]
     except Exception as error:  # what the tokenizer gives and the model does not take
@@ -152,18 +158,17 @@ def _state_shapes(path: Path, hidden: int, encoder: SentenceTransformer) -> None
         last = output.type.tensor_type.shape.dim[-1]
         last.Clear()
         last.dim_value = widths[output.name]
-    check_and_save(model, path)
 
 
 def check_and_save(model: onnx.ModelProto, path: Path) -> None:
     """Save a graph under a name that says nothing of the machine; ModelError where it is not valid ONNX."""
     model.producer_name, model.producer_version = "compressor", ""
     model.graph.name = "encoder"
+    write(model, path)
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(str(path), full_check=True)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{path}: the exported graph is not valid ONNX: {error}") from error
-    onnx.save(model, path)
 
 
 @contextlib.contextmanager

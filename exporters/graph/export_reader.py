@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from pydantic import Field
 
@@ -15,7 +14,7 @@ from compressor.artifact.layout import ANSWERING, GRAPH
 from compressor.core.config import Config
 from compressor.models.positions import check_tokens
 from exporters.graph.consumers import write_config, write_tokenizer
-from exporters.graph.export import AXES, check_and_save, example_inputs, trace
+from exporters.graph.export import AXES, check_and_save, example_inputs, traced
 
 
 class ReaderExport(Config):
@@ -37,8 +36,8 @@ class ReaderExport(Config):
         path.parent.mkdir(parents=True, exist_ok=True)
         inputs = example_inputs(reader)
         outputs = dict.fromkeys(ANSWERING, AXES)
-        trace(_Graph(reader, tuple(inputs)), inputs, outputs, path, self.opset, reader.config.model_type)
-        check_and_save(onnx.load(path), path)
+        graph = _Graph(reader, tuple(inputs))
+        check_and_save(traced(graph, inputs, outputs, path, self.opset, reader.config.model_type), path)
         limit = min(reading.max_length, position_limit(reader) or reading.max_length)
         write_config(reader.config, draft.folder)
         write_tokenizer(tokenizer_of(model), limit, draft.folder)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,22 +10,71 @@ import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
-from compressor.artifact.layout import INTEGER_PRODUCTS
+from compressor.artifact.layout import DATA, INTEGER_PRODUCTS
 from compressor.core.errors import ArtifactError, first_line, unreadable
 
 _EXACT = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
 _PRECISIONS = {TensorProto.INT8: "int8", TensorProto.UINT8: "int8", TensorProto.FLOAT16: "fp16"}
 
 
-def load(path: Path) -> onnx.ModelProto:
-    """Read a graph; ArtifactError if it is none, or not whole."""
+ONE_FILE_BYTES = (1 << 31) - (1 << 24)
+"""Weights in the file of a graph, at most: protobuf's bound, less what the graph itself may take."""
+_OWN_FILE_BYTES = 1024  # of a tensor; a smaller one, which a graph may compute with as it is built, stays in the graph
+
+
+def load(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """Read a graph, with the ``weights`` that ``write`` put beside it; ArtifactError if it is none, or not whole."""
     try:
-        return onnx.load(path, load_external_data=False)
+        model = onnx.load(path, load_external_data=False)
+        if weights and _lies_beside(model):
+            load_external_data_for_model(model, str(path.parent))
     except PermissionError as error:
         raise ArtifactError(unreadable(path, error)) from error
-    except (OSError, DecodeError) as error:
+    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
         raise ArtifactError(f"{path}: missing, or not a whole ONNX graph") from error
+    return model
+
+
+def write(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph as it is: one file, and where that cannot hold the weights, another beside it with them."""
+    data = path.with_name(DATA.name)
+    data.unlink(missing_ok=True)  # it would be added to
+    if weights_bytes(model) <= ONE_FILE_BYTES:
+        onnx.save(model, path)
+        return
+    onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=_OWN_FILE_BYTES)
+    load_external_data_for_model(model, str(path.parent))  # saving takes the weights out of it
+
+
+def weights_bytes(model: onnx.ModelProto) -> int:
+    """Return how many bytes a graph's stored tensors take."""
+    return sum(tensor.ByteSize() for graph in (model.graph, *branches(model.graph)) for tensor in graph.initializer)
+
+
+def _lies_beside(model: onnx.ModelProto) -> bool:
+    """Tell whether a graph's weights lie in the file that ``write`` names, all that lie in another."""
+    outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    return bool(outside) and {ExternalDataInfo(tensor).location for tensor in outside} == {DATA.name}
+
+
+@contextmanager
+def opened(model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> Iterator[onnxruntime.InferenceSession]:
+    """Give a CPU session of a graph in memory, by way of a file where it is too large for another."""
+    providers = ["CPUExecutionProvider"]
+    if weights_bytes(model) <= ONE_FILE_BYTES:
+        yield onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+        return
+    with TemporaryDirectory() as folder:
+        write(model, path := Path(folder) / "model.onnx")
+        yield onnxruntime.InferenceSession(str(path), options, providers=providers)
+
+
+def require_one_file(graph: Path, what: str) -> None:
+    """Refuse, for ``what``, a graph whose weights lie in another file: ArtifactError."""
+    if any(uses_external_data(tensor) for tensor in load(graph, weights=False).graph.initializer):
+        raise ArtifactError(f"{graph}: its weights lie in another file, which {what} does not take (more than 2 GiB)")
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
@@ -38,7 +88,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
-    onnx.save(model, path)
+    write(model, path)
 
 
 def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> dict[str, int]:
@@ -60,6 +110,8 @@ def as_run(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) 
     options.log_severity_level = 3
     with TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "run.onnx")
+        if graph.with_name(DATA.name).is_file():  # it is too large for one file once more
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "run.data")
         try:
             onnxruntime.InferenceSession(str(graph), options, providers=list(providers))
         except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
@@ -95,7 +147,7 @@ def multiplies_int8(graph: Path) -> bool:
 
 def require_fp32(graph: Path, made: str) -> None:
     """Refuse a graph with matrices of another precision than fp32; ArtifactError names it and what is ``made``."""
-    model = load(graph)
+    model = load(graph, weights=False)
     stored = [t for part in (model.graph, *branches(model.graph)) for t in part.initializer]
     stored += [a.t for node in nodes(model.graph) for a in node.attribute if node.op_type == "Constant"]
     for tensor in stored:

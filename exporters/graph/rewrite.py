@@ -19,6 +19,7 @@ _ROW_WISE = {
     "MatMul", "MatMulInteger", "MatMulIntegerToFloat", "Mul", "QAttention", "QuantizeLinear", "Relu",
     "SkipLayerNormalization",
 }  # fmt: skip
+_FULL = "attention.full"  # whether a batch has no padding
 _MASKED = -10_000.0  # what the fused operator adds to the scores of padding, too
 
 
@@ -81,6 +82,26 @@ def separate_products(model: onnx.ModelProto) -> int:
     return changed
 
 
+def unmasked_where_whole(model: onnx.ModelProto) -> int:
+    """Have fused attention pass over its mask for a batch without padding, in place; return how many were.
+
+    ONNX Runtime computes it in blocks then, in memory that grows with the tokens and not with their square (Dao et al.
+    2022, arXiv:2205.14135). Queries, keys and values are made products of their own first.
+    """
+    separate_products(model)
+    changed = 0
+    for node in [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]:
+        if len(node.input) < 5 or not node.input[4] or any(node.input[5:]):
+            continue
+        changed += 1
+        to = str(node.output[0])
+        plain, masked = copied(node, node.input[:3], f"{to}.then"), copied(node, node.input, f"{to}.else")
+        replace(model, node, [either(_FULL, to, [plain], [masked])])
+    if changed:
+        insert(model, 0, _whole(model))
+    return changed
+
+
 def attention_by_products(model: onnx.ModelProto) -> int:
     """Write attention as two products and a softmax, tokens before texts, in place; return how many were.
 
@@ -111,8 +132,8 @@ def _projections(model: onnx.ModelProto, node: NodeProto) -> tuple[list[NodeProt
     for index, part in enumerate(("query", "key", "value")):
         name = f"{node.output[0]}.{part}"
         own = slice(index * width, (index + 1) * width)
-        weight = _constant(model, f"{name}.weight", weights[:, own])
-        added = _constant(model, f"{name}.bias", bias[own])
+        weight = constant(model, f"{name}.weight", weights[:, own])
+        added = constant(model, f"{name}.bias", bias[own])
         if node.op_type == "QAttention":
             scale, zero = (_columns(model, node.input[i], own, f"{name}.{i}") for i in (4, 7))
             inputs = [node.input[0], weight, node.input[3], scale, node.input[6], zero, added]
@@ -128,15 +149,13 @@ def _attend(model: onnx.ModelProto, node: NodeProto, names: Sequence[str]) -> It
     """Yield attention over query, key and value [tokens, texts, width]."""
     to, heads = node.output[0], _attribute(node, "num_heads")
     width = _values(model, f"{names[0]}.bias").size
-    split = _constant(model, f"attention.heads_{heads}_{width}", np.array([0, 0, heads, width // heads], np.int64))
-    joined = _constant(model, f"attention.width_{width}", np.array([0, 0, width], np.int64))
+    split = constant(model, f"attention.heads_{heads}_{width}", np.array([0, 0, heads, width // heads], np.int64))
+    joined = constant(model, f"attention.width_{width}", np.array([0, 0, width], np.int64))
     for name in names:
         yield helper.make_node("Reshape", [name, split], [f"{name}.heads"], name=f"{name}.heads")
     scale = _attribute(node, "scale") or (width // heads) ** -0.5
     full, padded = (_branch(to, names, scale, masked) for masked in (False, True))
-    yield helper.make_node(
-        "If", ["attention.full"], [f"{to}.by_text"], f"{to}.if", then_branch=full, else_branch=padded
-    )
+    yield helper.make_node("If", [_FULL], [f"{to}.by_text"], f"{to}.if", then_branch=full, else_branch=padded)
     yield helper.make_node("Transpose", [f"{to}.by_text"], [f"{to}.heads"], perm=[2, 0, 1, 3], name=f"{to}.transpose")
     yield helper.make_node("Reshape", [f"{to}.heads", joined], [to], name=f"{to}.join")
 
@@ -156,22 +175,28 @@ def _branch(to: str, names: Sequence[str], scale: float, masked: bool) -> onnx.G
     return helper.make_graph(nodes, name, [], [output])
 
 
+def _whole(model: onnx.ModelProto) -> list[NodeProto]:
+    """Return what tells, once for all layers, that a batch has no padding."""
+    one = constant(model, "attention.one", np.array(1, np.int64))
+    return [
+        helper.make_node("ReduceMin", [INPUTS[1]], ["attention.least"], keepdims=0, name="attention.least"),
+        helper.make_node("Equal", ["attention.least", one], [_FULL], name=_FULL),
+    ]
+
+
 def _state_mask(model: onnx.ModelProto) -> None:
     """Put what all layers read of the mask in front: whether it is needed, and what it adds to the scores."""
-    mask = INPUTS[1]
-    int_one = _constant(model, "attention.one", np.array(1, np.int64))
-    axes = _constant(model, "attention.axes", np.array([1, 2], np.int64))
-    float_one = _constant(model, "attention.float_one", np.array(1, np.float32))
-    low = _constant(model, "attention.low", np.array(-_MASKED, np.float32))
+    axes = constant(model, "attention.axes", np.array([1, 2], np.int64))
+    float_one = constant(model, "attention.float_one", np.array(1, np.float32))
+    low = constant(model, "attention.low", np.array(-_MASKED, np.float32))
     nodes = [
-        helper.make_node("ReduceMin", [mask], ["attention.least"], keepdims=0, name="attention.least"),
-        helper.make_node("Equal", ["attention.least", int_one], ["attention.full"], name="attention.full"),
-        helper.make_node("Unsqueeze", [mask, axes], ["attention.mask"], name="attention.mask"),
+        *_whole(model),
+        helper.make_node("Unsqueeze", [INPUTS[1], axes], ["attention.mask"], name="attention.mask"),
         helper.make_node("Cast", ["attention.mask"], ["attention.kept"], to=TensorProto.FLOAT, name="attention.kept"),
         helper.make_node("Sub", ["attention.kept", float_one], ["attention.gone"], name="attention.gone"),
         helper.make_node("Mul", ["attention.gone", low], ["attention.bias"], name="attention.bias"),
     ]
-    _insert(model, 0, nodes)
+    insert(model, 0, nodes)
 
 
 def _last_state(model: onnx.ModelProto) -> str | None:
@@ -188,10 +213,10 @@ def _put_tokens_first(model: onnx.ModelProto, entry: str, last: str) -> None:
     position = next(i for i, node in enumerate(graph.node) if entry in node.output)
     for node in graph.node:
         node.input[:] = [turned if name == entry else name for name in node.input]
-    _insert(model, position + 1, [_turn(entry, turned)])
+    insert(model, position + 1, [_turn(entry, turned)])
     end = next(i for i, node in enumerate(graph.node) if last in node.output)
     graph.node[end].output[:] = [made_last if name == last else name for name in graph.node[end].output]
-    _insert(model, end + 1, [_turn(made_last, last)])
+    insert(model, end + 1, [_turn(made_last, last)])
 
 
 def _turn(source: str, to: str) -> NodeProto:
@@ -254,10 +279,11 @@ def _values(model: onnx.ModelProto, name: str) -> NDArray[Any]:
 def _columns(model: onnx.ModelProto, name: str, own: slice, to: str) -> str:
     """Return a scale or zero point for some columns: itself where there is one for all."""
     values = _values(model, name)
-    return name if values.ndim == 0 else _constant(model, to, values[own])
+    return name if values.ndim == 0 else constant(model, to, values[own])
 
 
-def _constant(model: onnx.ModelProto, name: str, values: NDArray[Any]) -> str:
+def constant(model: onnx.ModelProto, name: str, values: NDArray[Any]) -> str:
+    """Store values under a name, in place, unless they are there; return the name."""
     if name not in constants(model):
         model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
     return name
@@ -267,16 +293,45 @@ def _fused(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attribute
     return helper.make_node(kind, inputs, outputs, domain=_DOMAIN, **attributes)
 
 
+def copied(node: NodeProto, inputs: Sequence[str], to: str) -> NodeProto:
+    """Return the same operator of other inputs, which gives ``to``."""
+    made = helper.make_node(node.op_type, list(inputs), [to], to, domain=node.domain)
+    made.attribute.extend(node.attribute)
+    return made
+
+
+def either(condition: str, to: str, then: Sequence[NodeProto], other: Sequence[NodeProto]) -> NodeProto:
+    """Return an If that gives, as ``to``, what the last operator of one or the other gives, float32."""
+    branches = {}
+    for name, nodes in (("then_branch", then), ("else_branch", other)):
+        output = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+        branches[name] = helper.make_graph(nodes, f"{to}.{name}", [], [output])
+    return helper.make_node("If", [condition], [to], f"{to}.if", **branches)
+
+
 def replace(model: onnx.ModelProto, node: NodeProto, replacement: Sequence[NodeProto]) -> None:
     """Put other operators where one stands, in place."""
     position = next(i for i, candidate in enumerate(model.graph.node) if candidate is node or candidate == node)
     del model.graph.node[position]
-    _insert(model, position, replacement)
+    insert(model, position, replacement)
 
 
-def _insert(model: onnx.ModelProto, position: int, inserted: Sequence[NodeProto]) -> None:
+def insert(model: onnx.ModelProto, position: int, inserted: Sequence[NodeProto]) -> None:
+    """Put operators before the one at ``position``, in place."""
     for offset, node in enumerate(inserted):
         model.graph.node.insert(position + offset, node)
+
+
+def drop_dead(model: onnx.ModelProto) -> None:
+    """Take out operators that nothing reads any more, and then constants, in place."""
+    while True:
+        counts = reads(model)
+        kept = [node for node in model.graph.node if any(counts[name] for name in node.output)]
+        if len(kept) == len(model.graph.node):
+            break
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+    drop_unread(model)
 
 
 def drop_unread(model: onnx.ModelProto) -> None:

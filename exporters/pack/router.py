@@ -10,6 +10,7 @@ from exporters.pack.target import Contents, Target, write_text
 from exporters.publish.template import template
 
 if TYPE_CHECKING:
+    from compressor.models.pooling import Pooling
     from compressor.models.source import Source
 
 # PyTorch is imported where a model is opened: the other targets need none.
@@ -62,11 +63,21 @@ class Router(Target):
         name, digest = self.teacher or made_of.get("teacher"), made_of.get("teacher_sha256")
         if not isinstance(name, str):
             raise ArtifactError(f"{artifact.folder}: names no teacher; name it by --teacher")
-        source = find(name)
+        source = find(name, pooling=None if self.teacher else _pooling(made_of))
         if digest is not None and source.weights_sha256 != digest:
             own = f"have sha256 {source.weights_sha256[:12]}…, those of the artifact's teacher {digest!s:.12}…"
             raise ModelError(f"{source.folder}: weights {own}")
         return source
+
+
+def _pooling(made_of: Mapping[str, Any]) -> "Pooling | None":
+    """Return how the artifact's recipe has its teacher pooled, where that is a plain transformer."""
+    from compressor.models.pooling import POOLINGS
+
+    recipe = made_of.get("recipe")
+    teacher = recipe.get("teacher") if isinstance(recipe, dict) else None
+    stated = teacher.get("pooling") if isinstance(teacher, dict) else None
+    return next((pooling for pooling in POOLINGS if pooling == stated), None)
 
 
 def _card(contents: Contents, teacher: str, made_of: Mapping[str, Any], reduced: bool) -> str:

@@ -64,7 +64,7 @@ class Contents:
         path = artifact.folder / GRAPH
         if GRAPH.as_posix() not in artifact.manifest["files"]:
             raise ArtifactError(f"{artifact.folder}: no {GRAPH} in its manifest; not an artifact with an ONNX graph")
-        model = load(path)
+        model = load(path, weights=False)
         if any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer):
             raise ArtifactError(f"{path}: keeps weights in other files; {target} takes one file")
         outputs = tuple(map(_tensor, model.graph.output))

@@ -13,8 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from compressor.core.encoder import length_sorted_batches
 from compressor.core.errors import TextError
 from exporters.graph.axes import Axes, real_rows, text_axes
-from exporters.graph.files import constants, makers, reads
-from exporters.runtime.providers import CPU
+from exporters.graph.files import constants, makers, opened, reads
 from exporters.session import OnnxEncoder
 
 Batch = Mapping[str, NDArray[np.int64]]
@@ -61,19 +60,19 @@ def activations(
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in added)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=[CPU])
-    inputs = [value.name for value in session.get_inputs()]
+    with opened(probe, options) as session:
+        inputs = [value.name for value in session.get_inputs()]
 
-    def run(batch: Batch) -> list[NDArray[np.float32]]:
-        return list(session.run(list(names), {name: batch[name] for name in inputs}))
+        def run(batch: Batch) -> list[NDArray[np.float32]]:
+            return list(session.run(list(names), {name: batch[name] for name in inputs}))
 
-    places: list[Axes] | None = None
-    for batch in batches:
-        places = places or text_axes(run, batch)
-        mask = batch["attention_mask"].astype(bool)
-        if mask.any():
-            tensors = zip(names, run(batch), places, strict=True)
-            yield {name: real_rows(values, mask, axes) for name, values, axes in tensors}
+        places: list[Axes] | None = None
+        for batch in batches:
+            places = places or text_axes(run, batch)
+            mask = batch["attention_mask"].astype(bool)
+            if mask.any():
+                tensors = zip(names, run(batch), places, strict=True)
+                yield {name: real_rows(values, mask, axes) for name, values, axes in tensors}
 
 
 def dynamic_inputs(model: onnx.ModelProto) -> list[str]:

@@ -17,7 +17,17 @@ from compressor.artifact.layout import GRAPH, copy_consumer_files, require_graph
 from compressor.core.config import Config
 from compressor.core.errors import ModelError, RecipeError
 from compressor.core.progress import track
-from exporters.graph.files import constants, load, reads, require_fp32, run_operators, save
+from exporters.graph.files import (
+    ONE_FILE_BYTES,
+    constants,
+    load,
+    reads,
+    require_fp32,
+    run_operators,
+    save,
+    weights_bytes,
+    write,
+)
 from exporters.graph.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range, replace
 from exporters.precision.calibrate import Batch, dynamic_inputs, fix_ranges, measure_ranges
 from exporters.precision.products import after_pooling
@@ -81,7 +91,7 @@ class OnnxInt8(Config):
         """
         with TemporaryDirectory() as folder:
             graph, path = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-            onnx.save(exact, graph)
+            write(exact, graph)
             level = logging.root.level
             logging.root.setLevel(logging.ERROR)  # it recommends a pre-processing that the optimiser has done
             try:
@@ -93,6 +103,7 @@ class OnnxInt8(Config):
                     per_channel=per_channel,
                     reduce_range=self.reduce_range,
                     weight_type=QuantType.QInt8,
+                    use_external_data_format=weights_bytes(exact) > ONE_FILE_BYTES,
                     extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
                 )
             finally:

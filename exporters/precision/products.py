@@ -35,11 +35,12 @@ def after_pooling(model: onnx.ModelProto) -> list[str]:
 
 
 def attentions_written_out(model: onnx.ModelProto) -> int:
-    """Count the attentions that stand as two products and a softmax, one form with the mask and one without."""
+    """Count the attentions that stand in two forms, one with the mask and one without: fused, or as products."""
 
     def attends(branch: onnx.GraphProto) -> bool:
         kinds = [node.op_type for node in branch.node]
-        return kinds.count("FusedMatMul") == 2 and kinds.count("Softmax") == 1
+        products = kinds.count("FusedMatMul") == 2 and kinds.count("Softmax") == 1
+        return products or kinds == ["MultiHeadAttention"]
 
     branches = [[a.g for a in node.attribute] for node in nodes(model.graph) if node.op_type == "If"]
     return sum(all(map(attends, pair)) for pair in branches)

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import onnx
 from tokenizers import Tokenizer
 
 from compressor.answering.readers.reader import read_reading
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import GRAPH, INPUTS
+from compressor.artifact.layout import DATA, GRAPH, INPUTS
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
@@ -21,6 +20,7 @@ from compressor.machine.describe import INT8_FEATURES, features
 from compressor.models.projection import Projection
 from compressor.models.source import STATIC
 from compressor.vectors.codes import RANGES
+from exporters.graph.files import load
 from exporters.precision.calibrate import dynamic_inputs
 from exporters.publish.template import CONSUMERS, template
 from exporters.runtime.words import cutting_side
@@ -105,7 +105,7 @@ class Publish(HandOut):
         draft.figures["output_vectors"] = ranges.figures["precisions"]
 
     def facts(self, draft: Draft) -> dict[str, Any]:
-        folder, model = draft.folder, onnx.load(draft.folder / GRAPH)
+        folder, model = draft.folder, load(draft.folder / GRAPH, weights=False)
         inputs = [value.name for value in model.graph.input]
         hidden, dim = (output.type.tensor_type.shape.dim[-1].dim_value for output in model.graph.output)
         projection = Projection.load(folder)
@@ -115,6 +115,7 @@ class Publish(HandOut):
         return {
             "inputs": inputs,
             "hidden": hidden,
+            "weights_beside": DATA.as_posix() if (folder / DATA).is_file() else "",
             "dim": dim,
             "teacher_dim": teacher_dim,
             "projected": projection is not None,
@@ -143,7 +144,7 @@ class PublishReader(HandOut):
         self.hand_out(made, checks, draft)
 
     def facts(self, draft: Draft) -> dict[str, Any]:
-        inputs = [value.name for value in onnx.load(draft.folder / GRAPH).graph.input]
+        inputs = [value.name for value in load(draft.folder / GRAPH, weights=False).graph.input]
         return {"inputs": inputs, "reading": read_reading(draft.folder)}
 
 

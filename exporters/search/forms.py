@@ -21,6 +21,7 @@ from exporters.graph.rewrite import (
     relu_by_range,
     separate_products,
     tanh_gelu,
+    unmasked_where_whole,
 )
 from exporters.graph.roles import Kept, kept_nodes
 from exporters.precision.calibrate import Batch, Ranges, dynamic_inputs, fix_ranges, measure_ranges
@@ -30,6 +31,11 @@ from exporters.precision.products import after_pooling
 from exporters.precision.qdq import as_qdq
 from exporters.precision.smooth import Smooth, smooth
 
+_REWRITES = {
+    "separate": separate_products,
+    "unmasked": unmasked_where_whole,
+    "products": attention_by_products,
+}
 _CLIPS = {"percentile": percentile, "least-error": least_error}
 _Key = tuple[bool, str, str]
 
@@ -50,8 +56,9 @@ class Form(Config):
     """int8 products as ONNX Runtime's own operators, or as float products between DequantizeLinear (QDQ)."""
     gelu: Literal["with-bias", "alone", "tanh"] = "alone"
     """One operator with the bias; the bias in the product before it; or the tanh form, which is not equal."""
-    attention: Literal["fused", "separate", "products"] = "fused"
-    """One operator with its projections; projections of their own; or plain products, tokens in front."""
+    attention: Literal["fused", "separate", "unmasked", "products"] = "fused"
+    """One operator with its projections; projections of their own; these without a mask where there is no padding;
+    or plain products, tokens in front."""
     skip_normalization: bool = False
     """Residual and normalization as one operator."""
 
@@ -95,7 +102,7 @@ class Forms:
         if form.gelu == "tanh" and not tanh_gelu(model):
             raise ModelError("gelu = tanh: no Gelu in this graph")
         relu_by_range(model)
-        rewrite = {"separate": separate_products, "products": attention_by_products}.get(form.attention)
+        rewrite = _REWRITES.get(form.attention)
         if rewrite and not rewrite(model):
             raise ModelError(f"attention = {form.attention}: this graph's layers cannot be written so")
         if form.written == "qdq" and form.precision == "int8" and not as_qdq(model):

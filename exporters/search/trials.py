@@ -12,13 +12,13 @@ from compressor.artifact.folder import Draft, key_of, write_json
 from compressor.artifact.layout import GRAPH, copy_consumer_files
 from compressor.core.cache import remove_leftovers
 from compressor.core.config import Config
-from compressor.core.encoder import usable_cores
+from compressor.core.cores import usable_cores
 from compressor.core.errors import ModelError, TextError
 from compressor.core.files import replacing
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import describe, features
-from exporters.graph.files import require_fp32, run_operators
+from exporters.graph.files import require_fp32, require_one_file, run_operators
 from exporters.graph.roles import KEPT
 from exporters.precision.int8 import OnnxInt8
 from exporters.runtime.running import Running
@@ -34,7 +34,7 @@ _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("ranges", ("percentile", "least-error", "batch")),
     ("weights", ("tensor",)),
     ("kept", KEPT),
-    ("attention", ("fused", "separate", "products")),
+    ("attention", ("fused", "separate", "unmasked", "products")),
     ("gelu", ("with-bias", "tanh")),
     ("skip_normalization", (True,)),
     ("written", ("qdq",)),
@@ -78,6 +78,7 @@ class Searching(Config):
         the first form misses its bars.
         """
         fp32 = subject.fp32
+        require_one_file(fp32 / GRAPH, "the search")
         require_fp32(fp32 / GRAPH, "forms are made")
         if len(subject.dev) < _LEAST:
             raise TextError(

@@ -77,8 +77,10 @@ class Answering(Task):
         pairs = [(question.strip(), context) for question, context in items]
         return [len(encoding.ids) for encoding in tokenizer.encode_batch(pairs)]
 
-    def of_length(self, tokenizer: Tokenizer, items: Sequence[Item], tokens: int) -> list[Item]:
-        return pairs_of_length(tokenizer, items, tokens)
+    def of_length(
+        self, tokenizer: Tokenizer, items: Sequence[Item], tokens: int, count: int | None = None
+    ) -> list[Item]:
+        return pairs_of_length(tokenizer, items, tokens, count)
 
     def feeds(self, runner: Any, items: Sequence[Item]) -> dict[str, Any]:
         asked = [Question(str(number), question, context) for number, (question, context) in enumerate(items)]

@@ -74,8 +74,13 @@ class Task(ABC):
         """Count the tokens of each item, special ones included; ``tokenizer`` is one of this task."""
 
     @abstractmethod
-    def of_length(self, tokenizer: "Tokenizer", items: Sequence[Item], tokens: int) -> list[Item]:
-        """Return items of ``tokens`` tokens each, special ones included; TextError where none can be made."""
+    def of_length(
+        self, tokenizer: "Tokenizer", items: Sequence[Item], tokens: int, count: int | None = None
+    ) -> list[Item]:
+        """Return items of ``tokens`` tokens each, special ones included; TextError where none can be made.
+
+        ``count``: how many; by default such that each length has the same work.
+        """
 
     @abstractmethod
     def feeds(self, runner: Any, items: Sequence[Item]) -> dict[str, Any]:

@@ -59,8 +59,10 @@ class Embedding(Task):
     def tokens(self, tokenizer: Tokenizer, items: Sequence[Item]) -> list[int]:
         return [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(items))]
 
-    def of_length(self, tokenizer: Tokenizer, items: Sequence[Item], tokens: int) -> list[Item]:
-        return texts_of_length(tokenizer, items, tokens)
+    def of_length(
+        self, tokenizer: Tokenizer, items: Sequence[Item], tokens: int, count: int | None = None
+    ) -> list[Item]:
+        return texts_of_length(tokenizer, items, tokens, count)
 
     def feeds(self, runner: Any, items: Sequence[Item]) -> dict[str, Any]:
         ids, mask = runner.pad(runner.tokenize(items))

@@ -26,19 +26,20 @@ def count_at(tokens: int) -> int:
     return max(_LEAST_ITEMS, _LENGTH_TOKENS // tokens)
 
 
-def texts_of_length(tokenizer: Tokenizer, texts: Sequence[str], tokens: int) -> list[str]:
+def texts_of_length(tokenizer: Tokenizer, texts: Sequence[str], tokens: int, count: int | None = None) -> list[str]:
     """Return texts of ``tokens`` tokens each, special ones included, cut from the given texts in a row.
 
-    ``tokenizer`` is one without truncation. TextError if the texts hold no token.
+    ``tokenizer`` is one without truncation; ``count``: how many texts, by default ``count_at(tokens)``.
+    TextError if the texts hold no token.
     """
     if not any(_plain(tokenizer, text).ids for text in texts):
         raise TextError(f"{len(texts)} texts without a token; none of {tokens} tokens can be cut from them")
     wanted = tokens - tokenizer.num_special_tokens_to_add(False)
     source = itertools.cycle(texts)
-    return [_cut(tokenizer, source, wanted) for _ in range(count_at(tokens))]
+    return [_cut(tokenizer, source, wanted) for _ in range(count or count_at(tokens))]
 
 
-def pairs_of_length(tokenizer: Tokenizer, pairs: Sequence[Pair], tokens: int) -> list[Pair]:
+def pairs_of_length(tokenizer: Tokenizer, pairs: Sequence[Pair], tokens: int, count: int | None = None) -> list[Pair]:
     """Return questions with contexts that are ``tokens`` tokens together, special ones included.
 
     Contexts are cut from the given ones in a row. A question that would leave less than half of the tokens to its
@@ -52,7 +53,7 @@ def pairs_of_length(tokenizer: Tokenizer, pairs: Sequence[Pair], tokens: int) ->
     if not short:
         raise TextError(f"{len(lengths)} questions, each of more than {room // 2} tokens: too long at {tokens} tokens")
     questions, contexts = itertools.cycle(short), itertools.cycle(context for _, context in pairs)
-    asked = itertools.islice(questions, count_at(tokens))
+    asked = itertools.islice(questions, count or count_at(tokens))
     return [(question, _cut(tokenizer, contexts, room - lengths[question])) for question in asked]
 
 
@@ -62,7 +63,11 @@ def _cut(tokenizer: Tokenizer, source: Iterable[str], wanted: int) -> str:
     ends: list[int] = []
     texts = iter(source)
     while len(ends) < wanted:
-        text = f"{text} {next(texts)}".lstrip()
+        found = len(ends)
+        while found < wanted:  # about so many tokens, before all of them are looked at again
+            more = next(texts)
+            text = f"{text} {more}".lstrip()
+            found += len(_plain(tokenizer, more).ids)
         ends = [end for _, end in _plain(tokenizer, text).offsets]
     return text[: ends[wanted - 1]]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import GRAPH
+from compressor.artifact.layout import EMBEDDING, GRAPH
 from compressor.core.errors import ModelError, RecipeError, TextError
 from exporters.verify.check import Check, Cosine, Share, Verifying, operator_checks
 
@@ -193,15 +193,19 @@ class Verify(Verifying):
     def _folder(self, name: str, encoder: "OnnxEncoder", model: Any) -> list[Check]:
         """Judge what stands beside the graph: the tokenizer, and the pooling that some consumers do themselves."""
         from compressor.models.agreement import cosines
+        from exporters.graph.files import load
         from exporters.graph.static import as_transformer
         from exporters.verify.folder import by_modules, computable, other_tokens
 
         label, texts = "folder as consumers read it", computable(encoder)
         mismatches = float(len(other_tokens(encoder, as_transformer(model))))
+        tokens = Check(name, label, "texts_of_other_tokens", mismatches, 0, "<=")
+        if EMBEDDING[0] not in [output.name for output in load(encoder.folder / GRAPH).graph.output]:
+            return [tokens]  # a graph that others exported: it gives no tokens' vectors to pool
         cosine = float(cosines(by_modules(encoder, texts), encoder.encode(texts, batch_size=1)).min())
         # The folder's Dense stays in fp32.
         bar, field = (_UNCHANGED, None) if name == "fp32" else (self.int8_cosine_mean, "verify.int8_cosine_mean")
         return [
-            Check(name, label, "texts_of_other_tokens", mismatches, 0, "<="),
+            tokens,
             Check(name, label, "pooled_cosine_min", cosine, bar, field=field),
         ]

@@ -1,6 +1,7 @@
 """How far a graph is from the PyTorch model that it was traced from, and from itself in other company."""
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,19 @@ from compressor.core.encoder import Vectors
 from exporters.graph.export import Graph
 from exporters.session import OnnxEncoder
 
+_SCORES = 1 << 28  # of a layer's attention, in a batch: a GiB
+
 
 def parity(encoder: OnnxEncoder, model: Any) -> float:
     """Return the largest difference of graph and PyTorch over batch sizes 1, 2, 7, 64 and all kinds of length.
 
-    Lengths run from 1 token to the model's maximum, the rows of a batch padded to its longest.
+    Lengths run from 1 token to the model's maximum, or as many as its attention takes little memory for, the rows of a
+    batch padded to its longest.
     """
     random = np.random.default_rng(0)
     graph = Graph(model).eval()
-    longest = encoder.max_length
+    heads = getattr(graph.transformer.config, "num_attention_heads", 1)
+    longest = min(encoder.max_length, isqrt(_SCORES // (2 * heads)))
     worst = 0.0
     for batch, length in [
         (1, 1),

@@ -19,7 +19,7 @@ from exporters.verify.conformance import write_conformance
 STRANGE = [
     "modeling_own.py", "setup.sh", "model.pkl.gz", "weights.dill", "sitecustomize.py", "run.py", "Makefile", ".bashrc",
     "libevil.so.1", "evil.wasm", "index.html", "app.js", "demo.ipynb", "chat_template.jinja", "evil.lnk",
-    "onnx/evil.onnx", "onnx/model.onnx.data", "onnx/model.onnx_data", "onnx/model_quantized.onnx", "model.onnx",
+    "onnx/evil.onnx", "onnx/model.onnx.data", "onnx/other.onnx_data", "onnx/model_quantized.onnx", "model.onnx",
     "CONFIG.json", "config.JSON", "config.json.", "config.json.py", "sub/config.json", "\u0441onfig.json",
     "config.j\u0455on", "pyproject.toml",
     "onnx/ONNX/model.onnx", "unknown.json", "notes.txt", "config.pbtxt", "conda.yaml", "MLmodel", "artifact.json",

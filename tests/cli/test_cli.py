@@ -128,7 +128,10 @@ def test_decoder_only_model(command: Command, tmp_path: Path, tiny: Path) -> Non
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
     line = refusal(command("export", folder, "--out", tmp_path / "s"))
-    assert line == f"error: {folder}: gpt2 is decoder-only; only encoders can be compressed"
+    assert line == (
+        f"error: {folder}: gpt2 is decoder-only, and pooled by mean: its tokens read those before them alone; must be "
+        "lasttoken or weightedmean, or use_bidirectional_attention"
+    )
 
 
 def test_truncated_safetensors(command: Command, tmp_path: Path, tiny: Path) -> None:

@@ -17,6 +17,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from compressor.core.errors import ModelError, RecipeError, TextError
 from compressor.distil.student.layers import keep_layers
 from compressor.distil.student.light import open_student, shrink, with_projection
+from compressor.distil.student.size import Size
 from compressor.distil.student.structure import find_parts
 from compressor.models.agreement import cosines, neighbours_in_common
 from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
@@ -133,10 +134,28 @@ def test_families(family: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(vectors(again), vectors(student), atol=1e-6)
 
 
+def test_layers_that_share_a_bias_are_fitted_at_their_width(tmp_path: Path) -> None:
+    teacher = random_encoder("MPNet", tokenizer(), tmp_path / "teacher")
+    [bias] = find_parts(transformer_of(teacher)).biases
+    torch.nn.init.normal_(bias.weight)
+    np.testing.assert_allclose(
+        vectors(shrink(teacher, TEXTS[:20], layers=tuple(range(LAYERS)))), vectors(teacher), atol=1e-4
+    )
+    student = shrink(teacher, TEXTS, layers=(0, 2), feed_forward=24)
+    [own] = find_parts(transformer_of(student)).biases
+    assert torch.equal(own.weight, bias.weight)
+    assert distance(student, teacher) < distance(keep_layers(teacher, (0, 2)), teacher)
+    again = open_model(saved(student, tmp_path / "student"))
+    np.testing.assert_allclose(vectors(again), vectors(student), atol=1e-6)
+    message = "mpnet: its layers share a bias a head: width = 8 must be left out"
+    assert fault(ModelError, lambda: shrink(teacher, TEXTS[:20], layers=(0,), width=8)) == message
+    assert fault(ModelError, lambda: Size(width=8).check(teacher)) == message
+
+
 @pytest.mark.parametrize(
     ("family", "reason"),
     [
-        ("MPNet", "mpnet: positions are relative, not learned; only whole layers can be left out"),
+        ("T5", "t5: positions are relative, not learned; only whole layers can be left out"),
         ("ModernBert", "modernbert: positions are rotary, not learned; only whole layers can be left out"),
         ("NomicBert", "nomic_bert: positions are rotary, not learned; only whole layers can be left out"),
         (

@@ -199,9 +199,17 @@ def test_numbers_that_a_student_does_not_have(
 
 
 def test_a_family_of_another_build_is_refused(tmp_path: Path) -> None:
-    model = random_encoder("MPNet", tokenizer(), tmp_path / "model")
-    message = "mpnet: positions are relative, not learned; only whole layers can be left out"
+    model = random_encoder("ModernBert", tokenizer(), tmp_path / "model")
+    message = "modernbert: positions are rotary, not learned; only whole layers can be left out"
     assert fault(ModelError, lambda: prune(model, TEXTS, heads=1)) == message
+
+
+def test_heads_that_share_a_bias_are_kept(tmp_path: Path) -> None:
+    model = random_encoder("MPNet", tokenizer(), tmp_path / "model")
+    message = "mpnet: its layers share a bias a head: heads = 1 must be left out"
+    assert fault(ModelError, lambda: prune(model, TEXTS, heads=1)) == message
+    pruned = prune(model, TEXTS, feed_forward=24)
+    assert {block.up.out_features for block in find_parts(transformer_of(pruned)).blocks} == {24}
 
 
 def test_the_exported_graph_is_smaller_fused_and_equal(student: SentenceTransformer, tmp_path: Path) -> None:

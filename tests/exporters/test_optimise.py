@@ -79,10 +79,10 @@ def test_skip_normalization_is_fused_where_asked_for(artifacts: Callable[..., Pa
     assert "SkipLayerNormalization" not in run_operators(artifacts() / "fp32" / GRAPH)
 
 
-def test_a_family_that_does_not_fuse_says_so(artifacts: Callable[..., Path]) -> None:
+def test_relative_positions_are_fused_too(artifacts: Callable[..., Path]) -> None:
     found = run_operators(artifacts("mpnet") / "fp32" / GRAPH)
-    assert "Attention" not in found  # its relative positions have no place in the operator
-    assert (found["Softmax"], found["BiasGelu"]) == (2, 2)
+    assert "Softmax" not in found
+    assert (found["MultiHeadAttention"], found["BiasGelu"]) == (2, 2)
 
 
 def test_optimising_repeats_byte_for_byte(artifacts: Callable[..., Path], tmp_path: Path) -> None:

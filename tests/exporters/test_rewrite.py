@@ -19,6 +19,7 @@ from exporters.graph.rewrite import (
     relu_by_range,
     separate_products,
     tanh_gelu,
+    unmasked_where_whole,
 )
 from exporters.precision.calibrate import batches_of_texts, dynamic_inputs, fix_ranges, measure_ranges
 from exporters.precision.int8 import OnnxInt8
@@ -66,7 +67,7 @@ def _feed(encoder: OnnxEncoder, ids: np.ndarray, mask: np.ndarray) -> dict[str, 
 
 
 @pytest.mark.parametrize("family", [None, "roberta", "distilbert", "relu"])
-@pytest.mark.parametrize("rewrite", [separate_products, attention_by_products])
+@pytest.mark.parametrize("rewrite", [separate_products, unmasked_where_whole, attention_by_products])
 def test_attention_in_fp32_stays_the_same(
     family: str | None, rewrite: Rewrite, artifacts: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from builders import sentences
 from graphs import draft
 from typer.testing import CliRunner
 
+from benchmarks.inspect import facts
 from compressor.artifact.folder import Artifact, writing
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.manifest import read_manifest
@@ -102,6 +104,10 @@ def test_the_fastest_inside_the_gate_is_kept(
     assert choice == result["choice"]
     assert choice["cpu_features"] == features()
     assert choice["made_for"] == "this"
+    stated = f"searched for {choice['cpu']} with onnxruntime {onnxruntime.__version__}"
+    assert facts(tmp_path / "made")["form"] == stated
+    monkeypatch.setattr(onnxruntime, "__version__", "9.9.9")
+    assert facts(tmp_path / "made")["form"] == f"{stated}; 9.9.9 runs here: compressor optimise chooses again"
 
 
 def test_a_gain_within_its_spread_is_none(
@@ -139,7 +145,7 @@ def test_forms_that_cannot_be_written_say_so(
     faster(monkeypatch, {})
     result = searched(artifacts("mpnet") / "fp32", tmp_path / "made", tmp_path / "kept", cosine_mean=0.5)
     verdicts = {row["name"]: row["verdict"] for row in result["trials"] if row["stage"] == "attention"}
-    assert len(verdicts) == 2
+    assert len(verdicts) == 3
     assert all(v.startswith("cannot be written: attention = ") for v in verdicts.values())
 
 

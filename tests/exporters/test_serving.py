@@ -100,14 +100,36 @@ def test_an_idle_worker_starts_at_once_and_load_makes_batches(watched: Watched) 
     assert [rows for rows, _ in watched.batches] == [1, 16, 16, 8]
 
 
-def test_batches_are_in_the_order_of_arrival(watched: Watched) -> None:
+def test_texts_of_a_length_are_in_the_order_of_arrival(watched: Watched) -> None:
     done: list[int] = []
     with Batcher(watched, batch_size=4) as batcher:
         held(batcher, watched)
         for i in range(20):
-            batcher.submit(TEXTS[i]).add_done_callback(lambda _, i=i: done.append(i))  # type: ignore[misc]
+            text = " ".join(TEXTS[i].split()[:4])
+            batcher.submit(text).add_done_callback(lambda _, i=i: done.append(i))  # type: ignore[misc]
         watched.may.set()
     assert done == list(range(20))
+
+
+def test_the_longest_waiting_takes_those_of_its_length_along(watched: Watched) -> None:
+    short, long = "cat", " ".join(["cat"] * 60)  # 3 and 62 tokens
+    with Batcher(watched, batch_size=8, most_tokens=1000) as batcher:
+        held(batcher, watched)
+        for text in [short, long] * 6:
+            batcher.submit(text)
+        watched.may.set()
+    assert watched.batches[1:] == [(6, 3), (6, 62)], "short ones first: the first of them waited longest"
+
+
+def test_none_waits_for_ever(watched: Watched) -> None:
+    done: list[int] = []
+    with Batcher(watched, batch_size=2) as batcher:
+        held(batcher, watched)
+        for i, count in enumerate([1, 1, 60, *[1] * 12]):
+            text = " ".join(["cat"] * count)
+            batcher.submit(text).add_done_callback(lambda _, i=i: done.append(i))  # type: ignore[misc]
+        watched.may.set()
+    assert done == [0, 1, 2, *range(3, 15)], "each batch begins with what has waited longest"
 
 
 def test_batches_are_cut_as_the_encoder_cuts_them(watched: Watched) -> None:
@@ -126,8 +148,8 @@ def test_a_batch_keeps_to_the_token_budget(watched: Watched) -> None:
         for text in [short] * 50 + [long] * 3 + [short]:
             batcher.submit(text)
         watched.may.set()
-    # 32 rows are a batch; then 18, as a long one would make each row 62 wide; two long ones; the rest.
-    assert watched.batches[1:] == [(32, 3), (18, 3), (2, 62), (2, 62)]
+    # 32 rows are a batch; then the other short ones, as a long one would make each row 62 wide; two long ones; one.
+    assert watched.batches[1:] == [(32, 3), (19, 3), (2, 62), (1, 62)]
 
 
 def test_a_text_beyond_the_budget_runs_alone(watched: Watched) -> None:
@@ -218,11 +240,12 @@ def test_an_error_reaches_its_own_text_alone(fp32: Path, tmp_path: Path) -> None
     encoder = Watched(folder)
     with Batcher(encoder, most_tokens=1000) as batcher:
         held(batcher, encoder)
-        waiting = [batcher.submit(text) for text in ["the cat", " ".join(["dog"] * 100), "a bird"]]
+        texts = [" ".join(words) for words in (["cat"] * 60, ["dog"] * 70, ["bird"] * 60)]
+        waiting = [batcher.submit(text) for text in texts]
         encoder.may.set()
         wait(waiting, 60)
         assert [one.exception() is None for one in waiting] == [True, False, True]
-        assert np.abs(waiting[2].result() - encoder.encode(["a bird"])[0]).max() < 1e-5
+        assert np.abs(waiting[2].result() - encoder.encode(texts[2:])[0]).max() < 1e-5
         assert batcher.submit("the worker lives").result(60).shape == (32,)
     assert [rows for rows, _ in encoder.batches] == [1, 3, 1, 1, 1, 1]
 

@@ -164,7 +164,7 @@ def test_a_second_walk_makes_nothing_again_and_a_changed_stage_what_follows(tmp_
 
 
 def test_a_missed_bar_hands_nothing_out(tmp_path: Path, pages: dict[str, Any]) -> None:
-    with pytest.raises(GateError, match=r"^verify int8: labels: accuracy = 0\.75, must be >= 0\.9$"):
+    with pytest.raises(GateError, match=r"^verify int8: labels: accuracy = 0\.75, must be >= 0\.9; the bar is fixed$"):
         walk(tmp_path, verify=Judging(bar=0.9))
     folder = tmp_path / "runs" / "labels"
     assert Artifact.open(folder / "int8")

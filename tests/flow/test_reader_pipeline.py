@@ -113,6 +113,7 @@ def test_pytorch_int8_answers_nearly_as_its_student(home: Path) -> None:
     assert int8.model.qa_outputs.weight.equal(student.model.qa_outputs.weight)
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_again_and_a_changed_step_what_follows(home: Path, tiny: Path) -> None:
     runs = home / "runs"
     manifest = {p.parent.name: p.stat().st_mtime_ns for p in (runs / "answers").glob("*/manifest.json")}
@@ -158,6 +159,7 @@ def test_an_artifact_below_its_bar_is_not_handed_out(home: Path, tmp_path: Path)
     assert not (tmp_path / "barred" / "artifacts").exists()
 
 
+@pytest.mark.slow
 def test_questions_without_an_answer_get_a_threshold_of_each_readers_own(tiny: Path, tmp_path: Path) -> None:
     single = [TRAINED | {"layers": 3, "epochs": 6.0}]
     path = write_reader_recipe(

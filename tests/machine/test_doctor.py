@@ -137,10 +137,10 @@ def test_two_runtimes_in_one_folder() -> None:
     [
         ({"cores": 8, "threads": 8}, []),
         ({"cores": 2, "threads": 8}, [("avoid", "set OMP_NUM_THREADS=2")]),
-        ({"cores": 8, "threads": 2, "cpu_quota": 2.5}, [("note", "may use 2.5 of 8 cores; ask for 2,")]),
+        ({"cores": 8, "threads": 2, "cpu_quota": 2.5}, [("note", "may use 2.5 of 8 cores; threads by default: 2")]),
         (
             {"cores": 8, "threads": 8, "cpu_quota": 0.5},
-            [("note", "ask for 1,"), ("avoid", "8 threads for 1 ")],
+            [("note", "threads by default: 1"), ("avoid", "8 threads for 1 ")],
         ),
         ({"cores": 2, "threads": 2, "cpu_quota": 4.0}, []),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compressor.core.cores import usable_cores
 from compressor.machine import describe as machine
 
 
@@ -71,6 +72,17 @@ def test_the_tightest_control_group_counts(tree: Callable[[Files], Path], files:
 
 
 @pytest.mark.parametrize(
+    ("quota", "cores"), [(None, 4), ("max", 4), ("250000", 2), ("100000", 1), ("50000", 1), ("900000", 4)]
+)
+def test_no_more_threads_than_a_quota_lets_run(
+    tree: Callable[[Files], Path], quota: str | None, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    files = {"proc/self/cgroup": "0::/\n"} | ({f"{GROUPS}/cpu.max": f"{quota} 100000\n"} if quota else {})
+    assert usable_cores(tree(files)) == cores
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("model name\t: Xeon\nflags\t\t: fpu avx2 avx_vnni amx_int8\n", ["avx2", "avx_vnni", "amx_int8"]),
@@ -80,7 +92,7 @@ def test_the_tightest_control_group_counts(tree: Callable[[Files], Path], files:
 )
 def test_features_on_linux(text: str, found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr(machine, "_read", lambda path: text)
+    monkeypatch.setattr(machine, "read_control", lambda path: text)
     assert machine.features() == found
 
 

@@ -15,7 +15,7 @@ from benchmarks.speed import throughput
 from benchmarks.speed.figures import Footprint
 from benchmarks.speed.footprint import as_users, footprint
 from benchmarks.systems import System
-from compressor.core.encoder import usable_cores
+from compressor.core.cores import usable_cores
 from compressor.core.errors import CompressorError
 from compressor.machine.describe import HUGE_PAGES
 from compressor.machine.threads import same_threads, torch_threads

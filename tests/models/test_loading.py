@@ -12,6 +12,8 @@ import torch
 from families import random_encoder
 from safetensors.torch import load_file, save_file
 
+from benchmarks.inspect import facts
+from benchmarks.quality.story import what
 from compressor.answering.readers.model import check_reader, open_reader, reader_of
 from compressor.answering.training.augment import Masked
 from compressor.artifact.folder import Draft, sha256
@@ -196,6 +198,35 @@ def test_shards(model: Path, tmp_path: Path, reader: Path) -> None:
     rewrite(model / "model-00002-of-00002.safetensors", lambda w: w | {n: t * 2 for n, t in w.items()})
     assert find(str(model)).weights_sha256 != found.weights_sha256
     assert find(str(model)).key != found.key
+
+
+def test_faults_in_a_shard(model: Path) -> None:
+    place = shard(model)
+    name = next(name for name in place if name.endswith("layer.1.attention.self.query.weight"))
+    rewrite(model / place[name], lambda w: w[name][0].fill_(float("nan")) is None)
+    assert line(open_model, model) == f"{model}: weights of {name} hold NaN or infinite numbers"
+    rewrite(model / place[name], lambda w: {n: t for n, t in w.items() if n != name})
+    rest = {n: file for n, file in place.items() if n != name}
+    (model / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": rest}))
+    assert line(open_model, model) == f"{model}: weights are missing: {name}"
+    (model / INDEX).write_text(json.dumps({"weight_map": rest}))
+    assert line(open_model, model) == f"{model / INDEX}: no metadata, which transformers reads of it"
+
+
+def test_the_stored_precision_is_that_of_most_numbers(model: Path) -> None:
+    assert find(str(model)).stored == "fp32"
+    for dtype, stored in ((torch.float16, "fp16"), (torch.bfloat16, "bf16")):
+        rewrite(model / "model.safetensors", lambda w: {n: t.to(dtype) if t.ndim > 1 else t for n, t in w.items()})  # noqa: B023
+        source = find(str(model))
+        assert source.stored == stored
+        assert what("teacher", source) == f"{model}, from folder; weights in {stored}, opened as fp32"
+        assert facts(model)["weights"] == stored
+        assert {value.dtype for value in open_model(model).parameters()} == {torch.float32}
+        place = shard(model)
+        assert find(str(model)).stored == stored
+        joined = {n: t for file in set(place.values()) for n, t in load_file(model / file).items()}
+        save_file(joined, model / "model.safetensors", {"format": "pt"})
+        (model / INDEX).unlink()
 
 
 @pytest.mark.parametrize(

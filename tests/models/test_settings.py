@@ -99,7 +99,6 @@ REFUSED = [
         "modality_config = ",
     ),
     ("tokenizer_config.json", {"split_special_tokens": True}, "split_special_tokens = True: cannot be kept"),
-    ("tokenizer_config.json", {"chat_template": "{{ messages }}"}, "chat_template = "),
     ("tokenizer_config.json", {"model_input_names": ["input_ids"]}, "model_input_names: attention_mask must be among"),
     ("tokenizer_config.json", {"pieces_at_once": 3}, "pieces_at_once = 3: not known, so it cannot be kept"),
     ("config.json", {"alibi_slopes": 8}, "alibi_slopes = 8: not known, so it cannot be kept"),
@@ -123,6 +122,16 @@ def test_settings_that_are_refused(
     assert str(caught.value).startswith(f"{model / name}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_chat_template_is_refused_where_texts_go_through_it(copy: Path, tmp_path: Path) -> None:
+    change(copy / "tokenizer_config.json", chat_template="{{ messages }}")
+    assert off(exported(copy, tmp_path / "plain"), copy) < 1e-5, "it is said to read text alone"
+    settings = copy / "sentence_bert_config.json"
+    stated = json.loads(settings.read_text())
+    settings.write_text(json.dumps({name: stated[name] for name in stated if "modality" not in name}))
+    with pytest.raises(ModelError, match=r"chat_template = .*cannot be kept; it must be left out"):
+        open_model(copy)
 
 
 def test_arguments_of_modules_are_refused(copy: Path) -> None:

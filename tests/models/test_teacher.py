@@ -190,9 +190,13 @@ def test_layers_that_share_their_weights_are_not_counted(tmp_path: Path) -> None
 
 def test_a_decoder(tmp_path: Path, copy: Path) -> None:
     folder = folder_of("GPT2", tmp_path / "gpt2")
-    assert fault(find, str(folder)) == f"{folder}: gpt2 is decoder-only; only encoders can be compressed"
+    assert fault(find, str(folder)) == (
+        f"{folder}: gpt2 is decoder-only, and pooled by nothing: its tokens read those before them alone; must be "
+        "lasttoken or weightedmean, or use_bidirectional_attention"
+    )
     edit(copy / "config.json", is_decoder=True)
-    assert fault(find, str(copy)) == f"{copy}: bert is decoder-only; only encoders can be compressed"
+    message = f"{copy}: is_decoder = True: bert continues texts; only encoders can be compressed"
+    assert fault(find, str(copy)) == message
 
 
 def test_code_that_comes_with_a_model_is_never_run(copy: Path) -> None:
@@ -204,7 +208,10 @@ def test_code_that_comes_with_a_model_is_never_run(copy: Path) -> None:
 
 def test_pickled_weights(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    message = f"{copy}: weights are pickled (pytorch_model.bin); only safetensors is read"
+    message = (
+        f"{copy}: weights are pickled (pytorch_model.bin); only safetensors is read, which compressor convert {copy} "
+        "--out FOLDER writes"
+    )
     assert fault(check_folder, copy) == fault(open_model, copy) == message
 
 

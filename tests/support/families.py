@@ -27,6 +27,10 @@ _OWN: dict[str, dict[str, Any]] = {
     "ModernBert": _SIZES | {f"{token}_token_id": 0 for token in ("pad", "bos", "eos", "cls", "sep")},
     "XLM": {"vocab_size": 60, "emb_dim": 16, "n_layers": LAYERS, "n_heads": 2, "max_position_embeddings": 40},
     "T5": {"vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": LAYERS, "num_heads": 2},
+    "Qwen3": _SIZES | {"num_key_value_heads": 1, "head_dim": 8, "initializer_range": 0.2},
+    "Gemma3Text": _SIZES
+    | {"num_key_value_heads": 1, "head_dim": 8, "initializer_range": 0.2}
+    | {"use_bidirectional_attention": True, "sliding_window": 8},
     "GPT2": {"vocab_size": 60, "n_embd": 16, "n_layer": LAYERS, "n_head": 2, "n_positions": 40},
 }
 
@@ -39,6 +43,19 @@ def random_transformer(family: str, **options: Any) -> Any:
     config = getattr(transformers, f"{family}Config")(**_OWN.get(family, _SIZES) | options)
     model: Callable[..., Any] = getattr(transformers, "T5EncoderModel" if family == "T5" else f"{family}Model")
     return model(config).eval()
+
+
+def random_decoder(family: str, words: Any, folder: Path, pooling: str = "lasttoken", **options: Any) -> Path:
+    """Write a random decoder of ``family`` as a sentence-transformers model with prompts, and return its folder."""
+    raw = folder.parent / f"{folder.name}-raw"
+    random_transformer(family, vocab_size=len(words), pad_token_id=0, **options).save_pretrained(raw)
+    words.model_input_names = ["input_ids", "attention_mask"]
+    words.save_pretrained(raw)
+    modules: list[Any] = [Transformer(str(raw), max_seq_length=32), Pooling(16, pooling_mode=pooling), Normalize()]
+    prompts = {"query": "see the : ", "document": ""}
+    model = SentenceTransformer(modules=modules, prompts=prompts, device="cpu")
+    model.save_pretrained(str(folder), create_model_card=False)
+    return folder
 
 
 def random_encoder(family: str, words: Any, folder: Path, **options: Any) -> SentenceTransformer:

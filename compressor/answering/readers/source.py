@@ -5,7 +5,7 @@ from pathlib import Path
 from compressor.answering.readers.base import base_key, check_base, is_encoder
 from compressor.core.config import Config
 from compressor.models.source import DEFAULT, Source, check_tokenizer, locate, transformer_folder, weights_sha256
-from compressor.untrusted.weights import weights_in
+from compressor.untrusted.weights import read_headers, stored_in, weights_in
 
 
 class ReaderTeacher(Config):
@@ -21,4 +21,5 @@ class ReaderTeacher(Config):
         inner = transformer_folder(folder) if is_encoder(folder) else folder
         check_tokenizer(inner / "tokenizer.json")
         weights = weights_in(inner)
-        return Source(folder, base_key(folder), {}, self.model, origin, weights_sha256(weights))
+        stored = stored_in(read_headers(weights))
+        return Source(folder, base_key(folder), {}, self.model, origin, weights_sha256(weights), stored)

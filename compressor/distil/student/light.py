@@ -50,12 +50,13 @@ def shrink(
     """
     transformer = transformer_of(teacher)
     parts = find_parts(transformer)
+    parts.check_heads(width, heads)
     check_layers(layers, len(parts.blocks))
     if list(layers) != sorted(layers):
         raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
     hidden, most = int(transformer.config.hidden_size), parts.blocks[0].up.out_features
     width = hidden if width is None else _within("width", width, hidden)
-    heads = _heads(parts, width, heads)
+    heads = parts.heads(0) if parts.biases else _heads(parts, width, heads)
     feed_forward = max(1, most * width // hidden) if feed_forward is None else feed_forward
     student = _empty(teacher, len(layers), width, heads, _within("feed_forward", feed_forward, most))
     if relu:

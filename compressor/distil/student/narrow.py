@@ -78,6 +78,8 @@ class _Fit:
         stretched, gain = self._stretched(self.teacher.norm)
         for table, narrow in zip(self.teacher.tables, self.student.tables, strict=True):
             narrow.weight.copy_(table.weight @ (stretched / gain[:, None]).T)
+        for bias, own in zip(self.teacher.biases, self.student.biases, strict=True):
+            own.weight.copy_(bias.weight)
         self.student.norm.weight.copy_(gain)
         self.student.norm.bias.copy_(self.basis @ self.teacher.norm.bias)
 

@@ -33,6 +33,7 @@ def prune(
     family whose parts are not known.
     """
     parts = find_parts(transformer_of(student))
+    parts.check_heads(None, heads)
     _check("heads", heads, min(parts.heads(i) for i in range(len(parts.blocks))))
     _check("feed_forward", feed_forward, min(block.up.out_features for block in parts.blocks))
     costs = importance(student, texts, targets)
@@ -58,6 +59,8 @@ def compact(model: SentenceTransformer) -> int:
     try:
         parts = find_parts(transformer_of(model))
     except ModelError:
+        return 0
+    if parts.biases:  # no heads of it are zeros
         return 0
     removed = 0
     for index, block in enumerate(parts.blocks):

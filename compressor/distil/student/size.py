@@ -52,7 +52,7 @@ class Size(Config):
     """Length of the student's vectors, in the space of the teacher's principal components. None: the teacher's."""
 
     def check(self, teacher: SentenceTransformer) -> None:
-        """Raise RecipeError if the teacher cannot give such a student."""
+        """Raise RecipeError if the teacher cannot give such a student, ModelError if its family cannot."""
         depth = len(find_layers(transformer_of(teacher))[2])
         if isinstance(self.layers, tuple):
             check_layers(self.layers, depth)
@@ -65,6 +65,10 @@ class Size(Config):
             if getattr(self, name) not in (None, "teacher") and (self.layers == 0 or self.model):
                 conflict = f"model = {self.model}" if self.model else "layers = 0"
                 raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {conflict}; leave it out")
+        apart = self.start == "fitted" or any((self.width, self.heads, self.feed_forward))
+        if apart and self.layers != 0 and self.model is None:
+            # It refuses, by name, a family that it cannot take apart.
+            find_parts(transformer_of(teacher)).check_heads(self.width, self.heads)
 
     def kept(self, teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[int, ...]:
         """Return the teacher's layers that the student keeps."""

@@ -42,9 +42,12 @@ class Block:
 class Parts:
     """The parts of an encoder: tables that are summed, their LayerNorm, the layers; ``heads`` are counted a layer."""
 
+    kind: str
     tables: list[Embedding]
     words: Embedding
     norm: LayerNorm
+    biases: list[Embedding]
+    """What all layers add to their heads' scores by how far apart two tokens are, [distances, heads]."""
     blocks: list[Block]
     head_size: int
 
@@ -52,10 +55,17 @@ class Parts:
         """Return how many heads layer ``index`` has."""
         return self.blocks[index].query.out_features // self.head_size
 
+    def check_heads(self, width: int | None, heads: int | None) -> None:
+        """Raise ModelError for another width or number of heads where all layers share a bias a head."""
+        for name, value, own in (("width", width, len(self.norm.weight)), ("heads", heads, self.heads(0))):
+            if self.biases and value not in (None, own):
+                raise ModelError(f"{self.kind}: its layers share a bias a head: {name} = {value} must be left out")
+
 
 def find_parts(transformer: Any) -> Parts:
     """Find the parts of a BERT-like encoder: learned positions, LayerNorm after each residual, no gate.
 
+    A bias a head that all layers share may stand beside the positions.
     Raises ModelError, with the reason, for an encoder that is built otherwise.
     """
     kind, stack = str(transformer.config.model_type), list(find_layers(transformer)[2])
@@ -63,15 +73,17 @@ def find_parts(transformer: Any) -> Parts:
     inside = [{id(module) for module in layer.modules()} for layer in stack]
     in_layers = set().union(*inside)
     first = next((i for i, (module, _) in enumerate(calls) if id(module) in in_layers), len(calls))
-    tables = [module for module, _ in calls[:first] if isinstance(module, Embedding)]
     before = [module for module, _ in calls[:first]]
+    biases = _shared_biases(transformer.config, before)
+    before = before[: len(before) - len(biases)]
+    tables = [module for module in before if isinstance(module, Embedding)]
     _check_embeddings(kind, transformer, before, tables, [module for module, _ in calls[first:]])
     blocks = [
         _block(kind, layer, [(m, x) for m, x in calls if id(m) in own])
         for layer, own in zip(stack, inside, strict=True)
     ]
     words = next(table for table in tables if table.num_embeddings == transformer.config.vocab_size)
-    return Parts(tables, words, before[-1], blocks, _head_size(transformer, blocks[0]))
+    return Parts(kind, tables, words, before[-1], biases, blocks, _head_size(transformer, blocks[0]))
 
 
 @contextmanager
@@ -135,6 +147,15 @@ def _check_embeddings(
         raise ModelError(f"{kind}: no learned positions are added to its tokens; only whole layers can be left out")
     if not isinstance(before[-1], LayerNorm) or sum(isinstance(module, LayerNorm) for module in before) != 1:
         raise ModelError(f"{kind}: no LayerNorm follows its embeddings; only whole layers can be left out")
+
+
+def _shared_biases(config: Any, before: list[Any]) -> list[Embedding]:
+    """Return the tables behind the embeddings' LayerNorm that hold a bias a head (MPNet), which every layer adds."""
+    last = max((i for i, module in enumerate(before) if isinstance(module, LayerNorm)), default=len(before))
+    behind = before[last + 1 :]
+    heads = getattr(config, "num_attention_heads", 0)
+    shared = all(isinstance(module, Embedding) and module.embedding_dim == heads for module in behind)
+    return behind if shared else []
 
 
 def _relative(config: Any) -> bool:

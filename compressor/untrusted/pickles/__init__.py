@@ -1,0 +1,1 @@
+"""Pickled weights read in a process apart, and written as safetensors."""

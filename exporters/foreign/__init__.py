@@ -1,0 +1,1 @@
+"""ONNX folders that others made: found, checked, described, and taken over in this project's form."""
