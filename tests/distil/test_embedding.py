@@ -100,6 +100,10 @@ def test_shorter_vectors_lie_in_the_teachers_components(tiny: Path, tmp_path: Pa
     ("fields", "message"),
     [
         ({"mse": 0.0}, "distil.mse = 0 with no other loss: give at least one of them weight"),
+        (
+            {"layers": 0, "embedding_learning_rate": 0},
+            "distil.embedding_learning_rate = 0: a static student is nothing but its vocabulary",
+        ),
         ({"matryoshka": (8, 32)}, "distil.matryoshka = [8, 32]: 32 is no prefix of 32"),
         ({"matryoshka": (8,), "dim": 8}, "distil.matryoshka = [8]: 8 is no prefix of 8"),
         (

@@ -126,11 +126,13 @@ def test_parts_of_a_step_add_up_to_it(tiny: Path, trained: Trained, tmp_path: Pa
 def test_embeddings_have_a_learning_rate_of_their_own(tiny: Path, tmp_path: Path) -> None:
     start = keep_layers(open_model(tiny), (0, 3))[0].auto_model.state_dict()
     moved = []
-    for rate in (None, 3e-2):
+    for rate in (None, 3e-2, 0.0):
         weights = Trained(tmp_path / str(rate)).run(tiny, epochs=0.5, embedding_learning_rate=rate).weights
         moved.append([(weights[n] - start[n]).norm().item() for n in (TABLE, "encoder.layer.0.output.dense.weight")])
     assert moved[1][0] > 4 * moved[0][0]
     assert moved[1][1] < 2 * moved[0][1]
+    assert moved[2][0] == 0, "at 0 the vocabulary stays as it is"
+    assert moved[2][1] > 0.5 * moved[0][1]
 
 
 @pytest.mark.parametrize("slow", [False, True])

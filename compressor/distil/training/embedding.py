@@ -32,6 +32,8 @@ class Distil(Training, Losses, Size):
         """Raise RecipeError for a student that the teacher cannot give, or losses that teach nothing."""
         Size.check(self, teacher)
         self.check_processes()
+        if self.layers == 0 and self.embedding_learning_rate == 0:
+            raise RecipeError("distil.embedding_learning_rate = 0: a static student is nothing but its vocabulary")
         if not self.asked:
             raise RecipeError("distil.mse = 0 with no other loss: give at least one of them weight")
         most = self.dim or embedding_dimension(teacher)

@@ -19,7 +19,7 @@ from compressor.distil.training.clock import Clock
 from compressor.distil.training.lengths import lengths_of
 from compressor.distil.training.lessons import Collate, Lessons
 from compressor.distil.training.losses import Imitation
-from compressor.distil.training.trainer import ImitationTrainer
+from compressor.distil.training.trainer import ImitationTrainer, vocabulary_of
 from compressor.machine.describe import in_bf16
 from compressor.machine.processes import world
 from compressor.models.agreement import Heldout
@@ -55,8 +55,9 @@ class Training(Config):
     similarities within the batch have something to teach. 1: texts at random."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     """Peak of the learning rate, which then falls to zero in a straight line."""
-    embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak of the learning rate of the vocabulary's vectors; a step moves few of them. None: learning_rate."""
+    embedding_learning_rate: Annotated[float, Field(ge=0)] | None = None
+    """Peak of the learning rate of the vocabulary's vectors; a step moves few of them. 0: they stay as they are. None:
+    learning_rate."""
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     """Steps over which the learning rate rises to its peak."""
     max_length: Annotated[int, Field(ge=8)] = 64
@@ -98,6 +99,9 @@ class Training(Config):
         _without_dropout(student)
         if self.patience and dev is None:
             raise RecipeError(f"distil.patience = {self.patience}: no texts to choose by")
+        vocabulary = vocabulary_of(student)
+        if vocabulary is not None and self.embedding_learning_rate == 0:
+            vocabulary.requires_grad_(False)
         torch.manual_seed(self.seed)
         clock = Clock(checkpoints / "clock.json", self._seconds())
         collate = Collate(student, lessons, token_limit(student))
@@ -123,7 +127,7 @@ class Training(Config):
             say(f"  {lengths.line}")
         if limit:
             limit_tokens(student, limit)
-        student.to("cpu").eval()
+        student.to("cpu").eval().requires_grad_(True)
         return {
             "resumed_at_step": done.resumed_at_step,
             "steps": trainer.state.global_step,

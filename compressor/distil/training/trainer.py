@@ -115,11 +115,14 @@ class ImitationTrainer(SentenceTransformerTrainer):
     def create_optimizer(self, *_: Any) -> Any:
         """Make AdamW with the embeddings' own learning rate."""
         if self.optimizer is None:
-            table, modules = _table(self.model), (cast(torch.nn.Module, self.model), cast(torch.nn.Module, self.loss))
+            table, modules = (
+                vocabulary_of(self.model),
+                (cast(torch.nn.Module, self.model), cast(torch.nn.Module, self.loss)),
+            )
             trained = {id(p): p for module in modules for p in module.parameters() if p.requires_grad}
             rest = [parameter for parameter in trained.values() if parameter is not table]
             groups: list[dict[str, Any]] = [{"params": rest}] if rest else []
-            if table is not None:
+            if table is not None and table.requires_grad:
                 groups.append({"params": [table], "lr": self.embedding_learning_rate or self.args.learning_rate})
             self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, weight_decay=0.0, fused=True)
         return self.optimizer
@@ -138,7 +141,7 @@ class ImitationTrainer(SentenceTransformerTrainer):
         return self.lr_scheduler
 
 
-def _table(model: Any) -> torch.nn.Parameter | None:
+def vocabulary_of(model: Any) -> torch.nn.Parameter | None:
     """Return the vectors of the vocabulary."""
     model = model.module if hasattr(model, "module") else model
     return model[0].embedding.weight if is_static(model) else transformer_of(model).get_input_embeddings().weight
