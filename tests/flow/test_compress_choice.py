@@ -21,12 +21,13 @@ from compressor.flow.compress.choice import (
     heldout_of,
     layers_of,
     limit_of,
+    max_length,
     memory_bytes,
     sections,
     steps_of,
     usual_layers,
 )
-from compressor.flow.compress.chooser import measured
+from compressor.flow.compress.chooser import measured, nearly_all
 from compressor.flow.compress.notes import notes_of
 from compressor.flow.compress.outlook import Outlook, Parameters
 from compressor.flow.compress.places import model_place, name_of, place_of
@@ -138,6 +139,23 @@ def test_sections_state_what_is_no_default() -> None:
         "int8": {"reduce_range": True},
         "bench": {},
     }
+
+
+@pytest.mark.parametrize(
+    ("tokens", "limit", "cut"),
+    [(9, 384, 64), (64, None, 64), (65, 384, 128), (200, 384, 256), (900, 8192, 256), (90, 70, 70)],
+)
+def test_long_texts_are_learnt_whole(tokens: int, limit: int | None, cut: int) -> None:
+    assert max_length(tokens, limit) == cut
+    made = sections(Wish(), replace(MPNET, limit=limit), TWO_CORES, 1_000_000, 3, tokens)["distil"]
+    assert made.get("max_length", 64) == cut
+    assert memory_bytes(MPNET, 3, tokens=256) > memory_bytes(MPNET, 3)
+
+
+def test_most_texts_are_counted(tiny: Path) -> None:
+    model = open_model(tiny)
+    assert nearly_all(model, ["cat"] * 95 + ["cat " * 500] * 5) == 3
+    assert nearly_all(model, ["cat " * 100] * 10) == 102
 
 
 def test_a_short_training_takes_smaller_steps() -> None:

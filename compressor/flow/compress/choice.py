@@ -24,6 +24,7 @@ LEAST_STEPS, SMALL_BATCH, SHORT_WARMUP = 300, 32, 10
 TRAINED_SECONDS = 120.0
 """Least training of a depth: of a target's, no more are tried than have it."""
 _BATCH, _TOKENS = 128, 64  # of a training step, by default
+_LONGER = (128, 256)  # tokens that texts are cut at in training where they are longer
 _MEMORY = 0.6  # of the machine's: what a step may take
 _LIBRARIES = 600_000_000  # bytes of Python and PyTorch themselves
 _PCA_TEXTS, _RANGES_TEXTS, _BENCHED = Pca().sample, OutputVectors().sample, Bench().count
@@ -137,12 +138,17 @@ def _round(number: float) -> int:
     return int(float(f"{number:.1e}"))
 
 
-def sections(wish: Wish, outlook: Outlook, machine: Machine, texts: int, layers: int | None) -> dict[str, Any]:
-    """Return the sections of a recipe that are not left to their defaults, but model, source and bars."""
+def sections(
+    wish: Wish, outlook: Outlook, machine: Machine, texts: int, layers: int | None, tokens: int = _TOKENS
+) -> dict[str, Any]:
+    """Return the sections of a recipe that are not left to their defaults, but model, source and bars.
+
+    ``tokens``: what nearly all of the texts have at most.
+    """
     made: dict[str, Any] = {"texts": _texts(wish, machine, texts, layers)}
     judged = JUDGING * wish.seconds * machine.texts_per_second  # texts that the teacher reads in that time
     if layers is not None:
-        made["distil"] = _distil(wish, outlook, machine, layers)
+        made["distil"] = _distil(wish, outlook, machine, layers, tokens)
     if wish.dim is not None:
         most = _PCA_TEXTS if layers is not None else max(4 * wish.dim, int(judged), 1000)
         made["pca"] = {"dim": wish.dim} | ({"sample": most} if most < _PCA_TEXTS else {})
@@ -159,14 +165,23 @@ def _texts(wish: Wish, machine: Machine, texts: int, layers: int | None) -> dict
     return made | ({"limit": limit} if layers is not None and limit else {})
 
 
-def _distil(wish: Wish, outlook: Outlook, machine: Machine, layers: int) -> dict[str, Any]:
+def max_length(tokens: int, limit: int | None) -> int:
+    """Return at how many tokens texts are cut in training, for nearly all to be whole: 64, 128 or 256."""
+    enough = next((most for most in (_TOKENS, *_LONGER) if tokens <= most), _LONGER[-1])
+    return min(enough, limit or enough)
+
+
+def _distil(wish: Wish, outlook: Outlook, machine: Machine, layers: int, tokens: int) -> dict[str, Any]:
     counts = [n for n in depths(wish, outlook) if n < outlook.depth] if wish.targets else [layers]
     seconds, most = max(1.0, TRAINING * wish.seconds / max(len(counts), 1)), max([*counts, layers])
     made = {"layers": layers, "time_budget": f"{seconds:.0f}s", "pairwise": 0.3, "embedding_learning_rate": 1e-3}
     batch = _BATCH if steps_of(outlook, machine, most, seconds) >= LEAST_STEPS else SMALL_BATCH
     if batch < _BATCH:
         made |= {"batch_size": batch, "warmup_steps": SHORT_WARMUP}
-    parts = accumulate(outlook, machine, most, batch)
+    length = max_length(tokens, outlook.limit)
+    if length > _TOKENS:
+        made["max_length"] = length
+    parts = accumulate(outlook, machine, most, batch, length)
     return made if parts == 1 else made | {"accumulate": parts}
 
 
@@ -175,15 +190,15 @@ def steps_of(outlook: Outlook, machine: Machine, layers: int, seconds: float) ->
     return seconds * machine.texts_per_second * outlook.depth / max(layers, 1) / 3 / _BATCH
 
 
-def accumulate(outlook: Outlook, machine: Machine, layers: int, batch: int = _BATCH) -> int:
+def accumulate(outlook: Outlook, machine: Machine, layers: int, batch: int = _BATCH, tokens: int = _TOKENS) -> int:
     """Return in how many parts a step's texts are computed, so that it has the memory."""
     parts = 1
-    while parts < batch and memory_bytes(outlook, layers, batch // parts) > _MEMORY * machine.memory_bytes:
+    while parts < batch and memory_bytes(outlook, layers, batch // parts, tokens) > _MEMORY * machine.memory_bytes:
         parts *= 2
     return parts
 
 
-def memory_bytes(outlook: Outlook, layers: int | None, batch: int = _BATCH) -> int:
+def memory_bytes(outlook: Outlook, layers: int | None, batch: int = _BATCH, tokens: int = _TOKENS) -> int:
     """Return about the most memory that is used: by training so many layers on so many texts at once; None: by none."""
     own = outlook.parameters
     teacher = _LIBRARIES + 4 * outlook.total
@@ -191,7 +206,7 @@ def memory_bytes(outlook: Outlook, layers: int | None, batch: int = _BATCH) -> i
         return teacher + 8 * outlook.total  # the graph, and its int8 form being made
     student = 16 * (own.table + layers * own.layer + own.rest)  # weights, gradients, and two moments each
     a_token = 4 * layers * (16 * outlook.hidden + 3 * outlook.feed_forward)
-    return teacher + student + a_token * batch * _TOKENS
+    return teacher + student + a_token * batch * tokens
 
 
 def _bench(wish: Wish, machine: Machine) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def _expected(
              "benchmark": times.benchmark}  # fmt: skip
     spent = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
     distil = chosen.get("distil") or {}
-    memory = memory_bytes(outlook, layers, distil.get("batch_size", Distil().batch_size) // distil.get("accumulate", 1))
+    usual = Distil()
+    at_once = distil.get("batch_size", usual.batch_size) // distil.get("accumulate", 1)
+    memory = memory_bytes(outlook, layers, at_once, distil.get("max_length", usual.max_length))
     return f"about {duration(times.total)} ({spent}) and {memory / 1e9:.1f} GB of memory"
 
 
