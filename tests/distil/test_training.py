@@ -238,7 +238,7 @@ def test_what_several_processes_cannot_do(
     [
         pytest.param("", id="vectors", marks=pytest.mark.slow),
         pytest.param("--width 16 --hidden 1 --attention 1", id="states", marks=pytest.mark.slow),
-        pytest.param("--margin 1", id="margins"),
+        pytest.param("--margin 1", id="margins", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_train_what_one_trains(tiny: Path, tmp_path: Path, more: str) -> None:

@@ -190,6 +190,7 @@ def test_a_changed_setting_makes_again_only_what_depends_on_it(
     assert changed == {"int8", "verify", "artifacts/fp32", "artifacts/fp16", "artifacts/int8", "story", "bench"}
 
 
+@pytest.mark.slow
 def test_a_damaged_stage_is_made_again(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
     path = folder / "pca" / "model.safetensors"
