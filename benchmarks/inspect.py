@@ -14,18 +14,20 @@ from benchmarks.quality.story import parameters
 from compressor.artifact.folder import Artifact, is_artifact, size_bytes
 from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ArtifactError, RecipeError
+from compressor.models.pooling import Pooling
 from compressor.models.source import STATIC, config_in, layers_stated, read_config, weights_files
 from compressor.untrusted.weights import read_headers, stored_in, weights_in
 from exporters.foreign.adopt import examine
 from exporters.foreign.describe import describe
 from exporters.foreign.find import Foreign, foreign_in, own_folder
+from exporters.graph.files import shape_of
 from exporters.loading import is_reader, kind_of
 
 _KINDS = {"torch": "sentence-transformers model", "torch-int8": "PyTorch int8 model", "onnx": "ONNX artifact"}
 _READERS = _KINDS | {"torch": "question-answering model"}
 
 
-def facts(path: Path, pooling: str | None = None) -> dict[str, Any]:
+def facts(path: Path, pooling: Pooling | None = None) -> dict[str, Any]:
     """Return all that a folder says of itself; nothing of it is run but graphs of others, in a process apart.
 
     Raises ArtifactError when a manifest is there and a file differs from it, ModelError when the folder
@@ -59,7 +61,7 @@ def facts(path: Path, pooling: str | None = None) -> dict[str, Any]:
     return found | origin
 
 
-def _of_others(foreign: Foreign, pooling: str | None) -> dict[str, Any]:
+def _of_others(foreign: Foreign, pooling: Pooling | None) -> dict[str, Any]:
     known = examine(foreign, pooling)
     config = dict(known.stated.config)
     return {
@@ -77,20 +79,14 @@ def _graph(path: Path) -> dict[str, Any]:
     model = onnx.load(path, load_external_data=False)
     graph = model.graph
     return {
-        "inputs": {value.name: _shape(value) for value in graph.input},
-        "outputs": {value.name: _shape(value) for value in graph.output},
+        "inputs": {value.name: shape_of(value) for value in graph.input},
+        "outputs": {value.name: shape_of(value) for value in graph.output},
         "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
         "weights": dict(
             Counter(onnx.TensorProto.DataType.Name(t.data_type).lower() for t in graph.initializer).most_common()
         ),
     }
-
-
-def _shape(value: onnx.ValueInfoProto) -> str:
-    kind = value.type.tensor_type
-    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
-    return f"{onnx.TensorProto.DataType.Name(kind.elem_type).lower()} [{dims}]"
 
 
 def _origin(path: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What a folder holds, and readers of whatever kind: a Hugging Face folder, its PyTorch int8 form, or an artifact."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.artifact.layout import GRAPH, READING, TORCH_INT8, Kind
 from compressor.core.errors import ModelError
@@ -48,7 +48,12 @@ def is_reader(folder: Path) -> bool:
         return False
     from compressor.models.source import config_in
 
-    named = config_in(folder).get("architectures")
+    return answers(config_in(folder))
+
+
+def answers(config: Mapping[str, Any]) -> bool:
+    """Tell the config of a transformer with a head that answers questions."""
+    named = config.get("architectures")
     return isinstance(named, list) and any(str(name).endswith("ForQuestionAnswering") for name in named)
 
 

@@ -2,8 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,8 @@ import transformers
 
 from benchmarks.report.markdown import escaped
 from benchmarks.report.table import Column, Table
-from compressor.core.errors import CompressorError
 from compressor.core.files import replace_text
-from compressor.distil.student.activation import take_relu
-from compressor.distil.student.layers import find_layers
-from compressor.distil.student.structure import find_parts
+from compressor.distil.student.size import Possible
 from exporters.verify.check import fuses
 
 PAGE = Path("docs/families.md")
@@ -56,13 +51,10 @@ of them is exported, quantized, verified and measured. `compressor compress MODE
 
 @dataclass(frozen=True)
 class Family:
-    """What one family can have; empty texts say yes, others why not."""
+    """What one family can have."""
 
     name: str
-    uncut: str
-    unfitted: str
-    unnarrowed: str
-    no_relu: str
+    possible: Possible
     fused: bool
 
     @classmethod
@@ -71,19 +63,12 @@ class Family:
         config = getattr(transformers, f"{name}Config")(**_SIZES | _OWN.get(name, {}))
         kind = "T5EncoderModel" if name == "T5" else f"{name}Model"
         model = getattr(transformers, kind)(config).eval()
-        return cls(
-            name=str(config.model_type),
-            uncut=_reason(lambda: find_layers(model)),
-            unfitted=_reason(lambda: find_parts(model)),
-            unnarrowed=_reason(lambda: find_parts(model).check_heads(8, None)),
-            no_relu=_reason(lambda: take_relu(deepcopy(model))),
-            fused=fuses(config),
-        )
+        return cls(str(config.model_type), Possible.of(model), fuses(config))
 
     @property
     def reasons(self) -> list[str]:
         """Return why not, each reason once."""
-        return list(dict.fromkeys(filter(None, (self.uncut, self.unfitted, self.unnarrowed, self.no_relu))))
+        return list(dict.fromkeys(filter(None, vars(self.possible).values())))
 
 
 def page() -> str:
@@ -91,10 +76,10 @@ def page() -> str:
     families = [Family.of(name) for name in FAMILIES]
     columns = [
         Column("family", lambda family: escaped(family.name), words=True),
-        Column("layers left out", lambda family: _answer(not family.uncut)),
-        Column("fitted", lambda family: _answer(not family.unfitted)),
-        Column("narrower", lambda family: _answer(not family.unnarrowed)),
-        Column("ReLU", lambda family: _answer(not family.no_relu)),
+        Column("layers left out", lambda family: _answer(not family.possible.uncut)),
+        Column("fitted", lambda family: _answer(not family.possible.unfitted)),
+        Column("narrower", lambda family: _answer(not family.possible.unnarrowed)),
+        Column("ReLU", lambda family: _answer(not family.possible.no_relu)),
         Column("fused", lambda family: _answer(family.fused)),
     ]
     why = [f"- {escaped(reason)}" for family in families for reason in family.reasons]
@@ -104,14 +89,6 @@ def page() -> str:
 
 def _answer(can: bool) -> str:
     return "yes" if can else "no"
-
-
-def _reason(asked: Callable[[], object]) -> str:
-    try:
-        asked()
-    except CompressorError as error:
-        return str(error)
-    return ""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -52,7 +52,7 @@ from exporters.runtime.providers import CPU, CUDA, TENSORRT
 from exporters.tasks import ANSWERING, EMBEDDING, Task, task_in, task_named
 from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
-TeacherOption = Annotated[
+_TeacherOption = Annotated[
     str | None,
     typer.Option("--teacher", help=f"The original model: a folder or a name on the hub. [default: {DEFAULT}]"),
 ]
@@ -68,7 +68,7 @@ def bench(
             help="Artifacts, models, or ONNX folders or files that others made, all for one task.", metavar="MODEL..."
         ),
     ],
-    teacher: TeacherOption = None,
+    teacher: _TeacherOption = None,
     texts: TextSource | None = None,
     questions: QuestionsOption = None,
     limit: LimitOption = None,
@@ -183,7 +183,7 @@ def lengths(
         list[Path],
         typer.Argument(help="Artifacts, models, or ONNX folders or files that others made.", metavar="MODEL..."),
     ],
-    teacher: TeacherOption = None,
+    teacher: _TeacherOption = None,
     texts: TextSource | None = None,
     pooling: PoolingOption = None,
     out_: OutFileOption = None,

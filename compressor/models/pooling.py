@@ -19,16 +19,19 @@ Pooling = Literal["mean", "cls", "last"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 CONTENT = (".json", ".txt", ".model", ".safetensors")
 """What a model is made of; other files of its folder do not matter."""
-_MODES: dict[Pooling, str] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
-_FLAGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
+MODES: dict[Pooling, str] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
+"""What sentence-transformers calls the ways to pool that can be given."""
+FLAGS = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
 }
-_OWN = "1_Pooling/config.json"
+"""The key of each mode in a Pooling's settings, in the order in which loaders put several side by side."""
+OWN = "1_Pooling/config.json"
+"""Where a plain folder may state its pooling."""
 _LENGTH = "sentence_bert_config.json"
 _MODULES = [
     {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -69,7 +72,7 @@ def modes_in(path: Path) -> list[str]:
     named = stated.get("pooling_mode")
     if isinstance(named, str | list):
         return [named] if isinstance(named, str) else [str(mode) for mode in named]
-    return [mode for flag, mode in _FLAGS.items() if stated.get(flag)]
+    return [mode for mode, flag in FLAGS.items() if stated.get(flag)]
 
 
 def unstated(folder: Path) -> ModelError:
@@ -86,10 +89,10 @@ def with_pooling(folder: Path, pooling: Pooling | None) -> Path:
     A plain folder, whose settings were checked before, may state it in 1_Pooling/config.json alone. ModelError where
     nothing says how, and where ``pooling`` is another than a folder's own.
     """
-    plain, asked = is_plain(folder), [] if pooling is None else [_MODES[pooling]]
+    plain, asked = is_plain(folder), [] if pooling is None else [MODES[pooling]]
     if not plain and not (asked and (folder / "modules.json").is_file()):
         return folder
-    stated = modes_in(folder / _OWN) if plain else pooling_modes(folder)
+    stated = modes_in(folder / OWN) if plain else pooling_modes(folder)
     if asked and (stated or not plain) and stated != asked:
         own = " and ".join(stated) or "none"
         raise ModelError(f"pooling = {pooling}: {folder} states its own ({own}); leave it out")
@@ -132,9 +135,9 @@ def _link(path: Path, to: Path) -> None:
 def _settings(folder: Path, modes: list[str]) -> Iterator[tuple[str, Any]]:
     """Yield the files that sentence-transformers wants beside a plain folder's own: name and content."""
     config = _config(folder)
-    flags = {flag: mode in modes for flag, mode in _FLAGS.items()}
+    flags = {flag: mode in modes for mode, flag in FLAGS.items()}
     yield "modules.json", _MODULES
-    yield _OWN, {"word_embedding_dimension": config.hidden_size, **flags, "include_prompt": True}
+    yield OWN, {"word_embedding_dimension": config.hidden_size, **flags, "include_prompt": True}
     if not (folder / _LENGTH).is_file():
         limit = _limit(folder, config)
         yield _LENGTH, _TEXTS_ALONE | ({} if limit is None else {"max_seq_length": limit})

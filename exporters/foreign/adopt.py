@@ -14,13 +14,14 @@ import onnx
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import EMBEDDING, GRAPH
 from compressor.core.errors import ArtifactError, ModelError, first_line
+from compressor.models.pooling import FLAGS, Pooling
 from compressor.untrusted.graph import FOREIGN
 from compressor.untrusted.inspector import Inspector, described
 from compressor.untrusted.settings import check_json
 from exporters.foreign.find import Foreign
 from exporters.foreign.graph import rewrite
 from exporters.foreign.opset import to_opset
-from exporters.foreign.settings import POOLING_KEYS, Dense, Stated, read_settings
+from exporters.foreign.settings import Dense, Stated, read_settings
 from exporters.graph.files import load, require_fp32
 
 _COPIED = ("special_tokens_map.json", "vocab.txt")
@@ -50,7 +51,7 @@ class Adopted:
         return f"in the graph ({EMBEDDING[1]})" if self.pools_itself else self.stated.described()
 
 
-def examine(foreign: Foreign, pooling: str | None = None) -> Adopted:
+def examine(foreign: Foreign, pooling: Pooling | None = None) -> Adopted:
     """Check settings, tokenizer and graph before anything of them is used; ModelError or ArtifactError at a fault.
 
     The graph and the tokenizer are opened in a process of bounded memory and time, as those of an artifact are.
@@ -67,7 +68,7 @@ def examine(foreign: Foreign, pooling: str | None = None) -> Adopted:
     return Adopted(stated, found["operators"], found["precision"], found["widths"])
 
 
-def adopt(foreign: Foreign, to: Path, pooling: str | None = None) -> Adopted:
+def adopt(foreign: Foreign, to: Path, pooling: Pooling | None = None) -> Adopted:
     """Write the graph in this project's form into the folder ``to``, as it is but for what follows its tokens.
 
     Inputs and outputs have this project's names, and of further outputs there are none.
@@ -85,7 +86,7 @@ def adopt(foreign: Foreign, to: Path, pooling: str | None = None) -> Adopted:
 
 
 @contextmanager
-def adopted(foreign: Foreign, pooling: str | None = None) -> Iterator[tuple[Path, Adopted]]:
+def adopted(foreign: Foreign, pooling: Pooling | None = None) -> Iterator[tuple[Path, Adopted]]:
     """Give a folder that holds the graph in this project's form, gone when the body ends, and what is known of it."""
     with TemporaryDirectory(prefix=_ASIDE) as aside:
         folder = Path(aside) / (foreign.folder.resolve().name or "graph")
@@ -94,7 +95,7 @@ def adopted(foreign: Foreign, pooling: str | None = None) -> Iterator[tuple[Path
 
 
 @contextmanager
-def fp32_artifact(foreign: Foreign, pooling: str | None = None) -> Iterator[Path]:
+def fp32_artifact(foreign: Foreign, pooling: Pooling | None = None) -> Iterator[Path]:
     """Give an fp32 artifact of the graph, gone when the body ends: of a known opset, and fused where its family is.
 
     It has a conformance set, so that what is made of it gets its own. ArtifactError for a graph that is not fp32, that
@@ -168,8 +169,8 @@ def _named(stated: Stated) -> list[tuple[str, Dense | None]]:
 
 def _pooling(stated: Stated, width: int) -> dict[str, Any]:
     settings: dict[str, Any] = {"word_embedding_dimension": width}
-    settings |= {key: mode in stated.modes for mode, key in POOLING_KEYS.items()}
-    if stated.modes != tuple(mode for mode in POOLING_KEYS if mode in stated.modes):
+    settings |= {flag: mode in stated.modes for mode, flag in FLAGS.items()}
+    if stated.modes != tuple(mode for mode in FLAGS if mode in stated.modes):
         settings["pooling_mode"] = list(stated.modes)  # another order, which only newer loaders know
     return settings | {"include_prompt": stated.include_prompt}
 

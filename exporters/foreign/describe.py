@@ -2,7 +2,6 @@
 
 from collections import Counter
 from math import prod
-from typing import Any
 
 import onnx
 from onnx import TensorProto
@@ -11,7 +10,7 @@ from compressor.artifact.layout import INTEGER_PRODUCTS
 from compressor.core.strict_json import JsonObject
 from exporters.foreign.adopt import Adopted
 from exporters.foreign.find import Foreign, graphs_in
-from exporters.graph.files import as_run, branches, load, nodes, operators
+from exporters.graph.files import as_run, branches, load, nodes, operators, shape_of
 from exporters.precision.products import integer_products
 from exporters.verify.check import ATTENTION, GELU
 
@@ -37,8 +36,8 @@ def describe(foreign: Foreign, known: Adopted) -> JsonObject:
         "not_fused": _not_fused(own),
         "parameters": sum(prod(tensor.dims) for tensor in stored),
         "size_bytes": foreign.graph.stat().st_size,
-        "inputs": {value.name: _shape(value) for value in model.graph.input if value.name not in _names(model)},
-        "outputs": {value.name: _shape(value) for value in model.graph.output},
+        "inputs": {value.name: shape_of(value) for value in model.graph.input if value.name not in _names(model)},
+        "outputs": {value.name: shape_of(value) for value in model.graph.output},
         "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "operators": dict(Counter(node.op_type for node in nodes(model.graph)).most_common()),
         "weights": {kind: f"{count:,}" for kind, count in _numbers(stored).most_common()},
@@ -96,9 +95,3 @@ def _not_fused(run: dict[str, int]) -> list[str]:
 
 def _names(model: onnx.ModelProto) -> set[str]:
     return {tensor.name for tensor in model.graph.initializer}
-
-
-def _shape(value: Any) -> str:
-    kind = value.type.tensor_type
-    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
-    return f"{TensorProto.DataType.Name(kind.elem_type).lower()} [{dims}]"

@@ -8,6 +8,7 @@ from compressor.artifact.layout import GRAPH, READING, TORCH_INT8
 from compressor.core.errors import ModelError
 from compressor.core.strict_json import read_json
 from compressor.untrusted.weights import INDEX, WEIGHTS
+from exporters.loading import answers
 
 _SUFFIX = ".onnx"
 _DEFAULTS = (GRAPH.as_posix(), "model.onnx")
@@ -90,7 +91,6 @@ def _answers(folder: Path) -> bool:
     if (folder / "modules.json").is_file():
         return False
     try:
-        named = read_json(folder / "config.json").get("architectures")
+        return answers(read_json(folder / "config.json"))
     except (OSError, ValueError, AttributeError):
         return False
-    return isinstance(named, list) and any(str(name).endswith("ForQuestionAnswering") for name in named)

@@ -13,20 +13,11 @@ from safetensors.numpy import load_file, save_file
 
 from compressor.core.errors import ModelError, RecipeError, first_line
 from compressor.core.strict_json import read_json
+from compressor.models.pooling import FLAGS, MODES, Pooling, modes_in
 from compressor.untrusted.loaders import MODULES, SENTENCE_CONFIGS
 from compressor.untrusted.settings import LONGEST, check_json, check_weights
 from compressor.untrusted.weights import WEIGHTS, read_header
 
-POOLING_KEYS = {  # in the order in which loaders put several side by side
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
-GIVEN = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
-"""The ways to pool that can be given where a folder states none."""
 NOWHERE, OPTION = "stated nowhere", "--pooling"
 _POOLING = "1_Pooling"
 _IGNORED = ("auto_map", "_name_or_path")  # of a config: the model's code, which is not needed, and where it once lay
@@ -83,7 +74,7 @@ class Stated:
         return ", ".join([" and ".join(self.modes), *steps, *cut]) + f" ({self.where})"
 
 
-def read_settings(folder: Path, pooling: str | None = None) -> Stated:
+def read_settings(folder: Path, pooling: Pooling | None = None) -> Stated:
     """Read what ``folder`` states; without a module list, it is pooled by ``pooling``, or by mean.
 
     That is what sentence-transformers does there. ModelError for settings that name code, pickles or other modules
@@ -123,21 +114,17 @@ def _modules(folder: Path, entries: list[dict[str, Any]]) -> Iterator[tuple[str,
             yield kind, folder / entry["path"]
 
 
-def _pooling(folder: Path, modules: list[tuple[str, Path]], given: str | None) -> tuple[tuple[str, ...], str, bool]:
+def _pooling(folder: Path, modules: list[tuple[str, Path]], given: Pooling | None) -> tuple[tuple[str, ...], str, bool]:
     """Return the ways to pool, the file that states them, and whether a prompt's tokens are pooled, too."""
     if not modules:
-        if given is not None and given not in GIVEN:
-            raise RecipeError(f"--pooling {given!a:.40}: must be {', '.join(GIVEN)}")
-        return (GIVEN[given or "mean"],), OPTION if given else NOWHERE, True
+        return (MODES[given or "mean"],), OPTION if given else NOWHERE, True
     path = modules[0][1] / "config.json"
     where = path.relative_to(folder).as_posix()
     if given is not None:
         raise RecipeError(f"--pooling {given!a:.40}: {where} of {folder} states it; leave the option out")
-    stated = _object(path)
-    named = stated.get("pooling_mode") or [mode for mode, key in POOLING_KEYS.items() if stated.get(key) is True]
-    modes = (named,) if isinstance(named, str) else tuple(named) if isinstance(named, list) else ()
-    if not modes or not all(isinstance(mode, str) and mode in POOLING_KEYS for mode in modes):
-        raise ModelError(f"{path}: pooling_mode = {named!a:.60}: must be of {', '.join(POOLING_KEYS)}")
+    stated, modes = _object(path), tuple(modes_in(path))
+    if not modes or set(modes) - set(FLAGS):
+        raise ModelError(f"{path}: pooling_mode = {list(modes)!a:.60}: must be of {', '.join(FLAGS)}")
     return modes, where, stated.get("include_prompt") is not False
 
 

@@ -8,6 +8,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
 
 from compressor.core.errors import ModelError
+from compressor.models.pooling import FLAGS
 from compressor.models.sentence_model import transformer_of
 from compressor.untrusted.settings import LONGEST
 
@@ -16,14 +17,6 @@ _LEGACY = {
     Pooling: "sentence_transformers.models.Pooling",
     Dense: "sentence_transformers.models.Dense",
     Normalize: "sentence_transformers.models.Normalize",
-}
-_POOLING_KEYS = {  # in the order in which loaders put several side by side
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
 }
 
 
@@ -81,8 +74,8 @@ def _write_module(module: Any, folder: Path) -> None:
     if isinstance(module, Pooling):
         modes = (module.pooling_mode,) if isinstance(module.pooling_mode, str) else module.pooling_mode
         settings: dict[str, Any] = {"word_embedding_dimension": module.embedding_dimension}
-        settings |= {key: mode in modes for mode, key in _POOLING_KEYS.items()}
-        if tuple(modes) != tuple(mode for mode in _POOLING_KEYS if mode in modes):
+        settings |= {key: mode in modes for mode, key in FLAGS.items()}
+        if tuple(modes) != tuple(mode for mode in FLAGS if mode in modes):
             settings["pooling_mode"] = list(modes)  # another order, which only newer loaders know
         _write(folder / "config.json", settings | {"include_prompt": module.include_prompt})
     elif isinstance(module, Dense):

@@ -119,6 +119,13 @@ def as_run(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) 
         return onnx.load(options.optimized_model_filepath, load_external_data=False)
 
 
+def shape_of(value: onnx.ValueInfoProto) -> str:
+    """Write the type and the dimensions of an input or output: float [batch_size, 384]."""
+    kind = value.type.tensor_type
+    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
+    return f"{onnx.TensorProto.DataType.Name(kind.elem_type).lower()} [{dims}]"
+
+
 def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """Return each tensor's operator, by the tensor's name."""
     return {name: node for node in model.graph.node for name in node.output}

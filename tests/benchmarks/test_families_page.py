@@ -18,7 +18,7 @@ def test_the_page_is_what_the_code_gives() -> None:
 def test_of_some_families() -> None:
     bert, albert, mpnet = (Family.of(name) for name in ("Bert", "Albert", "MPNet"))
     assert (bert.reasons, bert.fused) == ([], True)
-    assert albert.uncut
-    assert not mpnet.uncut + mpnet.unfitted
-    assert mpnet.unnarrowed
+    assert albert.possible.uncut
+    assert not mpnet.possible.uncut + mpnet.possible.unfitted
+    assert mpnet.possible.unnarrowed == "mpnet: its layers share a bias a head"
     assert mpnet.fused

@@ -210,7 +210,7 @@ def test_an_early_stop_is_judged_on_texts_as_long_as_the_student_reads(tiny: Pat
 
 @pytest.mark.parametrize("text", ["10", "m", "10 m", "1d", "-1m"])
 def test_durations(text: str) -> None:
-    with pytest.raises(ValidationError, match="must be a number with s, m or h behind it, as 10m"):
+    with pytest.raises(ValidationError, match="must be a number above 0 with s, m or h behind it, as 10m"):
         Distil(time_budget=text)
 
 

@@ -11,6 +11,7 @@ from families import LAYERS, random_encoder
 
 from compressor.core.config import load
 from compressor.core.errors import ArtifactError, RecipeError
+from compressor.distil.student.size import Possible
 from compressor.flow.compress.bars import bars_of, way_of
 from compressor.flow.compress.choice import (
     Machine,
@@ -50,10 +51,7 @@ MPNET = Outlook(
     limit=384,
     parameters=Parameters(table=30_527 * 768, layer=7_087_872, rest=400_000),
     fuses=True,
-    uncut="",
-    unfitted="",
-    unnarrowed="",
-    no_relu="",
+    possible=Possible("", "", "", ""),
     tokenizer_bytes=700_000,
 )
 TWO_CORES = Machine(2, 8_000_000_000, "x86_64", True, 50.0)
@@ -75,7 +73,7 @@ def test_a_quarter_of_twelve_layers_half_of_fewer(depth: int, layers: int) -> No
 
 
 def test_all_layers_where_none_can_be_left_out() -> None:
-    shared = replace(MPNET, uncut="albert: its layers share their weights")
+    shared = replace(MPNET, possible=Possible("albert: its layers share their weights", "", "", ""))
     assert layers_of(Wish(), shared) is None
     assert layers_of(Wish(layers="all"), MPNET) is None
     assert layers_of(Wish(), replace(MPNET, depth=1)) is None
@@ -206,7 +204,7 @@ def test_what_a_family_can_have(tmp_path: Path, family: str, fuses: bool, uncut:
     outlook = opened(family, tmp_path)
     assert outlook.family.replace("-", "") == family.lower()
     assert (outlook.depth, outlook.dim, outlook.fuses) == (LAYERS, 16, fuses)
-    for reason, begins in ((outlook.uncut, uncut), (outlook.unfitted, unfitted)):
+    for reason, begins in ((outlook.possible.uncut, uncut), (outlook.possible.unfitted, unfitted)):
         assert reason.startswith(begins)
         assert bool(reason) is bool(begins)
     lines = outlook.lines()

@@ -1,16 +1,27 @@
 """ONNX folders as other exporters write them: a graph of the transformer alone, or of all, beside its settings."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
+import pytest
 import torch
+from builders import sentences
 
+from compressor.core.encoder import Vectors
+from compressor.core.errors import CompressorError
+from compressor.models.pooling import Pooling
 from compressor.models.sentence_model import open_model
+from exporters.foreign.adopt import adopted
+from exporters.foreign.find import Foreign, foreign_in
 from exporters.graph.export import Graph, example_inputs
+from exporters.session import OnnxEncoder
 
+TEXTS = ["", "a", *sentences(40), " ".join(sentences(20))]  # none, one and more tokens than are read
+GRAPH = "onnx/model.onnx"
 BATCH, LENGTH = "batch_size", "sequence_length"
 
 
@@ -61,3 +72,27 @@ def changed(graph: Path, change: Any) -> None:
     model = onnx.load(graph)
     change(model)
     onnx.save(model, graph)
+
+
+def found(path: Path) -> Foreign:
+    foreign = foreign_in(path)
+    assert foreign is not None
+    return foreign
+
+
+def vectors(path: Path, pooling: Pooling | None = None) -> Vectors:
+    with adopted(found(path), pooling) as (folder, _):
+        return OnnxEncoder(folder, threads=2).encode(TEXTS, batch_size=8)
+
+
+def refused(path: Path, pooling: Pooling | None = None) -> str:
+    with pytest.raises(CompressorError) as caught:
+        vectors(path, pooling)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def restate(path: Path, **fields: Any) -> None:
+    """Change fields of a JSON file; None takes one away."""
+    stated = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({name: value for name, value in stated.items() if value is not None}))

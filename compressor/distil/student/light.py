@@ -1,10 +1,8 @@
 """A light student: of another width than its teacher, and fitted to it before any training."""
 
 import copy
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -22,8 +20,9 @@ from compressor.distil.student.regression import Regression, with_one
 from compressor.distil.student.sample import sample_batches, vectors_of
 from compressor.distil.student.structure import Parts, find_parts
 from compressor.distil.student.vocabulary import trim_vocabulary
+from compressor.models.pooling import OWN, is_plain
 from compressor.models.sentence_model import TorchEncoder, assembled, embedding_dimension, open_model, transformer_of
-from compressor.models.source import find
+from compressor.models.source import find, pooled
 
 _FITTED = 20_000
 """Texts that a projection between two models is fitted on, at most."""
@@ -72,11 +71,13 @@ def shrink(
 def open_student(model: str, base: Path | None = None) -> SentenceTransformer:
     """Open a student by name: a sentence-transformers folder or hub name, or a plain transformers folder.
 
-    A plain encoder gets mean pooling. Folders may be given relative to ``base``. Raises ModelError as ``find`` does.
+    A plain encoder that states no pooling gets mean pooling. Folders may be given relative to ``base``. Raises
+    ModelError as ``find`` does.
     """
-    for folder in (Path(model).expanduser(), (base or Path()) / model):
-        if (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-            return _open_plain(folder)
+    own = Path(model).expanduser()
+    for folder in ((base or Path()) / own, own):
+        if is_plain(folder):
+            return open_model(pooled(folder, None if (folder / OWN).is_file() else "mean"))
     return open_model(find(model, base).folder)
 
 
@@ -166,29 +167,3 @@ def _dense(map_: torch.Tensor) -> Dense:
         dense.linear.weight.copy_(map_[:-1].T)
         dense.linear.bias.copy_(map_[-1])
     return dense
-
-
-def _open_plain(folder: Path) -> SentenceTransformer:
-    """Open a transformers encoder under a module list of its own that adds mean pooling."""
-    with TemporaryDirectory() as made:
-        for file in folder.resolve().iterdir():
-            if file.is_file():
-                (Path(made) / file.name).symlink_to(file)
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            _write_modules(Path(made), config.get("hidden_size", config.get("dim")))
-            return open_model(Path(made))
-        except ModelError as error:
-            raise ModelError(str(error).replace(made, str(folder))) from error
-
-
-def _write_modules(folder: Path, width: int) -> None:
-    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
-    modules = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(kinds.items())
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
-    (folder / "1_Pooling").mkdir()
-    stated = {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(stated), encoding="utf-8")

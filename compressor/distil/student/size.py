@@ -1,6 +1,8 @@
 """What a student is made of: how many of the teacher's layers, how wide, with how many words."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +11,7 @@ from pydantic import Field
 from sentence_transformers import SentenceTransformer
 
 from compressor.core.config import Config
-from compressor.core.errors import ModelError, RecipeError
+from compressor.core.errors import CompressorError, ModelError, RecipeError
 from compressor.distil.student.activation import take_relu
 from compressor.distil.student.layers import check_layers, find_layers, keep_layers, spread_layers
 from compressor.distil.student.light import open_student, shrink, with_projection
@@ -21,6 +23,30 @@ from compressor.distil.student.vocabulary import trim_vocabulary
 from compressor.models.sentence_model import embedding_dimension, transformer_of
 
 _FITTED = 20_000  # texts that a projection from another student's space is fitted on
+
+
+@dataclass(frozen=True)
+class Possible:
+    """What students a family can have: why not, empty where nothing is in the way."""
+
+    uncut: str
+    """Why no layers can be left out."""
+    unfitted: str
+    """Why kept layers cannot be fitted, and their feed-forward not be pruned."""
+    unnarrowed: str
+    """Why states and heads cannot be fewer."""
+    no_relu: str
+    """Why the activation cannot be a ReLU."""
+
+    @classmethod
+    def of(cls, transformer: Any) -> "Possible":
+        """Look at a transformer, and leave it as it is."""
+        return cls(
+            uncut=_reason(lambda: find_layers(transformer)),
+            unfitted=_reason(lambda: find_parts(transformer)),
+            unnarrowed=_reason(lambda: _check_narrowed(transformer)),
+            no_relu=_reason(lambda: take_relu(_copy(transformer))),
+        )
 
 
 class Size(Config):
@@ -114,3 +140,23 @@ class Size(Config):
         except ModelError:
             return False
         return True
+
+
+def _reason(asked: Callable[[], object]) -> str:
+    """Return why something cannot be had; empty where it can."""
+    try:
+        asked()
+    except CompressorError as error:
+        return str(error)
+    return ""
+
+
+def _check_narrowed(transformer: Any) -> None:
+    if reason := find_parts(transformer).unnarrowed:
+        raise ModelError(reason)
+
+
+def _copy(transformer: Any) -> Any:
+    """Return a copy with the same weights, not copied."""
+    shared = {id(tensor): tensor for tensor in (*transformer.parameters(), *transformer.buffers())}
+    return copy.deepcopy(transformer, shared)

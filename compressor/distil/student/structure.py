@@ -55,11 +55,16 @@ class Parts:
         """Return how many heads layer ``index`` has."""
         return self.blocks[index].query.out_features // self.head_size
 
+    @property
+    def unnarrowed(self) -> str:
+        """Say why width and number of heads must stay; empty where they need not."""
+        return f"{self.kind}: its layers share a bias a head" if self.biases else ""
+
     def check_heads(self, width: int | None, heads: int | None) -> None:
-        """Raise ModelError for another width or number of heads where all layers share a bias a head."""
+        """Raise ModelError for another width or number of heads where they must stay."""
         for name, value, own in (("width", width, len(self.norm.weight)), ("heads", heads, self.heads(0))):
-            if self.biases and value not in (None, own):
-                raise ModelError(f"{self.kind}: its layers share a bias a head: {name} = {value} must be left out")
+            if self.unnarrowed and value not in (None, own):
+                raise ModelError(f"{self.unnarrowed}: {name} = {value} must be left out")
 
 
 def find_parts(transformer: Any) -> Parts:

@@ -1,17 +1,17 @@
 """Train a student on its lessons: on sentence-transformers' trainer, to an end that is known before it starts."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from transformers import EarlyStoppingCallback
 
 from compressor.core.config import Config
+from compressor.core.duration import Duration, seconds_of
 from compressor.core.errors import RecipeError
 from compressor.core.progress import say, track
 from compressor.distil.training import loop
@@ -29,13 +29,6 @@ from compressor.vectors.pca import pair_correlation
 
 _JUDGED = 500  # held-out texts that decide on an early stop
 _ENDLESS = 10**9  # steps; the clock ends such a training
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
-
-
-def _is_duration(text: str) -> str:
-    if not _DURATION.fullmatch(text):
-        raise ValueError("must be a number with s, m or h behind it, as 10m")
-    return text
 
 
 class Training(Config):
@@ -43,7 +36,7 @@ class Training(Config):
 
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over the texts; parts of one are allowed."""
-    time_budget: Annotated[str, AfterValidator(_is_duration)] | None = None
+    time_budget: Duration | None = None
     """Train for so long instead, as 10m or 90s; the learning rate falls to zero as the time runs out. What a machine
     learns in it depends on its speed, and on what else it does."""
     batch_size: Annotated[int, Field(ge=1)] = 128
@@ -138,8 +131,7 @@ class Training(Config):
         }
 
     def _seconds(self) -> float | None:
-        found = _DURATION.fullmatch(self.time_budget or "")
-        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else None
+        return seconds_of(self.time_budget) if self.time_budget else None
 
     def _arguments(self, checkpoints: Path, steps: int) -> Any:
         judged: dict[str, Any] = {}

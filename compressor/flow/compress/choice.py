@@ -55,12 +55,12 @@ class Machine:
 
 def layers_of(wish: Wish, outlook: Outlook) -> int | None:
     """Return the layers that a student keeps, None for all; RecipeError for what the model cannot give."""
-    if wish.layers == "all" or (wish.layers is None and (outlook.uncut or outlook.depth < 2)):
+    if wish.layers == "all" or (wish.layers is None and (outlook.possible.uncut or outlook.depth < 2)):
         return None
     if wish.layers is None:
         return usual_layers(outlook.depth)
-    if outlook.uncut:
-        raise RecipeError(f"--layers {wish.layers}: {outlook.uncut}; must be all")
+    if outlook.possible.uncut:
+        raise RecipeError(f"--layers {wish.layers}: {outlook.possible.uncut}; must be all")
     if wish.layers > outlook.depth:
         raise RecipeError(f"--layers {wish.layers}: must be 0 to {outlook.depth}, the model's layers, or all")
     return wish.layers
@@ -83,7 +83,7 @@ def depths(wish: Wish, outlook: Outlook) -> tuple[int, ...]:
     Halves, as many as the time budget has training for, without those whose size is known to be too much. RecipeError
     where none is small enough.
     """
-    halves = [] if outlook.uncut else _halves(outlook.depth)
+    halves = [] if outlook.possible.uncut else _halves(outlook.depth)
     most = wish.bounds.size
     fit = [n for n in (outlook.depth, *halves) if most is None or outlook.size_bytes(n, *_form(wish)) <= most]
     if not fit:

@@ -1,7 +1,5 @@
 """What can be made of a model, from its folder alone: before any work."""
 
-from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,11 +7,8 @@ from sentence_transformers import SentenceTransformer
 from torch.nn import Embedding, Module
 
 from benchmarks.report.numbers import count, millions, size
-from compressor.core.errors import CompressorError
-from compressor.distil.student.activation import take_relu
 from compressor.distil.student.layers import find_layers
-from compressor.distil.student.structure import find_parts
-from compressor.distil.training.embedding import Distil
+from compressor.distil.student.size import Possible
 from compressor.models.sentence_model import embedding_dimension, is_static, token_limit, transformer_of
 from compressor.models.source import Source, transformer_folder
 from exporters.verify.check import fuses
@@ -48,14 +43,8 @@ class Outlook:
     parameters: Parameters
     fuses: bool
     """Every layer's attention and Gelu run as one operator each."""
-    uncut: str
-    """Why no layers can be left out."""
-    unfitted: str
-    """Why a student cannot be fitted, and its feed-forward not be pruned."""
-    unnarrowed: str
-    """Why its states and heads cannot be fewer."""
-    no_relu: str
-    """Why its activation cannot be a ReLU."""
+    possible: Possible
+    """What students it can have."""
     tokenizer_bytes: int
 
     @classmethod
@@ -66,10 +55,10 @@ class Outlook:
         stored = sum(path.stat().st_size for path in files if path.is_file())
         if is_static(model):
             counts, vocabulary = _parameters(model, None), _rows(model)
-            none = "a static model has no layers"
-            return cls("static", 0, dim, 0, vocabulary, dim, limit, counts, False, none, none, none, none, stored)
+            none = Possible(*["a static model has no layers"] * 4)
+            return cls("static", 0, dim, 0, vocabulary, dim, limit, counts, False, none, stored)
         transformer = transformer_of(model)
-        config = transformer.config
+        config, possible = transformer.config, Possible.of(transformer)
         return cls(
             family=str(config.model_type),
             depth=_number(config, "num_hidden_layers"),
@@ -78,12 +67,9 @@ class Outlook:
             vocabulary=_number(config, "vocab_size"),
             dim=dim,
             limit=limit,
-            parameters=_parameters(model, transformer),
+            parameters=_parameters(model, None if possible.uncut else transformer),
             fuses=fuses(config),
-            uncut=_reason(lambda: Distil(layers=1).check(model)),
-            unfitted=_reason(lambda: find_parts(transformer)),
-            unnarrowed=_reason(lambda: find_parts(transformer).check_heads(0, 0)),
-            no_relu=_reason(lambda: take_relu(_copy(transformer))),
+            possible=possible,
             tokenizer_bytes=stored,
         )
 
@@ -121,12 +107,16 @@ class Outlook:
         return f'of {self.family}, fusions are counted and not asked for (verify.fused = "auto")'
 
     def _student(self) -> str:
-        if self.uncut:
-            return f"none: {self.uncut}"
-        if self.unfitted:
-            return f"whole layers, copied and trained; not fitted, narrowed or pruned: {self.unfitted}"
-        relu = "ReLU" if not self.no_relu else f"no ReLU ({self.no_relu})"
-        less = "fewer units, heads and feed-forward" if not self.unnarrowed else "fewer neurons of its feed-forward"
+        if self.possible.uncut:
+            return f"none: {self.possible.uncut}"
+        if self.possible.unfitted:
+            return f"whole layers, copied and trained; not fitted, narrowed or pruned: {self.possible.unfitted}"
+        relu = "ReLU" if not self.possible.no_relu else f"no ReLU ({self.possible.no_relu})"
+        less = (
+            "fewer units, heads and feed-forward"
+            if not self.possible.unnarrowed
+            else "fewer neurons of its feed-forward"
+        )
         return f"any depth, fitted before it is trained; {less}; {relu}"
 
     def _int8(self) -> str:
@@ -135,37 +125,18 @@ class Outlook:
         return f"{form}; all layers: about {' in fp32, '.join(sizes)} in int8"
 
 
-def _reason(asked: Callable[[], object]) -> str:
-    """Return why something cannot be had; empty where it can."""
-    try:
-        asked()
-    except CompressorError as error:
-        return str(error)
-    return ""
-
-
-def _copy(transformer: Any) -> Any:
-    """Return a copy with the same weights, not copied."""
-    shared = {id(tensor): tensor for tensor in (*transformer.parameters(), *transformer.buffers())}
-    return deepcopy(transformer, shared)
-
-
 def _number(config: Any, *names: str) -> int:
     return next((int(value) for name in names if isinstance(value := getattr(config, name, None), int)), 0)
 
 
 def _parameters(model: SentenceTransformer, transformer: Any) -> Parameters:
-    """Count a model's numbers, without a pooler, which no graph holds."""
+    """Count a model's numbers, without a pooler, which no graph holds; ``transformer``: None without a stack to cut."""
     owned = {id(p): p.numel() for name, p in model.named_parameters() if "pooler" not in name.split(".")}
     tables = [m for m in model.modules() if isinstance(m, Embedding) and m.num_embeddings >= _TABLE_ROWS]
     table = sum({id(m.weight): m.weight.numel() for m in tables}.values())
-    layers = sum(owned.values()) - table
-    depth = 0 if transformer is None else _number(transformer.config, "num_hidden_layers")
-    layer = 0
-    if transformer is not None and not _reason(lambda: find_layers(transformer)):
-        stack = find_layers(transformer)[2]
-        layer = sum(_count(one) for one in stack) // len(stack)
-    return Parameters(table, layer, layers - depth * layer)
+    stack = [] if transformer is None else find_layers(transformer)[2]
+    layer = sum(map(_count, stack)) // max(len(stack), 1)
+    return Parameters(table, layer, sum(owned.values()) - table - len(stack) * layer)
 
 
 def _rows(model: SentenceTransformer) -> int:

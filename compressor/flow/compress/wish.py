@@ -1,24 +1,16 @@
 """What is wanted of a compressed model; every field may be left out."""
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from benchmarks.tradeoff.recommend import Bounds
 from compressor.core.config import Config
+from compressor.core.duration import Duration, seconds_of
 from compressor.core.errors import RecipeError
 from compressor.models.pooling import Pooling
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 _TARGETS = ("quality", "size", "speed")
-
-
-def _is_duration(text: str) -> str:
-    found = _DURATION.fullmatch(text)
-    if found is None or not float(found[1]):
-        raise ValueError("must be a number above 0 with s, m or h behind it, as 20m")
-    return text
 
 
 class Wish(Config):
@@ -33,7 +25,7 @@ class Wish(Config):
     """How a text's vector is made of its tokens, of a plain transformer, which does not state it."""
     precision: Literal["int8", "fp32"] = "int8"
     """The artifact that a target is held against and that is named at the end; the other lies beside it."""
-    time_budget: Annotated[str, AfterValidator(_is_duration)] = "20m"
+    time_budget: Duration = "20m"
     """About so long for everything, as 20m or 1h: half of it trains, the rest is the teacher's vectors, checks and
     benchmark. All layers take what they need, which is less."""
     quality: float | str | None = None
@@ -52,8 +44,7 @@ class Wish(Config):
     @property
     def seconds(self) -> float:
         """Return the time budget."""
-        number, unit = self.time_budget[:-1], self.time_budget[-1]
-        return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+        return seconds_of(self.time_budget)
 
     @property
     def targets(self) -> tuple[str, ...]:
