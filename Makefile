@@ -8,10 +8,11 @@ BIN := .venv/bin
 DATA ?= ../shared/data
 MEASURE = $(BIN)/python -m benchmarks.pages.measure --data $(DATA)
 BINP := .venv-packages/bin
+BINS := .venv-serve/bin
 BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
-.PHONY: help demo test test-slow test-all test-packages test-consumers check docs figures figures-students figures-answers \
+.PHONY: help demo test test-slow test-all test-packages test-serve test-consumers check docs figures figures-students figures-answers \
   figures-peers figures-limits figures-retrieval figures-cuda clean
 
 help:                       ## this list
@@ -35,6 +36,11 @@ test-all: test .venv-transformers4/.ready    ## the tests on transformers 5 and 
 test-packages: .venv-packages/.ready    ## the tests of views that need optional packages: mlflow, onnxruntime-extensions, tritonclient, LoadGen
 	$(BINP)/python -m pytest tests/exporters/test_pack.py tests/exporters/test_pack_servers.py \
 	  tests/exporters/test_pack_packages.py tests/benchmarks/test_loadgen.py tests/exporters/test_verify_views.py
+
+test-serve: .venv-serve/.ready    ## the tests of `compressor serve`, with the clients that people have: openai, LangChain, LlamaIndex, curl
+	$(BINS)/python -m pytest tests/exporters/test_serve.py tests/exporters/test_serve_load.py \
+	  tests/exporters/test_serve_malformed.py tests/exporters/test_serve_clients.py tests/exporters/test_serve_parts.py \
+	  tests/exporters/test_dockerfile.py tests/benchmarks/test_over_http.py
 
 check: .venv/.ready         ## lint, types, floors, and whether the generated pages are up to date
 	$(BIN)/ruff check .
@@ -72,7 +78,7 @@ figures-cuda: .venv/.ready        ## measure on an NVIDIA card beside PyTorch th
 	$(BIN)/python -m benchmarks.pages.figures
 
 clean:                      ## remove what the commands above made
-	rm -rf .venv .venv-transformers4 .venv-packages runs
+	rm -rf .venv .venv-transformers4 .venv-packages .venv-serve runs
 
 # To take the CPU build of torch where the default index has another: PIP_EXTRA_INDEX_URL, as pip reads it.
 .venv/.ready: requirements.lock pyproject.toml
@@ -92,4 +98,11 @@ clean:                      ## remove what the commands above made
 	$(BINP)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BINP)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BINP)/pip install --quiet --disable-pip-version-check "mlflow>=3" "onnxruntime-extensions>=0.15" "tritonclient[grpc]" "mlcommons-loadgen>=6"
+	touch $@
+
+.venv-serve/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-serve
+	$(BINS)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BINS)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[serve]"
+	$(BINS)/pip install --quiet --disable-pip-version-check "openai>=2" "langchain-openai>=1" "llama-index-embeddings-openai>=0.5"
 	touch $@

@@ -117,15 +117,28 @@ class Batcher:
         for what is no text, BusyError when too many wait, CompressorError once closed.
         """
         check_process("batcher", self._pid)
-        waiting = _Waiting(self._encoder.prepare(*item, **options), _Result())
+        return self.submit_prepared([self._encoder.prepare(*item, **options)])[0]
+
+    def submit_prepared(self, prepared: Sequence[Prepared]) -> "list[Future[Any]]":
+        """Queue items that the encoder or the reader has prepared, all of them or none; a future each, in their order.
+
+        BusyError when too many would wait, CompressorError once closed.
+        """
+        check_process("batcher", self._pid)
+        waiting = [_Waiting(one, _Result()) for one in prepared]
         with self._changed:
             if self._closed:
                 raise CompressorError("batcher: closed; it takes no more texts")
-            if len(self._queue) >= self._most_waiting:
-                raise BusyError(f"batcher: {self._most_waiting} texts wait already; try again later")
-            self._queue.append(waiting)
-            self._changed.notify()
-        return waiting.result
+            if len(self._queue) + len(waiting) > self._most_waiting:
+                raise BusyError(f"batcher: {len(self._queue)} texts wait already; try again later")
+            self._queue.extend(waiting)
+            self._changed.notify(len(waiting))
+        return [one.result for one in waiting]
+
+    @property
+    def waiting(self) -> int:
+        """Texts that no worker has begun."""
+        return len(self._queue)
 
     def close(self, cancel: bool = False) -> None:
         """Take no more texts and wait for the workers; ``cancel``: drop the texts that no worker has begun.

@@ -253,6 +253,11 @@ class OnnxEncoder:
         prompted = [prompt + text for text in texts] if prompt else list(texts)
         return self._tokenizer.encode(prompted)
 
+    @property
+    def words(self) -> WordTokenizer:
+        """What makes the tokens of texts."""
+        return self._tokenizer
+
     def prepare(self, text: str, prompt_name: str | None = None, prompt: str | None = None) -> Prepared:
         """Return one text's tokens, behind the prompt that ``encode`` would take, to be computed with others.
 

@@ -1,6 +1,7 @@
 """Tables of what bounds an artifact: its share of the machine's peak, growth of its texts, LoadGen's figures."""
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import NamedTuple
 
 from rich.console import Console
@@ -123,6 +124,26 @@ def print_loadgen(found: Row, console: Console) -> None:
     table = loadgen(found)
     agrees = Column("within", lambda row: "yes" if row[2]["agrees"] else "no")
     Table([*table.columns, agrees], table.rows).print(console)
+
+
+def print_over_http(found: Row, console: Console) -> None:
+    """Print what an artifact does over HTTP beside the same in process."""
+    size, load = found["texts_a_request"], percent(found["load"])
+    rows = [
+        ("start to first answer", "", f"{found['start_seconds']:.2f} s"),
+        (
+            f"texts/s, {size} a request",
+            count(found["encode_texts_per_second"]),
+            count(found["served_texts_per_second"]),
+        ),
+        ("share of encode", "", percent(found["served_share"])),
+        ("one text, p50", f"{found['batcher_ms_p50']:.3g} ms", f"{found['single_ms_p50']:.3g} ms"),
+        ("requests/s of one text", "", count(found["singles_per_second"])),
+        (f"at {load} of these, p50", "", f"{found['load_ms_p50']:.3g} ms"),
+        (f"at {load} of these, p99", "", f"{found['load_ms_p99']:.3g} ms"),
+    ]
+    names = ("", "in process", "over HTTP")
+    Table([Column(name, itemgetter(place)) for place, name in enumerate(names)], rows).print(console)
 
 
 def _at(place: int) -> Callable[[Line], str]:

@@ -11,10 +11,11 @@ from benchmarks.bench import ReaderBench
 from benchmarks.quality.curve import Curve
 from benchmarks.quality.sts import Sts
 from benchmarks.report.curve_table import print_curve
-from benchmarks.report.limits import print_growth, print_limit, print_loadgen
+from benchmarks.report.limits import print_growth, print_limit, print_loadgen, print_over_http
 from benchmarks.speed.growth import Grown, Growth, Run
 from benchmarks.speed.limit import Limit, Reached
 from benchmarks.speed.loadgen import Compared, Loadgen
+from benchmarks.speed.over_http import OverHttp, OverHttpFigures
 from compressor.artifact.folder import key_of, sha256, write_json
 from compressor.artifact.layout import GRAPH, require_graph
 from compressor.artifact.workspace import Key
@@ -44,7 +45,7 @@ from compressor.texts.corpus import TextSource, read_corpus
 from exporters.tasks import EMBEDDING, Item, task_in
 
 _MOST = 10_000  # texts that are read
-_Found = Reached | Grown | Compared
+_Found = Reached | Grown | Compared | OverHttpFigures
 
 
 @with_options(curve=Curve)
@@ -103,6 +104,25 @@ def loadgen(
         raise ArtifactError(f"{artifact}: is for {task.name}; LoadGen drives encoders")
     source, items = _items(artifact, texts, None, speed_texts)
     _tell("loadgen", loadgen.measure(artifact, items), source, artifact, out_, print_loadgen, as_json)
+
+
+@with_options(load=OverHttp)
+@with_texts
+def over_http(
+    artifact: ArtifactArgument,
+    texts: TextSource | None = None,
+    speed_texts: SpeedTextsOption = None,
+    out_: OutFileOption = None,
+    as_json: JsonOption = False,
+    *,
+    load: OverHttp,
+) -> None:
+    """Hold an encoder's figures over HTTP, served by compressor serve, against those in process."""
+    require_graph(artifact)
+    if (task := task_in(artifact)).name != EMBEDDING:
+        raise ArtifactError(f"{artifact}: is for {task.name}; texts are sent to encoders")
+    source, items = _items(artifact, texts, None, speed_texts)
+    _tell("over_http", load.measure(artifact, items), source, artifact, out_, print_over_http, as_json)
 
 
 @with_options(growth=Growth)

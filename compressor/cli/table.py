@@ -62,11 +62,15 @@ GROUPS = {
         "growth": Entry("compressor.cli.measure:growth"),
         "lengths": Entry("compressor.cli.bench:lengths"),
         "loadgen": Entry("compressor.cli.measure:loadgen"),
+        "over-http": Entry("compressor.cli.measure:over_http"),
     },
     "Look and check": {
         "inspect": Entry("compressor.cli.show:inspect"),
         "verify": Entry("compressor.cli.verify:verify", ahead=start_ahead),
         "doctor": Entry("compressor.cli.show:doctor"),
+    },
+    "Use": {
+        "serve": Entry("compressor.cli.use.serve:serve", ahead=start_ahead),
     },
     "Hand out": {
         "pack": Entry("compressor.cli.handoff:pack"),

@@ -7,6 +7,7 @@ the tokenizer itself. Any other text, and any text of another kind of tokenizer,
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -32,7 +33,7 @@ class WordTokenizer:
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
         """Take a tokenizer that truncates at ``max_length`` tokens and does not pad."""
         self._tokenizer = tokenizer
-        self._left = cutting_side(tokenizer) == "left"
+        self.side = cutting_side(tokenizer)
         self._known = _Known(tokenizer)
         self._around = _around(tokenizer) if _cuts_words(tokenizer) else None
         self._max_length = max_length
@@ -57,6 +58,19 @@ class WordTokenizer:
             encoded[row] = text_ids
         return encoded
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are: their ids are below."""
+        return int(self._tokenizer.get_vocab_size())
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, special ones included, were it not cut."""
+        return [len(encoding) for encoding in self._uncut.encode_batch_fast(list(texts))]
+
+    @cached_property
+    def _uncut(self) -> Tokenizer:
+        return self.uncut()
+
     def uncut(self) -> Tokenizer:
         """Return a copy of the tokenizer that cuts no text."""
         tokenizer: Tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
@@ -64,7 +78,7 @@ class WordTokenizer:
         return tokenizer
 
     def _cut(self, ids: list[int], room: int) -> list[int]:
-        return ids[max(0, len(ids) - room) :] if self._left else ids[:room]
+        return ids[max(0, len(ids) - room) :] if self.side == "left" else ids[:room]
 
     def _whole(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
