@@ -21,7 +21,8 @@ pytest_plugins = [
     "graphs",
     "packed",
     "measured",
-]  # tests/support: a person's commands, artifacts, hand-outs, results
+    "served",
+]  # tests/support: a person's commands, artifacts, hand-outs, results, servers
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

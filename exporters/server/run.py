@@ -70,8 +70,14 @@ def run(folders: Mapping[str, Path], serving: Serving, key: str | None, say: Cal
             check.result()
         service = Service(Models.open(folders, serving), serving, key)
         ending = _Ending(service, serving.drain_seconds)
+
+        def begin() -> None:
+            ending.listen_for_signals()
+            listening.listen(_BACKLOG)
+            say(_line(listening, folders, key))
+
         config = server.Config(
-            app_of(service, ending.listen_for_signals),
+            app_of(service, begin),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -83,8 +89,6 @@ def run(folders: Mapping[str, Path], serving: Serving, key: str | None, say: Cal
         )
         ending.server = server.Server(config)
         _allow_connections()
-        listening.listen(_BACKLOG)
-        say(_line(listening, folders, key))
         ending.server.run(sockets=[listening])
         counts = ", ".join(f"{count} {what}" for what, count in service.counts.items())
         say(f"ended: of the requests {counts}")

@@ -16,19 +16,21 @@ from compressor.core.errors import DependencyError
 TEXTS = sentences(64)
 
 
-def test_without_the_packages_one_line_says_how_to_get_them(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_packages_one_line_says_how_to_get_them(
+    servable: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(DependencyError, match=r"^uvicorn: not installed; pip install 'compressor\[serve\]'$"):
-        OverHttp().measure(sealed / "fp32", TEXTS)
+        OverHttp().measure(servable["fp32"], TEXTS)
 
 
 @pytest.mark.packages
-def test_both_are_measured_and_told_of(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_are_measured_and_told_of(servable: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("starlette", "uvicorn", "orjson", "prometheus_client"):
         pytest.importorskip(name, reason=f"{name} is not installed: make test-serve")
     monkeypatch.setattr("benchmarks.speed.throughput.SETTLE_SECONDS", 0.0)
     load = OverHttp(seconds=0.3, rounds=1, queries=20, clients=2, threads=1)
-    found = load.measure(sealed / "fp32", TEXTS)
+    found = load.measure(servable["fp32"], TEXTS)
     assert 0.1 < found.start_seconds < 60
     assert found.served_share == pytest.approx(found.served_texts_per_second / found.encode_texts_per_second)
     assert 0.001 < found.served_share < 2

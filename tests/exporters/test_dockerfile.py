@@ -91,7 +91,7 @@ def test_it_installs_what_serve_needs_and_runs_it() -> None:
 
 
 @pytest.mark.slow
-def test_its_steps_make_an_environment_that_serves(sealed: Path, tmp_path: Path) -> None:
+def test_its_steps_make_an_environment_that_serves(servable: dict[str, Path], tmp_path: Path) -> None:
     """Run the build stage's steps in a folder that has what is copied, and what the final stage starts."""
     build, final = stages()
     source, made = tmp_path / "source", tmp_path / "made"
@@ -105,7 +105,7 @@ def test_its_steps_make_an_environment_that_serves(sealed: Path, tmp_path: Path)
     assert not installed & {"torch", "transformers", "onnx"}
     program, *words = json.loads(of(final, "ENTRYPOINT")[0])
     words[words.index("0.0.0.0")] = "127.0.0.1"
-    command = [str(made / "bin" / program), *words, str(sealed / "fp32"), "--port", "0"]
+    command = [str(made / "bin" / program), *words, str(servable["fp32"]), "--port", "0"]
     with serving_by(command, tmp_path, {}) as server:
         assert len(server.ask("/v1/embeddings", {"input": "a"}).json["data"]) == 1
         check = json.loads(of(final, "HEALTHCHECK")[0].partition("CMD ")[2])[2].replace(":8000", f":{server.port}")

@@ -1,6 +1,7 @@
 """A server answers as OpenAI's, TEI's and Hugging Face's clients expect it, and refuses in one line."""
 
 import base64
+import shutil
 import signal
 import socket
 import threading
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from builders import sentences
 from questions import questions
-from served import Server, prefixed, serving, state_prompts
+from served import Server, handed_out_as, prefixed, serving
 
 from exporters.reader import OnnxReader
 from exporters.session import OnnxEncoder
@@ -24,18 +25,18 @@ for _name in ("starlette", "uvicorn", "orjson", "prometheus_client"):
     pytest.importorskip(_name, reason=f"{_name} is not installed: make test-serve")
 
 TEXTS = sentences(40)
-PROMPTS = {"query": "red : ", "passage": "blue : "}
+PROMPTS = {"query": "red : ", "document": "blue : ", "code": "two : "}
 
 
 @pytest.fixture(scope="module")
-def folders(sealed: Path, reader: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(sealed: Path, servable: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("served")
     return {
-        "tiny": sealed / "fp32",
-        "int8": sealed / "int8",
+        "tiny": servable["fp32"],
+        "int8": servable["int8"],
         "prefixed": prefixed(sealed / "fp32", home / "prefixed", 8, 4),
-        "prompted": state_prompts(sealed / "fp32", home / "prompted", **PROMPTS),
-        "reader": reader / "fp32",
+        "prompted": handed_out_as(sealed / "fp32", home / "prompted", "prompted", prompts=PROMPTS),
+        "reader": servable["reader"],
     }
 
 
@@ -110,8 +111,8 @@ def test_input_type_puts_the_artifacts_prompt_before(server: Server, folders: di
         found = vectors(embedded(server, model="prompted", input=TEXTS[:4], input_type=kind))
         np.testing.assert_allclose(found, expected(TEXTS[:4]), atol=1e-5)
         assert np.abs(found - encoder.encode(TEXTS[:4])).max() > 1e-3
-    found = np.array(server.ask("/embed", {"inputs": TEXTS[:2], "prompt_name": "passage", "model": "prompted"}).json)
-    np.testing.assert_allclose(found, encoder.encode(TEXTS[:2], prompt_name="passage"), atol=1e-5)
+    found = np.array(server.ask("/embed", {"inputs": TEXTS[:2], "prompt_name": "code", "model": "prompted"}).json)
+    np.testing.assert_allclose(found, encoder.encode(TEXTS[:2], prompt_name="code"), atol=1e-5)
     refused = server.ask("/v1/embeddings", {"model": "prompted", "input": [5], "input_type": "query"})
     assert refused.message.startswith("input_type: no prompt can be put before token ids")
     refused = server.ask("/embed", {"model": "prompted", "inputs": "a", "prompt_name": "nothing"})
@@ -136,7 +137,7 @@ def test_embed_answers_as_tei_does(folders: dict[str, Path], server: Server) -> 
 
 def test_answers_are_those_of_the_reader(server: Server, folders: dict[str, Path]) -> None:
     asked = questions(4)
-    pairs = [{"question": one.question, "context": one.context} for one in asked]
+    pairs = [{"question": one.text, "context": one.context} for one in asked]
     predictions = OnnxReader(folders["reader"], threads=1).read(asked)
     reply = server.ask("/answer", {"inputs": pairs})
     assert reply.status == 200, reply.content
@@ -313,7 +314,7 @@ def test_told_to_end_it_says_so_answers_and_ends_well(folders: dict[str, Path], 
 
 
 def test_what_verify_refuses_is_not_served(folders: dict[str, Path], tmp_path: Path) -> None:
-    damaged = state_prompts(folders["tiny"], tmp_path / "damaged")
+    damaged = Path(shutil.copytree(folders["tiny"], tmp_path / "damaged"))
     graph = damaged / "onnx" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
     with pytest.raises(AssertionError, match=r"ended with 1: error: .*model\.onnx"), serving(damaged):

@@ -65,8 +65,8 @@ def _many_connections() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def expected(sealed: Path) -> dict[str, np.ndarray]:
-    encoder = OnnxEncoder(sealed / "fp32", threads=1)
+def expected(servable: dict[str, Path]) -> dict[str, np.ndarray]:
+    encoder = OnnxEncoder(servable["fp32"], threads=1)
     return dict(zip(TEXTS, encoder.encode(TEXTS), strict=True))
 
 
@@ -76,7 +76,7 @@ def check(text: str, status: int, answer: Any, expected: dict[str, np.ndarray]) 
     assert np.abs(np.array(row["embedding"], np.float32) - expected[text]).max() < 1e-5
 
 
-def test_a_thousand_clients_have_their_own_answers(sealed: Path, expected: dict[str, np.ndarray]) -> None:
+def test_a_thousand_clients_have_their_own_answers(servable: dict[str, Path], expected: dict[str, np.ndarray]) -> None:
     async def client(number: int, server: Server, together: asyncio.Barrier) -> int:
         asking = Client(server.port)
         for turn in range(EACH):
@@ -91,7 +91,7 @@ def test_a_thousand_clients_have_their_own_answers(sealed: Path, expected: dict[
         together = asyncio.Barrier(CLIENTS)
         return sum(await asyncio.gather(*(client(number, server, together) for number in range(CLIENTS))))
 
-    with serving(sealed / "fp32", "--threads", 1) as server:
+    with serving(servable["fp32"], "--threads", 1) as server:
         assert asyncio.run(load(server)) == CLIENTS * EACH
         taken = CLIENTS * EACH
         assert server.end() == f"ended: of the requests {taken} taken, {taken} answered, 0 left by their clients"
@@ -99,7 +99,7 @@ def test_a_thousand_clients_have_their_own_answers(sealed: Path, expected: dict[
 
 @pytest.mark.parametrize("clients", [1, 100])
 def test_nothing_is_lost_when_it_is_told_to_end_under_load(
-    clients: int, sealed: Path, expected: dict[str, np.ndarray]
+    clients: int, servable: dict[str, Path], expected: dict[str, np.ndarray]
 ) -> None:
     async def client(number: int, server: Server) -> int:
         """Ask until no server takes a connection; return how many were answered."""
@@ -121,7 +121,7 @@ def test_nothing_is_lost_when_it_is_told_to_end_under_load(
         server.process.send_signal(signal.SIGTERM)
         return sum(await asyncio.gather(*running))
 
-    with serving(sealed / "fp32", "--threads", 1, "--drain-seconds", 0.5) as server:
+    with serving(servable["fp32"], "--threads", 1, "--drain-seconds", 0.5) as server:
         answered = asyncio.run(load(server))
         assert server.process.wait(60) == 0
         assert answered > 20

@@ -34,8 +34,8 @@ EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[Heal
 
 
 @pytest.fixture(scope="module")
-def server(sealed: Path, reader: Path) -> Iterator[Server]:
-    with serving(f"tiny={sealed / 'fp32'}", f"reader={reader / 'fp32'}", "--threads", 1) as running:
+def server(servable: dict[str, Path]) -> Iterator[Server]:
+    with serving(f"tiny={servable['fp32']}", f"reader={servable['reader']}", "--threads", 1) as running:
         yield running
 
 
@@ -91,6 +91,7 @@ def test_addresses_of_anything(server: Server, path: str, method: str, key: str)
         b"POST /embed HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
         b"POST /embed HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nzz\r\n",
         b"POST /embed HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /nothing HTTP/1.1\r\nHost: [bad\r\n\r\n",
         b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /ready HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         b"GET " + b"/a" * 100_000 + b" HTTP/1.1\r\n\r\n",

@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from compressor.artifact.folder import key_of, writing
+from exporters.verify.conformance import write_conformance
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 120.0
@@ -106,21 +109,29 @@ def _follow(stream: Any, put: Any) -> None:
     put("")
 
 
+def handed_out_as(
+    artifact: Path, to: Path, name: str, recipe: dict[str, Any] | None = None, prompts: dict[str, str] | None = None
+) -> Path:
+    """Copy an artifact as a run hands it out, by its recipe's name: with a conformance set and, maybe, prompts."""
+    config = {"recipe": {"name": name} | (recipe or {})}
+    with writing(to, f"artifacts/{artifact.name}", key_of(name), config) as draft:
+        shutil.copytree(artifact, draft.folder, dirs_exist_ok=True)
+        (draft.folder / "manifest.json").unlink()
+        if prompts:
+            path = draft.folder / "config_sentence_transformers.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": prompts}, indent=2))
+        write_conformance(draft.folder, "int8" if artifact.name == "int8" else "fp32")
+    return to
+
+
 def prefixed(artifact: Path, to: Path, *lengths: int) -> Path:
     """Copy an artifact as one whose recipe says that its vectors may be cut at ``lengths``."""
-    config = {"recipe": {"name": "prefixed", "distil": {"matryoshka": list(lengths)}, "pca": None}}
-    with writing(to, "artifacts/fp32", key_of("prefixed"), config) as draft:
-        shutil.copytree(artifact, draft.folder, dirs_exist_ok=True)
-        (draft.folder / "manifest.json").unlink()
-    return to
+    return handed_out_as(artifact, to, "prefixed", {"distil": {"matryoshka": list(lengths)}, "pca": None})
 
 
-def state_prompts(artifact: Path, to: Path, **prompts: str) -> Path:
-    """Copy an artifact as one with prompts."""
-    with writing(to, "artifacts/fp32", key_of("prompted"), {"recipe": {"name": "prompted"}}) as draft:
-        shutil.copytree(artifact, draft.folder, dirs_exist_ok=True)
-        (draft.folder / "manifest.json").unlink()
-        path = draft.folder / "config_sentence_transformers.json"
-        stated = json.loads(path.read_text()) | {"prompts": prompts, "default_prompt_name": None}
-        path.write_text(json.dumps(stated, indent=2))
-    return to
+@pytest.fixture(scope="session")
+def servable(sealed: Path, reader: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return hand-outs that ``verify`` accepts: of encoders ``fp32`` and ``int8``, and of a ``reader``."""
+    home = tmp_path_factory.mktemp("servable")
+    made = {"fp32": sealed / "fp32", "int8": sealed / "int8", "reader": reader / "fp32"}
+    return {name: handed_out_as(folder, home / name, "tiny") for name, folder in made.items()}
