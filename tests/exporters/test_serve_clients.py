@@ -1,4 +1,4 @@
-"""The clients that people have get from a server what the artifact gives: openai, LangChain, LlamaIndex, curl."""
+"""The clients that people have get what the artifact gives: openai, LangChain, LlamaIndex, huggingface_hub, curl."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import pytest
 from builders import sentences
 from served import Server, prefixed, serving
 
+from exporters.reader import OnnxReader
 from exporters.session import OnnxEncoder
 
 pytestmark = pytest.mark.packages
@@ -77,6 +78,23 @@ def test_llama_indexs(server: Server, encoder: OnnxEncoder) -> None:
     made = library.OpenAIEmbedding(model=NAME, api_base=f"{server.url}/v1", api_key="sesame")
     np.testing.assert_allclose(made.get_text_embedding_batch(TEXTS), encoder.encode(TEXTS), atol=1e-5)
     np.testing.assert_allclose(made.get_query_embedding(TEXTS[0]), encoder.encode(TEXTS[:1])[0], atol=1e-5)
+
+
+def test_hugging_faces(
+    server: Server, encoder: OnnxEncoder, servable: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface-hub is not installed: make test-serve")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)  # what is asked is on loopback
+    client = hub.InferenceClient(model=f"{server.url}/embed", token="sesame")
+    found = client.feature_extraction(TEXTS[0], normalize=True, truncate=True, truncation_direction="right")
+    np.testing.assert_allclose(found, encoder.encode(TEXTS[:1]), atol=1e-5)
+    with serving(servable["reader"], "--threads", 1) as reader:
+        asking = hub.InferenceClient(model=f"{reader.url}/answer")
+        answer = asking.question_answering(question="cat or dog ?", context="the dog sleeps here today")
+        best = OnnxReader(servable["reader"], threads=1).answer(["cat or dog ?"], ["the dog sleeps here today"])[0]
+        assert (answer.answer, answer.start, answer.end) == (best.text(), best.spans[0].start, best.spans[0].end)
+        several = asking.question_answering(question="cat or dog ?", context="the dog sleeps here today", top_k=2)
+        assert [one.answer for one in several] == [span.text for span in best.spans[:2]]
 
 
 def test_curl(server: Server, encoder: OnnxEncoder) -> None:
