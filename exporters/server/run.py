@@ -7,12 +7,13 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from compressor.artifact.folder import read_manifest
 from compressor.artifact.layout import require_graph
-from compressor.core.errors import RecipeError, installed
+from compressor.core.errors import DependencyError, RecipeError, installed
 from compressor.untrusted.inspection import inspect
 from exporters.server.settings import Serving
 
@@ -57,11 +58,13 @@ def run(folders: Mapping[str, Path], serving: Serving, key: str | None, say: Cal
     """
     serving.check()
     server = installed("uvicorn", "uvicorn", "serve")
+    if find_spec("onnx") is None:  # of the process that checks: to import it here would take its time
+        raise DependencyError("onnx: not installed; pip install 'compressor[serve]'")
     listening = bound(serving.host, serving.port)
     with listening, ThreadPoolExecutor() as pool:
         checks = [pool.submit(_check, folder) for folder in folders.values()]
-        for module, package in (("orjson", "orjson"), ("starlette", "starlette"), ("prometheus_client",) * 2):
-            installed(module, package, "serve")
+        for module in ("orjson", "starlette", "prometheus_client"):
+            installed(module, module.replace("_", "-"), "serve")
         from exporters.server.app import app_of  # while the artifacts are checked
         from exporters.server.models import Models
         from exporters.server.service import Service

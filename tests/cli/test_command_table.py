@@ -89,7 +89,7 @@ def test_what_is_started_ahead_is_started_before_the_import(monkeypatch: pytest.
     entry = Entry("anywhere:parent", ahead=lambda: order.append("ahead"))
     assert entry.load("verify").name == "verify"
     assert order == ["ahead", "anywhere"]
-    assert [name for name, entry in COMMANDS.items() if entry.ahead] == ["verify"]
+    assert [name for name, entry in COMMANDS.items() if entry.ahead] == ["verify", "serve"]
 
 
 def test_a_deferred_command_shows_what_is_stated() -> None:
