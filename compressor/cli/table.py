@@ -71,6 +71,7 @@ GROUPS = {
     },
     "Use": {
         "serve": Entry("compressor.cli.use.serve:serve", ahead=start_ahead),
+        "embed": Entry("compressor.cli.use.embed:embed"),
     },
     "Hand out": {
         "pack": Entry("compressor.cli.handoff:pack"),

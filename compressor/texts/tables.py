@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from compressor.artifact.folder import key_of
 from compressor.core.errors import TextError, first_line
@@ -42,11 +42,25 @@ def table_reading(source: str, path: Path, column: str | None) -> Reading:
         size, identity = path.stat().st_size, file_identity(path)
     if kind_of(path) == ".parquet":
         return _of_rows(source, _parquet(path), identity, column)
-    sample = [row for _, row in islice(_records(path), _SAMPLE)]
-    names = list(dict.fromkeys(name for row in sample for name in row))
-    wanted = text_column(source, [n for n in names if any(_is_text(row.get(n)) for row in sample)], column, names)
+    columns = columns_of(path)
+    wanted = text_column(source, columns.texts, column, columns.names)
     size *= GZIP_RATIO if path.suffix.lower() == ".gz" else 1
     return Reading(source, key_of("table", identity, wanted), size, lambda: _texts(path, wanted), wanted)
+
+
+class Columns(NamedTuple):
+    """What a table's first rows show of its columns."""
+
+    names: list[str]
+    texts: list[str]
+    """Those that hold texts."""
+
+
+def columns_of(path: Path) -> Columns:
+    """Look at the first rows of a table of lines; TextError where they are none. Without a row it has no columns."""
+    sample = [row for _, row in islice(_records(path), _SAMPLE)]
+    names = list(dict.fromkeys(name for row in sample for name in row))
+    return Columns(names, [name for name in names if any(_is_text(row.get(name)) for row in sample)])
 
 
 def text_column(source: str, texts: Sequence[str], column: str | None, columns: Sequence[str]) -> str:
@@ -58,15 +72,15 @@ def text_column(source: str, texts: Sequence[str], column: str | None, columns: 
     if column is not None:
         if column in texts:
             return column
-        raise TextError(f"{source}: column = {column}: no such text column; there are: {_named(texts or columns)}")
+        raise TextError(f"{source}: column = {column}: no such text column; there are: {named(texts or columns)}")
     known = [name for name in texts if name.strip().lower() in TEXT_COLUMNS]
     candidates = known or [name for name in texts if not _ID.search(name.strip())]
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         asked = "name the one to read as texts.column, of a command as --column"
-        raise TextError(f"{source}: several columns hold texts: {_named(candidates)}; {asked}")
-    raise TextError(f"{source}: no text column; there are: {_named(texts or columns)}")
+        raise TextError(f"{source}: several columns hold texts: {named(candidates)}; {asked}")
+    raise TextError(f"{source}: no text column; there are: {named(texts or columns)}")
 
 
 def delimiter_of(path: Path) -> str:
@@ -74,33 +88,47 @@ def delimiter_of(path: Path) -> str:
     return "\t" if kind_of(path) == ".tsv" else ","
 
 
-def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+def csv_rows(
+    path: Path, delimiter: str = ",", source: Iterable[str] | None = None, before: int = 0
+) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a file, plain or .gz, each with the number of the line that it begins on; blank ones as [].
 
-    Quotes are nothing special where tabs separate. Raises TextError, with that line, for what cannot be read and for
-    a quoted field with lines in it that are rows themselves: a quote too many has swallowed them.
+    ``source`` are its lines after the first ``before``, where not all are to be read. Quotes are nothing special where
+    tabs separate. Raises TextError, with that line, for what cannot be read and for a quoted field with lines in it
+    that are rows themselves: a quote too many has swallowed them.
     """
     quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    rows = csv.reader(lines(path), strict=True, delimiter=delimiter, quoting=quoting)
+    given = lines(path) if source is None else source
+    rows = csv.reader(given, strict=True, delimiter=delimiter, quoting=quoting)
     while True:
-        start = rows.line_num + 1
+        start = before + rows.line_num + 1
         try:
             row = next(rows, None)
         except csv.Error as error:
-            raise TextError(f"{path}: line {start} is not readable as CSV ({_reason(error, start, rows)})") from error
+            last = before + rows.line_num
+            raise TextError(f"{path}: line {start} is not readable as CSV ({_reason(error, start, last)})") from error
         if row is None:
             return
-        if rows.line_num > start and _swallows(row, delimiter):
+        last = before + rows.line_num
+        if last > start and _swallows(row, delimiter):
             raise TextError(
-                f"{path}: line {start}: a quoted field reaches to line {rows.line_num} and holds rows; "
+                f"{path}: line {start}: a quoted field reaches to line {last} and holds rows; "
                 "close its quote, or double it where it is a part of the text"
             )
         yield start, row
 
 
-def _reason(error: csv.Error, start: int, rows: Any) -> str:
+def _reason(error: csv.Error, start: int, last: int) -> str:
     reason = first_line(error).partition(" - ")[0]
-    return reason if rows.line_num <= start else f"its quoted field goes on to line {rows.line_num}: {reason}"
+    return reason if last <= start else f"its quoted field goes on to line {last}: {reason}"
+
+
+def csv_names(path: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
+    """Take the first row that is not blank, the names of the columns; TextError where one comes twice."""
+    names = next((row for _, row in rows if row), [])
+    if len(set(names)) < len(names):
+        raise TextError(f"{path}: its first line names a column twice: {named(names)}")
+    return names
 
 
 def _swallows(row: Sequence[str], delimiter: str) -> bool:
@@ -134,18 +162,21 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _csv_records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     rows = ((line, row) for line, row in csv_rows(path, delimiter_of(path)) if row)
-    _, names = next(rows, (0, []))
-    if len(set(names)) < len(names):
-        raise TextError(f"{path}: its first line names a column twice: {_named(names)}")
+    names = csv_names(path, rows)
     for line, row in rows:
         if len(row) != len(names):
             raise TextError(f"{path}: line {line} has {len(row)} columns, the first line {len(names)}")
         yield line, dict(zip(names, row, strict=True))
 
 
-def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the objects of a file of JSON lines, plain or .gz, each with its line; TextError for what is none."""
-    for number, line in enumerate(lines(path), start=1):
+def json_rows(
+    path: Path, source: Iterable[str] | None = None, before: int = 0
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the objects of a file of JSON lines, plain or .gz, each with its line; TextError for what is none.
+
+    ``source`` are its lines after the first ``before``, where not all are to be read.
+    """
+    for number, line in enumerate(lines(path) if source is None else source, start=before + 1):
         if not line.strip():
             continue
         try:
@@ -190,6 +221,7 @@ def _column(rows: Any, name: str) -> Callable[[], Iterable[str]]:
     return texts
 
 
-def _named(columns: Sequence[str]) -> str:
+def named(columns: Sequence[str]) -> str:
+    """List columns for a message, long ones cut short, the first few of many."""
     shown = [textwrap.shorten(name, _MOST_SHOWN, placeholder=" …") or '""' for name in columns[:_MOST_NAMED]]
     return ", ".join([*shown, *(["…"] if len(columns) > _MOST_NAMED else [])]) or "none"

@@ -1,0 +1,163 @@
+"""A run: what is to do, who does it, and what is there in the end."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from compressor.artifact.folder import Artifact
+from compressor.artifact.workspace import Workspace
+from compressor.core.beside import beside
+from compressor.core.cache import remove_leftovers
+from compressor.core.errors import RecipeError, TextError
+from compressor.core.progress import say, track
+from compressor.texts.rows.base import RowFile, changed
+from compressor.texts.rows.find import find, open_rows
+from compressor.texts.rows.plan import Plan, Shard
+from exporters.embedding.job import Job, Worker
+from exporters.embedding.options import Embedding
+from exporters.embedding.record import Record, Source, artifact_key, claim, keep_plan, kept_plan
+from exporters.embedding.rows import Columns, Rows
+from exporters.runtime.running import Running
+from exporters.session import OnnxEncoder
+
+_WAITING = 3  # pieces of some thousand rows that may wait to be written
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a run has done."""
+
+    folder: Path
+    rows: int
+    """Rows that are there."""
+    shards: int
+    computed: int
+    """Rows of this run; the others were there."""
+    seconds: float
+    """Of computing and writing them."""
+
+
+def embed(
+    artifact: Path | str,
+    sources: Sequence[Path | str] | Path | str,
+    out: Path | str,
+    threads: int | None = None,
+    **options: Any,
+) -> Embedded:
+    """Embed the texts of files into the folder ``out``, one row a text, in their order.
+
+    ``sources`` are text files (a text a line), .csv, .tsv and .jsonl, all plain or .gz, .parquet, folders of them, and
+    patterns; ``options`` are the fields of ``Embedding``: ``to``, ``precision``, ``column``, ``id_column``,
+    ``with_text``, ``role``, ``prompt_name``, ``prompt``, ``shard_rows``, ``batch_size``. Memory does not grow with the
+    texts. A run that was stopped goes on with the shards that are missing when it is called again with the same; a
+    folder that was begun with anything else is an ArtifactError. RecipeError for an option, TextError for a source, a
+    column or a text, DependencyError without pyarrow, or lancedb for ``to="lance"``.
+    """
+    chosen = Embedding.read(options)
+    chosen.check()
+    names = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    run = _Run.prepare(Path(artifact), names, Path(out), chosen, threads)
+    with Workspace(run.job.out).lock():
+        return run.go()
+
+
+@dataclass(frozen=True)
+class _Run:
+    job: Job
+    record: Record
+    encoder: OnnxEncoder
+
+    @classmethod
+    def prepare(
+        cls, artifact: Path, names: Sequence[str], out: Path, options: Embedding, threads: int | None
+    ) -> "_Run":
+        """Check all that a run is given, before anything is written."""
+        files = open_rows(find(names), options.column, options.id_column)
+        _check_apart(out, names)
+        Artifact.open(artifact)
+        begun, key, sources = claim(out), artifact_key(artifact), tuple(Source.of(file) for file in files)
+        if begun is not None:
+            begun.check(out, key, options, sources)
+        encoder = OnnxEncoder(artifact, threads=threads, running=begun and Running.read(begun.running))
+        prompt, columns = options.chosen(encoder.prompts), _columns(encoder, files, options)
+        plan = _plan(files, options.shard_rows) if begun is None else kept_plan(out)
+        job = Job(artifact, key, tuple(files), plan, out, options, prompt, columns, encoder.running, threads)
+        record = Record(
+            artifact=key, options=options, prompt=prompt, dtype=columns.dtype, width=columns.width,
+            running=encoder.running.as_dict(), sources=sources, rows=plan.rows, shards=len(plan),
+        )  # fmt: skip
+        return cls(job, record, encoder)
+
+    def go(self) -> Embedded:
+        """Compute the shards that are missing; nobody else is at work in the folder."""
+        job, record = self.job, self.record
+        remove_leftovers(job.out)
+        if (begun := claim(job.out)) is None:
+            keep_plan(job.out, job.plan)
+        else:
+            begun.check(job.out, job.artifact_key, job.options, record.sources)
+        record.write(job.out)
+        started = time.monotonic()
+        computed = self._compute()
+        seconds = time.monotonic() - started
+        for file, source in zip(job.files, record.sources, strict=True):
+            if Source.of(file) != source:
+                raise changed(file.path)
+        record.model_copy(update={"finished": True}).write(job.out)
+        return Embedded(job.out, record.rows, record.shards, computed, seconds)
+
+    def _compute(self) -> int:
+        """Compute on this thread and write on another; return the rows."""
+        output, plan = self.job.output(), self.job.plan
+        missing = [shard for shard in map(plan.shard, range(len(plan))) if not output.is_done(shard)]
+        total = sum(shard.rows for shard in missing)
+        if total < plan.rows:
+            say(f"{self.job.out}: {plan.rows - total:,} of {plan.rows:,} rows are there")
+        worker = Worker(self.job, self.encoder)
+        with track("embed", total) as advance:
+
+            def write(items: Iterator[tuple[Shard, Rows]]) -> None:
+                for shard, group in groupby(items, itemgetter(0)):
+                    output.write(shard, _told((rows for _, rows in group), advance))
+
+            with beside(write, _WAITING) as give:
+                for shard in missing:
+                    for rows in worker.rows(shard):
+                        give((shard, rows))
+        return total
+
+
+def _told(pieces: Iterable[Rows], advance: Callable[[int], None]) -> Iterator[Rows]:
+    """Yield rows, and tell of them once they are written and the next are asked for."""
+    for rows in pieces:
+        yield rows
+        advance(len(rows))
+
+
+def _check_apart(out: Path, names: Sequence[str]) -> None:
+    """Refuse to write where texts are read."""
+    for name in names:
+        source = Path(name).expanduser()
+        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise RecipeError(f"out = {out}: lies in {name}, whose files are read; give a folder outside of it")
+
+
+def _columns(encoder: OnnxEncoder, files: Sequence[RowFile], options: Embedding) -> Columns:
+    """Return the columns that are written; ArtifactError where codes need ranges that the artifact has not."""
+    none = encoder.encode([], precision=options.computed)
+    dtype = "float16" if options.precision == "float16" else str(none.dtype)
+    whole = options.id_column is None or all(file.whole_ids for file in files)
+    return Columns(dtype, none.shape[1], whole, options.with_text)
+
+
+def _plan(files: Sequence[RowFile], every: int) -> Plan:
+    """Read all files once, to know where their rows are; TextError where there are none."""
+    with track("count", len(files), "files") as advance:
+        plan = Plan.make(files, every, lambda _: advance(1))
+    if not plan.rows:
+        raise TextError(f"{files[0].path}{' and others' * (len(files) > 1)}: empty, no text to embed")
+    return plan
