@@ -33,9 +33,10 @@ test-consumers: .venv/.ready    ## other libraries and runtimes load real artifa
 test-all: test .venv-transformers4/.ready    ## the tests on transformers 5 and on transformers 4.57
 	$(BIN4)/python -m pytest -m "not slow and not consumers" $(BESIDE)
 
-test-packages: .venv-packages/.ready    ## the tests of views that need optional packages: mlflow, onnxruntime-extensions, tritonclient, LoadGen
+test-packages: .venv-packages/.ready    ## the tests of what needs optional packages: mlflow, onnxruntime-extensions, tritonclient, LoadGen, LanceDB
 	$(BINP)/python -m pytest tests/exporters/test_pack.py tests/exporters/test_pack_servers.py \
-	  tests/exporters/test_pack_packages.py tests/benchmarks/test_loadgen.py tests/exporters/test_verify_views.py
+	  tests/exporters/test_pack_packages.py tests/benchmarks/test_loadgen.py tests/exporters/test_verify_views.py \
+	  tests/exporters/test_embedding_lance.py
 
 test-serve: .venv-serve/.ready    ## the tests of `compressor serve`, with the clients that people have: openai, LangChain, LlamaIndex, curl
 	$(BINS)/python -m pytest tests/exporters/test_serve.py tests/exporters/test_serve_load.py \
@@ -97,7 +98,7 @@ clean:                      ## remove what the commands above made
 	$(PYTHON) -m venv .venv-packages
 	$(BINP)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BINP)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BINP)/pip install --quiet --disable-pip-version-check "mlflow>=3" "onnxruntime-extensions>=0.15" "tritonclient[grpc]" "mlcommons-loadgen>=6"
+	$(BINP)/pip install --quiet --disable-pip-version-check "mlflow>=3" "onnxruntime-extensions>=0.15" "tritonclient[grpc]" "mlcommons-loadgen>=6" "lancedb>=0.25"
 	touch $@
 
 .venv-serve/.ready: requirements.lock pyproject.toml

@@ -18,6 +18,7 @@ from compressor.models.source import Source, find
 
 pytest_plugins = [
     "commands",
+    "embeddable",
     "graphs",
     "packed",
     "measured",

@@ -1,13 +1,16 @@
 """The work: a shard's texts in, its file out, the same bytes wherever it is done."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from compressor.artifact.folder import key_of
+from compressor.core.beside import beside
 from compressor.texts.rows.base import Block, RowFile
 from compressor.texts.rows.plan import Cursor, Plan, Shard
 from exporters.embedding.files import NpyFiles, Output, ParquetFiles
@@ -15,6 +18,8 @@ from exporters.embedding.options import Embedding
 from exporters.embedding.rows import Columns, Rows, halved
 from exporters.runtime.running import Running
 from exporters.session import OnnxEncoder
+
+_WAITING = 3  # pieces of some thousand rows that may wait to be written
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,24 @@ class Worker:
     def _ids(self, ids: list[str] | list[int]) -> list[str] | np.ndarray:
         return np.array(ids, np.int64) if self.job.columns.whole_ids else [str(name) for name in ids]
 
-    def write(self, number: int, output: Output) -> int:
-        """Compute a shard and write it, unless it is there; return its rows."""
-        shard = self.job.plan.shard(number)
-        if not output.is_done(shard):
-            output.write(shard, self.rows(shard))
-        return shard.rows
+    def write(self, shards: Iterable[Shard], output: Output, advance: Callable[[int], None] = lambda _: None) -> None:
+        """Compute shards on this thread and write them on another; ``advance`` is told of rows that are written."""
+
+        def written(items: Iterator[tuple[Shard, Rows]]) -> None:
+            for shard, group in groupby(items, itemgetter(0)):
+                output.write(shard, _told((rows for _, rows in group), advance))
+
+        with beside(written, _WAITING) as give:
+            for shard in shards:
+                for rows in self.rows(shard):
+                    give((shard, rows))
+
+
+def _told(pieces: Iterable[Rows], advance: Callable[[int], None]) -> Iterator[Rows]:
+    """Yield rows, and tell of them once they are written and the next are asked for."""
+    for rows in pieces:
+        yield rows
+        advance(len(rows))
 
 
 class _Named:

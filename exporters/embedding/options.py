@@ -6,7 +6,7 @@ from pydantic import Field
 
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts
 from compressor.core.config import Config
-from compressor.core.errors import RecipeError
+from compressor.core.errors import RecipeError, installed
 from compressor.vectors.codes import VectorPrecision
 
 Form = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
@@ -44,7 +44,7 @@ class Embedding(Config):
         return "float32" if self.precision == "float16" else self.precision
 
     def check(self) -> None:
-        """Raise RecipeError for options that do not go together."""
+        """Raise RecipeError for options that do not go together, DependencyError for a package that they need."""
         if self.prompt is not None and self.prompt_name is not None:
             raise RecipeError(f"prompt_name = {self.prompt_name}: not beside prompt; give one of them")
         for name in ("id_column", "with_text"):
@@ -54,6 +54,10 @@ class Embedding(Config):
                 )
         if self.to == "lance" and self.precision not in ("float32", "float16", "ubinary"):
             raise RecipeError(f"precision = {self.precision}: to = lance searches float32, float16 and ubinary alone")
+        if self.to == "lance":
+            installed("lancedb", "lancedb", "lance")
+        if self.to != "npy":
+            installed("pyarrow", "pyarrow", "embed")
 
     def chosen(self, prompts: Prompts) -> str:
         """Return what is put before every text; TextError for a name that the model has not."""

@@ -14,6 +14,7 @@ from compressor.core.strict_json import read_json
 from compressor.texts.rows.base import RowFile
 from compressor.texts.rows.plan import Plan
 from exporters.embedding.options import Embedding
+from exporters.runtime.running import Running
 
 RECORD, PLAN = "_embedding.json", "_plan.json"
 """Readers of a folder of Parquet pass over names that begin so."""
@@ -94,8 +95,9 @@ def claim(folder: Path) -> Record | None:
             raise ArtifactError(f"{folder}: holds something else; give an empty or a new folder")
         return None
     try:
-        stated = read_json(path)
-        return Record.read(stated, str(path))
+        record = Record.read(read_json(path), "record")
+        Running.read(record.running)
+        return record
     except (OSError, ValueError, TypeError, RecipeError) as error:
         raise ArtifactError(f"{path}: not readable: {error}") from error
 

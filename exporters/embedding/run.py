@@ -1,30 +1,25 @@
 """A run: what is to do, who does it, and what is there in the end."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from compressor.artifact.folder import Artifact
 from compressor.artifact.workspace import Workspace
-from compressor.core.beside import beside
 from compressor.core.cache import remove_leftovers
 from compressor.core.errors import RecipeError, TextError
 from compressor.core.progress import say, track
 from compressor.texts.rows.base import RowFile, changed
 from compressor.texts.rows.find import find, open_rows
-from compressor.texts.rows.plan import Plan, Shard
+from compressor.texts.rows.plan import Plan
 from exporters.embedding.job import Job, Worker
 from exporters.embedding.options import Embedding
 from exporters.embedding.record import Record, Source, artifact_key, claim, keep_plan, kept_plan
-from exporters.embedding.rows import Columns, Rows
+from exporters.embedding.rows import Columns
 from exporters.runtime.running import Running
 from exporters.session import OnnxEncoder
-
-_WAITING = 3  # pieces of some thousand rows that may wait to be written
 
 
 @dataclass(frozen=True)
@@ -60,21 +55,21 @@ def embed(
     chosen = Embedding.read(options)
     chosen.check()
     names = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
-    run = _Run.prepare(Path(artifact), names, Path(out), chosen, threads)
+    run = Run.prepare(Path(artifact), names, Path(out), chosen, threads)
     with Workspace(run.job.out).lock():
         return run.go()
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
+    """One run into one folder."""
+
     job: Job
     record: Record
     encoder: OnnxEncoder
 
     @classmethod
-    def prepare(
-        cls, artifact: Path, names: Sequence[str], out: Path, options: Embedding, threads: int | None
-    ) -> "_Run":
+    def prepare(cls, artifact: Path, names: Sequence[str], out: Path, options: Embedding, threads: int | None) -> "Run":
         """Check all that a run is given, before anything is written."""
         files = open_rows(find(names), options.column, options.id_column)
         _check_apart(out, names)
@@ -117,25 +112,9 @@ class _Run:
         total = sum(shard.rows for shard in missing)
         if total < plan.rows:
             say(f"{self.job.out}: {plan.rows - total:,} of {plan.rows:,} rows are there")
-        worker = Worker(self.job, self.encoder)
         with track("embed", total) as advance:
-
-            def write(items: Iterator[tuple[Shard, Rows]]) -> None:
-                for shard, group in groupby(items, itemgetter(0)):
-                    output.write(shard, _told((rows for _, rows in group), advance))
-
-            with beside(write, _WAITING) as give:
-                for shard in missing:
-                    for rows in worker.rows(shard):
-                        give((shard, rows))
+            Worker(self.job, self.encoder).write(missing, output, advance)
         return total
-
-
-def _told(pieces: Iterable[Rows], advance: Callable[[int], None]) -> Iterator[Rows]:
-    """Yield rows, and tell of them once they are written and the next are asked for."""
-    for rows in pieces:
-        yield rows
-        advance(len(rows))
 
 
 def _check_apart(out: Path, names: Sequence[str]) -> None:

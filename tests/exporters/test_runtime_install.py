@@ -87,6 +87,27 @@ def test_encoders_readers_and_batchers_run_on_the_base_dependencies(sealed: Path
     check(subprocess.run(command, capture_output=True, text=True, env=env, check=False), sealed / "fp32", texts)
 
 
+EMBED = """
+import sys
+from exporters import embed
+done = embed(sys.argv[1], sys.argv[2], sys.argv[3], to="npy", precision="int8")
+print(done.rows, *sorted({"torch", "pyarrow", "datasets"} & set(sys.modules)))
+embed(sys.argv[1], sys.argv[2], sys.argv[3])
+"""
+
+
+def test_texts_are_embedded_on_the_base_dependencies(embeddable: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(sentences(20)))
+    code = f"REFUSED = {refused()!r}\n{ONLY}{EMBED}"
+    command = [sys.executable, "-c", code, str(embeddable), str(tmp_path / "a.txt"), str(tmp_path / "out")]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.stdout == "20\n"
+    assert np.load(tmp_path / "out" / "part-00000.npy").shape == (20, 32)
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.endswith("DependencyError: pyarrow: not installed; pip install 'compressor[embed]'"), done.stderr
+
+
 def test_what_makes_artifacts_is_named_where_it_is_not_installed() -> None:
     code = f"REFUSED = {refused()!r}\n{ONLY}\nfrom compressor.cli.app import main\nmain()"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -111,7 +132,7 @@ def test_a_fresh_environment_runs_an_artifact(sealed: Path, reader: Path, tmp_pa
 def test_public_names() -> None:
     import compressor
 
-    assert exporters.__all__ == ["Batcher", "OnnxEncoder", "OnnxReader"]
+    assert exporters.__all__ == ["Batcher", "OnnxEncoder", "OnnxReader", "embed"]
     assert compressor.__all__ == ["ReaderRecipe", "Recipe", "compress"]
     for package in (compressor, exporters):
         assert all(getattr(package, name).__doc__ for name in package.__all__)

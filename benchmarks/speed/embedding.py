@@ -1,0 +1,122 @@
+"""What files and folders cost: texts embedded into a folder, against the same texts streamed and dropped."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed.footprint import as_users, peak_bytes
+from benchmarks.speed.growth import repeated
+from compressor.core.errors import CompressorError
+from compressor.core.strict_json import JsonObject, json_text
+from compressor.machine.describe import describe
+from compressor.texts.corpus import Texts
+from exporters.embedding.run import embed
+from exporters.session import OnnxEncoder
+
+_BASE = 10_000  # distinct texts; they are repeated, in another order each time
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One way over all texts, in a process of its own, from opening the artifact to the last vector."""
+
+    texts_per_second: float
+    peak_memory_bytes: int
+
+    def as_dict(self) -> JsonObject:
+        """Return it as JSON has it."""
+        return {"texts_per_second": self.texts_per_second, "peak_memory_bytes": self.peak_memory_bytes}
+
+
+def compare(artifact: Path, source: str | None, counts: Sequence[int], rounds: int, options: dict[str, Any]) -> Any:
+    """Return rates and peak memory of both ways at each count, in turns, and the ratio of the rates in each round."""
+    texts = list(Texts(source=source).load().train[:_BASE])
+    rows = []
+    with tempfile.TemporaryDirectory() as aside:
+        for count in counts:
+            path = Path(aside) / f"{count}.txt"
+            with path.open("w", encoding="utf-8") as file:
+                file.writelines(f"{' '.join(text.split())}\n" for text in repeated(texts, count))
+            pairs = [_both(artifact, path, count, options, number % 2 == 1) for number in range(rounds)]
+            rows.append(_row(count, pairs))
+            path.unlink()
+    return {"artifact": str(artifact), "options": options, "rows": rows, "environment": describe()}
+
+
+def _row(count: int, pairs: Sequence[tuple[Timed, Timed]]) -> JsonObject:
+    ratios = [embedded.texts_per_second / streamed.texts_per_second for streamed, embedded in pairs]
+    return {
+        "count": count,
+        "stream": [streamed.as_dict() for streamed, _ in pairs],
+        "embed": [embedded.as_dict() for _, embedded in pairs],
+        "ratios": ratios,
+        "ratio": float(np.median(ratios)),
+    }
+
+
+def _both(artifact: Path, texts: Path, count: int, options: dict[str, Any], turned: bool) -> tuple[Timed, Timed]:
+    found = {}
+    for way in ("embed", "stream") if turned else ("stream", "embed"):
+        with tempfile.TemporaryDirectory(dir=texts.parent) as to:
+            request = {"way": way, "artifact": str(artifact), "texts": str(texts), "out": to, "options": options}
+            found[way] = _in_a_process(request | {"count": count})
+    return found["stream"], found["embed"]
+
+
+def _in_a_process(request: JsonObject) -> Timed:
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.speed.embedding", "--one"]
+    environment = as_users(None)
+    done = subprocess.run(
+        command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False, env=environment
+    )
+    if done.returncode:
+        raise CompressorError(f"{request['artifact']}: {request['way']} ended with exit status {done.returncode}")
+    return Timed(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _one(request: JsonObject) -> Timed:
+    start = time.perf_counter()
+    if request["way"] == "embed":
+        rows = embed(request["artifact"], request["texts"], request["out"], **request["options"]).rows
+    else:
+        encoder = OnnxEncoder(request["artifact"])
+        with open(request["texts"], encoding="utf-8") as file:
+            rows = sum(map(len, encoder.stream(line.rstrip("\n") for line in file)))
+    lasted = time.perf_counter() - start
+    if rows != request["count"]:
+        raise CompressorError(f"{request['count']:,} texts gave {rows:,} rows")
+    return Timed(rows / lasted, peak_bytes())
+
+
+def main(arguments: list[str]) -> int:
+    """Read the command line, print the figures; return the exit status."""
+    if arguments == ["--one"]:
+        print(json.dumps(_one(json.load(sys.stdin)).as_dict()))
+        return 0
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.embedding", description=compare.__doc__)
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("counts", type=int, nargs="+", help="texts, as 100000 1000000")
+    parser.add_argument("--texts", default=None, help="text file or data set; by default docstrings")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--options", type=json.loads, default={}, help='of embed, in JSON: {"precision": "int8"}')
+    given = parser.parse_args(arguments)
+    try:
+        figures = compare(given.artifact, given.texts, given.counts, given.rounds, given.options)
+    except CompressorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json_text(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
