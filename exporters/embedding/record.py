@@ -107,13 +107,16 @@ def artifact_key(folder: Path) -> str:
     return sha256(folder / MANIFEST)
 
 
-def kept_plan(folder: Path) -> Plan:
+def kept_plan(folder: Path, record: Record) -> Plan:
     """Return how the texts were cut when the run was begun; ArtifactError where that is not readable."""
     path = folder / PLAN
     try:
-        return Plan.read(read_json(path, 1 << 30))
+        plan = Plan.read(read_json(path, 1 << 30))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ArtifactError(f"{path}: not readable: {error}") from error
+    if (plan.every, plan.rows, len(plan.marks)) != (record.options.shard_rows, record.rows, len(record.sources)):
+        raise ArtifactError(f"{path}: is not of what {RECORD} says")
+    return plan
 
 
 def keep_plan(folder: Path, plan: Plan) -> None:

@@ -79,7 +79,7 @@ class Run:
             begun.check(out, key, options, sources)
         encoder = OnnxEncoder(artifact, threads=threads, running=begun and Running.read(begun.running))
         prompt, columns = options.chosen(encoder.prompts), _columns(encoder, files, options)
-        plan = _plan(files, options.shard_rows) if begun is None else kept_plan(out)
+        plan = _plan(files, options.shard_rows) if begun is None else kept_plan(out, begun)
         job = Job(artifact, key, tuple(files), plan, out, options, prompt, columns, encoder.running, threads)
         record = Record(
             artifact=key, options=options, prompt=prompt, dtype=columns.dtype, width=columns.width,

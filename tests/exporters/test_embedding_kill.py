@@ -55,7 +55,7 @@ def kill(artifact: Path, source: Path, out: Path, kills: int, most: int) -> list
 
 
 @pytest.mark.parametrize(
-    ("kills", "rows", "most"), [(6, 6000, 12), pytest.param(30, 40_000, 15, marks=pytest.mark.slow)]
+    ("kills", "rows", "most"), [(6, 6000, 8), pytest.param(30, 40_000, 12, marks=pytest.mark.slow)]
 )
 def test_killed_it_ends_with_the_same_bytes(kills: int, rows: int, most: int, embeddable: Path, tmp_path: Path) -> None:
     source, still, out = tmp_path / "a.jsonl", tmp_path / "still", tmp_path / "killed"
