@@ -1,13 +1,12 @@
 """The work: a shard's texts in, its file out, the same bytes wherever it is done."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compressor.artifact.folder import key_of
 from compressor.core.beside import beside
@@ -65,15 +64,15 @@ class Worker:
             ids, texts = named.take(len(block))
             yield Rows(halved(block) if options.precision == "float16" else block, self._ids(ids), texts)
 
-    def _ids(self, ids: list[str] | list[int]) -> list[str] | np.ndarray:
+    def _ids(self, ids: Sequence[str | int]) -> list[str] | NDArray[np.int64]:
         return np.array(ids, np.int64) if self.job.columns.whole_ids else [str(name) for name in ids]
 
     def write(self, shards: Iterable[Shard], output: Output, advance: Callable[[int], None] = lambda _: None) -> None:
         """Compute shards on this thread and write them on another; ``advance`` is told of rows that are written."""
 
         def written(items: Iterator[tuple[Shard, Rows]]) -> None:
-            for shard, group in groupby(items, itemgetter(0)):
-                output.write(shard, _told((rows for _, rows in group), advance))
+            for shard, rows in items:
+                output.write(shard, _whole(shard, rows, items, advance))
 
         with beside(written, _WAITING) as give:
             for shard in shards:
@@ -81,11 +80,17 @@ class Worker:
                     give((shard, rows))
 
 
-def _told(pieces: Iterable[Rows], advance: Callable[[int], None]) -> Iterator[Rows]:
-    """Yield rows, and tell of them once they are written and the next are asked for."""
-    for rows in pieces:
+def _whole(
+    shard: Shard, rows: Rows, more: Iterator[tuple[Shard, Rows]], advance: Callable[[int], None]
+) -> Iterator[Rows]:
+    """Yield a shard's first rows, and ``more`` until it has all; tell of each once the next are asked for."""
+    left = shard.rows
+    while left:
         yield rows
         advance(len(rows))
+        left -= len(rows)
+        if left:
+            _, rows = next(more)
 
 
 class _Named:

@@ -24,7 +24,10 @@ class LanceTable(Output):
     @cached_property
     def _table(self) -> Any:
         store = installed("lancedb", "lancedb", "lance").connect(self.folder)
-        return store.create_table(TABLE, schema=self.schema, exist_ok=True)
+        try:
+            return store.open_table(TABLE)
+        except ValueError:  # not there, or killed while it was made
+            return store.create_table(TABLE, schema=self.schema)
 
     def is_done(self, shard: Shard) -> bool:
         if shard.first < self._rows < shard.first + shard.rows:

@@ -77,7 +77,8 @@ class Run:
         begun, key, sources = claim(out), artifact_key(artifact), tuple(Source.of(file) for file in files)
         if begun is not None:
             begun.check(out, key, options, sources)
-        encoder = OnnxEncoder(artifact, threads=threads, running=begun and Running.read(begun.running))
+        running = None if begun is None else Running.read(begun.running)
+        encoder = OnnxEncoder(artifact, threads=threads, running=running)
         prompt, columns = options.chosen(encoder.prompts), _columns(encoder, files, options)
         plan = _plan(files, options.shard_rows) if begun is None else kept_plan(out, begun)
         job = Job(artifact, key, tuple(files), plan, out, options, prompt, columns, encoder.running, threads)

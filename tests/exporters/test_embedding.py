@@ -135,9 +135,9 @@ def test_every_form_of_a_vector(
         made = vectors_in(tmp_path / "out")
     else:
         made = np.concatenate([np.load(tmp_path / "out" / f"part-0000{n}.npy") for n in range(2)])
-    if precision == "float16":
-        expected = encoder.encode_document(TEXTS).astype(np.float16)
-        np.testing.assert_allclose(made, expected, atol=1e-3)
+    if precision in ("float32", "float16"):
+        expected = encoder.encode_document(TEXTS).astype(precision)
+        np.testing.assert_allclose(made, expected, atol=1e-6 if precision == "float32" else 1e-3)
     else:
         expected = encoder.encode_document(TEXTS, precision=precision)
         assert (made == expected).mean() > 0.999  # a batch of other texts may round the last bit another way
@@ -151,7 +151,7 @@ def test_bytes_of_a_vector_in_parquet(
     embed(embeddable, source, tmp_path / "out", threads=1, precision=precision)
     column = pq.read_metadata(tmp_path / "out" / "part-00000.parquet").row_group(0).column(1)
     assert column.path_in_schema == "vector.list.element"
-    assert 0.8 * width <= column.total_compressed_size / 304 < 1.1 * width + 10
+    assert column.total_compressed_size / 304 < 1.1 * width + 5  # a dictionary of 256 values, too
 
 
 def test_roles_and_prompts(embeddable: Path, encoder: OnnxEncoder, source: Path, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_folders_that_are_not_for_it(embeddable: Path, source: Path, tmp_path: P
         ),
         (RecipeError, {"precision": "int4"}, 'options: precision = "int4": input should be '),
         (RecipeError, {"shard_rows": 0}, "options: shard_rows = 0: "),
-        (RecipeError, {"rows": 5}, "options: rows: unknown key; did you mean shard_rows?"),
+        (RecipeError, {"shard_row": 5}, "options: shard_row: unknown key; did you mean shard_rows?"),
         (TextError, {"prompt_name": "passage"}, "prompt_name = 'passage': must be "),
         (TextError, {"column": "text"}, "{source}: column = text: only tables have columns"),
     ],
@@ -301,7 +301,11 @@ def test_a_bad_row_in_the_middle_keeps_the_shards_before_it(embeddable: Path, tm
     line = fault(TextError, embeddable, path, out, threads=1, shard_rows=200)
     assert line == f"{path}: line 1501: text = 7: no text"
     assert not Record.read(json.loads((out / "_embedding.json").read_text())).finished
-    assert sorted(parts(out)) == ["_embedding.json", "_plan.json", *(f"part-0000{n}.parquet" for n in range(7))]
+    assert sorted(parts(out)) == [
+        "_embedding.json",
+        "_plan.json",
+        *(f"part-0000{n}.parquet" for n in range(5)),
+    ]  # a table is read 1,024 rows at a time
     assert not list(out.glob(".*.partial-*"))
 
 
