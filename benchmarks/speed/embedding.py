@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ class Timed:
     """One way over all texts, in a process of its own, from opening the artifact to the last vector."""
 
     texts_per_second: float
+    cpu_seconds: float
+    """Of all threads: on a machine that others use, too, it says more than the rate."""
     peak_memory_bytes: int
 
     def as_dict(self) -> JsonObject:
         """Return it as JSON has it."""
-        return {"texts_per_second": self.texts_per_second, "peak_memory_bytes": self.peak_memory_bytes}
+        return asdict(self)
 
 
 def compare(artifact: Path, source: str | None, counts: Sequence[int], rounds: int, options: dict[str, Any]) -> Any:
@@ -54,12 +56,14 @@ def compare(artifact: Path, source: str | None, counts: Sequence[int], rounds: i
 
 def _row(count: int, pairs: Sequence[tuple[Timed, Timed]]) -> JsonObject:
     ratios = [embedded.texts_per_second / streamed.texts_per_second for streamed, embedded in pairs]
+    busy = [embedded.cpu_seconds / streamed.cpu_seconds for streamed, embedded in pairs]
     return {
         "count": count,
         "stream": [streamed.as_dict() for streamed, _ in pairs],
         "embed": [embedded.as_dict() for _, embedded in pairs],
         "ratios": ratios,
         "ratio": float(np.median(ratios)),
+        "cpu_ratio": float(np.median(busy)),
     }
 
 
@@ -84,7 +88,7 @@ def _in_a_process(request: JsonObject) -> Timed:
 
 
 def _one(request: JsonObject) -> Timed:
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     if request["way"] == "embed":
         rows = embed(request["artifact"], request["texts"], request["out"], **request["options"]).rows
     else:
@@ -94,7 +98,7 @@ def _one(request: JsonObject) -> Timed:
     lasted = time.perf_counter() - start
     if rows != request["count"]:
         raise CompressorError(f"{request['count']:,} texts gave {rows:,} rows")
-    return Timed(rows / lasted, peak_bytes())
+    return Timed(rows / lasted, time.process_time() - busy, peak_bytes())
 
 
 def main(arguments: list[str]) -> int:
