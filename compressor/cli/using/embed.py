@@ -18,7 +18,7 @@ def embed(
         list[str],
         typer.Argument(
             help="Text files (a text a line), .csv, .tsv or .jsonl, plain or .gz, .parquet, folders of them, patterns.",
-            metavar="SOURCE...",
+            metavar="SOURCE",
         ),
     ],
     out_: Annotated[
