@@ -12,7 +12,7 @@ from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Questions
 from compressor.answering.readers.reader import Reading
 from compressor.artifact.folder import Draft, write_json
-from compressor.artifact.layout import GRAPH
+from compressor.artifact.layout import BLOCK_LOOKUP, GRAPH
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
 from compressor.core.progress import track
@@ -22,7 +22,7 @@ from compressor.models.source import Source, layers_stated, read_config, weights
 from compressor.models.torch_int8 import WEIGHTS
 from compressor.untrusted.weights import read_header, weights_in
 from compressor.vectors.retrieval import FIGURE, Found, Searches, ranking_kept
-from exporters.graph.files import load
+from exporters.graph.files import load, numbers
 from exporters.loading import is_reader, kind_of, open_reader_of, reader_kind
 from exporters.tasks import ANSWERING
 
@@ -33,6 +33,7 @@ WORDS = {
     "int8": "ONNX int8, one scale a channel; vocabulary one scale a row",
 }
 """What the stages did that are the same for every task."""
+_IN_4_BITS = "ONNX int8, one scale a channel; vocabulary in 4 bits, one scale 32 columns"
 
 
 class EncoderRow(TypedDict):
@@ -126,7 +127,14 @@ def what(name: str, model: Model) -> str:
     if name == "pca" and "variance_kept" in figures:
         mean = "mean taken off" if figures["centered"] else "mean left in"
         return f"principal components, {mean}; {100 * figures['variance_kept']:.1f} % of the variance"
-    return (WORDS | {"distil": "teacher as it is", "pca": "vectors as they are"})[name]
+    return words_of(name, model, {"distil": "teacher as it is", "pca": "vectors as they are"})
+
+
+def words_of(name: str, model: Model, own: Mapping[str, str]) -> str:
+    """Return what a stage did, of those with words of their ``own`` and those that every task has."""
+    if name == "int8" and BLOCK_LOOKUP in model.figures.get("operators", {}):
+        return _IN_4_BITS
+    return own[name] if name in own else WORDS[name]
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,7 @@ def parameters(folder: Path) -> int:
     """Count the numbers that a folder's encoder or reader holds."""
     kind = kind_of(folder)
     if kind == "onnx":
-        return sum(prod(tensor.dims) for tensor in load(folder / GRAPH).graph.initializer)
+        return numbers(load(folder / GRAPH))
     if kind == "torch-int8":
         files = [folder / WEIGHTS]
     else:

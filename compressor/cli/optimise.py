@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from benchmarks.quality.sts import Sts
 from compressor.answering.questions.squad import Questions
@@ -24,7 +26,7 @@ from compressor.cli.common import (
     with_texts,
     written,
 )
-from compressor.cli.options import with_each
+from compressor.cli.options import described, read, with_each
 from compressor.core.config import Config
 from compressor.core.strict_json import json_text, read_json
 from compressor.flow.calibration import parted
@@ -37,6 +39,10 @@ from exporters.search.results import Searched
 from exporters.tasks import ANSWERING, EMBEDDING, task_in
 from exporters.verify.conformance import own_conformance
 
+EmbeddingsOption = Annotated[
+    str | None, typer.Option("--embeddings", help=described(OnnxInt8, "embeddings"), metavar="8|4|32")
+]
+
 
 @with_each("search", {EMBEDDING: Search, ANSWERING: ReaderSearch})
 @with_texts
@@ -47,6 +53,7 @@ def optimise(
     questions: QuestionsOption = None,
     limit: LimitOption = None,
     pooling: PoolingOption = None,
+    embeddings: EmbeddingsOption = None,
     as_json: JsonOption = False,
     *,
     search: Callable[[str], Any],
@@ -59,7 +66,7 @@ def optimise(
     with the same command. An fp32 graph that others exported is fused first.
     """
     with fp32_form(artifact, pooling) as folder:
-        _search(folder, out_, texts, questions, limit, search)
+        _search(folder, out_, texts, questions, limit, search, read(OnnxInt8, {"embeddings": embeddings}))
     result = read_json(out_ / "search.json")
     if as_json:
         print(json_text(result))
@@ -75,18 +82,21 @@ def _search(
     questions: Path | None,
     limit: int | None,
     search: Callable[[str], Any],
+    int8: OnnxInt8,
 ) -> None:
     require_graph(artifact)
     task = task_in(artifact)
     chosen, asked = search(task.name), questions_of(task, texts, questions)
     if asked is None:
-        _by_texts(artifact, to, texts, limit, chosen)
+        _by_texts(artifact, to, texts, limit, chosen, int8)
     else:
-        _by_questions(artifact, to, asked[:limit], chosen)
+        _by_questions(artifact, to, asked[:limit], chosen, int8)
 
 
-def _by_texts(artifact: Path, to: Path, texts: TextSource | None, limit: int | None, search: Search) -> None:
-    corpus, int8 = read_corpus(texts, limit), OnnxInt8()
+def _by_texts(
+    artifact: Path, to: Path, texts: TextSource | None, limit: int | None, search: Search, int8: OnnxInt8
+) -> None:
+    corpus = read_corpus(texts, limit)
     timed = Sts.read(Path(search.speed_texts)).texts if search.speed_texts else []
     inputs: list[Keyed] = [corpus, Key(key_of(int8.model_dump(mode="json"), timed))]
     with _searching(artifact, to, search, inputs) as (draft, kept):
@@ -94,8 +104,8 @@ def _by_texts(artifact: Path, to: Path, texts: TextSource | None, limit: int | N
         own_conformance(artifact, draft.folder, search.precision)
 
 
-def _by_questions(artifact: Path, to: Path, asked: Questions, search: ReaderSearch) -> None:
-    (sample, dev), int8 = parted(asked), OnnxInt8()
+def _by_questions(artifact: Path, to: Path, asked: Questions, search: ReaderSearch, int8: OnnxInt8) -> None:
+    sample, dev = parted(asked)
     inputs: list[Keyed] = [asked, read_reading(artifact), Key(key_of(int8.model_dump(mode="json")))]
     with _searching(artifact, to, search, inputs) as (draft, kept):
         search.run(artifact, int8, sample, dev, kept, draft)

@@ -114,14 +114,14 @@ def read(schema: type[C], given: dict[str, Any]) -> C:
 
 
 def _parameter(schema: type[Config], name: str, head: str = "") -> inspect.Parameter:
-    return _option(name, head + _described(schema, name), _metavar(schema.model_fields[name].annotation))
+    return _option(name, head + described(schema, name), _metavar(schema.model_fields[name].annotation))
 
 
 def _parameter_of_each(schemas: Mapping[str, type[Config]], name: str) -> inspect.Parameter:
     """Return the option of a field that some of ``schemas`` have; where they differ in it, each is told of."""
     having = _having(schemas, name)
     fields = {task: schema.model_fields[name] for task, schema in having.items()}
-    texts = {task: _described(schema, name) for task, schema in having.items()}
+    texts = {task: described(schema, name) for task, schema in having.items()}
     if len(set(texts.values())) == 1:
         head = "" if len(having) == len(schemas) else f"{', '.join(having)}: "
         text = head + next(iter(texts.values()))
@@ -141,7 +141,8 @@ def _option(name: str, text: str, metavar: str) -> inspect.Parameter:
     )
 
 
-def _described(schema: type[Config], name: str) -> str:
+def described(schema: type[Config], name: str) -> str:
+    """Return what the help says of a field: its words, and its default."""
     field = schema.model_fields[name]
     return _words(field.description) + ("" if field.default is None else f" [default: {_shown(field.default)}]")
 
@@ -192,6 +193,9 @@ def _value(schema: type[Config], name: str, text: Any) -> Any:
 def _scalar(text: str, kinds: list[Any]) -> Any:
     if bool in kinds and text.lower() in ("true", "false"):
         return text.lower() == "true"
+    for choice in (choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)):
+        if text == str(choice):
+            return choice  # a number, where these are the choices
     for kind in (int, float):
         if kind in kinds:
             try:

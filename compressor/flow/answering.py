@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from benchmarks.bench import ReaderBench
-from benchmarks.quality.story import WORDS, Answers, ReaderRow, StoryStage
+from benchmarks.quality.story import Answers, ReaderRow, StoryStage, words_of
 from benchmarks.results import BenchFigures
 from benchmarks.systems import Made, systems_of
 from compressor.answering.questions.sets import QuestionSets, Sets
@@ -251,7 +251,7 @@ class ReaderFlow(Flow):
         titles["teacher"] = f"{self.recipe.teacher.model}, {self.taught}"
         student = stages[self.names[-1]]
         return {
-            name: StoryStage(model, (titles | WORDS)[name], self.reading(model if name in titles else student))
+            name: StoryStage(model, words_of(name, model, titles), self.reading(model if name in titles else student))
             for name, model in stages.items()
         }
 

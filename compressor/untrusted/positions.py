@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from compressor.artifact.layout import BLOCK_LOOKUP, INPUTS
 from compressor.untrusted.graph import Refusal, first_line
 
 MOST_RUN = 1024
 """Tokens of a text that is computed where no table tells, at most: attention takes their square."""
 _SHORT, _LONG = 8, 12  # tokens of the two texts that tell how rows grow
+_AXES = {"Gather": "axis", BLOCK_LOOKUP: "gather_axis"}
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ def lookups_of(model: Any, onnx: Any) -> Lookups | None:
     makers = {name: number for number, node in enumerate(graph.node) for name in node.output}
     rows: dict[str, int] = {}
     for node in graph.node:
-        if node.op_type == "Gather" and len(node.input) == 2 and not any(a.i for a in node.attribute):  # axis 0
-            table, read = node.input
+        if _looks_rows_up(node):
+            table, read = node.input[:2]
             if table in tables and read in makers:
                 rows[read] = min(tables[table], rows.get(read, tables[table]))
     if not rows:
@@ -42,6 +44,22 @@ def lookups_of(model: Any, onnx: Any) -> Lookups | None:
     alone.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in used)
     alone.graph.output.extend(onnx.ValueInfoProto(name=name) for name in rows)
     return Lookups(alone.SerializeToString(), rows)
+
+
+def words_of(model: Any) -> int | None:
+    """Return how many rows of 4 bits the token ids are looked up in: ids past them give zeros, and no error."""
+    tables = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    read = [
+        node.input[0] for node in model.graph.node if node.op_type == BLOCK_LOOKUP and node.input[1:2] == INPUTS[:1]
+    ]
+    return min((tables[name] for name in read if name in tables), default=None)
+
+
+def check_words(tokenizer: Any, rows: int) -> None:
+    """Refuse a tokenizer with a token that no row is for."""
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= rows:
+        raise Refusal(f"tokenizer.json: a token has id {highest}; the graph has rows for {rows}, and zeros past them")
 
 
 def check_length(
@@ -59,6 +77,11 @@ def check_length(
             session.run(None, _text(session, token, length))
         except Exception as error:  # ONNX Runtime raises its own kinds
             raise Refusal(f"{stated} = {length}: so many tokens cannot be computed: {first_line(error)}") from error
+
+
+def _looks_rows_up(node: Any) -> bool:
+    axis = _AXES.get(node.op_type)
+    return axis is not None and len(node.input) > 1 and not any(a.i for a in node.attribute if a.name == axis)
 
 
 def _positions(lookups: Lookups, open_graph: Callable[[bytes], Any], token: int) -> int | None:

@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 from compressor.untrusted.foreign import run_foreign
 from compressor.untrusted.graph import FOREIGN, Refusal, Stated, check_model, first_line, precision_of, refusing, run
 from compressor.untrusted.ort_format import MARK, check_session, operators_of
-from compressor.untrusted.positions import Lookups, check_length, lookups_of
+from compressor.untrusted.positions import Lookups, check_length, check_words, lookups_of, words_of
 
 MOST_TOKENS_A_CHARACTER = 8
 SIDE_MB = 256  # what a few tokens may need beside the weights
@@ -76,12 +76,13 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
         contents |= _unpacked(_read(request["archive"]))
     session, tokenizer, precision = None, None, "fp32"
     lookups: Lookups | None = None
+    words: int | None = None
 
     def opened(graph: bytes) -> Any:
         return _opened(graph, library, request["memory_bytes"], onnxruntime)
 
     if graph := contents.get("graph"):
-        found["operators"], outputs, precision, lookups = _operators(graph, form, onnx)
+        found["operators"], outputs, precision, lookups, words = _operators(graph, form, onnx)
         found["precision"] = precision
         if form == "text" and library is None:
             found["unrun"] = "onnxruntime-extensions is not installed"
@@ -94,6 +95,8 @@ def inspect(request: dict[str, Any], onnx: Any, onnxruntime: Any, tokenizers: An
     if content := contents.get("tokenizer"):
         tokenizer = check_tokenizer(content, tokenizers)
         found["tokens"] = int(tokenizer.get_vocab_size())
+        if words is not None:
+            check_words(tokenizer, words)
     after = _peak_bytes()
     if before is not None and after is not None:
         found["peak_bytes"] = after - before
@@ -176,20 +179,22 @@ def _unpacked(content: bytes) -> dict[str, bytes]:
         return {parts[entry.filename]: archive.read(entry) for entry in entries}
 
 
-def _operators(graph: bytes, form: str, onnx: Any) -> tuple[Counter[str], list[Stated], str, Lookups | None]:
-    """Return a graph's operators, what it states of its outputs, its precision, and its look-ups in tables.
+def _operators(
+    graph: bytes, form: str, onnx: Any
+) -> tuple[Counter[str], list[Stated], str, Lookups | None, int | None]:
+    """Return a graph's operators, what it states of its outputs, its precision, its look-ups in tables, its words.
 
     ONNX Runtime's own format tells of outputs only when open, and has no conformance set.
     """
     if graph[4:8] == MARK:
-        return operators_of(graph, form), [], "fp32", None
+        return operators_of(graph, form), [], "fp32", None, None
     try:
         model = onnx.ModelProto.FromString(graph)
     except MemoryError:
         raise
     except Exception as error:  # protobuf's own kind
         raise Refusal("not a whole ONNX graph") from error
-    return *check_model(model, form, onnx), precision_of(model, onnx), lookups_of(model, onnx)
+    return *check_model(model, form, onnx), precision_of(model, onnx), lookups_of(model, onnx), words_of(model)
 
 
 def _opened(graph: bytes, library: str | None, memory_bytes: int, onnxruntime: Any) -> Any:

@@ -22,9 +22,10 @@ from exporters.foreign.find import Foreign
 from exporters.foreign.graph import rewrite
 from exporters.foreign.opset import to_opset
 from exporters.foreign.settings import Dense, Stated, read_settings
+from exporters.graph.consumers import compact
 from exporters.graph.files import load, require_fp32
 
-_COPIED = ("special_tokens_map.json", "vocab.txt")
+_COPIED = ("special_tokens_map.json",)
 _CALLED = ("prompts", "default_prompt_name", "similarity_fn_name")
 _ASIDE = "compressor-foreign-"
 _MODULES = "sentence_transformers.models."
@@ -183,7 +184,7 @@ def _write_tokenizer(path: Path, stated: Stated, to: Path) -> None:
     cut = {"direction": str(side).title(), "strategy": "LongestFirst", "max_length": stated.max_length, "stride": 0}
     if stated.lower:
         tokens["normalizer"] = _lowered(tokens.get("normalizer"))
-    _write(to / "tokenizer.json", tokens | {"truncation": cut, "padding": None})
+    (to / "tokenizer.json").write_text(compact(tokens | {"truncation": cut, "padding": None}), encoding="utf-8")
     if said:
         kept = {name: value for name, value in said.items() if name != "max_length"}  # which some loaders cut at
         _write(to / settings.name, kept | {"model_max_length": stated.max_length})

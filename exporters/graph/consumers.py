@@ -12,6 +12,7 @@ from compressor.models.pooling import FLAGS
 from compressor.models.sentence_model import transformer_of
 from compressor.untrusted.settings import LONGEST
 
+VOCABULARY = "vocab.txt"  # a WordPiece token a line; its number is its id
 # Names that every release of sentence-transformers, and the loaders that parse them, understand.
 _LEGACY = {
     Pooling: "sentence_transformers.models.Pooling",
@@ -86,7 +87,7 @@ def _write_module(module: Any, folder: Path) -> None:
 
 
 def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
-    """Save the tokenizer with one finite length, and the two files transformers 5 dropped."""
+    """Save the tokenizer with one finite length, its vocabulary once: what wants ``vocab.txt``, too, has a view."""
     tokenizer.model_max_length = max_length
     tokenizer.chat_template = None  # an encoder has no use for it, and a template is code
     tokenizer.save_pretrained(str(folder))
@@ -102,21 +103,20 @@ def write_tokenizer(tokenizer: Any, max_length: int, folder: Path) -> None:
         _write(folder / "tokenizer_config.json", settings)
     named = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
     _write(folder / "special_tokens_map.json", named)  # transformers 4 writes a record a token, which few read
-    tokens = _cut_at(max_length, tokenizer.truncation_side, folder / "tokenizer.json")
-    if tokens["model"].get("type") == "WordPiece" and not (folder / "vocab.txt").is_file():
-        vocabulary = sorted(tokens["model"]["vocab"].items(), key=lambda item: item[1])
-        text = "".join(f"{token}\n" for token, _ in vocabulary)
-        (folder / "vocab.txt").write_text(text, encoding="utf-8")
+    (folder / VOCABULARY).unlink(missing_ok=True)  # of transformers 4
+    _cut_at(max_length, tokenizer.truncation_side, folder / "tokenizer.json")
 
 
-def _cut_at(max_length: int, side: str, path: Path) -> Any:
-    """State length and side in tokenizer.json too, for those who read no other file; return what it then holds."""
+def _cut_at(max_length: int, side: str, path: Path) -> None:
+    """State length and side in tokenizer.json too, for those who read no other file."""
     tokens = json.loads(path.read_text(encoding="utf-8"))
     truncation = {"direction": side.title(), "strategy": "LongestFirst", "max_length": max_length, "stride": 0}
-    if truncation != tokens["truncation"]:
-        text = json.dumps(tokens | {"truncation": truncation}, indent=2, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-    return tokens
+    path.write_text(compact(tokens | {"truncation": truncation}), encoding="utf-8")
+
+
+def compact(tokens: Any) -> str:
+    """Return what ``tokenizer.json`` holds without indentation, which is a third of a WordPiece vocabulary's."""
+    return json.dumps(tokens, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, value: Any) -> None:

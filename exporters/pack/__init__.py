@@ -12,6 +12,7 @@ from exporters.pack.mlflow import MLflow
 from exporters.pack.opensearch import OpenSearch
 from exporters.pack.ort import Ort
 from exporters.pack.router import Router
+from exporters.pack.semantic_kernel import SemanticKernel
 from exporters.pack.target import Target
 from exporters.pack.token_embeddings import TokenEmbeddings
 from exporters.pack.tokenizer_in_graph import TokenizerInGraph
@@ -25,6 +26,7 @@ TARGETS: dict[str, type[Target]] = {
     "mlflow": MLflow,
     "opensearch": OpenSearch,
     "token-embeddings": TokenEmbeddings,
+    "semantic-kernel": SemanticKernel,
     "tokenizer-in-graph": TokenizerInGraph,
     "hub": Hub,
     "router": Router,

@@ -18,6 +18,7 @@ from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError
 from compressor.models.agreement import normalized
 from exporters import contracts
+from exporters.pack.semantic_kernel import write_vocabulary
 from exporters.pack.target import Contents, Target, copy_files, renamed_states, write_text
 from exporters.runtime.providers import CPU, open_session
 from exporters.session import OnnxEncoder
@@ -46,6 +47,7 @@ class TokenEmbeddings(Target):
         left_out = (*(f"{name}/" for name in tail.folders), _MODULES, _POOLING, GRAPH.as_posix(), "README.md", MANIFEST)
         copy_files(artifact, draft, [name for name in artifact.manifest["files"] if not name.startswith(left_out)])
         tail.write_modules(draft.folder)
+        write_vocabulary(draft.folder)  # Semantic Kernel, who pools by itself, reads no other file
         (draft.folder / GRAPH).parent.mkdir(parents=True)
         (draft.folder / GRAPH).write_bytes(tail.moved().SerializeToString(deterministic=True))
         write_text(draft.folder / "README.md", tail.card())

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from compressor.answering.readers.reader import read_reading
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import DATA, GRAPH, INPUTS
+from compressor.artifact.layout import BLOCK_LOOKUP, DATA, GRAPH, INPUTS
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
@@ -59,7 +59,8 @@ class HandOut(Config):
         shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
         draft.figures.update(self.figures(made.figures, own))
         write_conformance(draft.folder, self.precision)
-        (draft.folder / "README.md").write_text(self.card(own, self.facts(draft)), encoding="utf-8")
+        facts = self.facts(draft) | {"in_4_bits": BLOCK_LOOKUP in made.figures["operators"]}
+        (draft.folder / "README.md").write_text(self.card(own, facts), encoding="utf-8")
 
     def figures(self, made: Mapping[str, Any], checks: Checks) -> dict[str, Any]:
         """Return what is noted of the artifact: of its graph's figures those that go on, and what running it needs."""
@@ -79,7 +80,7 @@ class HandOut(Config):
             teacher_sha256=self.teacher_sha256,
             licence=self.teacher_license,
             checks=checks,
-            **facts,
+            **{"in_4_bits": False} | dict(facts),
         )
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -154,15 +154,13 @@ def precision_of(folder: Path) -> Literal["fp32", "int8"]:
 
 
 def int8_share(graph: Path) -> float:
-    """Return the share of a graph's stored numbers that are int8: all of a static model's but scales and Dense."""
+    """Return the share of a graph's stored numbers that are int8 or 4 bits: all of a static model's but its scales."""
     from onnx import TensorProto
 
-    from exporters.graph.files import load
+    from exporters.graph.files import load, numbers
 
-    stored = load(graph).graph.initializer
-    sizes = {tensor.name: prod(tensor.dims) for tensor in stored}
-    small = sum(sizes[tensor.name] for tensor in stored if tensor.data_type == TensorProto.INT8)
-    return small / max(sum(sizes.values()), 1)
+    model = load(graph)
+    return numbers(model, (TensorProto.INT8, TensorProto.UINT8)) / max(numbers(model), 1)
 
 
 def _has_gelu(config: Any) -> bool:

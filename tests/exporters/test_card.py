@@ -256,7 +256,7 @@ def test_a_later_stage_leaves_the_card_behind(artifacts: Callable[..., Path], tm
     made = publish(artifacts() / "fp32", tmp_path / "fp32", "fp32")
     quantize(made.folder, draft(tmp_path / "int8"))
     assert not (tmp_path / "int8" / "README.md").exists()
-    assert (tmp_path / "int8" / "vocab.txt").is_file()
+    assert (tmp_path / "int8" / "tokenizer.json").is_file()
 
 
 def example(text: str) -> str:

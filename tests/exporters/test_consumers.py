@@ -32,7 +32,6 @@ FILES = [
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "vocab.txt",
 ]
 
 
@@ -125,13 +124,6 @@ def test_no_file_states_another_length(left: int, tiny: Path, tmp_path: Path) ->
     assert alone.truncation["max_length"] == 64
     assert len(alone.encode("tree " * 100).ids) == 64
     assert alone.encode("tree " * 100).ids == OnnxEncoder(tmp_path / "plain").tokenize(["tree " * 100])[0]
-
-
-def test_every_line_of_the_vocabulary_is_its_id(folder: Path) -> None:
-    lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    vocabulary = read(folder / "tokenizer.json")["model"]["vocab"]
-    assert len(lines) == len(vocabulary) > 90
-    assert {token: i for i, token in enumerate(lines)} == vocabulary
 
 
 def test_special_tokens_are_named(folder: Path) -> None:

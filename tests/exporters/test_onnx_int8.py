@@ -132,7 +132,7 @@ def test_a_scale_a_row_beats_one_for_the_table(artifacts: Callable[..., Path], t
 
 
 def test_the_float_table_is_kept_where_asked_for(wide: Path, tmp_path: Path) -> None:
-    quantize(wide / "fp32", draft(tmp_path / "kept"), embeddings=False)
+    quantize(wide / "fp32", draft(tmp_path / "kept"), embeddings=32)
     assert np.array_equal(named(tmp_path / "kept", TABLE), named(wide / "fp32", TABLE))
     assert not any(name.endswith(".int8") for name in weights(tmp_path / "kept"))
     assert named(wide / "int8", f"{TABLE}.int8").shape == (3000, 128)

@@ -41,7 +41,6 @@ PINNED = {
         "special_tokens_map.json",
         "tokenizer.json",
         "tokenizer_config.json",
-        "vocab.txt",
     ],
     "javascript": [
         "config.json",
@@ -49,14 +48,13 @@ PINNED = {
         "special_tokens_map.json",
         "tokenizer.json",
         "tokenizer_config.json",
-        "vocab.txt",
     ],
     "opensearch": ["register.json", "tiny-int8-1.0.0.zip"],
 }
 
 
 def test_the_targets_are_these() -> None:
-    others = ["mlflow", "opensearch", "token-embeddings", "tokenizer-in-graph", "hub", "router"]
+    others = ["mlflow", "opensearch", "token-embeddings", "semantic-kernel", "tokenizer-in-graph", "hub", "router"]
     assert [*TARGETS] == [*ANYWHERE[:4], *others]
     assert pack_command is not None
 

@@ -16,8 +16,8 @@ from compressor.core.errors import ModelError
 from exporters.graph.files import constants, reads
 from exporters.graph.rewrite import attention_by_products, drop_unread, gelu_after_bias, relu_by_range
 from exporters.precision.calibrate import activations
-from exporters.precision.int8 import quantize_tables
 from exporters.precision.smooth import smooth
+from exporters.precision.tables import quantize_tables
 
 WIDTH = 32
 Values = NDArray[np.float32]

@@ -63,7 +63,7 @@ def test_what_was_signed_is_told_from_what_was_changed(artifact: Path, keys: tup
     shutil.copytree(artifact, moved)
     trust.check_signature(moved, public, tmp_path / "int8.sig")
     for name, change in (
-        ("vocab.txt", lambda path: path.write_text("x")),
+        ("tokenizer.json", lambda path: path.write_text("x")),
         ("extra.txt", lambda path: path.write_text("x")),
         ("manifest.json", lambda path: path.write_text(path.read_text().replace("tiny", "tinY"))),
         ("config.json", lambda path: path.unlink()),
@@ -87,8 +87,8 @@ def test_keys_and_signatures_that_are_none_are_refused(artifact: Path, keys: tup
     (tmp_path / "s.sig").write_text("{}")
     with pytest.raises(ArtifactError, match="was made of by this key"):
         trust.check_signature(artifact, public, tmp_path / "s.sig")
-    (artifact / "vocab.txt").write_text("x")
-    with pytest.raises(ArtifactError, match=r"vocab\.txt"):  # a damaged artifact is not signed
+    (artifact / "tokenizer.json").write_text("x")
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json"):  # a damaged artifact is not signed
         trust.sign(artifact, private, tmp_path / "other.sig")
     assert not (tmp_path / "other.sig").exists()
 

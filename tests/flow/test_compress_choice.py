@@ -106,6 +106,11 @@ def test_depths_for_a_target_are_those_that_fit() -> None:
     # int8: 23.4 M of the table, 7.1 M a layer, 1.6 MB of the rest, the tokenizer.
     assert MPNET.size_bytes(3, "int8", None) == 23_444_736 + 3 * 7_087_872 + 1_600_000 + 700_000
     assert depths(Wish(size="50MB"), MPNET) == (3, 2)
+    # 4 bits of the table, with a scale of 2 bytes each 32: 13.2 M.
+    assert MPNET.size_bytes(3, "int8", None, 4) == 13_187_664 + 3 * 7_087_872 + 1_600_000 + 700_000
+    assert MPNET.size_bytes(3, "fp32", None, 4) == MPNET.size_bytes(3, "fp32", None)
+    assert depths(Wish(size="50MB", embeddings=4), MPNET) == (3, 2)
+    assert depths(Wish(size="25MB", embeddings=4), MPNET) == (1,)
     assert depths(Wish(size="50MB", quality=0.9), MPNET) == (3, 2, 1)
     with pytest.raises(RecipeError, match=r"^--size 10MB: the smallest, by its numbers, takes 32\.8 MB; a smaller one"):
         depths(Wish(size="10MB"), MPNET)
@@ -125,6 +130,7 @@ def test_a_slow_machine_learns_from_fewer_texts_and_judges_by_fewer() -> None:
 
 
 def test_sections_state_what_is_no_default() -> None:
+    assert sections(Wish(embeddings=4), MPNET, TWO_CORES, 1_000_000, 3)["int8"] == {"embeddings": 4}
     assert sections(Wish(), MPNET, TWO_CORES, 1_000_000, 3) == {
         "texts": {"limit": 15_000},
         "distil": {"layers": 3, "time_budget": "600s", "pairwise": 0.3, "embedding_learning_rate": 1e-3},

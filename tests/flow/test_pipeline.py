@@ -183,7 +183,7 @@ def test_a_changed_setting_makes_again_only_what_depends_on_it(
 ) -> None:
     monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
     before = times(folder)
-    go(home, "int8.embeddings=false", "bench.rounds=1")
+    go(home, "int8.embeddings=32", "bench.rounds=1")
     after = times(folder)
     changed = {name for name in after if after[name] != before[name]}
     assert "ranges" in after

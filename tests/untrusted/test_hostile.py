@@ -163,9 +163,9 @@ def test_the_command_as_json_and_refusing(artifact: Path, tmp_path: Path) -> Non
     told = json.loads(verify(artifact, "--json").stdout)
     assert [(one["check"], one["passed"]) for one in told] == [(check, True) for check in CHECKS]
     folder = Path(shutil.copytree(artifact, tmp_path / "copy"))
-    (folder / "vocab.txt").write_text("evil")
+    (folder / "tokenizer.json").write_text("evil")
     done = verify(folder)
     (error,) = [line for line in done.stderr.splitlines() if not line.startswith("import time")]
-    size = (artifact / "vocab.txt").stat().st_size
-    assert error == f"error: {folder / 'vocab.txt'}: 4 bytes, manifest.json says {size}"
+    size = (artifact / "tokenizer.json").stat().st_size
+    assert error == f"error: {folder / 'tokenizer.json'}: 4 bytes, manifest.json says {size}"
     assert (done.returncode, done.stdout) == (1, "")

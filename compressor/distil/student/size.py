@@ -20,6 +20,7 @@ from compressor.distil.student.search import search_layers
 from compressor.distil.student.static import static_student
 from compressor.distil.student.structure import find_parts
 from compressor.distil.student.vocabulary import trim_vocabulary
+from compressor.distil.student.words.factorized import check_factors, factorize
 from compressor.models.sentence_model import embedding_dimension, transformer_of
 
 _FITTED = 20_000  # texts that a projection from another student's space is fitted on
@@ -72,6 +73,9 @@ class Size(Config):
     that starts at zero cuts what is below; a student learns to do with it, and a sixth of the time falls away."""
     vocabulary: Annotated[int, Field(ge=1)] | None = None
     """Tokens kept, those that the texts use most. None: all."""
+    embedding_size: Annotated[int, Field(ge=2)] | None = None
+    """Width of the vocabulary's table, most of a small student's bytes; a product then widens its rows to the states.
+    Fitted by singular vectors before training; for students of BERT. None: as wide as the states."""
     model: str | None = None
     """A student of another make instead: a folder, or a name on the hub."""
     dim: Annotated[int, Field(ge=2)] | None = None
@@ -87,7 +91,7 @@ class Size(Config):
         if self.dim is not None and self.dim > embedding_dimension(teacher):
             most = embedding_dimension(teacher)
             raise RecipeError(f"distil.dim = {self.dim}: must be at most {most}, the length of the teacher's vectors")
-        for name in ("width", "heads", "feed_forward", "vocabulary", "activation"):
+        for name in ("width", "heads", "feed_forward", "vocabulary", "embedding_size", "activation"):
             if getattr(self, name) not in (None, "teacher") and (self.layers == 0 or self.model):
                 conflict = f"model = {self.model}" if self.model else "layers = 0"
                 raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {conflict}; leave it out")
@@ -95,6 +99,11 @@ class Size(Config):
         if apart and self.layers != 0 and self.model is None:
             # It refuses, by name, a family that it cannot take apart.
             find_parts(transformer_of(teacher)).check_heads(self.width, self.heads)
+        if self.embedding_size is not None:
+            check_factors(transformer_of(teacher), self.embedding_size, self.width)
+            if self.heads is not None and self.width is None:
+                conflict = f"heads = {self.heads} at the teacher's width"
+                raise RecipeError(f"distil.embedding_size = {self.embedding_size}: not with {conflict}; leave one out")
 
     def kept(self, teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[int, ...]:
         """Return the teacher's layers that the student keeps."""
@@ -117,6 +126,12 @@ class Size(Config):
             return with_projection(open_student(self.model, base), texts[: len(rows)], np.asarray(vectors[rows]))
         if not kept:
             return static_student(teacher, texts, vectors=vectors)
+        student = self._of_layers(teacher, kept, texts)
+        return student if self.embedding_size is None else factorize(student, texts, self.embedding_size)
+
+    def _of_layers(
+        self, teacher: SentenceTransformer, kept: tuple[int, ...], texts: Sequence[str]
+    ) -> SentenceTransformer:
         if self.width is not None or self._fits(teacher, kept):
             wide = {"width": self.width, "heads": self.heads, "feed_forward": self.feed_forward}
             relu = self.activation == "relu"

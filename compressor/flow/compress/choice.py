@@ -12,6 +12,7 @@ from compressor.flow.compress.wish import Wish
 from compressor.machine.describe import INT8_FEATURES, describe
 from compressor.vectors.pca import Pca
 from compressor.vectors.ranges import OutputVectors
+from exporters.precision.int8 import OnnxInt8
 
 TRAINING, VECTORS, JUDGING, BENCHMARK = 0.5, 0.25, 0.1, 0.15
 """Shares of the time budget: the training, the teacher's vectors to learn from, those to judge by, the benchmark."""
@@ -97,8 +98,8 @@ def depths(wish: Wish, outlook: Outlook) -> tuple[int, ...]:
     return tuple(n for n in fit if n == outlook.depth or n in _spread(trained, times))
 
 
-def _form(wish: Wish) -> tuple[Any, int | None]:
-    return wish.precision, wish.dim
+def _form(wish: Wish) -> tuple[Any, int | None, int]:
+    return wish.precision, wish.dim, wish.embeddings
 
 
 def _halves(depth: int) -> list[int]:
@@ -154,9 +155,10 @@ def sections(
         made["pca"] = {"dim": wish.dim} | ({"sample": most} if most < _PCA_TEXTS else {})
     if layers is None and judged < _RANGES_TEXTS:  # the teacher itself is run
         made["ranges"] = {"sample": max(500, int(judged))}
-    if machine.clips:
-        made["int8"] = {"reduce_range": True}
-    return made | {"bench": _bench(wish, machine)}
+    int8: dict[str, Any] = {"reduce_range": True} if machine.clips else {}
+    if wish.embeddings != OnnxInt8().embeddings:
+        int8["embeddings"] = wish.embeddings
+    return made | ({"int8": int8} if int8 else {}) | {"bench": _bench(wish, machine)}
 
 
 def _texts(wish: Wish, machine: Machine, texts: int, layers: int | None) -> dict[str, Any]:

@@ -7,14 +7,17 @@ from sentence_transformers import SentenceTransformer
 from torch.nn import Embedding, Module
 
 from benchmarks.report.numbers import count, millions, size
+from compressor.core.strict_json import read_json
 from compressor.distil.student.layers import find_layers
 from compressor.distil.student.size import Possible
 from compressor.models.sentence_model import embedding_dimension, is_static, token_limit, transformer_of
 from compressor.models.source import Source, transformer_folder
+from exporters.graph.consumers import compact
+from exporters.precision.tables import BLOCK
 from exporters.verify.check import fuses
 
 _TABLE_ROWS = 1000  # as int8 has it: a smaller table stays in fp32
-_TOKENIZER = ("tokenizer.json", "vocab.txt")
+_IN_4_BITS = 0.5 + 2 / BLOCK  # bytes of a number, with its share of a scale
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Outlook:
     def of(cls, source: Source, model: SentenceTransformer) -> "Outlook":
         """Look at an opened model."""
         dim, limit = embedding_dimension(model), token_limit(model)
-        files = [transformer_folder(source.folder) / name for name in _TOKENIZER]
-        stored = sum(path.stat().st_size for path in files if path.is_file())
+        path = transformer_folder(source.folder) / "tokenizer.json"
+        stored = len(compact(read_json(path)).encode()) if path.is_file() else 0
         if is_static(model):
             counts, vocabulary = _parameters(model, None), _rows(model)
             none = Possible(*["a static model has no layers"] * 4)
@@ -78,13 +81,15 @@ class Outlook:
         """Count all numbers."""
         return self.parameters.table + self.depth * self.parameters.layer + self.parameters.rest
 
-    def size_bytes(self, layers: int, precision: Literal["fp32", "int8"], dim: int | None) -> int:
-        """Return about how large an artifact with so many layers is."""
+    def size_bytes(self, layers: int, precision: Literal["fp32", "int8"], dim: int | None, embeddings: int = 8) -> int:
+        """Return about how large an artifact with so many layers is, its table in int8 of ``embeddings`` bits."""
         own, small = self.parameters, 1 if precision == "int8" else 4
+        in_table = _IN_4_BITS if precision == "int8" and embeddings == 4 else small
         if layers == 0 and self.depth:  # a static student: one vector a token
-            return self.vocabulary * (dim or self.dim) * small + self.tokenizer_bytes
+            return round(self.vocabulary * (dim or self.dim) * in_table) + self.tokenizer_bytes
         projection = (dim or 0) * self.dim
-        return (own.table + layers * own.layer) * small + 4 * (own.rest + projection) + self.tokenizer_bytes
+        stored = own.table * in_table + layers * own.layer * small + 4 * (own.rest + projection)
+        return round(stored) + self.tokenizer_bytes
 
     def lines(self) -> list[str]:
         """Say what the model is and what can be made of it, a line a matter."""

@@ -25,6 +25,9 @@ class Wish(Config):
     """How a text's vector is made of its tokens, of a plain transformer, which does not state it."""
     precision: Literal["int8", "fp32"] = "int8"
     """The artifact that a target is held against and that is named at the end; the other lies beside it."""
+    embeddings: Literal[8, 4] = 8
+    """Bits of a number in the vocabulary's table of the int8 artifact; 4 makes it smaller, and moves its vectors a
+    little further from fp32."""
     time_budget: Duration = "20m"
     """About so long for everything, as 20m or 1h: half of it trains, the rest is the teacher's vectors, checks and
     benchmark. All layers take what they need, which is less."""

@@ -1,0 +1,1 @@
+"""How a student keeps the vectors of its words."""
