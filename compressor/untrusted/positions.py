@@ -49,9 +49,8 @@ def lookups_of(model: Any, onnx: Any) -> Lookups | None:
 def words_of(model: Any) -> int | None:
     """Return how many rows of 4 bits the token ids are looked up in: ids past them give zeros, and no error."""
     tables = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) > 1}
-    read = [
-        node.input[0] for node in model.graph.node if node.op_type == BLOCK_LOOKUP and node.input[1:2] == INPUTS[:1]
-    ]
+    lookups = [node for node in model.graph.node if node.op_type == BLOCK_LOOKUP]
+    read = [node.input[0] for node in lookups if list(node.input[1:2]) == [INPUTS[0]]]
     return min((tables[name] for name in read if name in tables), default=None)
 
 

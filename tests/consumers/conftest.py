@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import pytest
 
-from compressor.artifact.folder import Artifact
+from compressor.artifact.folder import Artifact, writing
 from compressor.artifact.layout import CASES
 from compressor.artifact.workspace import Workspace
 from compressor.core.encoder import Vectors
@@ -18,7 +18,10 @@ from consumers import environments
 from consumers.texts import TEXTS
 from exporters.pack import pack
 from exporters.pack.token_embeddings import TokenEmbeddings
+from exporters.precision.calibrate import batches_of_texts
+from exporters.precision.int8 import OnnxInt8
 from exporters.session import OnnxEncoder
+from exporters.verify.conformance import write_conformance
 
 FP32_DIFFERENCE_MAX = 1e-4
 INT8_COSINE_MIN = 0.9999
@@ -57,11 +60,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work.folder / "artifacts"
 
 
-@pytest.fixture(scope="session", params=["fp32", "int8"])
+def _in_4_bits(fp32: Path, to: Path) -> None:
+    """Write the int8 form of an artifact whose vocabulary's table has 4 bits."""
+    with writing(to, "artifacts/int8", "key", {"precision": "int8"}) as draft:
+        OnnxInt8(embeddings=4).run(fp32, draft, lambda: batches_of_texts(fp32, TEXTS))
+        write_conformance(draft.folder, "int8")
+
+
+@pytest.fixture(scope="session", params=["fp32", "int8", "int8-4-bits"])
 def folder(request: pytest.FixtureRequest, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a copy of one artifact; whoever loads it leaves its own files as they were."""
     copy = tmp_path_factory.mktemp("folder") / request.param
-    shutil.copytree(made / request.param, copy)
+    if request.param == "int8-4-bits":
+        _in_4_bits(made / "fp32", copy)
+    else:
+        shutil.copytree(made / request.param, copy)
     Artifact.open(copy)
     yield copy
     Artifact.open(copy)

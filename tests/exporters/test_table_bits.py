@@ -15,6 +15,7 @@ from damage import reseal
 from graphs import draft, quantize, sqnr_db
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from packed import view
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from typer.testing import CliRunner
@@ -201,6 +202,17 @@ def test_it_is_inspected_and_conforms(small: Path, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(folder / GRAPH, providers=["CPUExecutionProvider"])
     cases = json.loads((folder / "conformance/cases.json").read_text())
     assert list(failures(cases, Tokenizer.from_file(str(folder / "tokenizer.json")), session)) == []
+
+
+def test_the_view_for_phones_gives_the_same(small: Path, tmp_path: Path) -> None:
+    made = view(hand_out(small, tmp_path / "made"), tmp_path / "ort", "ort")
+    assert BLOCK_LOOKUP in (made / "required_operators_and_types.config").read_text(encoding="utf-8")
+    encoder, session = OnnxEncoder(small, threads=1), onnxruntime.InferenceSession(made / "model.ort")
+    ids, mask = encoder.pad(encoder.tokenize(TEXTS[:8]))
+    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    [vectors] = session.run(["sentence_embedding"], feeds)
+    np.testing.assert_array_equal(vectors, encoder.run_ids(ids, mask))
+    assert [one.check for one in inspect(made)][:3] == ["files", "settings", "graph"]
 
 
 def test_a_token_without_a_row_is_refused(small: Path, tmp_path: Path) -> None:
