@@ -151,7 +151,7 @@ def sequence_length(folder: Folder) -> Iterator[str]:
 def vocabulary(folder: Folder) -> Iterator[str]:
     """vocab.txt, whose line numbers are the ids of a WordPiece tokenizer."""
     if not folder.has("vocab.txt"):
-        yield "vocab.txt: not there: compressor pack --target semantic-kernel writes it"
+        yield "vocab.txt: not there: compressor pack --target vocab-txt writes it"
         return
     model = folder.read("tokenizer.json").get("model", {})
     if model and model.get("type") != "WordPiece":

@@ -42,7 +42,7 @@ _VIEWS: Mapping[str, tuple[str, ...]] = {
     ),
     "pack/opensearch": (r"[\w.-]+\.zip", r"register\.json"),
     "pack/token-embeddings": _ARTIFACT,
-    "pack/semantic-kernel": _ARTIFACT,
+    "pack/vocab-txt": _ARTIFACT,
     "pack/tokenizer-in-graph": (*_TOKENIZER, r"model\.onnx", r"characters\.json"),
     "pack/hub": (*_ARTIFACT, r"artifact\.json", r"\.gitattributes"),
     "pack/router": (

@@ -12,11 +12,11 @@ from exporters.pack.mlflow import MLflow
 from exporters.pack.opensearch import OpenSearch
 from exporters.pack.ort import Ort
 from exporters.pack.router import Router
-from exporters.pack.semantic_kernel import SemanticKernel
 from exporters.pack.target import Target
 from exporters.pack.token_embeddings import TokenEmbeddings
 from exporters.pack.tokenizer_in_graph import TokenizerInGraph
 from exporters.pack.triton import Triton
+from exporters.pack.vocab_txt import VocabTxt
 
 TARGETS: dict[str, type[Target]] = {
     "triton": Triton,
@@ -26,7 +26,7 @@ TARGETS: dict[str, type[Target]] = {
     "mlflow": MLflow,
     "opensearch": OpenSearch,
     "token-embeddings": TokenEmbeddings,
-    "semantic-kernel": SemanticKernel,
+    "vocab-txt": VocabTxt,
     "tokenizer-in-graph": TokenizerInGraph,
     "hub": Hub,
     "router": Router,

@@ -18,8 +18,8 @@ from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError
 from compressor.models.agreement import normalized
 from exporters import contracts
-from exporters.pack.semantic_kernel import write_vocabulary
 from exporters.pack.target import Contents, Target, copy_files, renamed_states, write_text
+from exporters.pack.vocab_txt import write_vocabulary
 from exporters.runtime.providers import CPU, open_session
 from exporters.session import OnnxEncoder
 

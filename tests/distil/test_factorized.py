@@ -35,8 +35,8 @@ def agreement(teacher: SentenceTransformer, student: SentenceTransformer) -> flo
 def test_a_wider_table_is_nearer_and_a_full_one_is_as_good_as_equal(teacher: SentenceTransformer) -> None:
     near = [agreement(teacher, factorize(teacher, TEXTS, size)) for size in (4, 8, 16, 31)]
     assert near == sorted(near)
-    assert near[-1] > 0.99
-    assert near[0] < 0.98
+    assert near[-1] > 0.999
+    assert near[-1] - near[0] > 0.005
 
 
 def test_the_fit_is_what_brings_it_near(teacher: SentenceTransformer) -> None:
@@ -75,7 +75,7 @@ def test_it_is_saved_exported_and_quantized_as_any_model(teacher: SentenceTransf
     assert cosines(wanted, OnnxEncoder(home / "int8").encode(HELDOUT)).min() > 0.99
 
 
-@pytest.mark.parametrize("fields", [{}, {"width": 16}, {"vocabulary": 70}, {"start": "copied", "activation": "relu"}])
+@pytest.mark.parametrize("fields", [{"width": 16}, {"start": "copied", "vocabulary": 70, "activation": "relu"}])
 def test_a_recipe_asks_for_it(fields: dict[str, Any], teacher: SentenceTransformer) -> None:
     distil = Distil(layers=1, embedding_size=8, **fields)
     distil.check(teacher)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from compressor.core.errors import ArtifactError
 from exporters.contracts import CONSUMERS, RULES, Folder, check
-from exporters.pack.semantic_kernel import write_vocabulary
+from exporters.pack.vocab_txt import write_vocabulary
 
 POOLING = "1_Pooling/config.json"
 GRAPH = "onnx/model.onnx"
@@ -192,7 +192,7 @@ BROKEN: list[tuple[str, Callable[[Path], Any], str]] = [
 
 @pytest.mark.parametrize("form", ["plain", "fp32", "int8"])
 def test_our_artifacts_keep_every_contract(form: str, artifacts: Callable[..., Path], tmp_path: Path) -> None:
-    missing = {"Semantic Kernel": ["vocab.txt: not there: compressor pack --target semantic-kernel writes it"]}
+    missing = {"Semantic Kernel": ["vocab.txt: not there: compressor pack --target vocab-txt writes it"]}
     assert check(artifacts() / form) == {name: [] for name in CONSUMERS} | missing
     assert check(with_vocabulary(artifacts() / form, tmp_path / form)) == {name: [] for name in CONSUMERS}
 

@@ -54,7 +54,7 @@ PINNED = {
 
 
 def test_the_targets_are_these() -> None:
-    others = ["mlflow", "opensearch", "token-embeddings", "semantic-kernel", "tokenizer-in-graph", "hub", "router"]
+    others = ["mlflow", "opensearch", "token-embeddings", "vocab-txt", "tokenizer-in-graph", "hub", "router"]
     assert [*TARGETS] == [*ANYWHERE[:4], *others]
     assert pack_command is not None
 

@@ -16,9 +16,9 @@ from compressor.core.errors import ArtifactError
 from compressor.untrusted.inspection import inspect
 from exporters.contracts import check
 from exporters.graph.consumers import compact
-from exporters.pack.semantic_kernel import write_vocabulary
+from exporters.pack.vocab_txt import write_vocabulary
 
-NAME = "semantic-kernel"
+NAME = "vocab-txt"
 HARD = [text * times for text, times in TEXTS.values()]
 EVERY = ["".join(map(chr, range(start, start + 64))) for start in range(0, 0x3100, 64)]
 
@@ -66,7 +66,7 @@ def test_a_folder_has_its_vocabulary_once(stage: str, artifacts: Callable[..., P
     assert text.count("\n") == 1
 
 
-def test_semantic_kernel_has_the_artifact_and_its_vocabulary(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_view_is_the_artifact_and_its_vocabulary(artifacts: Callable[..., Path], tmp_path: Path) -> None:
     source = seal(artifacts() / "int8", tmp_path / "int8", "int8")
     made = view(source, tmp_path / "view", NAME)
     own, packed = (Artifact.open(folder).manifest["files"] for folder in (source, made))
@@ -80,10 +80,18 @@ def test_semantic_kernel_has_the_artifact_and_its_vocabulary(artifacts: Callable
     assert [one.check for one in inspect(made)][:2] == ["files", "settings"]
 
 
-def test_semantic_kernel_cannot_take_every_artifact(artifacts: Callable[..., Path], tmp_path: Path) -> None:
-    dense = seal(artifacts(dense=16) / "int8", tmp_path / "dense", "int8")
-    with pytest.raises(ArtifactError, match=r"^semantic-kernel: modules\.json: a Dense after the pooling; "):
-        view(dense, tmp_path / "view", NAME)
+def test_a_reader_has_one_too(reader: Path, tmp_path: Path) -> None:
+    made = view(reader / "int8", tmp_path / "view", NAME)
+    assert {"vocab.txt", "reading.json"} <= Artifact.open(made).manifest["files"].keys()
+    assert [one.check for one in inspect(made)][:3] == ["files", "settings", "graph"]
+
+
+def test_another_kind_of_vocabulary_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
+    made = Path(shutil.copytree(artifacts() / "int8", tmp_path / "made"))
+    edit_json(made / "tokenizer.json", model={"type": "BPE", "vocab": {}, "merges": []})
+    source = seal(made, tmp_path / "int8", "int8")
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json: a BPE model; taken is WordPiece$"):
+        view(source, tmp_path / "view", NAME)
     assert not (tmp_path / "view").exists()
 
 

@@ -1,32 +1,24 @@
-"""An artifact for Semantic Kernel and others that read a WordPiece vocabulary as ``vocab.txt``, a token a line."""
+"""An artifact for those who read a WordPiece vocabulary as ``vocab.txt``, a token a line."""
 
 from pathlib import Path
 
 from compressor.artifact.folder import MANIFEST, Artifact, Draft
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import read_json
-from exporters import contracts
 from exporters.graph.consumers import VOCABULARY
-from exporters.pack.target import Contents, Target, copy_files, write_text
-
-CONSUMER = "Semantic Kernel"
+from exporters.pack.target import TASKS, Contents, Target, copy_files, write_text
 
 
-class SemanticKernel(Target):
-    """The artifact with its vocabulary in ``vocab.txt``, too, for .NET's Semantic Kernel."""
+class VocabTxt(Target):
+    """The artifact with its WordPiece vocabulary as vocab.txt, too: for .NET, Semantic Kernel."""
 
     def run(self, artifact: Artifact, draft: Draft) -> None:
-        """Write all files of the artifact, and ``vocab.txt``.
-
-        ArtifactError where Semantic Kernel cannot take the artifact for another reason, and names it.
-        """
-        contents = Contents.read(artifact, "semantic-kernel")
+        """Write all files of the artifact, and ``vocab.txt``; ArtifactError where its tokenizer is no WordPiece."""
+        contents = Contents.read(artifact, "vocab-txt", TASKS)
         copy_files(artifact, draft, [name for name in artifact.manifest["files"] if name != MANIFEST])
         if not write_vocabulary(draft.folder):
             kind = contents.json("tokenizer.json")["model"].get("type")
             raise ArtifactError(f"{contents.folder / 'tokenizer.json'}: a {kind} model; taken is WordPiece")
-        if complaints := contracts.check(draft.folder)[CONSUMER]:
-            raise ArtifactError(f"semantic-kernel: {complaints[0]}")
         draft.figures["needs"] = contents.needs()
 
 
