@@ -12,7 +12,7 @@ from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Questions
 from compressor.answering.readers.reader import Reading
 from compressor.artifact.folder import Draft, write_json
-from compressor.artifact.layout import BLOCK_LOOKUP, GRAPH
+from compressor.artifact.layout import GRAPH
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
 from compressor.core.progress import track
@@ -132,7 +132,7 @@ def what(name: str, model: Model) -> str:
 
 def words_of(name: str, model: Model, own: Mapping[str, str]) -> str:
     """Return what a stage did, of those with words of their ``own`` and those that every task has."""
-    if name == "int8" and BLOCK_LOOKUP in model.figures.get("operators", {}):
+    if name == "int8" and model.figures.get("embeddings") == 4:
         return _IN_4_BITS
     return own[name] if name in own else WORDS[name]
 

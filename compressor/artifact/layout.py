@@ -16,7 +16,6 @@ HEAD = "/qa_outputs/"  # in the names of the nodes that give them
 INTEGER_PRODUCTS = (
     "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QLinearMatMul",
 )  # fmt: skip
-BLOCK_LOOKUP = "GatherBlockQuantized"  # looks rows of 4 bits up
 READING = "reading.json"  # how a reader cuts windows and chooses answers
 CASES = Path("conformance/cases.json")
 RUNNERS = ("run.py", "run.mjs")  # beside them

@@ -20,7 +20,7 @@ _PLAIN = """
 """
 _FUSED = """
     Attention BiasGelu DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedGemm FusedMatMul
-    GatedRelativePositionBias GatherBlockQuantized Gelu MatMulIntegerToFloat MatMulNBits MultiHeadAttention QAttention
+    GatedRelativePositionBias Gelu MatMulIntegerToFloat MatMulNBits MultiHeadAttention QAttention
     QEmbedLayerNormalization QuickGelu RelativePositionBias RotaryEmbedding SkipLayerNormalization
     SkipSimplifiedLayerNormalization
 """
@@ -30,7 +30,7 @@ FOREIGN = "foreign"  # the form of a graph that others exported: what it takes a
 _FOREIGN_OPSETS = {"": (11, 22), "com.microsoft": (1, 1)}
 _FOREIGN_PLAIN = "BatchNormalization Conv Dropout EyeLike LpNormalization NonZero ReverseSequence Scatter"
 _FOREIGN_FUSED = """
-    BiasAdd BiasSoftmax DequantizeLinear GroupQueryAttention MatMulBnb4 PackedAttention
+    BiasAdd BiasSoftmax DequantizeLinear GatherBlockQuantized GroupQueryAttention MatMulBnb4 PackedAttention
     PackedMultiHeadAttention QGemm QLinearAdd QLinearConcat QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear
     RemovePadding RestorePadding
 """

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compressor.artifact.layout import BLOCK_LOOKUP, INPUTS
+from compressor.artifact.layout import INPUTS
 from compressor.untrusted.graph import Refusal, first_line
 
 MOST_RUN = 1024
 """Tokens of a text that is computed where no table tells, at most: attention takes their square."""
 _SHORT, _LONG = 8, 12  # tokens of the two texts that tell how rows grow
+BLOCK_LOOKUP = "GatherBlockQuantized"  # in graphs of others: it looks rows of few bits up
 _AXES = {"Gather": "axis", BLOCK_LOOKUP: "gather_axis"}
 
 
@@ -47,7 +48,7 @@ def lookups_of(model: Any, onnx: Any) -> Lookups | None:
 
 
 def words_of(model: Any) -> int | None:
-    """Return how many rows of 4 bits the token ids are looked up in: ids past them give zeros, and no error."""
+    """Return how many rows the token ids are looked up in, where ids past them give zeros and no error."""
     tables = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) > 1}
     lookups = [node for node in model.graph.node if node.op_type == BLOCK_LOOKUP]
     read = [node.input[0] for node in lookups if list(node.input[1:2]) == [INPUTS[0]]]

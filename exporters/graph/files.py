@@ -13,14 +13,14 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
-from compressor.artifact.layout import BLOCK_LOOKUP, DATA, INTEGER_PRODUCTS
+from compressor.artifact.layout import DATA, INTEGER_PRODUCTS
 from compressor.core.errors import ArtifactError, first_line, unreadable
 
 _EXACT = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL}
 _PRECISIONS = {TensorProto.INT8: "int8", TensorProto.UINT8: "int8", TensorProto.FLOAT16: "fp16"}
 
-FUSED = "com.microsoft"
-"""The domain of ONNX Runtime's own operators."""
+PACKED = "int4"
+"""Ends the name of a stored table that holds two numbers of 4 bits a byte."""
 ONE_FILE_BYTES = (1 << 31) - (1 << 24)
 """Weights in the file of a graph, at most: protobuf's bound, less what the graph itself may take."""
 _OWN_FILE_BYTES = 1024  # of a tensor; a smaller one, which a graph may compute with as it is built, stays in the graph
@@ -82,7 +82,8 @@ def require_one_file(graph: Path, what: str) -> None:
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Save with stable names and no trace of the machine, so that equal models give equal bytes."""
     model.producer_name, model.producer_version = "compressor", ""
-    name_fused(model)
+    if not any(entry.domain == "com.microsoft" for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     del model.metadata_props[:]
     del model.graph.value_info[:]
     model.doc_string = model.graph.doc_string = ""
@@ -90,12 +91,6 @@ def save(model: onnx.ModelProto, path: Path) -> None:
         node.doc_string = ""
         del node.metadata_props[:]
     write(model, path)
-
-
-def name_fused(model: onnx.ModelProto) -> None:
-    """State that a graph may have ONNX Runtime's own operators, in place."""
-    if not any(entry.domain == FUSED for entry in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid(FUSED, 1))
 
 
 def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> dict[str, int]:
@@ -135,13 +130,8 @@ def shape_of(value: onnx.ValueInfoProto) -> str:
 
 def numbers(model: onnx.ModelProto, kinds: Container[int] | None = None) -> int:
     """Count the numbers in the stored tensors, of some ``kinds`` or all; of 4 bits, two lie in a byte of a table."""
-    packed = {
-        node.input[0]
-        for node in model.graph.node
-        if node.op_type == BLOCK_LOOKUP and any(a.name == "bits" and a.i == 4 for a in node.attribute)
-    }
     return sum(
-        prod(tensor.dims) * (2 if tensor.name in packed and tensor.data_type == TensorProto.UINT8 else 1)
+        prod(tensor.dims) * (2 if tensor.name.endswith(f".{PACKED}") else 1)
         for tensor in model.graph.initializer
         if kinds is None or tensor.data_type in kinds
     )

@@ -80,6 +80,7 @@ class OnnxInt8(Config):
         drop_unread(model)
         save(model, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
+        draft.figures["embeddings"] = self.embeddings
 
     def quantize(self, exact: onnx.ModelProto, kept: Sequence[str] = (), per_channel: bool = True) -> onnx.ModelProto:
         """Return the int8 form of a graph: products of activations with ranges of their batch.

@@ -8,9 +8,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from compressor.artifact.layout import BLOCK_LOOKUP, INPUTS
-from compressor.core.errors import ModelError
-from exporters.graph.files import FUSED, constants, makers, name_fused, reads
+from compressor.artifact.layout import INPUTS
+from exporters.graph.files import PACKED, constants, makers, reads
 from exporters.graph.rewrite import replace
 
 Bits = Literal[8, 4, 32]
@@ -19,9 +18,9 @@ BLOCK = 32
 """Columns of a row that share a scale in 4 bits."""
 _TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
 _CLIPPING = np.linspace(0.55, 1.1, 12, dtype=np.float32)  # shares of a block's largest number that may be the range
-_ZERO = 8  # the code of zero: ONNX Runtime's default for 4 bits in uint8
+_ZERO = 8  # the code of zero
 _ROWS = 4096  # quantized at a time
-_HALF = (2.0**-14, 2.0**12)  # a row's largest scale: float16 holds it in full, and its products with a code too
+_HALF = (2.0**-14, 2.0**15)  # a row's largest scale, which float16 holds in full
 
 Floats = NDArray[np.float32]
 
@@ -30,7 +29,7 @@ def quantize_tables(model: onnx.ModelProto, bits: Literal[8, 4] = 8) -> None:
     """Store every vocabulary's table in ``bits``, in place; one that anything but look-ups reads stays as it is.
 
     In 8 bits a row has a float scale. In 4 bits, what the token ids look up has a scale every BLOCK columns; a further
-    table of so many rows, of positions, is small beside it and has 8. ModelError for 4 bits and an odd width.
+    table of so many rows, of positions, is small beside it and has 8.
     """
     counts = reads(model)
     for name, table in constants(model).items():
@@ -80,26 +79,53 @@ def _by_row(model: onnx.ModelProto, lookups: Sequence[NodeProto], table: TensorP
 
 
 def _by_block(model: onnx.ModelProto, lookups: Sequence[NodeProto], table: TensorProto) -> None:
-    """Look up rows of 4 bits by ONNX Runtime's GatherBlockQuantized, two numbers a byte, the first one low.
+    """Look up rows of two codes a byte, and take them apart in plain operators, which every engine has.
 
-    Its numbers are of the scales' type: float16, and float where these would not hold.
+    The low halves of the bytes are the first half of a row, the high ones the second. ONNX Runtime's own operator for
+    such rows, GatherBlockQuantized, is no faster, gives zeros for ids that have no row, and is missing from the
+    WebAssembly that transformers.js takes in browsers.
     """
     rows, name = numpy_helper.to_array(table), table.name
-    width = rows.shape[1]
-    if width % 2:
-        raise ModelError(f"int8.embeddings = 4: the vocabulary's table is {width} wide, which is odd; must be 8 or 32")
     codes, scales = quantize_blocks(rows)
-    packed = codes[:, 0::2] | (codes[:, 1::2] << 4)
-    settings: dict[str, Any] = {"bits": 4, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+    width, blocks = rows.shape[1], scales.shape[1]
+    low, high = np.split(np.pad(codes, [(0, 0), (0, blocks * BLOCK - width)]), 2, axis=1)
+    parts: dict[str, NDArray[Any]] = {
+        PACKED: low | (high << 4),
+        "scale": scales,
+        "sixteen": np.array(16, np.float32),
+        "zero": np.array(_ZERO, np.float32),
+        "blocks": np.array([0, 0, blocks, BLOCK], np.int64),
+        "row": np.array([0, 0, blocks * BLOCK], np.int64),
+        "first": np.array([0], np.int64),
+        "last": np.array([-1], np.int64),
+        "width": np.array([width], np.int64),
+    }
     for node in lookups:
-        output, half = node.output[0], scales.dtype == np.float16
-        made = f"{output}.float16" if half else output
-        inputs = [f"{name}.int4", node.input[1], f"{name}.scale"]
-        found = helper.make_node(BLOCK_LOOKUP, inputs, [made], name=f"{node.name}.int4", domain=FUSED, **settings)
-        cast = [helper.make_node("Cast", [made], [output], to=TensorProto.FLOAT)] if half else []
-        replace(model, node, [found, *cast])
-    _store(model, table, {"int4": packed, "scale": scales})
-    name_fused(model)
+        replace(model, node, _unpacked(node, name, padded=width % BLOCK > 0))
+    _store(model, table, parts)
+
+
+def _unpacked(lookup: NodeProto, name: str, padded: bool) -> list[NodeProto]:
+    """Return what stands where a float table was looked up; ``padded``: its rows end in codes that are no columns."""
+    ids, to = lookup.input[1], lookup.output[0]
+    made: list[NodeProto] = []
+
+    def step(kind: str, *inputs: str, **settings: Any) -> str:
+        output = f"{to}.{len(made)}"
+        made.append(helper.make_node(kind, inputs, [output], name=f"{lookup.name}.{len(made)}", **settings))
+        return output
+
+    pairs = step("Cast", step("Gather", f"{name}.{PACKED}", ids), to=TensorProto.FLOAT)
+    high = step("Floor", step("Div", pairs, f"{name}.sixteen"))
+    low = step("Sub", pairs, step("Mul", high, f"{name}.sixteen"))
+    codes = step("Sub", step("Concat", low, high, axis=-1), f"{name}.zero")
+    scales = step("Cast", step("Gather", f"{name}.scale", ids), to=TensorProto.FLOAT)
+    steps = step("Unsqueeze", scales, f"{name}.last")
+    row = step("Reshape", step("Mul", step("Reshape", codes, f"{name}.blocks"), steps), f"{name}.row")
+    if padded:
+        step("Slice", row, f"{name}.first", f"{name}.width", f"{name}.last")
+    made[-1].output[0] = to
+    return made
 
 
 def _store(model: onnx.ModelProto, table: TensorProto, parts: dict[str, NDArray[Any]]) -> None:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from compressor.answering.readers.reader import read_reading
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import BLOCK_LOOKUP, DATA, GRAPH, INPUTS
+from compressor.artifact.layout import DATA, GRAPH, INPUTS
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
@@ -59,7 +59,7 @@ class HandOut(Config):
         shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
         draft.figures.update(self.figures(made.figures, own))
         write_conformance(draft.folder, self.precision)
-        facts = self.facts(draft) | {"in_4_bits": BLOCK_LOOKUP in made.figures["operators"]}
+        facts = self.facts(draft) | {"in_4_bits": made.figures.get("embeddings") == 4}
         (draft.folder / "README.md").write_text(self.card(own, facts), encoding="utf-8")
 
     def figures(self, made: Mapping[str, Any], checks: Checks) -> dict[str, Any]:
@@ -67,9 +67,9 @@ class HandOut(Config):
         needs: dict[str, Any] = {"onnxruntime": ">=1.24", "session_options": {}} | made.get("needs", {})
         if self.precision == "int8":
             needs["fast_on"] = list(INT8_FEATURES)
-        choice = {"choice": made["choice"]} if "choice" in made else {}
+        more = {name: made[name] for name in ("choice", "embeddings") if name in made}
         judged = [check.as_dict() for check in checks]
-        return {"operators": made["operators"], "checks": judged, "needs": needs, **choice, "made_on": features()}
+        return {"operators": made["operators"], "checks": judged, "needs": needs, **more, "made_on": features()}
 
     def card(self, checks: Checks, facts: Mapping[str, Any]) -> str:
         """Return the model card: the artifact's own ``checks``, and what the task's template shows."""

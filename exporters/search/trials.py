@@ -91,6 +91,8 @@ class Searching(Config):
         copy_consumer_files(fp32, draft.folder)
         forms.write(result.choice.form, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
+        if self.precision == "int8":
+            draft.figures["embeddings"] = int8.embeddings
         draft.figures["choice"] = result.choice.as_dict()
         draft.figures["needs"] = {"session_options": result.choice.running.session_options()}
         write_json(draft.folder / "search.json", result.as_dict())
