@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from benchmarks.quality.story import parameters
-from compressor.artifact.folder import writing
+from compressor.artifact.folder import Artifact, writing
 from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
 from compressor.artifact.runners.run import failures
 from compressor.cli.app import app
@@ -244,3 +244,17 @@ def test_the_command_takes_the_bits_and_refuses_others(wide: Path, tmp_path: Pat
         OnnxInt8.read({"embeddings": 5})
     with pytest.raises(RecipeError, match=r"embeddings = true: input should be 8, 4 or 32"):
         OnnxInt8.read({"embeddings": True})
+
+
+def test_a_search_takes_the_bits_and_hands_them_on(wide: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(400)), "utf-8")
+    line = (
+        f"optimise {wide / 'fp32'} --out {tmp_path / 'fast'} --texts {tmp_path / 'texts.txt'} --cpu any --embeddings 4"
+    )
+    bars = " --cosine-mean 0.5 --cosine-min 0.3 --neighbours-at-10 0.2"
+    done = CliRunner().invoke(app, (line + bars).split(), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert len(packed(tmp_path / "fast" / GRAPH)) == 1
+    assert Artifact.open(tmp_path / "fast").figures["embeddings"] == 4
+    refused = CliRunner().invoke(app, (line.replace("--embeddings 4", "--embeddings 5")).split())
+    assert 'embeddings = "5": input should be 8, 4 or 32' in str(refused.exception or refused.output)
