@@ -246,7 +246,7 @@ def go_small(home: Path, tiny: Path, name: str, *changes: str) -> dict[str, Any]
 
 
 def test_a_static_student_goes_all_the_way(home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporters.precision.int8._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
+    monkeypatch.setattr("exporters.precision.tables._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
     made = go_small(home, tiny, "static", "distil.layers=0")
     story = {row["stage"]: row for row in made["story"]}
     assert list(story) == ["teacher", "distil", "fp32", "fp16", "int8"]

@@ -81,7 +81,7 @@ def go(home: Path, layers: Sequence[int], *changes: str, **options: Any) -> dict
 def results(home: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
-        patch.setattr("exporters.precision.int8._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
+        patch.setattr("exporters.precision.tables._TABLE_ROWS", 90)  # the tiny table is a vocabulary as well
         return go(home, [1, 4, 2, 0])
 
 
