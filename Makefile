@@ -36,7 +36,7 @@ test-all: test .venv-transformers4/.ready    ## the tests on transformers 5 and 
 test-packages: .venv-packages/.ready    ## the tests of what needs optional packages: mlflow, onnxruntime-extensions, tritonclient, LoadGen, LanceDB
 	$(BINP)/python -m pytest tests/exporters/test_pack.py tests/exporters/test_pack_servers.py \
 	  tests/exporters/test_pack_packages.py tests/benchmarks/test_loadgen.py tests/exporters/test_verify_views.py \
-	  tests/exporters/test_embedding_lance.py
+	  tests/exporters/test_embed_lance.py
 
 test-serve: .venv-serve/.ready    ## the tests of `compressor serve`, with the clients that people have: openai, LangChain, LlamaIndex, curl
 	$(BINS)/python -m pytest tests/exporters/test_serve.py tests/exporters/test_serve_load.py \
