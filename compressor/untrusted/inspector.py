@@ -5,18 +5,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from compressor.artifact.manifest import sha256
-from compressor.core.errors import ArtifactError
+from compressor.core.errors import ArtifactError, DependencyError
 
 MEMORY_BYTES = 2 << 30  # of a graph's process, beside so many times the file's own size
 _TIMES = 8
 _CPU_SECONDS, _BYTES_A_SECOND = 8, 20 << 20  # a tenth of it does for a sound file
 _MOST_GRAPH_BYTES = (2 << 30) - 1  # protobuf's own bound
 _PROGRAM = Path(__file__).with_name("process.py")
+_NO_ONNX = "onnx: not installed, and artifacts are checked by it; pip install 'compressor[check]'"
 _ahead: list[subprocess.Popen[bytes]] = []
 
 
@@ -34,6 +36,8 @@ class Inspector:
     """A process that opens one stranger's graph or tokenizer, and is bounded in memory and time."""
 
     def __enter__(self) -> "Inspector":
+        if not _has_onnx():
+            raise DependencyError(_NO_ONNX)
         self.process = _ahead.pop() if _ahead else _start()
         return self
 
@@ -83,6 +87,13 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+
+
+def _has_onnx() -> bool:
+    try:
+        return find_spec("onnx") is not None  # to import it here would take its time
+    except ImportError:
+        return False
 
 
 def _answer(label: Path, reply: bytes, status: int, seconds: int) -> dict[str, Any]:

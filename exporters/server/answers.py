@@ -41,7 +41,7 @@ def _pairs(inputs: Any, most: int) -> list[tuple[str, str]]:
         raise wrong("inputs", inputs, "an object of question and context, or a list of such, and not empty")
     if len(given) > most:
         raise too_large("inputs", f"inputs: {len(given)} questions; a request has at most {most}")
-    return [_pair(f"inputs[{row}]" if isinstance(inputs, list) else "inputs", one) for row, one in enumerate(given)]
+    return [_pair(f"inputs[{row}]" if isinstance(inputs, list) else "inputs", pair) for row, pair in enumerate(given)]
 
 
 def _pair(field: str, value: Any) -> tuple[str, str]:

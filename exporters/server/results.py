@@ -23,20 +23,20 @@ async def results(futures: Sequence["Future[Any]"], receive: Receive) -> list[An
     done: asyncio.Future[None] = loop.create_future()
     left, lock = len(futures), threading.Lock()
 
-    def finish() -> None:
+    def wake() -> None:
         if not done.done():
             done.set_result(None)
 
-    def one(_: "Future[Any]") -> None:  # in a worker
+    def count_down(_: "Future[Any]") -> None:  # in a worker
         nonlocal left
         with lock:
             left -= 1
             last = left == 0
         if last:
-            loop.call_soon_threadsafe(finish)
+            loop.call_soon_threadsafe(wake)
 
     for future in futures:
-        future.add_done_callback(one)
+        future.add_done_callback(count_down)
     leaving = asyncio.ensure_future(receive())
     leaving.add_done_callback(lambda task: None if task.cancelled() else _cancel(futures))
     try:

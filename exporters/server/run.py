@@ -7,13 +7,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from compressor.artifact.folder import read_manifest
 from compressor.artifact.layout import require_graph
-from compressor.core.errors import DependencyError, RecipeError, installed
+from compressor.core.errors import RecipeError, installed
 from compressor.untrusted.inspection import inspect
 from exporters.server.settings import Serving
 
@@ -29,10 +28,10 @@ def named(given: Sequence[str]) -> dict[str, Path]:
     twice or does not fit an address.
     """
     found: dict[str, Path] = {}
-    for one in given:
-        before, equals, after = one.partition("=")
-        stated = bool(equals) and not Path(one).exists()
-        folder = Path(after if stated else one)
+    for text in given:
+        before, equals, after = text.partition("=")
+        stated = bool(equals) and not Path(text).exists()
+        folder = Path(after if stated else text)
         name = before if stated else _own_name(folder)
         if not _NAME.fullmatch(name):
             allowed = "must begin with a letter or digit, and have letters, digits and . _ : @ + / - alone"
@@ -58,8 +57,6 @@ def run(folders: Mapping[str, Path], serving: Serving, key: str | None, say: Cal
     """
     serving.check()
     server = installed("uvicorn", "uvicorn", "serve")
-    if find_spec("onnx") is None:  # of the process that checks: to import it here would take its time
-        raise DependencyError("onnx: not installed; pip install 'compressor[serve]'")
     listening = bound(serving.host, serving.port)
     with listening, ThreadPoolExecutor() as pool:
         checks = [pool.submit(_check, folder) for folder in folders.values()]

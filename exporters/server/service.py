@@ -85,7 +85,7 @@ class Service:
         return found, tokens
 
     def _tokens(self, prepared: Sequence[Prepared]) -> int:
-        tokens, most = sum(one.rows * one.longest for one in prepared), self.serving.request_tokens
+        tokens, most = sum(item.rows * item.longest for item in prepared), self.serving.request_tokens
         if tokens > most:
             raise too_large(None, f"{tokens} tokens; a request has at most {most}: send fewer texts at once")
         return tokens

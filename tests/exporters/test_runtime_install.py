@@ -119,6 +119,15 @@ def test_what_makes_artifacts_is_named_where_it_is_not_installed() -> None:
     assert (helped.returncode, "Question answering:" in helped.stdout) == (0, True)
 
 
+def test_what_checks_artifacts_is_named_where_it_is_not_installed(sealed: Path) -> None:
+    code = f"REFUSED = {refused()!r}\n{ONLY}\nfrom compressor.cli.app import main\nmain()"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, "verify", str(sealed / "fp32")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    line = "error: onnx: not installed, and artifacts are checked by it; pip install 'compressor[check]'\n"
+    assert (done.returncode, done.stderr) == (1, line)
+
+
 @pytest.mark.slow
 def test_a_fresh_environment_runs_an_artifact(sealed: Path, reader: Path, tmp_path: Path) -> None:
     python = tmp_path / "env" / "bin" / "python"
