@@ -15,6 +15,8 @@ from compressor.distil.training.embedding import Distil
 from compressor.flow.ablation.embedding import ablation, variants
 from compressor.flow.embedding import Recipe
 
+RATES = ("0.001", "3e-05", "0")  # of the vocabulary
+
 
 def test_every_variant_is_made_once_and_judged_beside_the_teacher(tiny: Path, tmp_path: Path) -> None:
     home = write_recipe(tmp_path, RECIPE, tiny, texts=300)
@@ -29,11 +31,13 @@ def test_every_variant_is_made_once_and_judged_beside_the_teacher(tiny: Path, tm
     teacher, *rows = results["rows"]
     assert teacher["agreement"]["cosine_mean"] == pytest.approx(1, abs=1e-6)
     names = ["the recipe's", "without pairwise", "with ranking = 0.3", "with order = 0.3", "with margin = 0.3"]
-    assert [row["name"] for row in rows] == [*names, "64", "32", "8"]
+    assert [row["name"] for row in rows] == [*names, "64", "32", "8", *RATES]
     made = [json.loads(path.read_text())["config"] for path in (folder / "variants").glob("*/distil/manifest.json")]
     asked = {(one["pairwise"], one["ranking"], one["order"], one["margin"], one["batch_size"]) for one in made}
+    moved = {one["embedding_learning_rate"] for one in made}
+    assert {f"{rate:g}" for rate in moved - {None}} == set(RATES)
     losses = {(0, 0, 0, 0, 16), (0.5, 0.3, 0, 0, 16), (0.5, 0, 0.3, 0, 16), (0.5, 0, 0, 0.3, 16)}
-    assert asked == losses | {(0.5, 0, 0, 0, size) for size in (64, 32, 8)}
+    assert asked == losses | {(0.5, 0, 0, 0, size) for size in (64, 32, 8, 16)}
     assert (folder / "distil").is_dir(), "the recipe's own student is the one of a run"
     assert len({row["agreement"]["cosine_mean"] for row in rows}) == len(rows)
     assert all(row["retrieval"]["beir"]["on_teachers_index"]["ndcg_at_10"] > 0 for row in rows)
@@ -56,12 +60,13 @@ def test_what_is_varied_follows_from_the_recipe() -> None:
         ("texts in a step", "512"),
         ("texts in a step", "256"),
         ("texts in a step", "64"),
+        *(("learning rate of the vocabulary", rate) for rate in RATES),
     ]
     alone = [made.name for made in variants(Distil(mse=0.0, order=1.0, batch_size=1))]
     assert "without order" not in alone
-    assert alone[-2:] == ["4", "2"]
+    assert alone[-5:-3] == ["4", "2"]
     assert "without hidden" in [made.name for made in variants(Distil(hidden=1.0))]
-    assert [made.name for made in variants(Distil(batch_size=4, accumulate=4))][-2:] == ["16", "8"], (
+    assert [made.name for made in variants(Distil(batch_size=4, accumulate=4))][-5:-3] == ["16", "8"], (
         "2 cannot be parted"
     )
 

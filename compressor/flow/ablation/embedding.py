@@ -1,4 +1,5 @@
-"""The ablation of an encoder's distillation: its losses one by one, the length of its texts, the size of its steps."""
+"""The ablation of an encoder's distillation: its losses one by one, the length of its texts, the size of its steps, how
+fast its vocabulary moves."""
 
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from compressor.vectors.retrieval import Found
 _TRIED = 0.3  # the weight of a loss that the recipe leaves out
 _ADDED = ("pairwise", "ranking", "order", "margin")  # beside mse, of which cosine is half
 _SHORT = 64  # tokens that texts are cut at
+_FAST, _SLOW = 1e-3, 3e-5  # learning rates of the vocabulary, beside that of the layers and none
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ def variants(distil: Distil) -> list[Variant]:
         Variant("texts in a step", f"{size}", {"batch_size": size})
         for size in sizes
         if size and size % distil.accumulate == 0
+    ]
+    own = distil.embedding_learning_rate
+    rates = (
+        (_FAST, distil.learning_rate, _SLOW, 0.0) if distil.layers != 0 else ()
+    )  # a static student is all vocabulary
+    made += [
+        Variant("learning rate of the vocabulary", f"{rate:g}", {"embedding_learning_rate": rate})
+        for rate in dict.fromkeys(rates)
+        if rate != (distil.learning_rate if own is None else own)
     ]
     return made
 
