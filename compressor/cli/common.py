@@ -43,7 +43,8 @@ QuestionsOption = Annotated[
 LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many texts.", min=1)]
 RunsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
+    list[str] | None,
+    typer.Option("--set", help="Change a field: section.field=value; section.field= leaves it out. May be repeated."),
 ]
 ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
 GraphArgument = Annotated[

@@ -40,7 +40,8 @@ C = TypeVar("C", bound=Config)
 def load(path: Path, schema: type[C], overrides: list[str] | None = None) -> C:
     """Read a TOML recipe into ``schema``.
 
-    ``overrides`` are ``section.field=value`` lines, the value in TOML (a bare word counts as text).
+    ``overrides`` are ``section.field=value`` lines, the value in TOML (a bare word counts as text); without a value,
+    the field or section is left out, so that its default counts.
     Raises RecipeError for a missing file, broken TOML, an unknown key or a value that is not allowed.
     """
     try:
@@ -76,7 +77,10 @@ def _override(values: dict[str, Any], line: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise RecipeError(f"--set {line}: {section} is a field, not a section")
-    values[name] = value
+    if text.strip():
+        values[name] = value
+    elif values.pop(name, None) is None:
+        raise RecipeError(f"--set {line}: leaves out what the recipe does not state")
 
 
 def _first_fault(schema: type[Config], error: ValidationError) -> str:

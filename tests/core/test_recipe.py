@@ -195,6 +195,12 @@ def test_overrides_are_typed_as_in_the_file(tmp_path: Path) -> None:
     assert (recipe.texts.source, recipe.texts.split) == ("some/texts.txt", "train[:1%]")
 
 
+def test_overrides_without_a_value_leave_out(tmp_path: Path) -> None:
+    text = "[distil]\ntime_budget = '5m'\nepochs = 0.5\n[pca]\ndim = 64\n"
+    recipe = read(tmp_path, text, "distil.time_budget=", "pca=")
+    assert (recipe.distil.time_budget, recipe.distil.epochs, recipe.pca) == (None, 0.5, None)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -202,6 +208,7 @@ def test_overrides_are_typed_as_in_the_file(tmp_path: Path) -> None:
         ("name.first=x", "--set name.first=x: name is a field, not a section"),
         ("pca.dim=abc", 'pca.dim = "abc": input should be a valid integer'),
         ("pca.dmi=3", "pca.dmi: unknown key; did you mean dim?"),
+        ("pca.dim=", "--set pca.dim=: leaves out what the recipe does not state"),
         ("pca=3", "pca = 3: input should be an object"),
     ],
 )
