@@ -12,9 +12,9 @@ from benchmarks.pages import answers, cuda, limits, searching, students
 from benchmarks.report import peers
 from benchmarks.report.charts import quality_against_speed
 from benchmarks.report.markdown import source
-from benchmarks.report.results import Row, similarity, systems
+from benchmarks.report.results import Row, found_of, similarity, systems
 from benchmarks.report.table import Table
-from benchmarks.report.tables import LATENCY, MODEL, RATIO, SIZE, TEXTS, quality
+from benchmarks.report.tables import LATENCY, MODEL, RATIO, RETRIEVAL, SIZE, TEXTS, quality
 from compressor.core.errors import ArtifactError, CompressorError, TextError
 from compressor.core.files import replace_text
 
@@ -54,7 +54,9 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
 
 def table(results: dict[str, Any]) -> str:
     """Write the systems as a Markdown table, and below it where the figures come from."""
-    rows, columns = systems(results), [MODEL, SIZE, quality(similarity(results)), TEXTS, RATIO, LATENCY]
+    rows = systems(results)
+    searched = [RETRIEVAL] if any(found_of(row) for row in rows) else []
+    columns = [MODEL, SIZE, quality(similarity(results)), *searched, TEXTS, RATIO, LATENCY]
     return f"{Table(columns, rows, lambda row: row is rows[-1]).markdown()}\n\n{source(results)}"
 
 
