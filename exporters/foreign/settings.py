@@ -117,6 +117,8 @@ def _modules(folder: Path, entries: list[dict[str, Any]]) -> Iterator[tuple[str,
 def _pooling(folder: Path, modules: list[tuple[str, Path]], given: Pooling | None) -> tuple[tuple[str, ...], str, bool]:
     """Return the ways to pool, the file that states them, and whether a prompt's tokens are pooled, too."""
     if not modules:
+        if given is not None and given not in MODES:
+            raise RecipeError(f"--pooling {given!a:.40}: must be {', '.join(MODES)}")
         return (MODES[given or "mean"],), OPTION if given else NOWHERE, True
     path = modules[0][1] / "config.json"
     where = path.relative_to(folder).as_posix()
@@ -124,7 +126,8 @@ def _pooling(folder: Path, modules: list[tuple[str, Path]], given: Pooling | Non
         raise RecipeError(f"--pooling {given!a:.40}: {where} of {folder} states it; leave the option out")
     stated, modes = _object(path), tuple(modes_in(path))
     if not modes or set(modes) - set(FLAGS):
-        raise ModelError(f"{path}: pooling_mode = {list(modes)!a:.60}: must be of {', '.join(FLAGS)}")
+        named = modes[0] if len(modes) == 1 else list(modes)
+        raise ModelError(f"{path}: pooling_mode = {named!a:.60}: must be of {', '.join(FLAGS)}")
     return modes, where, stated.get("include_prompt") is not False
 
 

@@ -23,6 +23,7 @@ from compressor.distil.student.vocabulary import trim_vocabulary
 from compressor.models.pooling import OWN, is_plain
 from compressor.models.sentence_model import TorchEncoder, assembled, embedding_dimension, open_model, transformer_of
 from compressor.models.source import find, pooled
+from compressor.untrusted.weights import weights_in
 
 _FITTED = 20_000
 """Texts that a projection between two models is fitted on, at most."""
@@ -77,6 +78,7 @@ def open_student(model: str, base: Path | None = None) -> SentenceTransformer:
     own = Path(model).expanduser()
     for folder in ((base or Path()) / own, own):
         if is_plain(folder):
+            weights_in(folder)
             return open_model(pooled(folder, None if (folder / OWN).is_file() else "mean"))
     return open_model(find(model, base).folder)
 
