@@ -9,6 +9,7 @@ CompressorError
 ├── DependencyError an optional package that is not installed
 ├── StorageError    no space left, no permission
 ├── BusyError       a server with too many texts waiting
+├── HubError        a hub that does not take an artifact, or is not reached
 ├── PeerError       a peer of the benchmark that cannot be set up or run
 └── GateError       a figure of ``verify`` below its bar
 """
@@ -57,6 +58,10 @@ class StorageError(CompressorError):
 
 class BusyError(CompressorError):
     """A server that has as many texts waiting as it takes; the same text may be sent again later."""
+
+
+class HubError(CompressorError):
+    """A hub that does not take an artifact, is not reached, or may not be asked."""
 
 
 class PeerError(CompressorError):
