@@ -22,7 +22,8 @@ _DROPPED = frozenset({".DS_Store", ".directory", "Thumbs.db", "desktop.ini", ".g
 # What git and `hf download` keep of a folder.
 _GIT = ".git/"
 _DOWNLOADED = re.compile(
-    r"\.cache/huggingface/(\.gitignore|CACHEDIR\.TAG|(down|up)load/.+\.(metadata|lock|incomplete))"
+    r"\.cache/huggingface/"
+    r"(\.gitignore|CACHEDIR\.TAG|(down|up)load/.+\.(metadata|lock|incomplete)|trees/[0-9a-f]{40}\.json)"
 )
 # What a loader may read wherever it lies: some look for graphs in all folders, hidden ones too.
 _LOADED = (

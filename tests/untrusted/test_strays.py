@@ -21,6 +21,7 @@ LEFT = [
     ".cache/huggingface/CACHEDIR.TAG",
     ".cache/huggingface/download/onnx/model.onnx.metadata",
     ".cache/huggingface/download/onnx/model.onnx.lock",
+    f".cache/huggingface/trees/{'0a' * 20}.json",
     ".git/HEAD",
     ".git/refs/tags/v1.0",
     ".git/objects/pack/pack-1.pack",
@@ -38,6 +39,8 @@ READ = [
     ".cache/model.safetensors",
     ".cache/huggingface/model.onnx",
     ".cache/huggingface/x.PY",
+    ".cache/huggingface/trees/config.json",
+    f"onnx/trees/{'0a' * 20}.json",
     ".git/hooks/evil.py",
     ".git/config.json",
     "sub/.git/HEAD",
@@ -70,7 +73,7 @@ def test_what_was_left_is_named_and_not_read(folder: Path) -> None:
     assert strays.as_dict() == {
         "check": "strays",
         "passed": None,
-        "found": ".DS_Store, .cache (4 files), .git (3 files), desktop.ini, onnx (2 files): not named in manifest.json,"
+        "found": ".DS_Store, .cache (5 files), .git (3 files), desktop.ini, onnx (2 files): not named in manifest.json,"
         " and not read",
     }
 
