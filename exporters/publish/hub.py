@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi, ModelCard, constants, get_token
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from compressor.artifact.folder import MANIFEST, Artifact
 from compressor.artifact.licence import licence_of
