@@ -19,15 +19,15 @@ from compressor.core.errors import ArtifactError, HubError, RecipeError
 from compressor.untrusted.inspection import inspect
 from exporters.pack import pack
 from exporters.pack.hub import Hub
-from exporters.publish.refused import one_line_each
+from exporters.publish.refused import in_one_line
 from exporters.publish.repository import Repository
 
-_UNTOLD = ("unknown", "other")  # the hub's names for a licence that nobody can look up
+_UNKNOWN = ("unknown", "other")  # the hub's names for a licence that nobody can look up
 _NAMES = "NAME or OWNER/NAME of letters, digits, '-', '_' and '.', at most 96; no '--' or '..', no '.git' at the end"
 
 
 def _silent(line: str) -> None:
-    """Tell nobody."""
+    """Print nothing."""
 
 
 class Push(Config):
@@ -67,7 +67,7 @@ class Pushed:
 def publish(
     artifact: Path, view: Hub, push: Push, to: Path | None = None, say: Callable[[str], None] = _silent
 ) -> Pushed:
-    """Pack ``artifact`` for the hub, into ``to`` where that is given, and send it. ``say`` is told what goes where.
+    """Pack ``artifact`` for the hub, into ``to`` where that is given, and send it. ``say`` is given a line of what goes where.
 
     Nothing is written, and no hub contacted, where ``verify`` refuses the artifact or its licence is not known:
     ArtifactError or ModelError. HubError where the hub does not take it.
@@ -93,18 +93,18 @@ def send(view: Path, push: Push, say: Callable[[str], None] = _silent) -> Pushed
     _check_card(view)
     api, token = _logged_in(push)
     names, size = [*sorted(sent.manifest["files"]), MANIFEST], sent.size_bytes + (view / MANIFEST).stat().st_size
-    with one_line_each(push.repository, api.endpoint, token):
+    with in_one_line(push.repository, api.endpoint, token):
         repository = Repository.named(api, push.repository)
         before = repository.find(push.public)
         if before is None and push.create_pr:
             raise HubError(f"{repository.name}: not there, so nobody takes a pull request; leave --create-pr out")
         there = repository.make(push.public) if before is None else before
     made = "" if before is not None else f"; {repository.name} was made, and nothing was put there"
-    with one_line_each(repository.name, api.endpoint, token, made):
+    with in_one_line(repository.name, api.endpoint, token, made):
         say(f"{repository.name}: {len(names)} files, {size / 1e6:.1f} MB, to {api.endpoint}")
         message = f"Artifact {sent.figures['artifact']['key'][:12]}, by compressor {version('compressor')}"
         commit = repository.commit(there, view, names, message, push.create_pr)
-    with one_line_each(repository.name, api.endpoint, token, f"; the commit is {commit.commit_url}"):
+    with in_one_line(repository.name, api.endpoint, token, f"; the commit is {commit.commit_url}"):
         repository.check(commit, view, names)
     changed, private = commit.oid != there.sha, bool(there.private)
     return Pushed(repository.name, private, len(names), size, commit.commit_url, commit.pr_url, changed)
@@ -112,7 +112,7 @@ def send(view: Path, push: Push, say: Callable[[str], None] = _silent) -> Pushed
 
 def _known(licence: str | None, folder: Path) -> None:
     """Raise ArtifactError unless a licence is known: whoever takes the artifact must be told what they may do."""
-    if licence is None or licence in _UNTOLD:
+    if licence is None or licence in _UNKNOWN:
         found = f"license: {licence}" if licence else "states no licence"
         raise ArtifactError(f"{folder / 'README.md'}: {found}; what is published has one, as --license apache-2.0")
 
@@ -144,7 +144,7 @@ def _logged_in(push: Push) -> tuple[HfApi, str]:
     """Return the hub's client and its token, from the environment or from ``hf auth login``; HubError without one."""
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     endpoint = constants.ENDPOINT  # HF_ENDPOINT, or the public hub
-    with one_line_each(push.repository, endpoint, ""):
+    with in_one_line(push.repository, endpoint, ""):
         token = get_token()
     if not token:
         raise HubError(f"{push.repository}: no token for {endpoint}: hf auth login, or HF_TOKEN in the environment")

@@ -20,7 +20,7 @@ _MOST = 300
 
 
 @contextmanager
-def one_line_each(repository: str, endpoint: str, token: str, made: str = "") -> Iterator[None]:
+def in_one_line(repository: str, endpoint: str, token: str, made: str = "") -> Iterator[None]:
     """Turn every error of the hub's client into a HubError without the ``token``; ``made`` is what is there by then.
 
     Its errors are its own, those of two HTTP libraries by its release, RuntimeError around them, and ValueError.
@@ -30,8 +30,8 @@ def one_line_each(repository: str, endpoint: str, token: str, made: str = "") ->
     except CompressorError:
         raise
     except Exception as error:
-        said = _said(error, endpoint).replace(token, "(token)") if token else _said(error, endpoint)
-        raise HubError(f"{repository}: {said}{made}") from error
+        line = _message(error, endpoint).replace(token, "(token)") if token else _message(error, endpoint)
+        raise HubError(f"{repository}: {line}{made}") from error
 
 
 def status_of(error: BaseException) -> int | None:
@@ -45,7 +45,7 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def _said(error: Exception, endpoint: str) -> str:
+def _message(error: Exception, endpoint: str) -> str:
     status = status_of(error)
     if status is None:
         return f"{endpoint} is not reached, or answers what nobody reads: {one_line(error, _MOST)}"
@@ -53,5 +53,5 @@ def _said(error: Exception, endpoint: str) -> str:
     message = getattr(error, "server_message", None)
     if message is None and isinstance(error, ValueError):  # a card that is refused, or files by LFS
         message = one_line(error, _MOST)
-    told = f" ({' '.join(str(message).split())[:_MOST]})" if message else ""
-    return f"{endpoint} answers {status}{told}; {advice}"
+    detail = f" ({' '.join(str(message).split())[:_MOST]})" if message else ""
+    return f"{endpoint} answers {status}{detail}; {advice}"
