@@ -67,7 +67,7 @@ class Pushed:
 def publish(
     artifact: Path, view: Hub, push: Push, to: Path | None = None, say: Callable[[str], None] = _silent
 ) -> Pushed:
-    """Pack ``artifact`` for the hub, into ``to`` where that is given, and send it. ``say`` is given a line of what goes where.
+    """Pack ``artifact`` for the hub, into ``to`` where that is given, and send it; ``say`` prints a line.
 
     Nothing is written, and no hub contacted, where ``verify`` refuses the artifact or its licence is not known:
     ArtifactError or ModelError. HubError where the hub does not take it.
