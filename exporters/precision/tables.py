@@ -17,6 +17,7 @@ Bits = Literal[8, 4, 32]
 BLOCK = 32
 """Columns of a row that share a scale in 4 bits."""
 _TABLE_ROWS = 1000  # a Gather of a float table with at least so many rows is a vocabulary
+_POSITIONS = 256  # rows of a table that is worth 8 bits beside a vocabulary of 4
 _CLIPPING = np.linspace(0.55, 1.1, 12, dtype=np.float32)  # shares of a block's largest number that may be the range
 _ZERO = 8  # the code of zero
 _ROWS = 4096  # quantized at a time
@@ -28,16 +29,16 @@ Floats = NDArray[np.float32]
 def quantize_tables(model: onnx.ModelProto, bits: Literal[8, 4] = 8) -> None:
     """Store every vocabulary's table in ``bits``, in place; one that anything but look-ups reads stays as it is.
 
-    In 8 bits a row has a float scale. In 4 bits, what the token ids look up has a scale every BLOCK columns; a further
-    table of so many rows, of positions, is small beside it and has 8.
+    In 8 bits a row has a float scale. In 4 bits, what the token ids look up has a scale every BLOCK columns; the
+    positions' table, which otherwise stays in float, then has 8.
     """
-    counts = reads(model)
+    counts, least = reads(model), _TABLE_ROWS if bits == 8 else _POSITIONS
     for name, table in constants(model).items():
         lookups = [node for node in model.graph.node if node.op_type == "Gather" and node.input[0] == name]
-        if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or table.dims[0] < _TABLE_ROWS:
+        if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or table.dims[0] < least:
             continue
         if lookups and counts[name] == len(lookups) and not any(_axis(node) for node in lookups):
-            if bits == 4 and any(_reads_tokens(model, node) for node in lookups):
+            if bits == 4 and table.dims[0] >= _TABLE_ROWS and any(_reads_tokens(model, node) for node in lookups):
                 _by_block(model, lookups, table)
             else:
                 _by_row(model, lookups, table)

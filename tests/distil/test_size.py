@@ -49,6 +49,27 @@ def test_a_narrow_student(tiny: Path) -> None:
     assert agreement(tiny, student) > 0.9
 
 
+def test_a_student_without_the_dense_layer_is_near_the_teacher_too(tiny: Path) -> None:
+    with_dense, without = (made(tiny, layers=2, feed_forward=32, dense=dense) for dense in (True, False))
+    kinds = [[type(module).__name__ for module in student] for student in (with_dense, without)]
+    assert kinds == [["Transformer", "Pooling", "Dense", "Normalize"], ["Transformer", "Pooling", "Normalize"]]
+    assert agreement(tiny, without) > 0.85
+    assert agreement(tiny, with_dense) > agreement(tiny, without)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"width": 16}, "distil.dense = false: only a student of the teacher's width, 32; not width = 16"),
+        ({"layers": 0}, "distil.dense = false: of a student of the teacher's layers; leave it out"),
+    ],
+)
+def test_a_dense_layer_that_cannot_be_left_out(tiny: Path, fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        made(tiny, dense=False, **{"layers": 2, **fields})
+    assert str(caught.value) == line
+
+
 def test_a_pruned_student_keeps_its_zeros(tiny: Path) -> None:
     student = made(tiny, layers=2, heads=2, feed_forward=32)
     layer = transformer_of(student).encoder.layer[0]

@@ -1,5 +1,6 @@
 """A trimmed vocabulary keeps what the texts use, and spells the rest."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compressor.core.errors import ModelError, RecipeError
 from compressor.distil.student.vocabulary import trim_vocabulary
+from compressor.distil.student.words.usage import Usage, kept_tokens, spelt_share, token_counts
 from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
 
 USED = WORDS[:10]
@@ -110,3 +112,40 @@ def test_the_id_of_the_padding_must_stay(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         trim_vocabulary(model, ["a b"], len(LETTERS) + 2)
     assert str(caught.value) == "[PAD]: the padding's id 1 would change; keep the vocabulary"
+
+
+def test_no_word_is_lost(tiny: Path) -> None:
+    model = open_model(tiny)
+    student = trim_vocabulary(model, TEXTS, 60)
+    words = [*WORDS, *("".join(pair) for pair in zip(WORDS, reversed(WORDS), strict=True)), "zebra", "é", "cat!"]
+    lost = {word for word in words if "[UNK]" in model.tokenizer.tokenize(word)}
+    assert lost, "some were lost before"
+    assert {word for word in words if "[UNK]" in student.tokenizer.tokenize(word)} == lost
+
+
+def test_a_token_that_cannot_be_spelt_is_refused(tmp_path: Path) -> None:
+    pieces = {token: i for i, token in enumerate([*SPECIAL, "a", "##a", "b", "##c", "bac", "abc"])}
+    tokens = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
+    model = random_encoder("Bert", PreTrainedTokenizerFast(**names(tokens, SPECIAL)), tmp_path / "model")
+    with pytest.raises(RecipeError) as caught:
+        trim_vocabulary(model, ["a b"], 10)
+    assert str(caught.value) == (
+        "distil.vocabulary = 10: 'abc' cannot be spelt, '##b' is no token, and words would be lost; leave it out"
+    )
+
+
+def test_what_falls_out_is_counted(tiny: Path) -> None:
+    model = open_model(tiny)
+    state = json.loads(model.tokenizer.backend_tokenizer.to_str())
+    counts = token_counts(model, TEXTS)
+    kept = kept_tokens(state, counts, 60)
+    student = trim_vocabulary(model, TEXTS, 60)
+    ids = [i for text in TEXTS for i in model.tokenizer(text)["input_ids"]]
+    assert counts.sum() == len(ids)
+    assert spelt_share(counts, kept) == pytest.approx(sum(i not in kept for i in ids) / len(ids))
+    names_kept = {model.tokenizer.convert_ids_to_tokens(i) for i in kept}
+    assert names_kept == set(student.tokenizer.get_vocab())
+    usage = Usage.of(state, counts)
+    assert usage.least == 58
+    assert usage.share(usage.sizes[-1]) == 0 < usage.share(70) < usage.share(58) == usage.shares[0]

@@ -137,17 +137,17 @@ def test_ids_that_are_cast_first_are_the_vocabularys_too() -> None:
     assert names_of(model) >= {"table.int4", "table.scale"}
 
 
-def test_a_long_table_of_positions_has_8_bits() -> None:
+@pytest.mark.parametrize(("rows", "bits", "stored"), [(2000, 4, "int8"), (256, 4, "int8"), (255, 4, ""), (512, 8, "")])
+def test_a_table_of_positions_has_8_bits_beside_one_of_4(rows: int, bits: Any, stored: str) -> None:
     steps = [
         helper.make_node("Shape", ["input_ids"], ["shape"], start=1),
         helper.make_node("Squeeze", ["shape"], ["length"]),
         helper.make_node("Range", ["zero", "length", "one"], ["places"]),
     ]
     zero, one = np.array(0, np.int64), np.array(1, np.int64)
-    model = lookup(uneven(2000, 64), *steps, read="places", zero=zero, one=one)
-    quantize_tables(model, 4)
-    assert names_of(model) >= {"table.int8", "table.scale"}
-    assert "table.int4" not in names_of(model)
+    model = lookup(uneven(rows, 64), *steps, read="places", zero=zero, one=one)
+    quantize_tables(model, bits)
+    assert {"table", "table.int8", "table.int4"} & names_of(model) == {f"table.{stored}" if stored else "table"}
 
 
 def test_the_products_are_as_they_were_and_the_file_is_smaller(small: Path, wide: Path) -> None:

@@ -39,11 +39,13 @@ def shrink(
     feed_forward: int | None = None,
     vocabulary: int | None = None,
     relu: bool = False,
+    dense: bool = True,
 ) -> SentenceTransformer:
     """Return a student of the given size whose vectors, in the teacher's space, are near the teacher's untrained.
 
     Its weights are fitted to the teacher on a sample of ``texts`` (see ``fit_encoder``); a Dense layer behind the
-    pooling brings the vectors back to the teacher's length. None: the teacher's width and vocabulary, heads of the
+    pooling brings the vectors back to the teacher's length, unless ``dense`` leaves it out of a student as wide as the
+    teacher. None: the teacher's width and vocabulary, heads of the
     teacher's size, a feed-forward in proportion to the width. All of the teacher's size gives the teacher's vectors,
     unless ``relu`` puts a ReLU in the place of each feed-forward's activation, which the fit makes up for in part.
     Raises RecipeError for a size that cannot be, ModelError for a family whose width cannot be changed.
@@ -55,6 +57,7 @@ def shrink(
     if list(layers) != sorted(layers):
         raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
     hidden, most = int(transformer.config.hidden_size), parts.blocks[0].up.out_features
+    check_dense(dense, width, hidden)
     width = hidden if width is None else _within("width", width, hidden)
     heads = parts.heads(0) if parts.biases else _heads(parts, width, heads)
     feed_forward = max(1, most * width // hidden) if feed_forward is None else feed_forward
@@ -65,8 +68,8 @@ def shrink(
     basis = fit_encoder(transformer, transformer_of(student), layers, costs, batches)
     if vocabulary is not None:
         student = trim_vocabulary(student, texts, vocabulary)
-    dense = _lift(student, teacher, texts, basis)
-    return assembled(teacher, [*student, dense, *copy.deepcopy(list(teacher)[2:])])
+    lift = [_lift(student, teacher, texts, basis)] if dense else []
+    return assembled(teacher, [*student, *lift, *copy.deepcopy(list(teacher)[2:])])
 
 
 def open_student(model: str, base: Path | None = None) -> SentenceTransformer:
@@ -101,6 +104,12 @@ def with_projection(
     fit.add(with_one(own), torch.as_tensor(teacher_vectors[:_FITTED]).float())
     dense = _dense(fit.solve(torch.zeros(width + 1, dim), ridge=1e-4))
     return assembled(student, [*student, dense, Normalize()])
+
+
+def check_dense(dense: bool, width: int | None, hidden: int) -> None:
+    """Raise RecipeError for a student of another width that is to have no Dense."""
+    if not dense and width not in (None, hidden):
+        raise RecipeError(f"distil.dense = false: only a student of the teacher's width, {hidden}; not width = {width}")
 
 
 def _within(field: str, value: int, most: int) -> int:

@@ -14,7 +14,7 @@ from compressor.core.config import Config
 from compressor.core.errors import CompressorError, ModelError, RecipeError
 from compressor.distil.student.activation import take_relu
 from compressor.distil.student.layers import check_layers, find_layers, keep_layers, spread_layers
-from compressor.distil.student.light import open_student, shrink, with_projection
+from compressor.distil.student.light import check_dense, open_student, shrink, with_projection
 from compressor.distil.student.prune import freeze_pruned, prune
 from compressor.distil.student.search import search_layers
 from compressor.distil.student.static import static_student
@@ -38,6 +38,8 @@ class Possible:
     """Why states and heads cannot be fewer."""
     no_relu: str
     """Why the activation cannot be a ReLU."""
+    unfactored: str = ""
+    """Why the vocabulary's table cannot be narrower than the states."""
 
     @classmethod
     def of(cls, transformer: Any) -> "Possible":
@@ -47,6 +49,7 @@ class Possible:
             unfitted=_reason(lambda: find_parts(transformer)),
             unnarrowed=_reason(lambda: _check_narrowed(transformer)),
             no_relu=_reason(lambda: take_relu(_copy(transformer))),
+            unfactored=_reason(lambda: check_factors(transformer, 2)),
         )
 
 
@@ -76,6 +79,9 @@ class Size(Config):
     embedding_size: Annotated[int, Field(ge=2)] | None = None
     """Width of the vocabulary's table, most of a small student's bytes; a product then widens its rows to the states.
     Fitted by singular vectors before training; for students of BERT. None: as wide as the states."""
+    dense: bool = True
+    """A linear layer behind the pooling of a student with fitted layers, fitted to the teacher's vectors, which stays
+    in float and is stored twice. false: none, of students as wide as the teacher, for fewer bytes."""
     model: str | None = None
     """A student of another make instead: a folder, or a name on the hub."""
     dim: Annotated[int, Field(ge=2)] | None = None
@@ -95,6 +101,10 @@ class Size(Config):
             if getattr(self, name) not in (None, "teacher") and (self.layers == 0 or self.model):
                 conflict = f"model = {self.model}" if self.model else "layers = 0"
                 raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {conflict}; leave it out")
+        if not self.dense:
+            if self.layers == 0 or self.model:
+                raise RecipeError("distil.dense = false: of a student of the teacher's layers; leave it out")
+            check_dense(self.dense, self.width, int(transformer_of(teacher).config.hidden_size))
         apart = self.start == "fitted" or any((self.width, self.heads, self.feed_forward))
         if apart and self.layers != 0 and self.model is None:
             # It refuses, by name, a family that it cannot take apart.
@@ -133,9 +143,17 @@ class Size(Config):
         self, teacher: SentenceTransformer, kept: tuple[int, ...], texts: Sequence[str]
     ) -> SentenceTransformer:
         if self.width is not None or self._fits(teacher, kept):
-            wide = {"width": self.width, "heads": self.heads, "feed_forward": self.feed_forward}
-            relu = self.activation == "relu"
-            return shrink(teacher, texts, layers=kept, vocabulary=self.vocabulary, relu=relu, **wide)
+            return shrink(
+                teacher,
+                texts,
+                layers=kept,
+                width=self.width,
+                heads=self.heads,
+                feed_forward=self.feed_forward,
+                vocabulary=self.vocabulary,
+                relu=self.activation == "relu",
+                dense=self.dense,
+            )
         student = keep_layers(teacher, kept)
         if self.activation == "relu":
             take_relu(transformer_of(student))

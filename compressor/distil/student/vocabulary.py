@@ -7,16 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
 
 from compressor.core.errors import ModelError, RecipeError
-from compressor.models.sentence_model import default_prompt, transformer_of
-
-_BATCH = 1024
+from compressor.distil.student.words.usage import kept_tokens, pair, token_counts
+from compressor.models.sentence_model import transformer_of
 
 
 def trim_vocabulary(model: SentenceTransformer, texts: Sequence[str], size: int) -> SentenceTransformer:
@@ -32,7 +29,7 @@ def trim_vocabulary(model: SentenceTransformer, texts: Sequence[str], size: int)
         if not path.is_file():
             raise RecipeError(f"distil.vocabulary = {size}: the tokenizer is not one of the tokenizers library")
         state = json.loads(path.read_text(encoding="utf-8"))
-        kept = _kept(state, _counts(model, texts), size)
+        kept = kept_tokens(state, token_counts(model, texts), size)
         _check_padding(model, kept)
         path.write_text(json.dumps(_trimmed(state, kept), ensure_ascii=False), encoding="utf-8")
         _follow(Path(folder), state, kept)
@@ -45,75 +42,6 @@ def trim_vocabulary(model: SentenceTransformer, texts: Sequence[str], size: int)
     student.max_seq_length = model.max_seq_length
     _cut_table(student, kept)
     return student
-
-
-def _counts(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.int64]:
-    """Return how often each token occurs in ``texts``, int64 [vocabulary]."""
-    counts = np.zeros(len(transformer_of(model).get_input_embeddings().weight), np.int64)
-    prompt = default_prompt(model)
-    for start in range(0, len(texts), _BATCH):
-        batch = [prompt + text for text in texts[start : start + _BATCH]]
-        encoded = model.tokenizer(batch, truncation=True, max_length=model.max_seq_length or 512)
-        ids = np.concatenate([np.asarray(row, np.int64) for row in encoded["input_ids"]])
-        counts += np.bincount(ids, minlength=len(counts))
-    return counts
-
-
-def _kept(state: dict[str, Any], counts: NDArray[np.int64], size: int) -> list[int]:
-    """Return the old ids of the tokens to keep, ascending."""
-    kind, tokens = state["model"].get("type"), _tokens(state, size)
-    always = {entry["id"] for entry in state["added_tokens"]} | {i for t, i in tokens.items() if _is_character(t)}
-    if not len(always) <= size <= len(counts):
-        allowed = f"{len(always)} (special tokens and single characters) to {len(counts)}"
-        raise RecipeError(f"distil.vocabulary = {size}: must be {allowed}")
-    parents = _parents(state["model"], tokens) if kind == "BPE" else {}
-    kept = set(always)
-    known = set(tokens.values()) | always
-    for index in np.argsort(-counts, kind="stable").tolist():
-        needed = _with_parents(index, parents) - kept
-        if index in known and len(kept) + len(needed) <= size:
-            kept |= needed
-    return sorted(kept)
-
-
-def _tokens(state: dict[str, Any], size: int) -> dict[str, int]:
-    """Return the tokenizer's tokens with their ids."""
-    kind, vocabulary = state["model"].get("type"), state["model"].get("vocab")
-    if kind == "Unigram":
-        return {token: index for index, (token, _) in enumerate(vocabulary)}
-    if kind in ("WordPiece", "BPE"):
-        return dict(vocabulary)
-    raise RecipeError(f"distil.vocabulary = {size}: a tokenizer of kind {kind}; wanted WordPiece, Unigram or BPE")
-
-
-def _is_character(token: str) -> bool:
-    """Tell whether a token is one character, with or without its mark, or one byte."""
-    bare = token.removeprefix("##").removeprefix("\u2581").removeprefix("\u0120").removesuffix("</w>")
-    return len(bare) <= 1 or (len(token) == 6 and token.startswith("<0x"))
-
-
-def _parents(state: dict[str, Any], tokens: dict[str, int]) -> dict[int, tuple[int, int]]:
-    """Return for each token of a BPE the two that the first of its merges joins."""
-    parents: dict[int, tuple[int, int]] = {}
-    for left, right in map(_pair, state["merges"]):
-        parents.setdefault(tokens[left + right], (tokens[left], tokens[right]))
-    return parents
-
-
-def _pair(merge: Any) -> tuple[str, str]:
-    left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right
-
-
-def _with_parents(index: int, parents: dict[int, tuple[int, int]]) -> set[int]:
-    """Return a token and all that it is merged from."""
-    found, open_ = set[int](), [index]
-    while open_:
-        token = open_.pop()
-        if token not in found:
-            found.add(token)
-            open_.extend(parents.get(token, ()))
-    return found
 
 
 def _check_padding(model: SentenceTransformer, kept: list[int]) -> None:
@@ -133,7 +61,7 @@ def _trimmed(state: dict[str, Any], kept: list[int]) -> dict[str, Any]:
     else:
         inner["vocab"] = {token: new[old] for token, old in inner["vocab"].items() if old in new}
     if inner["type"] == "BPE":
-        pairs = [(merge, _pair(merge)) for merge in inner["merges"]]
+        pairs = [(merge, pair(merge)) for merge in inner["merges"]]
         inner["merges"] = [m for m, (a, b) in pairs if all(token in inner["vocab"] for token in (a, b, a + b))]
     for entry in made["added_tokens"]:
         entry["id"] = new[entry["id"]]
