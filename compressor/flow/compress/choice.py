@@ -8,6 +8,7 @@ from benchmarks.bench import Bench
 from compressor.core.cores import usable_cores
 from compressor.core.errors import RecipeError
 from compressor.flow.compress.outlook import Outlook
+from compressor.flow.compress.plans.shape import Shape
 from compressor.flow.compress.wish import Wish
 from compressor.machine.describe import INT8_FEATURES, describe
 from compressor.vectors.pca import Pca
@@ -90,12 +91,21 @@ def depths(wish: Wish, outlook: Outlook) -> tuple[int, ...]:
     if not fit:
         least = outlook.size_bytes(min([outlook.depth, *halves]), *_form(wish))
         smallest = f"the smallest, by its numbers, takes {least / 1e6:.1f} MB"
-        raise RecipeError(f"--size {wish.size}: {smallest}; a smaller one needs distil.vocabulary, in a recipe")
-    if wish.targets == ("size",):
-        fit = fit[:2]  # the best that fits is the deepest; the next, should that be larger than its numbers say
+        raise RecipeError(f"--size {wish.size}: {smallest}; --size plans smaller ones, alone or with --speed")
     trained = [n for n in fit if n < outlook.depth]
     times = max(1, int(TRAINING * wish.seconds // TRAINED_SECONDS))
     return tuple(n for n in fit if n == outlook.depth or n in _spread(trained, times))
+
+
+def is_planned(wish: Wish, outlook: Outlook) -> bool:
+    """Tell whether a student is planned for a size: for that alone, or where no depth fits that must also be fast."""
+    if wish.targets != ("size", "speed"):
+        return wish.targets == ("size",)
+    try:
+        depths(wish, outlook)
+    except RecipeError:
+        return True
+    return False
 
 
 def _form(wish: Wish) -> tuple[Any, int | None, int]:
@@ -140,24 +150,31 @@ def _round(number: float) -> int:
 
 
 def sections(
-    wish: Wish, outlook: Outlook, machine: Machine, texts: int, layers: int | None, tokens: int = _TOKENS
+    wish: Wish,
+    outlook: Outlook,
+    machine: Machine,
+    texts: int,
+    layers: int | None,
+    tokens: int = _TOKENS,
+    shape: Shape | None = None,
 ) -> dict[str, Any]:
     """Return the sections of a recipe that are not left to their defaults, but model, source and bars.
 
-    ``tokens``: what nearly all of the texts have at most.
+    ``tokens``: what nearly all of the texts have at most; ``shape``: what a student of ``layers`` was planned to be.
     """
     made: dict[str, Any] = {"texts": _texts(wish, machine, texts, layers)}
     judged = JUDGING * wish.seconds * machine.texts_per_second  # texts that the teacher reads in that time
     if layers is not None:
-        made["distil"] = _distil(wish, outlook, machine, layers, tokens)
+        made["distil"] = _distil(wish, outlook, machine, layers, tokens, shape)
     if wish.dim is not None:
         most = _PCA_TEXTS if layers is not None else max(4 * wish.dim, int(judged), 1000)
         made["pca"] = {"dim": wish.dim} | ({"sample": most} if most < _PCA_TEXTS else {})
     if layers is None and judged < _RANGES_TEXTS:  # the teacher itself is run
         made["ranges"] = {"sample": max(500, int(judged))}
     int8: dict[str, Any] = {"reduce_range": True} if machine.clips else {}
-    if wish.embeddings != OnnxInt8().embeddings:
-        int8["embeddings"] = wish.embeddings
+    bits = wish.embeddings if shape is None else shape.bits
+    if bits != OnnxInt8().embeddings:
+        int8["embeddings"] = bits
     return made | ({"int8": int8} if int8 else {}) | {"bench": _bench(wish, machine)}
 
 
@@ -173,8 +190,11 @@ def max_length(tokens: int, limit: int | None) -> int:
     return min(enough, limit or enough)
 
 
-def _distil(wish: Wish, outlook: Outlook, machine: Machine, layers: int, tokens: int) -> dict[str, Any]:
-    counts = [n for n in depths(wish, outlook) if n < outlook.depth] if wish.targets else [layers]
+def _distil(
+    wish: Wish, outlook: Outlook, machine: Machine, layers: int, tokens: int, shape: Shape | None
+) -> dict[str, Any]:
+    aimed = wish.targets and shape is None
+    counts = [n for n in depths(wish, outlook) if n < outlook.depth] if aimed else [layers]
     seconds, most = max(1.0, TRAINING * wish.seconds / max(len(counts), 1)), max([*counts, layers])
     made = {"layers": layers, "time_budget": f"{seconds:.0f}s", "pairwise": 0.3, "embedding_learning_rate": 1e-3}
     batch = _BATCH if steps_of(outlook, machine, most, seconds) >= LEAST_STEPS else SMALL_BATCH
@@ -183,6 +203,7 @@ def _distil(wish: Wish, outlook: Outlook, machine: Machine, layers: int, tokens:
     length = max_length(tokens, outlook.limit)
     if length > _TOKENS:
         made["max_length"] = length
+    made |= {} if shape is None else shape.distil()
     parts = accumulate(outlook, machine, most, batch, length)
     return made if parts == 1 else made | {"accumulate": parts}
 

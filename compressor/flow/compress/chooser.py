@@ -20,10 +20,12 @@ from compressor.core.errors import TextError
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.flow.compress.bars import bars_of
-from compressor.flow.compress.choice import Machine, check_dim, depths, heldout_of, layers_of, sections
+from compressor.flow.compress.choice import Machine, check_dim, depths, heldout_of, is_planned, layers_of, sections
 from compressor.flow.compress.notes import notes_of
 from compressor.flow.compress.outlook import Outlook
 from compressor.flow.compress.places import model_place, name_of, place_of
+from compressor.flow.compress.plans.choose import Planned, plan
+from compressor.flow.compress.plans.words import usage_of
 from compressor.flow.compress.readers import is_question_answering, reader_values
 from compressor.flow.compress.wish import Wish
 from compressor.models.bulk import BulkEncoder
@@ -91,19 +93,28 @@ class Chooser:
         for line in outlook.lines():
             _tell(line)
         check_dim(wish, outlook)
-        tried = depths(wish, outlook) if wish.targets else ()
-        layers = next((n for n in tried if n < outlook.depth), None) if tried else layers_of(wish, outlook)
+        sized = is_planned(wish, outlook)
+        tried = depths(wish, outlook) if wish.targets and not sized else ()
         corpus = RoleTexts.read(self._texts()).load_roles(Path(), Prompts.load(self.source.folder), None)
+        planned = plan(wish, outlook, usage_of(opened, outlook, corpus.train)) if sized else None
+        layers = self._layers(outlook, tried, planned)
         if layers is not None and not outlook.fuses:
             self._try_graph()
         vectors, rate = measured(opened, corpus.train)
         machine, texts = Machine.here(rate), len(corpus.train) + len(corpus.dev) + len(corpus.heldout)
         tokens = 0 if layers is None else nearly_all(opened, corpus.train)
-        chosen = sections(wish, outlook, machine, texts, layers, tokens)
+        shape = None if planned is None else planned.shape
+        chosen = sections(wish, outlook, machine, texts, layers, tokens, shape)
         trained = None if layers is None else float(chosen["distil"]["time_budget"].removesuffix("s"))
         bars = bars_of(vectors, wish.dim, trained, heldout_of(wish, machine, texts))
-        notes = notes_of(wish, outlook, machine, texts, layers, tried, chosen)
+        notes = notes_of(wish, outlook, machine, texts, layers, tried, chosen, planned)
         return Choice(self._recipe(chosen, bars), notes, tried)
+
+    def _layers(self, outlook: Outlook, tried: Sequence[int], planned: Planned | None) -> int | None:
+        """Return how many layers a student has, of several the most; None where nothing is distilled."""
+        if planned is not None:
+            return planned.shape.layers
+        return next((n for n in tried if n < outlook.depth), None) if tried else layers_of(self.wish, outlook)
 
     def _recipe(self, chosen: JsonObject, bars: dict[str, float]) -> JsonObject:
         """Return the values of a recipe in the folder ``out``."""

@@ -5,6 +5,7 @@ from compressor.core.strict_json import JsonObject
 from compressor.distil.training.embedding import Distil
 from compressor.flow.compress.choice import Machine, Times, memory_bytes
 from compressor.flow.compress.outlook import Outlook
+from compressor.flow.compress.plans.choose import Planned
 from compressor.flow.compress.wish import Wish
 
 
@@ -16,6 +17,7 @@ def notes_of(
     layers: int | None,
     tried: tuple[int, ...],
     chosen: JsonObject,
+    planned: Planned | None = None,
 ) -> list[str]:
     """Say what will be done, on what machine, how long that takes, and what comes out."""
     distil, learnt = chosen.get("distil"), chosen["texts"].get("limit")
@@ -26,10 +28,13 @@ def notes_of(
         taught = f"; taught on {on} for {duration(float(distil['time_budget'][:-1]))}{' each' * bool(tried)}"
     speed = f"{machine.texts_per_second:,.0f} texts/s by the model"
     fast = "fast" if machine.int8_is_fast else "slow: no VNNI, AMX or dot products"
+    made = _depth(wish, outlook, layers, tried) if planned is None else planned.shape.words(outlook)
+    size_line = _size(wish, outlook, layers, tried) if planned is None else f"artifact of about {size(planned.bytes)}"
     return [
-        f"plan: {_depth(wish, outlook, layers, tried)}; vectors {dim}; {wish.precision}{taught}",
+        f"plan: {made}; vectors {dim}; {wish.precision}{taught}",
+        *([] if planned is None else [f"why: {planned.why(wish.bounds.size or 0.0)}"]),
         f"machine: {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB; {speed}; int8 is {fast}",
-        f"expected: {_expected(wish, outlook, machine, texts, layers, chosen)}; {_size(wish, outlook, layers, tried)}",
+        f"expected: {_expected(wish, outlook, machine, texts, layers, chosen)}; {size_line}",
     ]
 
 

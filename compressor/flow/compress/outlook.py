@@ -10,14 +10,15 @@ from benchmarks.report.numbers import count, millions, size
 from compressor.core.strict_json import read_json
 from compressor.distil.student.layers import find_layers
 from compressor.distil.student.size import Possible
+from compressor.flow.compress.plans.shape import Shape
+from compressor.flow.compress.plans.weight import folder_bytes
 from compressor.models.sentence_model import embedding_dimension, is_static, token_limit, transformer_of
 from compressor.models.source import Source, transformer_folder
 from exporters.graph.consumers import compact
-from exporters.precision.tables import BLOCK
 from exporters.verify.check import fuses
 
 _TABLE_ROWS = 1000  # as int8 has it: a smaller table stays in fp32
-_IN_4_BITS = 0.5 + 2 / BLOCK  # bytes of a number, with its share of a scale
+_POSITIONS = 256  # a table of at least so many rows is one of positions
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Outlook:
     possible: Possible
     """What students it can have."""
     tokenizer_bytes: int
+    positions: int = 0
+    """Rows of tables that are no vocabularies: of positions."""
 
     @classmethod
     def of(cls, source: Source, model: SentenceTransformer) -> "Outlook":
@@ -58,7 +61,7 @@ class Outlook:
         stored = len(compact(read_json(path)).encode()) if path.is_file() else 0
         if is_static(model):
             counts, vocabulary = _parameters(model, None), _rows(model)
-            none = Possible(*["a static model has no layers"] * 4)
+            none = Possible(*["a static model has no layers"] * 5)
             return cls("static", 0, dim, 0, vocabulary, dim, limit, counts, False, none, stored)
         transformer = transformer_of(model)
         config, possible = transformer.config, Possible.of(transformer)
@@ -74,6 +77,7 @@ class Outlook:
             fuses=fuses(config),
             possible=possible,
             tokenizer_bytes=stored,
+            positions=_positions(model),
         )
 
     @property
@@ -82,14 +86,8 @@ class Outlook:
         return self.parameters.table + self.depth * self.parameters.layer + self.parameters.rest
 
     def size_bytes(self, layers: int, precision: Literal["fp32", "int8"], dim: int | None, embeddings: int = 8) -> int:
-        """Return about how large an artifact with so many layers is, its table in int8 of ``embeddings`` bits."""
-        own, small = self.parameters, 1 if precision == "int8" else 4
-        in_table = _IN_4_BITS if precision == "int8" and embeddings == 4 else small
-        if layers == 0 and self.depth:  # a static student: one vector a token
-            return round(self.vocabulary * (dim or self.dim) * in_table) + self.tokenizer_bytes
-        projection = (dim or 0) * self.dim
-        stored = own.table * in_table + layers * own.layer * small + 4 * (own.rest + projection)
-        return round(stored) + self.tokenizer_bytes
+        """Return about how large an artifact with so many whole layers is, its table in int8 of ``embeddings`` bits."""
+        return folder_bytes(self, Shape(None if layers == self.depth else layers, bits=embeddings, dim=dim), precision)
 
     def lines(self) -> list[str]:
         """Say what the model is and what can be made of it, a line a matter."""
@@ -142,6 +140,12 @@ def _parameters(model: SentenceTransformer, transformer: Any) -> Parameters:
     stack: list[Any] = [] if transformer is None else list(find_layers(transformer)[2])
     layer = sum(map(_count, stack)) // max(len(stack), 1)
     return Parameters(table, layer, sum(owned.values()) - table - len(stack) * layer)
+
+
+def _positions(model: SentenceTransformer) -> int:
+    """Count the rows of the tables that say where a token stands."""
+    tables = {id(m.weight): m.num_embeddings for m in model.modules() if isinstance(m, Embedding)}
+    return sum(rows for rows in tables.values() if _POSITIONS <= rows < _TABLE_ROWS)
 
 
 def _rows(model: SentenceTransformer) -> int:

@@ -11,6 +11,7 @@ from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.flow.compress.chooser import Chooser
 from compressor.flow.compress.plan import Plan, kept_plan
+from compressor.flow.compress.plans.kept import kept
 from compressor.flow.compress.wish import Wish
 from compressor.flow.embedding import Recipe
 from compressor.flow.tasks import flow_of
@@ -48,7 +49,10 @@ def compress_model(
         say(("recipe", "bold"), f": {plan.path}, as it stands")
     if plan.depths:
         plan = _decided(plan, wish, command)
-    return _walked(plan, command)
+    results = _walked(plan, command)
+    if wish.size is not None:
+        say(("kept", "bold"), f": {kept(results, plan.path, wish)}")
+    return results
 
 
 def _walked(plan: Plan, command: str) -> JsonObject:

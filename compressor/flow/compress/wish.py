@@ -35,7 +35,8 @@ class Wish(Config):
     """Target: least share of the teacher's quality, 0.98 or 98%; of depths that fit in the time, the fastest that keeps
     it is taken."""
     size: float | str | None = None
-    """Target: most bytes on disk, 10MB; the best that fits is taken."""
+    """Target: most bytes on disk, of the whole folder, 5MB. Alone, layers, feed-forward, table and vocabulary are
+    planned to fit, and one student is trained; beside other targets the best depth that fits is taken."""
     speed: float | str | None = None
     """Target: least throughput, as a multiple of the teacher's, 10x; the best that is as fast is taken."""
     sts: tuple[str, ...] = ()
