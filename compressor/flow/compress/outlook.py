@@ -137,7 +137,7 @@ def _parameters(model: SentenceTransformer, transformer: Any) -> Parameters:
     owned = {id(p): p.numel() for name, p in model.named_parameters() if "pooler" not in name.split(".")}
     tables = [m for m in model.modules() if isinstance(m, Embedding) and m.num_embeddings >= _TABLE_ROWS]
     table = sum({id(m.weight): m.weight.numel() for m in tables}.values())
-    stack: list[Any] = [] if transformer is None else list(find_layers(transformer)[2])
+    stack: list[Module] = [] if transformer is None else list(find_layers(transformer)[2])
     layer = sum(map(_count, stack)) // max(len(stack), 1)
     return Parameters(table, layer, sum(owned.values()) - table - len(stack) * layer)
 

@@ -90,7 +90,7 @@ def shapes(wish: Wish, outlook: "Outlook", usage: "Usage | None", within: float)
         for layers in _layers(outlook):
             for neurons in _neurons(outlook):
                 for columns in (None, *_columns(outlook)):
-                    shape = Shape(layers, neurons, columns, None, bits, dense, relu, wish.dim)
+                    shape = Shape(layers, neurons, columns, None, bits, dense, relu and neurons is not None, wish.dim)
                     yield shape
                     yield from _with_vocabulary(wish, outlook, usage, shape, within)
 

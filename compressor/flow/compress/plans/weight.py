@@ -23,7 +23,7 @@ def folder_bytes(outlook: "Outlook", shape: Shape, precision: Literal["fp32", "i
     layers = outlook.depth if shape.layers is None else shape.layers
     tokens, pages = shape.vocabulary or outlook.vocabulary, _PAGES
     if layers == 0 and outlook.depth:  # a static student: one vector a token
-        graph = _table(tokens, shape.dim or outlook.dim, shape.bits, int8)
+        graph: float = _table(tokens, shape.dim or outlook.dim, shape.bits, int8)
     else:
         graph = _tables(outlook, shape, int8) + layers * layer_bytes(outlook, shape, int8) + dense_bytes(outlook, shape)
     spoken = outlook.tokenizer_bytes * tokens // max(outlook.vocabulary, 1)
