@@ -211,6 +211,7 @@ def go(home: Path, most: int, **wanted: Any) -> dict[str, Any]:
     return compress_model(str(home / "model"), texts, home / "out", wish, "compress", None, short)
 
 
+@pytest.mark.slow
 def test_one_plan_is_trained_and_what_it_kept_is_said(planned: tuple[Path, dict[str, Any], int]) -> None:
     home, results, most = planned
     artifact = home / "out" / "artifacts" / "int8"
@@ -226,6 +227,7 @@ def test_one_plan_is_trained_and_what_it_kept_is_said(planned: tuple[Path, dict[
     assert json.loads((home / "out" / "compress.json").read_text("utf-8"))["depths"] == []
 
 
+@pytest.mark.slow
 def test_what_came_out_larger_is_said_and_exits(
     planned: tuple[Path, dict[str, Any], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
