@@ -3,13 +3,16 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
 from compressor.core.errors import storage
-from compressor.core.files import partial
+from compressor.core.files import partial, this_machine
+
+_WEEK_SECONDS = 7 * 86_400
 
 
 def cache_folder() -> Path:
@@ -48,14 +51,26 @@ def _put(draft: Path, to: Path, is_whole: Callable[[], bool]) -> None:
             raise
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-written in ``folder``; those of living ones stay."""
+def remove_leftovers(folder: Path, alone: bool = False) -> None:
+    """Remove what killed processes left half-written in ``folder``; those of living ones stay.
+
+    Which of other machines' are alive nobody knows here: theirs stay for a week, unless nobody else is at work in the
+    folder (``alone``).
+    """
     for left in folder.glob(".*.partial-*"):
-        owner = left.name.rpartition("-")[2]
-        if not owner.isdigit() or psutil.pid_exists(int(owner)):
+        if not alone and _may_be_written(left):
             continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
                 left.unlink()
+
+
+def _may_be_written(draft: Path) -> bool:
+    """Tell of a name that ``partial`` gave whether its process may be alive."""
+    tag, _, owner = draft.name.rpartition(".partial-")[2].rpartition("-")
+    if len(tag) == 16 and not tag.endswith(this_machine()):
+        with contextlib.suppress(OSError):
+            return time.time() - draft.stat().st_mtime < _WEEK_SECONDS
+    return not owner.isdigit() or psutil.pid_exists(int(owner))

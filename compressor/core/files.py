@@ -1,9 +1,12 @@
 """Files written whole: under a name of their own beside their place, then moved there in one rename."""
 
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 from compressor.core.errors import storage
@@ -12,9 +15,16 @@ from compressor.core.errors import storage
 def partial(to: Path) -> Path:
     """Return a name that no other process or thread has, beside ``to``, to write under until a rename makes it ``to``.
 
-    It ends with the number of this process, by which ``cache.remove_leftovers`` knows what is left of a killed one.
+    It ends with what this machine is called, hashed, and the number of this process, by which
+    ``cache.remove_leftovers`` knows what is left of a killed one.
     """
-    return to.parent / f".{to.name}.partial-{uuid.uuid4().hex[:8]}-{os.getpid()}"
+    return to.parent / f".{to.name}.partial-{uuid.uuid4().hex[:8]}{this_machine()}-{os.getpid()}"
+
+
+@cache
+def this_machine() -> str:
+    """Return eight hexadecimal digits that other machines, which may write to the same storage, do not have."""
+    return sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 @contextmanager

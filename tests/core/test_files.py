@@ -11,7 +11,7 @@ import pytest
 from compressor.artifact.folder import write_json
 from compressor.core.cache import keeping
 from compressor.core.errors import StorageError
-from compressor.core.files import partial, replace_text, replacing
+from compressor.core.files import partial, replace_text, replacing, this_machine
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_name_says_whose_it_is(tmp_path: Path) -> None:
     assert one != other
     for path in (one, other):
         assert path.parent == tmp_path
-        assert re.fullmatch(rf"\.made\.partial-[0-9a-f]{{8}}-{os.getpid()}", path.name)
+        assert re.fullmatch(rf"\.made\.partial-[0-9a-f]{{8}}{this_machine()}-{os.getpid()}", path.name)
 
 
 def test_text_makes_its_folder_and_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:

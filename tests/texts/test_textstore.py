@@ -1,8 +1,10 @@
 """Texts on disk read like a list; cleaning, deduplication and mixing are exact, and need no more memory for more."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from compressor.core import cache
 from compressor.core.errors import TextError
-from compressor.core.files import partial
+from compressor.core.files import partial, this_machine
 from compressor.texts import mixing
 from compressor.texts.mixing import Buckets, clean, mix, turns
 from compressor.texts.reading import Reading
@@ -138,6 +140,18 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".one.npy.partial-0-4194999").write_text("")
     cache.remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [ours]
+
+
+def test_drafts_of_another_machine_stay_for_a_week(tmp_path: Path) -> None:
+    name = partial(tmp_path / "one.npy").name.replace(this_machine(), "0123abcd").rpartition("-")[0]
+    fresh, old = (tmp_path / f"{name}-{number}" for number in (4194998, 4194999))  # no process of this machine
+    for draft in (fresh, old):
+        draft.write_text("")
+    os.utime(old, (time.time() - 8 * 86_400,) * 2)
+    cache.remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [fresh]
+    cache.remove_leftovers(tmp_path, alone=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
