@@ -9,10 +9,11 @@ DATA ?= ../shared/data
 MEASURE = $(BIN)/python -m benchmarks.pages.measure --data $(DATA)
 BINP := .venv-packages/bin
 BINS := .venv-serve/bin
+BINR := .venv-ray/bin
 BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
-.PHONY: help demo test test-slow test-all test-packages test-serve test-consumers check docs figures figures-students figures-answers \
+.PHONY: help demo test test-slow test-all test-packages test-serve test-ray test-consumers check docs figures figures-students figures-answers \
   figures-peers figures-limits figures-retrieval figures-cuda clean
 
 help:                       ## this list
@@ -42,6 +43,9 @@ test-serve: .venv-serve/.ready    ## the tests of `compressor serve`, with the c
 	$(BINS)/python -m pytest tests/exporters/test_serve.py tests/exporters/test_serve_load.py \
 	  tests/exporters/test_serve_malformed.py tests/exporters/test_serve_clients.py tests/exporters/test_serve_parts.py \
 	  tests/exporters/test_dockerfile.py tests/benchmarks/test_over_http.py
+
+test-ray: .venv-ray/.ready      ## the tests of `embed --ray` and `teach --ray` on clusters of this machine, and of Spark (needs Java)
+	$(BINR)/python -m pytest tests/exporters/test_embed_ray.py tests/models/test_teaching_ray.py tests/exporters/test_spark.py
 
 check: .venv/.ready         ## lint, types, floors, and whether the generated pages are up to date
 	$(BIN)/ruff check .
@@ -79,7 +83,7 @@ figures-cuda: .venv/.ready        ## measure on an NVIDIA card beside PyTorch th
 	$(BIN)/python -m benchmarks.pages.figures
 
 clean:                      ## remove what the commands above made
-	rm -rf .venv .venv-transformers4 .venv-packages .venv-serve runs
+	rm -rf .venv .venv-transformers4 .venv-packages .venv-serve .venv-ray runs
 
 # To take the CPU build of torch where the default index has another: PIP_EXTRA_INDEX_URL, as pip reads it.
 .venv/.ready: requirements.lock pyproject.toml
@@ -106,4 +110,11 @@ clean:                      ## remove what the commands above made
 	$(BINS)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BINS)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[serve]"
 	$(BINS)/pip install --quiet --disable-pip-version-check "openai>=2" "langchain-openai>=1" "llama-index-embeddings-openai>=0.5"
+	touch $@
+
+.venv-ray/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-ray
+	$(BINR)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BINR)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[ray]"
+	$(BINR)/pip install --quiet --disable-pip-version-check "pyspark>=4"
 	touch $@

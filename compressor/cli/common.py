@@ -46,6 +46,17 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a field: section.field=value; section.field= leaves it out. May be repeated."),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Compute on a Ray cluster: auto, host:port, or local for one on this machine.",
+        metavar="ADDRESS",
+    ),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="Workers on it. [default: as many as there is room for]", min=1)
+]
 ArtifactArgument = Annotated[Path, typer.Argument(help="An artifact folder with an ONNX graph.", metavar="ARTIFACT")]
 GraphArgument = Annotated[
     Path,

@@ -9,16 +9,20 @@ from compressor.cli.common import (
     JsonOption,
     NamedArgument,
     QuestionsOption,
+    RayOption,
     RunsOption,
     SetOption,
+    WorkersOption,
     command_line,
     out,
     with_texts,
 )
 from compressor.cli.options import with_options
+from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
 from compressor.flow.compress.wish import Wish
 from compressor.texts.corpus import TextSource
+from exporters.tasks import EMBEDDING
 
 
 @with_options(wish=Wish)
@@ -70,6 +74,34 @@ def run(
     print_table(results, out)
     folder = runs / checked.name
     out.print(f"artifacts {folder / 'artifacts'}   report {folder / 'report.html'}", soft_wrap=True)
+
+
+def teach(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
+    runs: RunsOption = Path("runs"),
+    set_: SetOption = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Cores of a worker. [default: 1]", min=1)] = None,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Compute the teacher's vectors that a recipe's run needs, shard by shard, into the cache where it finds them.
+
+    Stopped or killed, the same command goes on with the shards that are missing.
+    """
+    from compressor.core.config import load
+    from compressor.flow.tasks import FLOWS, flow_of
+    from compressor.flow.teaching import teach_recipe
+    from compressor.machine.cluster import Cluster
+
+    cluster, task = Cluster.asked(ray, workers, threads), flow_of(recipe)
+    if threads is not None and cluster is None:
+        raise RecipeError(f"threads = {threads}: only with ray; without, PyTorch takes all cores")
+    checked: Any = load(recipe, task.schema, set_)
+    if task is not FLOWS[EMBEDDING]:
+        raise RecipeError(f"{recipe}: task = {checked.task}: no vectors are learnt from; must be {EMBEDDING}")
+    taught = teach_recipe(checked, recipe.parent, runs, cluster)
+    of = " and ".join(taught.precisions)
+    out.print(f"{taught.folder}: the teacher's vectors of {taught.texts:,} texts, computed in {of}", soft_wrap=True)
 
 
 def tradeoff(

@@ -42,6 +42,7 @@ GROUPS = {
     "A whole run": {
         "compress": Entry("compressor.cli.flow:compress"),
         "run": Entry("compressor.cli.flow:run"),
+        "teach": Entry("compressor.cli.flow:teach"),
         "tradeoff": Entry("compressor.cli.flow:tradeoff"),
         "recommend": Entry("compressor.cli.flow:recommend"),
         "report": Entry("compressor.cli.flow:report"),

@@ -31,6 +31,7 @@ from compressor.models.agreement import Heldout
 from compressor.models.projection import Projection
 from compressor.models.source import Source, Teacher
 from compressor.models.teacher_vectors import dev_of, heldout_of, made_by, training_precision, training_vectors
+from compressor.models.teaching import Asked
 from compressor.models.torch_int8 import TorchInt8
 from compressor.texts.collections import Collection
 from compressor.texts.corpus import Corpus
@@ -187,6 +188,16 @@ class EmbeddingFlow(Flow):
             share=translations.config.first_language if translations else None,
         )
 
+    def asked(self) -> list[Asked]:
+        """Return the texts whose vectors a run asks its teacher for."""
+        corpus, learnt = self.corpus, training_precision()
+        asked = [Asked(corpus.heldout, "fp32"), Asked(corpus.dev, "fp32")]
+        if self.recipe.distil:
+            asked.insert(0, Asked(corpus.train, learnt))
+        if translations := self.translations:
+            asked.append(Asked(_sources(translations, corpus), learnt))
+        return asked
+
     def follow(self) -> None:
         """Take part in the training of the first process, which writes and measures the student."""
         stage = self.recipe.distil
@@ -316,3 +327,9 @@ class EmbeddingFlow(Flow):
             recipe.bench.run(systems, texts, source, to)))  # fmt: skip
         found = BenchFigures.read(bench.json("bench.json")).with_story(rows)
         return Measured("texts", self.facts(), rows, found.as_dict())
+
+
+def _sources(translations: Translations, corpus: Corpus) -> list[str]:
+    """Return the texts whose vectors the translations are learnt from, as ``Translations.parts`` asks for them."""
+    pairs = translations.pairs[0].without([*corpus.dev, *corpus.heldout])
+    return list(dict.fromkeys(pairs.sources))

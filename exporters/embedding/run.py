@@ -11,9 +11,11 @@ from compressor.artifact.workspace import Workspace
 from compressor.core.cache import remove_leftovers
 from compressor.core.errors import RecipeError, TextError
 from compressor.core.progress import say, track
+from compressor.machine.cluster import Cluster
 from compressor.texts.rows.base import RowFile, changed
 from compressor.texts.rows.find import find, open_rows
 from compressor.texts.rows.plan import Plan
+from exporters.embedding.cluster import embed_on
 from exporters.embedding.job import Job, Worker
 from exporters.embedding.options import Embedding
 from exporters.embedding.record import Record, Source, artifact_key, claim, keep_plan, kept_plan
@@ -41,6 +43,8 @@ def embed(
     sources: Sequence[Path | str] | Path | str,
     out: Path | str,
     threads: int | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
     **options: Any,
 ) -> Embedded:
     """Embed the texts of files into the folder ``out``, one row a text, in their order.
@@ -49,13 +53,18 @@ def embed(
     patterns; ``options`` are the fields of ``Embedding``: ``to``, ``precision``, ``column``, ``id_column``,
     ``with_text``, ``role``, ``prompt_name``, ``prompt``, ``shard_rows``, ``batch_size``. Memory does not grow with the
     texts. A run that was stopped goes on with the shards that are missing when it is called again with the same; a
-    folder that was begun with anything else is an ArtifactError. RecipeError for an option, TextError for a source, a
-    column or a text, DependencyError without pyarrow, or lancedb for ``to="lance"``.
+    folder that was begun with anything else is an ArtifactError. ``ray`` is the address of a Ray cluster that computes
+    instead of this process, ``"local"`` for one on this machine, with ``workers`` (as many as there is room for) of
+    ``threads`` (1) each; its machines must see all files at the same paths. RecipeError for an option or a cluster,
+    TextError for a source, a column or a text, DependencyError without pyarrow, lancedb for ``to="lance"`` or ray.
     """
     chosen = Embedding.read(options)
     chosen.check()
+    if ray is not None and chosen.to == "lance":
+        raise RecipeError(f"ray = {ray}: not with to = lance, whose rows are added by one process; take parquet or npy")
+    cluster = Cluster.asked(ray, workers, threads)
     names = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
-    run = Run.prepare(Path(artifact), names, Path(out), chosen, threads)
+    run = Run.prepare(Path(artifact), names, Path(out), chosen, threads, cluster)
     with Workspace(run.job.out).lock():
         return run.go()
 
@@ -67,9 +76,19 @@ class Run:
     job: Job
     record: Record
     encoder: OnnxEncoder
+    cluster: Cluster | None = None
+    """What computes; None for this process."""
 
     @classmethod
-    def prepare(cls, artifact: Path, names: Sequence[str], out: Path, options: Embedding, threads: int | None) -> "Run":
+    def prepare(
+        cls,
+        artifact: Path,
+        names: Sequence[str],
+        out: Path,
+        options: Embedding,
+        threads: int | None,
+        cluster: Cluster | None = None,
+    ) -> "Run":
         """Check all that a run is given, before anything is written."""
         files = open_rows(find(names), options.column, options.id_column)
         _check_apart(out, names)
@@ -86,7 +105,7 @@ class Run:
             artifact=key, options=options, prompt=prompt, dtype=columns.dtype, width=columns.width,
             running=encoder.running.as_dict(), sources=sources, rows=plan.rows, shards=len(plan),
         )  # fmt: skip
-        return cls(job, record, encoder)
+        return cls(job, record, encoder, cluster)
 
     def go(self) -> Embedded:
         """Compute the shards that are missing; nobody else is at work in the folder."""
@@ -114,7 +133,10 @@ class Run:
         if total < plan.rows:
             say(f"{self.job.out}: {plan.rows - total:,} of {plan.rows:,} rows are there")
         with track("embed", total) as advance:
-            Worker(self.job, self.encoder).write(missing, output, advance)
+            if self.cluster is None:
+                Worker(self.job, self.encoder).write(missing, output, advance)
+            else:
+                embed_on(self.cluster, self.job, missing, advance)
         return total
 
 

@@ -1,7 +1,9 @@
 """compressor embed as it is typed."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from commands import Command, refusal
 from embeddable import rows_of
 
@@ -44,3 +46,18 @@ def test_usage(command: Command, embeddable: Path, tmp_path: Path) -> None:
     assert command("embed", embeddable, "a.txt")[0] == 2
     line = refusal(command("embed", embeddable, tmp_path / "missing.txt", "--out", tmp_path / "out"))
     assert line == f"error: {tmp_path / 'missing.txt'}: no such file"
+
+
+def test_a_cluster_asked_for_wrongly(command: Command, embeddable: Path, texts: Path, tmp_path: Path) -> None:
+    given = ("embed", embeddable, texts, "--out", tmp_path / "out")
+    line = refusal(command(*given, "--workers", 2))
+    assert line == "error: workers = 2: only with ray"
+    assert command(*given, "--ray", "local", "--workers", 0)[0] == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
+def test_without_ray(command: Command, embeddable: Path, texts: Path, tmp_path: Path) -> None:
+    line = refusal(command("embed", embeddable, texts, "--out", tmp_path / "out", "--ray", "local"))
+    assert line == "error: ray: not installed; pip install 'compressor[ray]'"
+    assert not (tmp_path / "out").exists()

@@ -15,9 +15,11 @@ from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.language.switching import Switched
 from compressor.flow.base import run
 from compressor.flow.embedding import EmbeddingFlow, Recipe
+from compressor.models.bulk import BulkEncoder
 from compressor.models.sentence_model import open_model
 from compressor.models.source import find, read_config
 from compressor.models.teacher_vectors import training_vectors
+from compressor.models.teaching import teach
 from compressor.texts.corpus import Texts
 
 RECIPE = """
@@ -146,6 +148,19 @@ def test_a_translation_has_the_vector_of_its_source(home: Path, tiny: Path) -> N
     assert len(switched.texts) == len(corpus.train)
     np.testing.assert_array_equal(switched.of(np.arange(5)), np.asarray(vectors[np.arange(5)], np.float32))
     assert len(translations(home, switched=0.0).parts(teacher, corpus, vectors)) == 1
+
+
+def test_what_is_asked_ahead_is_all_that_it_learns_from(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path / "cache"))
+    flow = EmbeddingFlow.of(recipe(home), home, tmp_path / "runs")
+    teach(flow.teacher, flow.asked())
+    monkeypatch.setattr(BulkEncoder, "load", None)  # nothing is left to compute
+    vectors = training_vectors(flow.teacher, flow.corpus)
+    assert flow.translations is not None
+    assert len(flow.translations.parts(flow.teacher, flow.corpus, vectors)[0].texts) > 100
+    assert len(flow.heldout.teacher) == len(flow.corpus.heldout)
 
 
 def test_held_out_pairs_are_kept_out(home: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.cli.common import ArtifactArgument, out
+from compressor.cli.common import ArtifactArgument, RayOption, WorkersOption, out
 from compressor.cli.options import with_options
 from exporters.embedding.options import Embedding
 from exporters.embedding.run import embed as run
@@ -24,7 +24,11 @@ def embed(
     out_: Annotated[
         Path, typer.Option("--out", help="Folder to write; new, empty, or one that this command was stopped in.")
     ],
-    threads: Annotated[int | None, typer.Option("--threads", help="Cores to use. [default: all]", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Cores to use. [default: all; 1 a worker with --ray]", min=1)
+    ] = None,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
     *,
     embedding: Embedding,
 ) -> None:
@@ -32,6 +36,6 @@ def embed(
 
     Stopped or killed, the same command goes on with the shards that are missing, and ends with the same bytes.
     """
-    done = run(artifact, sources, out_, threads, **embedding.model_dump())
+    done = run(artifact, sources, out_, threads, ray, workers, **embedding.model_dump())
     rate = f", {done.computed / done.seconds:,.0f} texts/s" if done.computed else ""
     out.print(f"{done.folder}: {done.rows:,} rows in {done.shards:,} shards{rate}", soft_wrap=True)
