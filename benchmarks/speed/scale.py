@@ -143,8 +143,8 @@ def main(arguments: list[str]) -> int:
     """Read the command line, print the figures; return the exit status."""
     if arguments == ["--one"]:
         asked = json.load(sys.stdin)
-        paths = (Path(asked[name]) for name in ("artifact", "texts", "out"))
-        print(json.dumps(_one(asked["way"], *paths, asked["count"])))
+        artifact, texts, out = (Path(asked[name]) for name in ("artifact", "texts", "out"))
+        print(json.dumps(_one(asked["way"], artifact, texts, out, asked["count"])))
         return 0
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.scale", description=measure.__doc__)
     parser.add_argument("artifact", type=Path)
