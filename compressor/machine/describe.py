@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from compressor.core.cores import control_groups, cpu_quota, read_control
+from compressor.machine.providers import RUNTIMES
 
 _X86_FEATURES = (
     "avx2",
@@ -24,7 +25,7 @@ _X86_FEATURES = (
     "amx_int8",
     "amx_bf16",
 )
-_ARM_FEATURES = ("asimddp", "i8mm", "bf16", "sve")
+_ARM_FEATURES = ("asimddp", "i8mm", "bf16", "sve", "sme", "sme2")
 FEATURES = _X86_FEATURES + _ARM_FEATURES
 INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """Any of them makes int8 fast; x86 without one also clips sums of products, but for weights of 7 bits."""
@@ -32,11 +33,17 @@ BF16_FEATURES = ("avx512_bf16", "amx_bf16", "bf16")
 _MODELS = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 _GRAPHS = ("onnx", "onnxruntime", "optimum")
 PACKAGES = (*_MODELS, *_GRAPHS, "compressor")
-EXTRA_PACKAGES = ("onnxruntime-gpu", "optimum-onnx")
+EXTRA_PACKAGES = (*RUNTIMES[1:], "optimum-onnx")
 """Recorded only where they are installed: they change what the others do."""
 
 # macOS names of the features, as sysctl gives them: flags of 0 or 1, and lists on Intel.
-_SYSCTL_FLAGS = {"asimddp": "FEAT_DotProd", "i8mm": "FEAT_I8MM", "bf16": "FEAT_BF16"}
+_SYSCTL_FLAGS = {
+    "asimddp": "FEAT_DotProd",
+    "i8mm": "FEAT_I8MM",
+    "bf16": "FEAT_BF16",
+    "sme": "FEAT_SME",
+    "sme2": "FEAT_SME2",
+}
 _SYSCTL_NAMES = {"AVX2": "avx2", "AVX512F": "avx512f", "AVX512VNNI": "avx512_vnni"}
 
 
@@ -88,6 +95,11 @@ def in_bf16(precision: str) -> bool:
 def bf16_is_fast() -> bool:
     """Tell whether the processor multiplies bfloat16 itself; elsewhere bf16 is slower than fp32."""
     return any(name in BF16_FEATURES for name in features())
+
+
+def bf16_on_arm() -> bool:
+    """Tell whether ONNX Runtime can multiply fp32 in bf16 here: on ARM under Linux, with instructions for it."""
+    return platform.system() == "Linux" and platform.machine() == "aarch64" and "bf16" in features()
 
 
 def _cpu_name() -> str:

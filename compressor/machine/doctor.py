@@ -14,6 +14,7 @@ from rich.text import Text
 from compressor.core.strict_json import json_text
 from compressor.machine.describe import BF16_FEATURES, describe
 from compressor.machine.peaks import measure_peaks
+from compressor.machine.providers import FITTING, HOW, RUNTIMES, runtime_of
 
 Machine = dict[str, Any]
 """What ``machine.describe`` returns."""
@@ -40,7 +41,7 @@ class Advice:
 
 def examine(machine: Machine) -> list[Advice]:
     """Judge precisions, providers, threads, memory and versions from the description of a machine."""
-    rules = (_int8, _bf16, _fp16, _cuda, _runtimes, _threads, _memory, _floors, _optimum, _reports)
+    rules = (_int8, _bf16, _arm, _fp16, _cuda, _providers, _runtimes, _threads, _memory, _floors, _optimum, _reports)
     return [advice for rule in rules for advice in rule(machine)]
 
 
@@ -84,6 +85,20 @@ def _bf16(machine: Machine) -> Iterator[Advice]:
         yield Advice("bf16 PyTorch", "note", "this system does not tell what its processor can do; measure bf16")
 
 
+def _arm(machine: Machine) -> Iterator[Advice]:
+    """Say which kernels of ONNX Runtime's a processor of ARM's has beside those of int8."""
+    features = set(machine["features"]) if _is_arm(machine) else set()
+    if "bf16" in features and machine["os"].startswith("Linux"):
+        why = (
+            "compressor optimise tries running.bf16_products (mlas.enable_gemm_fastmath_arm64_bfloat16), which "
+            "multiplies fp32 in bf16; its vectors must pass the gate"
+        )
+        yield Advice("bf16 products of fp32", "note", why)
+    if "sme2" in features:
+        why = "ONNX Runtime's KleidiAI kernels multiply fp32, and int8 of DynamicQuantizeMatMul, in tiles; measure them"
+        yield Advice("SME2", "note", why)
+
+
 def _fp16(machine: Machine) -> Iterator[Advice]:
     if _is_arm(machine):
         yield Advice("fp16 on the CPU", "note", "half the size; ARM has fp16 kernels for some operators; measure it")
@@ -115,11 +130,23 @@ def _cuda(machine: Machine) -> Iterator[Advice]:
         yield Advice("torch with CUDA", "missing", why)
 
 
+def _providers(machine: Machine) -> Iterator[Advice]:
+    """Say which other providers are here, and how one that fits the processor is had."""
+    arm, apple = _is_arm(machine), machine["os"].startswith(("macOS", "Darwin"))
+    fitting = FITTING["apple" if apple else "arm" if arm else "x86"]
+    others = [name for name in HOW if not name.startswith(("CPU", "CUDA", "Tensorrt"))]
+    for name in others:
+        if name in machine["providers"]:
+            yield Advice(name, "note", "compressor verify --providers judges it, and bench measures it")
+        elif name in fitting:
+            yield Advice(name, "note", f"not here: {HOW[name]}; in an environment of its own")
+
+
 def _runtimes(machine: Machine) -> Iterator[Advice]:
-    versions = machine["versions"]
-    if versions.get("onnxruntime") and versions.get("onnxruntime-gpu"):
+    installed = [name for name in RUNTIMES if machine["versions"].get(name)]
+    if len(installed) > 1:
         why = "both unpack into one folder and overwrite each other: uninstall both, install one again"
-        yield Advice("onnxruntime beside onnxruntime-gpu", "avoid", why)
+        yield Advice(" beside ".join(installed), "avoid", why)
 
 
 def _threads(machine: Machine) -> Iterator[Advice]:
@@ -143,7 +170,7 @@ def _memory(machine: Machine) -> Iterator[Advice]:
 def _floors(machine: Machine) -> Iterator[Advice]:
     for name, floor in FLOORS.items():
         versions = machine["versions"]
-        installed = versions.get(name) or versions.get(f"{name}-gpu")
+        installed = runtime_of(versions) if name == "onnxruntime" else versions.get(name)
         lowest = ".".join(map(str, floor))
         if installed is None:
             yield Advice(name, "missing", f"not installed; pip install '{name}>={lowest}'")
@@ -161,8 +188,7 @@ def _optimum(machine: Machine) -> Iterator[Advice]:
 
 
 def _reports(machine: Machine) -> Iterator[Advice]:
-    versions = machine["versions"]
-    installed = versions.get("onnxruntime") or versions.get("onnxruntime-gpu")
+    installed = runtime_of(machine["versions"])
     if installed is None or _numbers(installed) < REPORTS_FROM:
         return
     value = os.environ.get("ORT_DISABLE_TELEMETRY")

@@ -13,6 +13,9 @@ from compressor.machine.doctor import Advice, examine, print_doctor
 AMX = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"]
 
 
+OPENVINO = "OpenVINOExecutionProvider"
+
+
 def describe(**changes: Any) -> dict[str, Any]:
     """Describe a sound two-core AMX machine, but for ``changes``; versions are added to its own."""
     versions = {"torch": "2.13.0+cpu", "transformers": "4.57.6", "onnx": "1.23.2", "onnxruntime": "1.31.1"}
@@ -43,6 +46,7 @@ def test_a_sound_machine_hears_of_precisions_only() -> None:
         ("bf16 PyTorch", "use"),
         ("fp16 on the CPU", "avoid"),
         ("CUDA", "note"),
+        ("OpenVINOExecutionProvider", "note"),
         ("telemetry", "note"),
     ]
 
@@ -122,7 +126,50 @@ def test_a_card_with_its_packages() -> None:
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     ready = {"cuda": "NVIDIA H100", "providers": providers, "versions": {"torch": "2.13.0+cu128"}}
     topics = [advice.topic for advice in examine(describe(**ready))]
-    assert topics == ["int8 ONNX", "bf16 PyTorch", "fp16 on the CPU", "fp16 on CUDA", "int8 on CUDA", "telemetry"]
+    assert topics == [
+        "int8 ONNX",
+        "bf16 PyTorch",
+        "fp16 on the CPU",
+        "fp16 on CUDA",
+        "int8 on CUDA",
+        OPENVINO,
+        "telemetry",
+    ]
+
+
+def test_other_providers_are_said_to_be_here_or_how_they_are_had() -> None:
+    (advice,) = advise(OPENVINO)
+    assert advice.why == (
+        "not here: pip uninstall onnxruntime && pip install onnxruntime-openvino, on x86; in an environment of its own"
+    )
+    here = {"providers": [OPENVINO, "CPUExecutionProvider"], "versions": {"onnxruntime-openvino": "1.24.1"}}
+    (advice,) = advise(OPENVINO, **here)
+    assert advice.why == "compressor verify --providers judges it, and bench measures it"
+    assert advise(OPENVINO, **ARM) == []
+    assert [a.why for a in advise("CoreMLExecutionProvider", **APPLE)] == [
+        "not here: pip install onnxruntime, on macOS; in an environment of its own"
+    ]
+    assert advise("AzureExecutionProvider", providers=["AzureExecutionProvider", "CPUExecutionProvider"]) == []
+
+
+def test_a_runtime_under_another_name_is_one() -> None:
+    alone = {"versions": {"onnxruntime": None, "onnxruntime-openvino": "1.24.1"}}
+    assert advise("onnxruntime", **alone) == []
+    assert advise("onnxruntime beside onnxruntime-openvino", **alone) == []
+    (old,) = advise("onnxruntime 1.20.0", versions={"onnxruntime": None, "onnxruntime-openvino": "1.20.0"})
+    assert old.verdict == "avoid"
+    (both,) = advise("onnxruntime beside onnxruntime-openvino", versions={"onnxruntime-openvino": "1.24.1"})
+    assert both.verdict == "avoid"
+
+
+def test_kernels_of_arm_processors() -> None:
+    features = ["asimddp", "i8mm", "bf16", "sve", "sme", "sme2"]
+    (bf16,) = advise("bf16 products of fp32", **ARM, features=features)
+    assert "running.bf16_products (mlas.enable_gemm_fastmath_arm64_bfloat16)" in bf16.why
+    assert [a.verdict for a in advise("SME2", **ARM, features=features)] == ["note"]
+    assert advise("bf16 products of fp32", **APPLE, features=features) == []  # its kernels are for Linux
+    assert advise("bf16 products of fp32", **ARM, features=["asimddp", "i8mm"]) == []
+    assert advise("SME2", **ARM, features=features[:-1]) == []
 
 
 def test_two_runtimes_in_one_folder() -> None:

@@ -87,6 +87,17 @@ def test_no_more_threads_than_a_quota_lets_run(
     [
         ("model name\t: Xeon\nflags\t\t: fpu avx2 avx_vnni amx_int8\n", ["avx2", "avx_vnni", "amx_int8"]),
         ("processor : 0\nFeatures\t: fp asimd asimddp i8mm bf16\n", ["asimddp", "i8mm", "bf16"]),
+        (
+            "Features\t: fp asimd asimddp sve i8mm bf16 sme smei8i32 sme2\n",
+            [
+                "asimddp",
+                "i8mm",
+                "bf16",
+                "sve",
+                "sme",
+                "sme2",
+            ],
+        ),
         ("", []),
     ],
 )
