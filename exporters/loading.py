@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.artifact.layout import GRAPH, READING, TORCH_INT8, Kind
 from compressor.core.errors import ModelError
-from exporters.runtime.names import CPU
+from exporters.runtime.names import CPU, Given
 
 if TYPE_CHECKING:
     from compressor.answering.readers.model import TorchReader
@@ -69,7 +69,7 @@ def reader_kind(folder: Path) -> Kind:
 
 
 def open_reader_of(
-    folder: Path, reading: "Reading | None" = None, threads: int | None = None, providers: Sequence[str] = (CPU,)
+    folder: Path, reading: "Reading | None" = None, threads: int | None = None, providers: Sequence[Given] = (CPU,)
 ) -> "OnnxReader | TorchReader":
     """Open the reader in ``folder``, by default as it was made to read; ``providers`` are ONNX Runtime's.
 

@@ -16,9 +16,12 @@ from compressor.core.cores import usable_cores
 from compressor.core.encoder import check_texts, check_whole
 from compressor.core.errors import ArtifactError, TextError
 from compressor.core.strict_json import read_json
+from exporters.runtime.asked import Asked
 from exporters.runtime.forking import PerProcess
+from exporters.runtime.names import Given, name_of
+from exporters.runtime.placed import Placed, placed_of
 from exporters.runtime.prepared import Prepared
-from exporters.runtime.providers import CPU, computing, require_providers
+from exporters.runtime.providers import CPU, computing, require_providers, side_by_side
 from exporters.runtime.running import Running
 from exporters.runtime.sessions import Sessions, open_sessions
 
@@ -47,20 +50,22 @@ class OnnxReader(WindowReader):
     def __init__(
         self,
         folder: Path | str,
-        providers: Sequence[str] = (CPU,),
+        providers: Sequence[Given] = (CPU,),
         threads: int | None = None,
         reading: Reading | None = None,
         running: Running | None = None,
     ) -> None:
         """Open ``folder``; ``reading`` by default as it was exported with, ``running`` as it states for this CPU.
 
+        ``providers`` as ``OnnxEncoder`` takes them.
+
         ProviderError if a provider is not there, ArtifactError if a file is not.
         """
         self.folder, self._options = Path(folder), (tuple(providers), threads, reading, running)
         self.threads = usable_cores() if threads is None else check_whole("threads", threads)
-        self.running = running or Running.load(self.folder)
         require_providers(providers)
-        self.providers = list(providers)
+        self.providers = [str(Asked.of(provider)) for provider in providers]
+        self.running = running or Running.load(self.folder, name_of(self.providers[0]))
         reading = reading or read_reading(self.folder)
         try:
             pad = int(read_json(self.folder / "config.json").get("pad_token_id") or 0)
@@ -69,7 +74,7 @@ class OnnxReader(WindowReader):
         super().__init__(Cutter.open(self.folder, reading), reading, pad)
         self._opened = PerProcess(self.folder, self._open)
         session = self._opened().side_by_side
-        self.batch_tokens = self.running.batch_tokens if self.providers == [CPU] else None
+        self.batch_tokens = self.running.batch_tokens if side_by_side(self.providers) else None
         self._inputs = [value.name for value in session.get_inputs()]
         if not {value.name for value in session.get_outputs()} >= set(ANSWERING):
             raise ArtifactError(f"{self.folder / GRAPH}: no outputs start_logits and end_logits; not a reader")
@@ -79,6 +84,11 @@ class OnnxReader(WindowReader):
 
     def _open(self, folder: Path) -> Sessions:
         return open_sessions(folder, self.providers, self.threads, self.running)
+
+    @property
+    def placed(self) -> Placed | None:
+        """How many nodes of each operator every provider was given; None where the graph is whole by its nature."""
+        return placed_of(self._opened().side_by_side, self.providers)
 
     def run(self, features: Features) -> tuple[Logits, Logits]:
         """Return start and end logits, float32 [windows, tokens]."""

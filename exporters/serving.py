@@ -12,7 +12,7 @@ from compressor.core.encoder import check_whole
 from compressor.core.errors import BusyError, CompressorError
 from exporters.runtime.forking import check_process
 from exporters.runtime.prepared import Prepared
-from exporters.runtime.providers import CPU
+from exporters.runtime.providers import side_by_side
 
 _MOST_TOKENS = 8192
 _LOOKED_AT = 8  # batches' worth of waiting texts that a batch is chosen from
@@ -105,7 +105,7 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        count = encoder.threads if encoder.providers == [CPU] else 1
+        count = encoder.threads if side_by_side(encoder.providers) else 1
         self._workers = [_Worker(target=self._work, name=f"batcher-{i}", daemon=True) for i in range(count)]
         for worker in self._workers:
             worker.start()

@@ -25,9 +25,12 @@ from compressor.core.encoder import (
 )
 from compressor.core.errors import ArtifactError, TextError
 from compressor.vectors.codes import Ranges, VectorPrecision, check_precision, quantized
+from exporters.runtime.asked import Asked
 from exporters.runtime.forking import PerProcess, check_process
+from exporters.runtime.names import Given, name_of
+from exporters.runtime.placed import Placed, placed_of
 from exporters.runtime.prepared import Prepared
-from exporters.runtime.providers import CPU, computing, on_device, require_providers, run_bound
+from exporters.runtime.providers import CPU, computing, on_device, require_providers, run_bound, side_by_side
 from exporters.runtime.running import Running
 from exporters.runtime.sessions import Sessions, open_sessions
 from exporters.runtime.tokenizer import open_tokenizer
@@ -52,20 +55,23 @@ class OnnxEncoder:
     def __init__(
         self,
         folder: Path | str,
-        providers: Sequence[str] = (CPU,),
+        providers: Sequence[Given] = (CPU,),
         threads: int | None = None,
         running: Running | None = None,
     ) -> None:
         """Open ``folder``; ProviderError if a provider is not there, ArtifactError if a file is not.
 
+        ``providers``: names, or names and options (``("OpenVINOExecutionProvider", {"NUM_STREAMS": 2})``, or as one
+        word: ``asked.Asked``). A graph of which a part would run on the CPU provider is refused where that was not
+        asked for behind another; ``placed`` counts it.
         ``threads``: by default all cores. ``running`` is what the artifact states for this CPU, unless given.
         """
         self.folder, self._options = Path(folder), (tuple(providers), threads, running)
         self.threads = usable_cores() if threads is None else check_whole("threads", threads)
-        self.running = running or Running.load(self.folder)
-        self.providers = list(providers)
-        require_providers(self.providers)
-        self.batch_tokens = self.running.batch_tokens if self.providers == [CPU] else None
+        require_providers(providers)
+        self.providers = [str(Asked.of(provider)) for provider in providers]
+        self.running = running or Running.load(self.folder, name_of(self.providers[0]))
+        self.batch_tokens = self.running.batch_tokens if side_by_side(self.providers) else None
         tokenizer, self.max_length, self._pad = open_tokenizer(self.folder)
         self._tokenizer = WordTokenizer(tokenizer, self.max_length)
         self.prompts = Prompts.load(self.folder)
@@ -252,6 +258,11 @@ class OnnxEncoder:
         prompt = self.prompt if prompt is None else prompt
         prompted = [prompt + text for text in texts] if prompt else list(texts)
         return self._tokenizer.encode(prompted)
+
+    @property
+    def placed(self) -> Placed | None:
+        """How many nodes of each operator every provider was given; None where the graph is whole by its nature."""
+        return placed_of(self._opened().side_by_side, self.providers)
 
     @property
     def words(self) -> WordTokenizer:

@@ -24,6 +24,7 @@ __all__ = [
     "size_bytes", "versions", "write_json", "writing",
 ]  # fmt: skip
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum", "compressor")
+_BUILDS = {"onnxruntime": ("gpu", "openvino", "qnn")}  # the same library, in packages of other names
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,12 @@ def versions() -> dict[str, str]:
     """Return the versions of the packages that shape an artifact."""
     found = {}
     for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+        for package in (name, *(f"{name}-{end}" for end in _BUILDS.get(name, ()))):
+            try:
+                found[name] = version(package)
+                break
+            except PackageNotFoundError:
+                continue
     return found
 
 

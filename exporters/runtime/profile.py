@@ -15,6 +15,7 @@ import numpy as np
 
 from compressor.artifact.layout import EMBEDDING, GRAPH
 from compressor.core.errors import ArtifactError, first_line
+from exporters.runtime.names import with_cpu
 from exporters.runtime.providers import CPU, open_session
 
 Shape = Sequence[int]
@@ -88,7 +89,7 @@ def _attention(operator: str, inputs: Sequence[Shape], output: Shape) -> int:
 def recorded(folder: Path, feeds: Mapping[str, Any], runs: int, provider: str = CPU) -> list[dict[str, Any]]:
     """Run an artifact's graph so many times, and return the events that ONNX Runtime's profile has of it."""
     with TemporaryDirectory() as aside:
-        session = open_session(folder, [provider], 1, profile=Path(aside) / "profile")
+        session = open_session(folder, with_cpu(provider), 1, profile=Path(aside) / "profile")
         outputs = [value.name for value in session.get_outputs() if value.name != EMBEDDING[0]]
         inputs = {value.name: feeds[value.name] for value in session.get_inputs()}
         try:

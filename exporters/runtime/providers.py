@@ -1,5 +1,6 @@
 """Where ONNX Runtime computes: sessions on a provider that is there, or one line that says why not."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,41 @@ from numpy.typing import NDArray
 
 from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
 from compressor.core.errors import ArtifactError, CompressorError, ProviderError, first_line
+from compressor.machine.providers import HOW
+from exporters.runtime.asked import CONFIG, PROPERTIES, SAME, Asked
 from exporters.runtime.forking import watched
-from exporters.runtime.names import CPU, CUDA, TENSORRT
-from exporters.runtime.running import Running
+from exporters.runtime.names import CPU, CUDA, DEVICES, DNNL, OPENVINO, PARTIAL, TENSORRT, XNNPACK, Given, named
+from exporters.runtime.placed import RECORDED, fallen, nodes, placed
+from exporters.runtime.running import BF16_PRODUCTS, Running
 
 __all__ = ["CPU", "CUDA", "DEVICES", "TENSORRT", "check_active", "computing", "on_device", "open_session",
-           "require_providers", "run_bound", "with_options"]  # fmt: skip
+           "require_providers", "run_bound", "side_by_side", "streams_told", "with_options"]  # fmt: skip
 
-DEVICES = (CUDA, TENSORRT)
-"""Providers that compute on an NVIDIA card."""
 # fp32 is fp32, as in PyTorch: unless told otherwise, ONNX Runtime multiplies it with ten bits of each number (TF32).
 _OPTIONS = {CUDA: {"use_tf32": "0"}}
 _INT8 = {*INTEGER_PRODUCTS, "DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"}
 _BEHIND = {TENSORRT: (CUDA,)}
-_HOW = {
-    CUDA: "pip uninstall onnxruntime && pip install onnxruntime-gpu, with an NVIDIA driver",
-    TENSORRT: "pip uninstall onnxruntime && pip install onnxruntime-gpu tensorrt, with an NVIDIA driver",
-}
+_THREADS = {DNNL: "threads", XNNPACK: "intra_op_num_threads"}
 
 
-def on_device(providers: Sequence[str]) -> bool:
+def on_device(providers: Sequence[Given]) -> bool:
     """Whether any of ``providers`` computes on a card: inputs are then put there once."""
-    return any(provider in DEVICES for provider in providers)
+    return any(provider in DEVICES for provider in named(providers))
+
+
+def side_by_side(providers: Sequence[Given]) -> bool:
+    """Whether batches run side by side on the cores of this machine: on the CPU provider, and on OpenVINO's there."""
+    first = Asked.of(providers[0])
+    if first.name == OPENVINO:
+        return first.options.get("device_type", "CPU") == "CPU"
+    return named(providers) == [CPU]
+
+
+def streams_told(providers: Sequence[Given]) -> int | None:
+    """Return how many batches OpenVINO is told to run side by side; None where it is not told."""
+    options = Asked.of(providers[0]).options
+    told = options.get("NUM_STREAMS", options.get("num_streams"))
+    return None if told is None else int(told)
 
 
 def run_bound(session: Any, inputs: Mapping[str, NDArray[np.int64]], output: str, device: str) -> NDArray[np.float32]:
@@ -64,47 +78,105 @@ class computing:  # noqa: N801 - a statement's word
 
 
 def open_session(
-    folder: Path, providers: Sequence[str], threads: int, running: Running | None = None, profile: Path | None = None
+    folder: Path,
+    providers: Sequence[Given],
+    threads: int,
+    running: Running | None = None,
+    profile: Path | None = None,
+    streams: int = 1,
 ) -> Any:
     """Open the graph of an artifact; ArtifactError if it cannot be, ProviderError where another would run it.
 
-    ``profile``: where ONNX Runtime writes what every node takes; a session with it is slower.
+    Nodes that a provider has no kernels for run on the CPU provider where that is asked for behind it.
+    ``profile``: where ONNX Runtime writes what every node takes; a session with it is slower. ``streams``: batches that
+    OpenVINO runs side by side, on ``threads`` each.
     """
-    if device := next((provider for provider in providers if provider in DEVICES), None):
+    names = named(providers)
+    if device := next((provider for provider in names if provider in DEVICES), None):
         _refuse_int8(folder / GRAPH, device)
     options = onnxruntime.SessionOptions()
     if running:
         options.enable_cpu_mem_arena = running.arena
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(running.spinning)))
+        if running.bf16_products:
+            options.add_session_config_entry(BF16_PRODUCTS, "1")
+    if partial := not PARTIAL.keys().isdisjoint(names):
+        options.add_session_config_entry(RECORDED, "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    try:
-        session = watched(onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=with_options(providers)))
+    given = with_options(providers, threads, streams)
+    try:  # enable_fallback: else it prints what a provider says of its options, and opens the graph on the CPU
+        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=given, enable_fallback=False)
     except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
-        raise ArtifactError(f"{folder / GRAPH}: cannot be loaded: {first_line(error)}") from error
+        on = f" on {', '.join(names)}" if names != [CPU] else ""
+        raise ArtifactError(f"{folder / GRAPH}: cannot be loaded{on}: {first_line(error)}") from error
     check_active(providers, session.get_providers())
+    if partial and CPU not in names:
+        _check_placed(session, providers)
     session.disable_fallback()  # else a run that fails on the card is run again on the CPU
-    return session
+    return watched(session)
 
 
-def with_options(providers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+def with_options(providers: Sequence[Given], threads: int = 1, streams: int = 1) -> list[tuple[str, dict[str, str]]]:
     """Return what a session is opened with: each provider, those behind it, and their options.
 
     What TensorRT has no kernel for runs on CUDA: without it, ONNX Runtime would take the CPU and say nothing.
+    Providers with threads of their own have ``threads``, for each of ``streams``, where they are not told how many.
     """
-    names = [name for provider in providers for name in (provider, *_BEHIND.get(provider, ()))]
-    return [(name, dict(_OPTIONS.get(name, {}))) for name in dict.fromkeys(names)]
+    opened: dict[str, dict[str, str]] = {}
+    for asked in map(Asked.of, providers):
+        opened.setdefault(asked.name, _opened_with(asked, threads, streams))
+        for name in _BEHIND.get(asked.name, ()):
+            opened.setdefault(name, dict(_OPTIONS.get(name, {})))
+    return list(opened.items())
 
 
-def check_active(asked: Sequence[str], active: Sequence[str]) -> None:
+def _opened_with(asked: Asked, threads: int, streams: int) -> dict[str, str]:
+    if asked.name == OPENVINO:
+        return _of_openvino(asked.options, threads, streams)
+    own = {_THREADS[asked.name]: str(threads)} if asked.name in _THREADS else {}
+    return _OPTIONS.get(asked.name, {}) | own | dict(asked.options)
+
+
+def _of_openvino(options: Mapping[str, str], threads: int, streams: int) -> dict[str, str]:
+    """Return the options of OpenVINO's provider, its properties as JSON.
+
+    On the CPU fp32 is fp32, too: unless told otherwise, OpenVINO multiplies it in bf16 where the processor can.
+    """
+    device = options.get("device_type", "CPU")
+    properties = {name: value for name, value in options.items() if name in PROPERTIES}
+    if device == "CPU":
+        usual = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": str(threads * streams),
+            "NUM_STREAMS": str(streams),
+        }
+        properties = {name: value for name, value in usual.items() if SAME[name] not in options} | properties
+    own = {name: value for name, value in options.items() if name not in PROPERTIES}
+    return own | ({CONFIG: json.dumps({device: properties})} if properties else {})
+
+
+def check_active(asked: Sequence[Given], active: Sequence[str]) -> None:
     """Raise ProviderError where a session does not have every provider that was asked for, in that order."""
-    for provider in asked:
-        if provider not in active or (provider == asked[0] and active[0] != provider):
-            how = f"; {_HOW[TENSORRT]}" if provider == TENSORRT else ""
-            raise ProviderError(f"{provider}: asked for, and ONNX Runtime fell back to {active[0]}{how}")
+    for given in asked:
+        provider = Asked.of(given)
+        if provider.name not in active or (given == asked[0] and active[0] != provider.name):
+            how = f"; {HOW[TENSORRT]}" if provider.name == TENSORRT else ""
+            told = f" with {str(provider).partition(':')[2]}" if provider.options else ""
+            raise ProviderError(f"{provider.name}: asked for{told}, and ONNX Runtime fell back to {active[0]}{how}")
+
+
+def _check_placed(session: Any, asked: Sequence[Given]) -> None:
+    """Raise ProviderError where nodes would run on the CPU provider, which was not asked for."""
+    found = placed(session)
+    if nodes(found, CPU):
+        raise ProviderError(
+            f"{', '.join(named(asked))}: {fallen(found)}, which was not asked for; give it behind the other to allow "
+            "that, or a graph of other operators"
+        )
 
 
 def _refuse_int8(graph: Path, device: str) -> None:
@@ -118,12 +190,14 @@ def _refuse_int8(graph: Path, device: str) -> None:
         )
 
 
-def require_providers(providers: Sequence[str]) -> None:
-    """Raise ProviderError, saying how to get it, for a provider that this ONNX Runtime does not have."""
+def require_providers(providers: Sequence[Given]) -> None:
+    """Raise ProviderError for a provider that is not known, its options, or one that this ONNX Runtime does not have.
+
+    And say how to get it.
+    """
     if not providers:
         raise ProviderError("no execution provider given; CPUExecutionProvider is always there")
     available = onnxruntime.get_available_providers()
-    for provider in providers:
-        if provider not in available:
-            how = _HOW.get(provider, "install the build of ONNX Runtime that has it")
-            raise ProviderError(f"{provider}: not in this ONNX Runtime (has {', '.join(available)}); {how}")
+    for name in [Asked.of(provider).name for provider in providers]:
+        if name not in available:
+            raise ProviderError(f"{name}: not in this ONNX Runtime (has {', '.join(available)}); {HOW[name]}")

@@ -10,8 +10,11 @@ from compressor.artifact.manifest import MANIFEST
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import features
+from exporters.runtime.names import CPU, name_of
 
 _MOST = {"threads": 1024, "batch_tokens": 1 << 31}
+BF16_PRODUCTS = "mlas.enable_gemm_fastmath_arm64_bfloat16"
+"""ONNX Runtime's setting for products of fp32 in bf16 (onnxruntime_session_options_config_keys.h)."""
 
 
 @dataclass(frozen=True)  # no Config: who only encodes loads no pydantic
@@ -29,10 +32,14 @@ class Running:
     """ONNX Runtime keeps the memory of one run for the next."""
     spinning: bool = True
     """Threads of one session wait for each other awake."""
+    bf16_products: bool = False
+    """Products of fp32 are multiplied in bf16 where the processor is an ARM one that can; elsewhere nothing changes."""
 
     @classmethod
-    def load(cls, folder: Path) -> "Running":
-        """Return what the manifest in ``folder`` states for this CPU; the defaults for another, or without one.
+    def load(cls, folder: Path, provider: str = CPU) -> "Running":
+        """Return what the manifest in ``folder`` states for this CPU and the ``provider`` of that name.
+
+        The defaults for another, or without one; what states no provider was searched on the CPU provider.
 
         Raises ArtifactError for settings that are none.
         """
@@ -42,7 +49,8 @@ class Running:
         if choice is None:
             return cls()
         try:
-            return cls.read(choice["running"]) if choice["cpu_features"] == features() else cls()
+            own = choice["cpu_features"] == features() and name_of(choice.get("provider", CPU)) == provider
+            return cls.read(choice["running"]) if own else cls()
         except (ValueError, LookupError, TypeError) as error:
             raise ArtifactError(f"{folder / MANIFEST}: figures.choice: {error}") from error
 
@@ -63,7 +71,8 @@ class Running:
         return cls(**stated)
 
     def as_dict(self) -> JsonObject:
-        return asdict(self)
+        """Return it as JSON has it; ``bf16_products`` where it is on."""
+        return {name: value for name, value in asdict(self).items() if name != "bf16_products" or value}
 
     def session_options(self) -> dict[str, Any]:
         """Return what differs from ONNX Runtime's defaults, as its session options name it."""
@@ -72,4 +81,6 @@ class Running:
             options["enable_cpu_mem_arena"] = False
         if not self.spinning:
             options["session.intra_op.allow_spinning"] = "0"
+        if self.bf16_products:
+            options[BF16_PRODUCTS] = "1"
         return options

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exporters.runtime.names import CPU
-from exporters.runtime.providers import open_session
+from exporters.runtime.names import Given
+from exporters.runtime.providers import open_session, side_by_side, streams_told
 from exporters.runtime.running import Running
 
 
@@ -19,10 +19,16 @@ class Sessions(NamedTuple):
     pool: ThreadPoolExecutor
 
 
-def open_sessions(folder: Path, providers: Sequence[str], threads: int, running: Running) -> Sessions:
-    """Open the graph in ``folder``; on a CPU with as many threads a session as ``running`` says, else with all."""
-    on_cpu = list(providers) == [CPU]
-    each = min(running.threads, threads) if on_cpu else threads
-    side_by_side = open_session(folder, providers, each, running)
-    alone = open_session(folder, providers, threads, running) if on_cpu and threads > 1 else None
-    return Sessions(side_by_side, alone, ThreadPoolExecutor(threads // each))
+def open_sessions(folder: Path, providers: Sequence[Given], threads: int, running: Running) -> Sessions:
+    """Open the graph in ``folder``; on a CPU with as many threads a batch as ``running`` says, else with all.
+
+    Where OpenVINO is told how many streams it has, these run side by side, and no other session is opened.
+    """
+    if not side_by_side(providers):
+        return Sessions(open_session(folder, providers, threads, running), None, ThreadPoolExecutor(1))
+    told = streams_told(providers)
+    each = max(1, threads // told) if told else min(running.threads, threads)
+    count = told or threads // each
+    many = open_session(folder, providers, each, running, streams=count)
+    alone = open_session(folder, providers, threads, running) if threads > 1 and not told else None
+    return Sessions(many, alone, ThreadPoolExecutor(count))

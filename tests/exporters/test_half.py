@@ -115,7 +115,7 @@ def test_on_cuda_every_batch_is_run_on_the_device(
     monkeypatch.setattr(session, "require_providers", lambda providers: None)
     monkeypatch.setattr(
         "exporters.runtime.sessions.open_session",
-        lambda folder, _, threads, running: open_session(folder, [CPU], threads),
+        lambda folder, _, threads, running, **more: open_session(folder, [CPU], threads),
     )
     monkeypatch.setattr(session, "run_bound", bound)
     vectors = OnnxEncoder(folder, providers=[CUDA]).encode(texts)
