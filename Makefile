@@ -10,10 +10,11 @@ MEASURE = $(BIN)/python -m benchmarks.pages.measure --data $(DATA)
 BINP := .venv-packages/bin
 BINS := .venv-serve/bin
 BINR := .venv-ray/bin
+BINO := .venv-openvino/bin
 BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
-.PHONY: help demo test test-slow test-all test-packages test-serve test-ray test-consumers check docs figures figures-students figures-answers \
+.PHONY: help demo test test-slow test-all test-packages test-serve test-ray test-openvino test-consumers check docs figures figures-students figures-answers \
   figures-peers figures-limits figures-retrieval figures-cuda clean
 
 help:                       ## this list
@@ -46,6 +47,9 @@ test-serve: .venv-serve/.ready    ## the tests of `compressor serve`, with the c
 
 test-ray: .venv-ray/.ready      ## the tests of `embed --ray` and `teach --ray` on clusters of this machine, and of Spark (needs Java)
 	$(BINR)/python -m pytest tests/exporters/test_embed_ray.py tests/models/test_teaching_ray.py tests/exporters/test_spark.py
+
+test-openvino: .venv-openvino/.ready    ## the tests of OpenVINO's execution provider, with onnxruntime-openvino in onnxruntime's place
+	$(BINO)/python -m pytest tests/exporters/test_openvino.py tests/exporters/test_asked.py
 
 check: .venv/.ready         ## lint, types, floors, and whether the generated pages are up to date
 	$(BIN)/ruff check .
@@ -83,7 +87,7 @@ figures-cuda: .venv/.ready        ## measure on an NVIDIA card beside PyTorch th
 	$(BIN)/python -m benchmarks.pages.figures
 
 clean:                      ## remove what the commands above made
-	rm -rf .venv .venv-transformers4 .venv-packages .venv-serve .venv-ray runs
+	rm -rf .venv .venv-transformers4 .venv-packages .venv-serve .venv-ray .venv-openvino runs
 
 # To take the CPU build of torch where the default index has another: PIP_EXTRA_INDEX_URL, as pip reads it.
 .venv/.ready: requirements.lock pyproject.toml
@@ -117,4 +121,12 @@ clean:                      ## remove what the commands above made
 	$(BINR)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BINR)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[ray]"
 	$(BINR)/pip install --quiet --disable-pip-version-check "pyspark>=4"
+	touch $@
+
+# Both packages unpack into one folder: one stands in the other's place, under the lock's other versions.
+.venv-openvino/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-openvino
+	sed 's/^onnxruntime==.*/onnxruntime-openvino>=1.24/' requirements.lock > .venv-openvino/requirements.txt
+	$(BINO)/pip install --quiet --disable-pip-version-check -r .venv-openvino/requirements.txt
+	$(BINO)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

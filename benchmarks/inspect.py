@@ -22,6 +22,7 @@ from exporters.foreign.describe import describe
 from exporters.foreign.find import Foreign, foreign_in, own_folder
 from exporters.graph.files import shape_of
 from exporters.loading import is_reader, kind_of
+from exporters.runtime.names import CPU
 
 _KINDS = {"torch": "sentence-transformers model", "torch-int8": "PyTorch int8 model", "onnx": "ONNX artifact"}
 _READERS = _KINDS | {"torch": "question-answering model"}
@@ -102,14 +103,17 @@ def _origin(path: Path) -> dict[str, Any]:
     }
     choice = manifest["figures"].get("choice")
     if isinstance(choice, dict):
-        found["form"] = _chosen(str(choice.get("cpu")), str(manifest["versions"].get("onnxruntime")))
+        where = str(choice.get("cpu"))
+        if (provider := str(choice.get("provider", CPU))) != CPU:
+            where += f" on {provider}"
+        found["form"] = _chosen(where, str(manifest["versions"].get("onnxruntime")))
     return found
 
 
-def _chosen(cpu: str, version: str) -> str:
+def _chosen(where: str, version: str) -> str:
     """Say what a form was searched with, and that another ONNX Runtime, with other kernels, may run another faster."""
     own = onnxruntime.__version__
-    found = f"searched for {cpu} with onnxruntime {version}"
+    found = f"searched for {where} with onnxruntime {version}"
     return found if version == own else f"{found}; {own} runs here: compressor optimise chooses again"
 
 

@@ -14,6 +14,7 @@ from compressor.core.strict_json import JsonObject
 
 if TYPE_CHECKING:  # a type alone: a benchmark runs nothing of it
     from compressor.vectors.retrieval import Found
+    from exporters.runtime.placed import Placed
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class SystemFigures:
     server: HighestRate | None
     """None where it was not asked for, or nothing serves such a system."""
     by_length: Sequence[AtLength]
+    placed: "Placed | None" = None
+    """Nodes of its graph by provider and operator; None where no provider takes a part of a graph alone."""
     quality: Quality = Quality()
 
     def as_dict(self, unit: str) -> JsonObject:
@@ -113,6 +116,7 @@ class SystemFigures:
             "single_stream": self.single_stream.as_dict(),
             "server": None if self.server is None else self.server.as_dict(),
             "by_length": [row.as_dict(unit) for row in self.by_length],
+            **({} if self.placed is None else {"placed": {name: dict(own) for name, own in self.placed.items()}}),
             **self.quality.as_dict(),
         }
 
@@ -127,6 +131,7 @@ class SystemFigures:
             single_stream=SingleStream.read(stated["single_stream"]),
             server=None if stated["server"] is None else HighestRate.read(stated["server"]),
             by_length=[AtLength.read(row, unit) for row in stated["by_length"]],
+            placed=stated.get("placed"),
             quality=Quality.read(stated),
         )
 

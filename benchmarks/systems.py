@@ -1,6 +1,7 @@
 """What is measured: each system a few words of text, so that a fresh process can open the same one."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from compressor.artifact.folder import MANIFEST, size_bytes
 from compressor.artifact.layout import Kind
 from compressor.core.encoder import Encoder
 from compressor.core.errors import RecipeError
-from exporters.runtime.names import CPU, CUDA, TENSORRT
+from exporters.runtime.asked import Asked
+from exporters.runtime.names import CPU, CUDA, PARTIAL, TENSORRT, name_of
 from exporters.tasks import EMBEDDING, Runner, Task, task_named
 from exporters.tasks.base import TORCH_CPU, TORCH_CUDA, TORCH_CUDA_FP16
 
@@ -101,7 +103,7 @@ def systems_of(stages: Mapping[str, Made], task: Task, providers: Sequence[str],
     """List what a run's benchmark compares, the teacher first; of several students, the last.
 
     On CUDA: the teacher and the graphs in fp32 and fp16; on TensorRT: the graphs. int8 there is slower than fp32, so
-    it is not offered.
+    it is not offered. On providers that take a part of a graph: the graphs in fp32 and int8.
     """
     named = {stage if stage in _FORMS else _STUDENT: stage for stage in stages}
     wanted = [(*row, CPU if row[3] == "onnx" else TORCH_CPU, threads) for row in _ON_CPU]
@@ -109,6 +111,11 @@ def systems_of(stages: Mapping[str, Made], task: Task, providers: Sequence[str],
         wanted += [(*row, None) for row in _ON_CUDA]
     if TENSORRT in providers:
         wanted += [(*row, None) for row in _ON_TENSORRT]
+    for provider in taking_parts(providers):
+        end, said = ending(provider), spoken(provider)
+        for role, name, label, kind in _ON_CPU:
+            if kind == "onnx":
+                wanted.append((role, f"{name}-{end}", f"{label}, {said}", kind, provider, threads))
     systems = []
     for role, name, label, kind, provider, own_threads in wanted:
         if role in named:
@@ -117,6 +124,24 @@ def systems_of(stages: Mapping[str, Made], task: Task, providers: Sequence[str],
                 System(name, shown, kind, str(made.folder), provider, own_threads, None, task.name, stage, made.reading)
             )
     return systems
+
+
+def taking_parts(providers: Sequence[str]) -> list[str]:
+    """Return those providers that take a part of a graph, any graph: int8 is measured there, too."""
+    return [provider for provider in providers if name_of(provider) in PARTIAL]
+
+
+def ending(provider: str) -> str:
+    """Return how the name of a system on a provider ends: openvino, or with its options openvino-bf16-2."""
+    asked = Asked.of(provider)
+    return re.sub(r"[^a-z0-9]+", "-", "-".join([PARTIAL[asked.name], *asked.options.values()]).lower())
+
+
+def spoken(provider: str) -> str:
+    """Return how a label says a provider and its options: OpenVINO (NUM_STREAMS 2)."""
+    asked = Asked.of(provider)
+    options = ", ".join(f"{option} {value}" for option, value in asked.options.items())
+    return PARTIAL[asked.name] + (f" ({options})" if options else "")
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ from benchmarks.report.numbers import (
 from benchmarks.report.results import Measure, Row, found_of, number, rate_of, stage_name, system_label, systems
 from benchmarks.report.table import Column, Table
 from benchmarks.report.tasks import TaskPage
+from exporters.runtime.names import CPU
+from exporters.runtime.placed import nodes
 
 MODEL = Column("model", lambda row: system_label(row) or MISSING, words=True)
 SIZE = Column("size", lambda row: size(row.get("size_bytes")))
@@ -61,6 +63,7 @@ def printed(results: Row, task: TaskPage) -> Table:
         Column("size MB", lambda row: megabytes(row.get("size_bytes"))),
         *(quality(measure, measure.name) for measure in task.measures(results)),
         *([Column("nDCG@10", RETRIEVAL.cell)] if any(found_of(row) for row in systems(results)) else []),
+        *([Column("nodes on CPU", _fallen)] if any(row.get("placed") for row in systems(results)) else []),
         Column(f"{task.unit}/s", _rate(task.unit)),
         Column("to teacher", lambda row: ratio_range(row.get("offline"), to="..")),
         Column("p50/p99 ms", lambda row: "/".join(digits(_latency(row, p)) for p in ("p50", "p99"))),
@@ -72,7 +75,7 @@ def printed(results: Row, task: TaskPage) -> Table:
 def measured(results: Row, task: TaskPage) -> Table:
     """Lay out a row a system: size, quality, speed, latency and memory."""
     columns = [
-        Column(_SYSTEM.title, system_label, words=True, note=lambda row: str(row.get("provider") or "")),
+        Column(_SYSTEM.title, system_label, words=True, note=_provider),
         _PARAMETERS,
         _SIZE,
         *_qualities(task.measures(results)),
@@ -85,6 +88,17 @@ def measured(results: Row, task: TaskPage) -> Table:
         Column("Load\ns", lambda row: digits(row.get("load_seconds"))),
     ]
     return _of_systems(columns, results)
+
+
+def _fallen(row: Row) -> str:
+    """Return how many nodes run on the CPU provider, of how many, where another was asked for."""
+    placed = row.get("placed")
+    return f"{nodes(placed, CPU)} of {nodes(placed)}" if placed else ""
+
+
+def _provider(row: Row) -> str:
+    fallen = _fallen(row)
+    return str(row.get("provider") or "") + (f", {fallen} nodes on {CPU}" if fallen else "")
 
 
 def agreement(results: Row) -> Table:

@@ -29,8 +29,9 @@ from compressor.models.pooling import Pooling
 from compressor.models.source import DEFAULT
 from compressor.untrusted.inspection import Finding, inspect
 from exporters.foreign.find import Foreign
+from exporters.runtime.names import CPU
 from exporters.tasks import ANSWERING, EMBEDDING, name_in, task_named
-from exporters.verify.check import Check, gate, precision_of
+from exporters.verify.check import Check, Verifying, gate, precision_of
 from exporters.verify.embedding import Verify
 from exporters.verify.reader import Expected, ReaderVerify
 
@@ -97,6 +98,7 @@ def verify(
             _print_finding(finding)
     task, checks = name_in(artifact), list[Check]()
     own = bars(task)
+    _check_providers(own, student is not None)
     if student is not None:
         asked = questions_of(task_named(task), texts, questions)
         if asked is None:
@@ -117,6 +119,17 @@ def _judge(found: Sequence[JsonObject], checks: Sequence[Check], as_json: bool) 
     gate(checks)
 
 
+def _check_providers(bars: Verifying, measured: bool) -> None:
+    """Look for the providers before any long work; RecipeError for some where nothing is measured."""
+    if bars.providers == (CPU,):
+        return
+    if not measured:
+        raise RecipeError("--providers: an option of --student; without one, files and graph alone are checked")
+    from exporters.runtime.providers import require_providers
+
+    require_providers(bars.providers)
+
+
 def _others(
     foreign: Foreign,
     pooling: Pooling | None,
@@ -134,6 +147,7 @@ def _others(
 
     if (asked := student or teacher) is None and (texts, limit, retrieval) != (None, None, None):
         raise RecipeError("--texts, --limit, --retrieval: options of --teacher; without, the graph alone is checked")
+    _check_providers(bars, asked is not None)
     with adopted(foreign, pooling) as (folder, known):
         found = list(findings(foreign, known))
         if not as_json:

@@ -29,6 +29,7 @@ from compressor.artifact.workspace import Key, Keyed, Model
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.flow.base import Flow
+from compressor.flow.checks import check_judged
 from compressor.flow.results import Measured
 from compressor.models.source import Source
 from compressor.texts.corpus import Texts
@@ -93,6 +94,7 @@ class ReaderFlow(Flow):
     def check(self) -> None:
         """Hold the settings against teacher, questions and texts before any work."""
         self.recipe.bench.check_providers()
+        check_judged(self.recipe.bench, self.recipe.verify)
         if not self.recipe.distil:
             raise RecipeError("distil: no step; give at least one")
         check_steps(self.recipe.distil, depth_of(self.source.folder))

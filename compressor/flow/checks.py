@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from benchmarks.bench import Speed
 from benchmarks.quality.languages import read_tests
+from benchmarks.systems import taking_parts
 from compressor.core.errors import RecipeError
 from compressor.core.progress import say
 from compressor.models.sentence_model import embedding_dimension, open_model
@@ -13,7 +15,9 @@ from compressor.texts.corpus import Corpus
 from compressor.untrusted.weights import fp32_bytes, read_headers
 from exporters.graph.consumers import check_prompts
 from exporters.graph.files import ONE_FILE_BYTES
+from exporters.runtime.providers import CPU, require_providers
 from exporters.search.embedding import Search
+from exporters.verify.check import Verifying
 
 if TYPE_CHECKING:
     from compressor.flow.embedding import EmbeddingFlow
@@ -23,6 +27,7 @@ def check(flow: "EmbeddingFlow") -> None:
     """Hold the settings of an encoder's recipe against teacher, texts and machine; RecipeError for what cannot be."""
     flow.recipe.bench.check(flow.base)
     flow.recipe.verify.check(flow.collections)
+    check_judged(flow.recipe.bench, flow.recipe.verify)
     model = open_model(flow.teacher.folder)
     distil, pca = flow.recipe.distil, flow.recipe.pca
     if not distil or (distil.layers != 0 and distil.model is None):  # its student keeps the teacher's pooling
@@ -45,10 +50,20 @@ def check(flow: "EmbeddingFlow") -> None:
         read_tests(flow.translations)  # before any training
 
 
+def check_judged(bench: Speed, verify: Verifying) -> None:
+    """Refuse a provider that is measured and not judged (RecipeError), or not there (ProviderError)."""
+    for provider in taking_parts(bench.providers):
+        if provider not in verify.providers:
+            raise RecipeError(f"bench.providers: {provider}: not judged; name it in verify.providers, too")
+    require_providers(verify.providers)
+
+
 def _check_search(flow: "EmbeddingFlow", search: Search) -> None:
     """Refuse a search of another precision, or one on the texts that its choice is then timed on."""
     if search.precision != "int8":
         raise RecipeError('search.precision = "fp32": in a recipe the search makes the int8 artifact; must be int8')
+    if search.provider != CPU:
+        raise RecipeError(f'search.provider = "{search.provider}": in a recipe must be {CPU}; see compressor optimise')
     size = fp32_bytes(read_headers(weights_files(flow.teacher.folder)))
     if flow.recipe.distil is None and size > ONE_FILE_BYTES:
         raise RecipeError(f"search: {size / 1e9:.1f} GB of weights in fp32; a search takes 2.1 GB; leave it out")

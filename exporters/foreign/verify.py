@@ -30,4 +30,5 @@ def without_promises(checks: Sequence[Check], bars: Verifying) -> list[Check]:
     """
     asked = {"fusions as run"} if bars.fused is True else set()
     free = set(_PROMISES) - asked
-    return [replace(check, bar=None, field=None) if check.check in free else check for check in checks]
+    own = [(check, check.check.rpartition(": ")[2]) for check in checks]  # behind a provider's name
+    return [replace(check, bar=None, field=None) if name in free else check for check, name in own]

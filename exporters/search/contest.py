@@ -11,6 +11,7 @@ import numpy as np
 
 from compressor.core.figures import Figures
 from exporters.precision.calibrate import Batch
+from exporters.runtime.names import with_cpu
 from exporters.runtime.providers import CPU, open_session
 
 Pass = Callable[[], float]
@@ -49,21 +50,24 @@ def _ratio(values: Sequence[float]) -> Ratio:
     return Ratio(float(median), float(low), float(high), len(values))
 
 
-def graph_pass(folder: Path, batches: Iterable[Batch], outputs: Sequence[str]) -> Pass:
+def graph_pass(folder: Path, batches: Iterable[Batch], outputs: Sequence[str], provider: str = CPU) -> Pass:
     """Return a pass of one session on one thread, timed by the processor's own seconds: what else runs hardly counts.
 
+    Other providers than the CPU's have threads of their own: they are timed by the clock on the wall.
     ``batches`` are cut once, by like length and PASS_TOKENS tokens.
     """
-    session = open_session(folder, [CPU], 1)
+    session, clock = open_session(folder, with_cpu(provider), 1), time.thread_time
+    if provider != CPU:
+        clock = time.perf_counter
     names = {value.name for value in session.get_inputs()}
     feeds = [{name: values for name, values in batch.items() if name in names} for batch in batches]
     wanted = list(outputs)
 
     def run() -> float:
-        start = time.thread_time()
+        start = clock()
         for feed in feeds:
             session.run(wanted, feed)
-        return time.thread_time() - start
+        return clock() - start
 
     return run
 

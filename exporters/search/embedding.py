@@ -16,7 +16,7 @@ from exporters.precision.calibrate import Batch, batches_of_texts
 from exporters.precision.int8 import OnnxInt8
 from exporters.runtime.running import Running
 from exporters.search.contest import PASS_TOKENS, Pass, graph_pass, whole_pass
-from exporters.search.subject import ALONE, COMPARED, LARGEST_BATCH, Subject
+from exporters.search.subject import ALONE, COMPARED, LARGEST_BATCH, Subject, fallen_of
 from exporters.search.trials import Searching
 from exporters.session import OnnxEncoder
 from exporters.verify.check import Share
@@ -49,7 +49,7 @@ class Search(Searching):
         texts that figures are reported on.
         """
         timed = list(speed_texts or dev)[: self.count]
-        self.search(EmbeddingSubject(fp32, list(sample), list(dev), timed), int8, kept, draft)
+        self.search(EmbeddingSubject(fp32, list(sample), list(dev), timed, self.provider), int8, kept, draft)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class EmbeddingSubject(Subject):
     """An encoder, judged by its vectors."""
 
     unit = "texts"
-    settings = ("batch_tokens", "equal_lengths", "threads", "arena")
+    settings = ("batch_tokens", "equal_lengths", "threads", "arena", "bf16_products")
 
     def batches(self, count: int) -> Iterable[Batch]:
         return batches_of_texts(self.fp32, self.sample[:count])
@@ -68,8 +68,8 @@ class EmbeddingSubject(Subject):
         check_vectors(vectors, str(self.fp32))
         return vectors
 
-    def figures(self, folder: Path) -> dict[str, float]:
-        encoder = OnnxEncoder(folder)
+    def figures(self, folder: Path, running: Running | None = None) -> dict[str, float]:
+        encoder = OnnxEncoder(folder, self.providers, running=running)
         vectors = encoder.encode(self.dev[:COMPARED])
         near = cosines(self._exact, vectors)
         alone, padded, batched = invariance(encoder, self.dev[:ALONE])
@@ -78,13 +78,14 @@ class EmbeddingSubject(Subject):
             "cosine_min": float(near.min()),
             "neighbours_at_10": neighbours_in_common(self._exact, vectors, 10),
             "batch_cosine_min": float(min(cosines(alone, changed).min() for changed in (padded, batched))),
+            **fallen_of(encoder.placed),
         }
 
     def graph_pass(self, folder: Path) -> Pass:
-        return graph_pass(folder, self._timed_batches(folder), EMBEDDING[1:])
+        return graph_pass(folder, self._timed_batches(folder), EMBEDDING[1:], self.provider)
 
     def whole_pass(self, folder: Path, running: Running | None) -> Pass:
-        encoder = OnnxEncoder(folder, running=running)
+        encoder = OnnxEncoder(folder, self.providers, running=running)
         return whole_pass(lambda texts: encoder.encode(texts, LARGEST_BATCH), self.timed)
 
     def _timed_batches(self, folder: Path) -> Iterator[Batch]:

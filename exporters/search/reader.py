@@ -21,7 +21,7 @@ from exporters.precision.int8 import OnnxInt8
 from exporters.reader import OnnxReader, batches_of_questions
 from exporters.runtime.running import Running
 from exporters.search.contest import PASS_TOKENS, Pass, graph_pass, whole_pass
-from exporters.search.subject import ALONE, COMPARED, LARGEST_BATCH, Subject
+from exporters.search.subject import ALONE, COMPARED, LARGEST_BATCH, Subject, fallen_of
 from exporters.search.trials import Searching
 from exporters.verify.check import Share
 from exporters.verify.closeness import row_cosines, side_by_side
@@ -41,7 +41,7 @@ class ReaderSearch(Searching):
 
         Ranges are measured on ``sample``, quality and speed on ``dev``: no questions that figures are reported on.
         """
-        self.search(ReaderSubject(fp32, sample, dev, dev[: self.count]), int8, kept, draft)
+        self.search(ReaderSubject(fp32, sample, dev, dev[: self.count], self.provider), int8, kept, draft)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ReaderSubject(Subject):
     """A reader, judged by the logits of windows and by its answers."""
 
     unit = "questions"
-    settings = ("batch_tokens", "threads", "arena")
+    settings = ("batch_tokens", "threads", "arena", "bf16_products")
 
     def batches(self, count: int) -> Iterable[Batch]:
         return batches_of_questions(self.fp32, self.sample, count)
@@ -71,8 +71,8 @@ class ReaderSubject(Subject):
         predictions = best_spans(self.dev[:COMPARED], self._windows, starts, ends, reader.reading)
         return side_by_side(starts, ends), [prediction.text() for prediction in predictions]
 
-    def figures(self, folder: Path) -> dict[str, float]:
-        reader = OnnxReader(folder)
+    def figures(self, folder: Path, running: Running | None = None) -> dict[str, float]:
+        reader = OnnxReader(folder, self.providers, running=running)
         (exact, expected), (logits, answers) = self._exact, self._read(reader)
         near = row_cosines(exact, logits)
         alone, *others = invariance(reader, self._windows[:ALONE])
@@ -82,13 +82,14 @@ class ReaderSubject(Subject):
             "cosine_min": float(near.min()),
             "same_answers": sum(same) / len(same),
             "batch_cosine_min": float(min(row_cosines(alone, changed).min() for changed in others)),
+            **fallen_of(reader.placed),
         }
 
     def graph_pass(self, folder: Path) -> Pass:
-        return graph_pass(folder, self._timed_batches(folder), ANSWERING)
+        return graph_pass(folder, self._timed_batches(folder), ANSWERING, self.provider)
 
     def whole_pass(self, folder: Path, running: Running | None) -> Pass:
-        reader = OnnxReader(folder, running=running)
+        reader = OnnxReader(folder, self.providers, running=running)
         return whole_pass(lambda questions: reader.read(questions, LARGEST_BATCH), self.timed)
 
     def _timed_batches(self, folder: Path) -> Iterator[Batch]:

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from exporters.runtime.names import CPU
 from exporters.search.results import Searched, Trial
 
 _COLUMNS = ("field", "tried", "times the best so far", "cosine mean", "cosine min", "in batches", "result")
@@ -33,8 +34,11 @@ def summary(result: Searched) -> list[str]:
     """Say what was chosen, for which CPU, and what it gives."""
     choice = result.choice
     running = ", ".join(f"{name} {value}" for name, value in choice.running.as_dict().items())
-    lines = [f"Chosen for {choice.cpu} ({', '.join(choice.cpu_features) or 'any features'}):"]
+    on = "" if choice.provider == CPU else f" on {choice.provider}"
+    lines = [f"Chosen for {choice.cpu} ({', '.join(choice.cpu_features) or 'any features'}){on}:"]
     lines.append(f"{choice.form}; {running}.")
+    if fallen := choice.figures.get("nodes_on_cpu_provider"):
+        lines.append(f"{fallen:.0f} of its nodes run on {CPU}.")
     if ratio := choice.ratio:
         spread = f"{ratio.low:.3f} to {ratio.high:.3f}, {ratio.turns} turns"
         way = "questions in and answers" if "same_answers" in choice.figures else "text in and vectors"

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from compressor.core.figures import Figures
 from compressor.core.strict_json import JsonObject
+from exporters.runtime.names import CPU
 from exporters.runtime.running import Running
 from exporters.search.contest import Ratio
 from exporters.search.forms import Form
@@ -48,6 +49,8 @@ class Choice:
     """Its quality."""
     ratio: Ratio | None
     """Against the start, all that a user waits for; None where nothing was timed."""
+    provider: str = CPU
+    """The execution provider that it was judged and timed on."""
 
     def as_dict(self) -> JsonObject:
         """Return it as JSON has it."""
@@ -58,6 +61,7 @@ class Choice:
             "made_for": self.made_for,
             "cpu": self.cpu,
             "cpu_features": list(self.cpu_features),
+            "provider": self.provider,
             "figures": dict(self.figures),
             "ratio": None if self.ratio is None else self.ratio.as_dict(),
         }
@@ -74,6 +78,7 @@ class Choice:
             cpu_features=stated["cpu_features"],
             figures=stated["figures"],
             ratio=_ratio(stated["ratio"]),
+            provider=stated.get("provider", CPU),
         )
 
 

@@ -13,14 +13,15 @@ from compressor.artifact.layout import GRAPH, copy_consumer_files
 from compressor.core.cache import remove_leftovers
 from compressor.core.config import Config
 from compressor.core.cores import usable_cores
-from compressor.core.errors import ModelError, TextError
+from compressor.core.errors import ArtifactError, ModelError, TextError
 from compressor.core.files import replacing
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
-from compressor.machine.describe import describe, features
+from compressor.machine.describe import bf16_on_arm, describe, features
 from exporters.graph.files import require_fp32, require_one_file, run_operators
 from exporters.graph.roles import KEPT
 from exporters.precision.int8 import OnnxInt8
+from exporters.runtime.providers import CPU, require_providers
 from exporters.runtime.running import Running
 from exporters.search.contest import Pass, Ratio, contest
 from exporters.search.forms import Form, Forms
@@ -40,6 +41,7 @@ _FORMS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("written", ("qdq",)),
 )
 _INT8_ONLY = ("smooth", "ranges", "weights", "kept", "written")
+_CHANGE_RESULTS = ("bf16_products",)
 _BATCH_TOKENS = (64, 128, 256, 512, 1024)
 _LEAST_GAIN = 1.005
 _CLOSER = 2e-4  # more mean cosine, at the same speed, that makes another form the better one
@@ -55,6 +57,10 @@ class Searching(Config):
     """Precision of the forms."""
     cpu: Literal["this", "any"] = "this"
     """What it is made for: this CPU, or any; then nothing is timed, and the form that suits most is written."""
+    provider: str = CPU
+    """ONNX Runtime execution provider that forms are judged and timed on, options behind the name
+    (``OpenVINOExecutionProvider:NUM_STREAMS=2``); what it has no kernels for runs on the CPU provider behind it, and is
+    counted."""
     cosine_mean: Cosine = 0.98
     """Least mean cosine with the fp32 vectors, or with a reader's fp32 logits."""
     cosine_min: Cosine = 0.9
@@ -78,6 +84,7 @@ class Searching(Config):
         the first form misses its bars.
         """
         fp32 = subject.fp32
+        require_providers([self.provider])
         require_one_file(fp32 / GRAPH, "the search")
         require_fp32(fp32 / GRAPH, "forms are made")
         if len(subject.dev) < _LEAST:
@@ -124,7 +131,7 @@ class _Trials:
             for name, values in _form_stages(self.config.precision):
                 form = self._try_forms(name, values, form, first)
             for name, values in _running_stages(self.subject.settings):
-                running = self._try_running(name, values, form, running)
+                running = self._try_running(name, values, form, running, first)
             whole = self._timed("whole", (start, Running()), {"choice": (form, running)}, whole=True)["choice"]
         machine = describe()
         choice = Choice(
@@ -134,8 +141,9 @@ class _Trials:
             made_for=self.config.cpu,
             cpu=machine["cpu"] if self.config.cpu == "this" else "any",
             cpu_features=self.config.decided_here(),
-            figures=self._figures(form),
+            figures=self._figures(form, running),
             ratio=whole,
+            provider=self.config.provider,
         )
         return Searched(machine, self.config.model_dump(mode="json"), self.tried, str(start), choice)
 
@@ -151,17 +159,25 @@ class _Trials:
         gate(self._checks(first, figures, figures))
         return first
 
-    def _refused(self, name: str, form: Form, first: Mapping[str, float] | None) -> bool:
+    def _refused(
+        self, name: str, form: Form, first: Mapping[str, float] | None, running: Running | None = None
+    ) -> bool:
         """Put down why a form cannot be had, or is outside the gate, against the start's figures or alone."""
+        shown = f"{name} = {getattr(running, name)}" if running else str(form)
         try:
-            figures = self._figures(form)
+            figures = self._figures(form, running)
         except ModelError as error:
-            self._note(name, str(form), {}, None, f"cannot be written: {error}")
+            self._note(name, shown, {}, None, f"cannot be written: {error}")
+            return True
+        except ArtifactError as error:
+            if self.config.provider == CPU:
+                raise
+            self._note(name, shown, {}, None, f"cannot be run: {error}")
             return True
         missed = [check for check in self._checks(form, figures, first or figures) if not check.passed]
         if missed:
             why = f"{missed[0].figure} = {missed[0].value:.5g}, must be {missed[0].direction} {missed[0].bar:g}"
-            self._note(name, str(form), figures, None, f"outside the gate: {why}")
+            self._note(name, shown, figures, None, f"outside the gate: {why}")
         return bool(missed)
 
     def _try_forms(self, name: str, values: Sequence[Any], best: Form, first: Mapping[str, float]) -> Form:
@@ -189,9 +205,13 @@ class _Trials:
             return rivals[key]
         return best
 
-    def _try_running(self, name: str, values: Sequence[Any], form: Form, best: Running) -> Running:
+    def _try_running(
+        self, name: str, values: Sequence[Any], form: Form, best: Running, first: Mapping[str, float] | None = None
+    ) -> Running:
         alternatives = [value for value in values if value != getattr(best, name)]
         rivals = {f"{name} = {value}": replace(best, **{name: value}) for value in alternatives}
+        if name in _CHANGE_RESULTS:
+            rivals = {key: rival for key, rival in rivals.items() if not self._refused(name, form, first, rival)}
         ratios = self._timed(name, (form, best), {key: (form, rival) for key, rival in rivals.items()}, whole=True)
         faster = [key for key in rivals if ratios[key].low >= _LEAST_GAIN]
         chosen = max(faster, key=lambda key: ratios[key].median, default=None)
@@ -209,9 +229,13 @@ class _Trials:
         bars = self.config.bars(first)
         return [Check(str(form), "search", f, figures[f], bar, field=f"search.{f}") for f, bar in bars.items()]
 
-    def _figures(self, form: Form) -> dict[str, float]:
-        """Return how near a form is to fp32, and to itself in another batch."""
-        figures: dict[str, float] = self._once("figures", form, lambda: self.subject.figures(self._folder(form)))
+    def _figures(self, form: Form, running: Running | None = None) -> dict[str, float]:
+        """Return how near a form is to fp32, and to itself in another batch, run as ``running`` has results change."""
+        told = running if running is not None and running.bf16_products else None
+        subject = form if told is None else [form.model_dump(mode="json"), told.as_dict()]
+        figures: dict[str, float] = self._once(
+            "figures", subject, lambda: self.subject.figures(self._folder(form), told)
+        )
         return figures
 
     def _timed(
@@ -287,5 +311,6 @@ def _running_stages(names: Collection[str]) -> Iterator[tuple[str, tuple[Any, ..
         "equal_lengths": (True,),
         "threads": tuple(n for n in range(2, cores + 1) if cores % n == 0),
         "arena": (False,),
+        "bf16_products": (True,) if bf16_on_arm() else (),
     }
     yield from ((name, values) for name, values in stages.items() if name in names and values)

@@ -16,10 +16,12 @@ from compressor.answering.readers.reader import Reading, WindowReader
 from compressor.artifact.layout import Kind
 from compressor.core.errors import ModelError
 from exporters.loading import open_reader_of
+from exporters.runtime.names import with_cpu
 from exporters.tasks.base import TORCH_CUDA, TORCH_CUDA_FP16, Item, Runner, Task, threads_of
 from exporters.tasks.lengths import Pair, pairs_of_length, plain_tokenizer
 
 if TYPE_CHECKING:
+    from exporters.runtime.placed import Placed
     from exporters.serving import Served
 
 _BLOCK = 512  # questions that are answered at a time where many are streamed
@@ -39,6 +41,11 @@ class Answerer:
     def threads(self) -> int:
         return threads_of(self.reader)
 
+    @property
+    def placed(self) -> "Placed | None":
+        placed: Placed | None = getattr(self.reader, "placed", None)
+        return placed
+
     def encode(self, texts: Sequence[Pair], batch_size: int = 32) -> list[Prediction]:
         """Answer every pair."""
         return self.reader.answer([question for question, _ in texts], [context for _, context in texts], batch_size)
@@ -56,7 +63,7 @@ class Answering(Task):
         stated = options.get("reading")
         reading = Reading.model_validate_json(stated) if stated else None
         if kind == "onnx":
-            return Answerer(open_reader_of(folder, reading, threads, (provider,)))
+            return Answerer(open_reader_of(folder, reading, threads, with_cpu(provider)))
         reader: Any = open_reader_of(folder, reading, threads)
         on_cuda, half = provider in (TORCH_CUDA, TORCH_CUDA_FP16), provider == TORCH_CUDA_FP16
         return Answerer(reader.on_cuda(half) if on_cuda else reader)

@@ -13,6 +13,7 @@ from compressor.artifact.layout import Kind
 if TYPE_CHECKING:  # what is asked for a name alone loads neither
     from tokenizers import Tokenizer
 
+    from exporters.runtime.placed import Placed
     from exporters.serving import Served  # which loads ONNX Runtime: what runs without it is weighed without it
 
 Item = Any
@@ -89,6 +90,11 @@ class Task(ABC):
     @abstractmethod
     def stream(self, runner: Any, items: Iterable[Item], batch_size: int) -> Iterator[int]:
         """Compute any number of items in bounded memory, dropping the results; yield how many are done, piecewise."""
+
+    def placed(self, runner: Any) -> "Placed | None":
+        """Count the nodes of an open artifact by provider; None where no provider takes a part of its graph alone."""
+        placed: Placed | None = getattr(runner, "placed", None)
+        return placed
 
     @abstractmethod
     def served(self, runner: Runner) -> "Served | None":

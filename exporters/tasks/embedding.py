@@ -8,6 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from compressor.artifact.layout import Kind
+from exporters.runtime.names import with_cpu
 from exporters.tasks.base import TORCH_CUDA, TORCH_CUDA_FP16, Item, Runner, Task
 from exporters.tasks.lengths import plain_tokenizer, texts_of_length
 
@@ -27,7 +28,7 @@ class Embedding(Task):
         if kind == "onnx":
             from exporters.session import OnnxEncoder
 
-            return OnnxEncoder(folder, [provider], threads)
+            return OnnxEncoder(folder, with_cpu(provider), threads)
         import torch
 
         if threads:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +14,7 @@ from compressor.artifact.layout import GRAPH
 from compressor.core.config import Config
 from compressor.core.errors import GateError
 from compressor.core.strict_json import JsonObject
+from exporters.runtime.names import CPU
 
 # The runtimes are imported where they measure: `compressor verify ARTIFACT` needs none of them.
 
@@ -74,12 +75,38 @@ class Verifying(Config):
     fused: Fused = "auto"
     """Every layer's attention and Gelu must run as one fused operator each: ``auto`` where they are known to
     be: in BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, T5, ModernBERT, NomicBERT, GTE, EuroBERT."""
+    providers: Annotated[tuple[str, ...], Field(min_length=1)] = (CPU,)
+    """ONNX Runtime execution providers that the artifacts are judged on, each by the same bars, options behind the name
+    (``OpenVINOExecutionProvider:NUM_STREAMS=2``). What one has no kernels for runs on the CPU provider behind it, and
+    is counted; one that is told to compute in fewer bits has fp32 judged as int8 is."""
 
     def check_both(self, fp32: Path, int8: Path, examine: Callable[[str, Path], Sequence[Check]], draft: Draft) -> None:
         """Examine both artifacts and write ``checks.json`` into ``draft``; ``gate`` judges it."""
         artifacts = {"fp32": fp32, "int8": int8}
         checks = [check for name, folder in artifacts.items() for check in examine(name, folder)]
         write_checks(checks, draft)
+
+
+def is_exact(name: str, opened: Any) -> bool:
+    """Tell whether an open artifact ("fp32" or "int8") computes fp32 in full, and is held to that."""
+    from exporters.runtime.asked import Asked
+
+    return name == "fp32" and not Asked.of(opened.providers[0]).reduced and not opened.running.bf16_products
+
+
+def on_provider(name: str, opened: Any, checks: Iterable[Check]) -> list[Check]:
+    """Return the checks of an open artifact, said to be of its provider, with the nodes that run on the CPU provider.
+
+    As they are, where its provider is that.
+    """
+    from exporters.runtime.placed import nodes
+
+    provider, found = opened.providers[0], opened.placed
+    if provider == CPU:
+        return list(checks)
+    counted = [] if found is None else [("nodes", nodes(found)), ("nodes_on_cpu_provider", nodes(found, CPU))]
+    stated = [Check(name, f"{provider}: placed", figure, float(count)) for figure, count in counted]
+    return [*(replace(check, check=f"{provider}: {check.check}") for check in checks), *stated]
 
 
 def operator_checks(name: str, folder: Path, config: Any, fused: Fused) -> list[Check]:

@@ -9,11 +9,13 @@ from pydantic import Field
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import EMBEDDING, GRAPH
 from compressor.core.errors import ModelError, RecipeError, TextError
-from exporters.verify.check import Check, Cosine, Share, Verifying, operator_checks
+from exporters.runtime.names import with_cpu
+from exporters.verify.check import Check, Cosine, Share, Verifying, is_exact, on_provider, operator_checks
 
 if TYPE_CHECKING:
     from compressor.core.encoder import Vectors
     from compressor.models.agreement import Floats, Heldout
+    from compressor.models.projection import Projection
     from compressor.texts.collections import Collection
     from compressor.vectors.retrieval import Found, Searches
     from exporters.session import OnnxEncoder
@@ -79,26 +81,44 @@ class Verify(Verifying):
         """
         from compressor.models.projection import Projection
         from compressor.models.sentence_model import embedding_dimension, open_model, transformer_of
-        from compressor.vectors.retrieval import ranking_kept
         from exporters.graph.static import as_transformer
         from exporters.session import OnnxEncoder
 
-        encoder = OnnxEncoder(folder)
+        first, *others = (OnnxEncoder(folder, with_cpu(provider)) for provider in self.providers)
         model = open_model(student, attention="eager")
-        if encoder.dim != (width := embedding_dimension(model)):
+        if first.dim != (width := embedding_dimension(model)):
             raise ModelError(
-                f"{student}: vectors of length {width}, those of {folder} have {encoder.dim}; not its student"
+                f"{student}: vectors of length {width}, those of {folder} have {first.dim}; not its student"
             )
-        vectors, projection = encoder.encode(heldout.texts), Projection.load(student)
+        projection = Projection.load(student)
         return [
+            *self._vectors(name, first, model, heldout, projection, searches),
+            *self._folder(name, first, model),
+            *operator_checks(name, folder, transformer_of(as_transformer(model)).config, self.fused),
+            *(own for other in others for own in self._vectors(name, other, model, heldout, projection, searches)),
+        ]
+
+    def _vectors(
+        self,
+        name: str,
+        encoder: "OnnxEncoder",
+        model: Any,
+        heldout: "Heldout",
+        projection: "Projection | None",
+        searches: "Searches | None",
+    ) -> list[Check]:
+        """Judge what an open artifact gives on its provider."""
+        from compressor.vectors.retrieval import ranking_kept
+
+        vectors = encoder.encode(heldout.texts)
+        checks = [
             *self._student(name, encoder, model, heldout.texts, vectors),
             *self._teacher(name, heldout.agreement(vectors, projection), ranking_kept(heldout, vectors) / 100),
             *self._lengths(name, encoder, heldout.texts, heldout.cosines(vectors, projection)),
             *(self._found(name, searches.found(encoder), searches.teacher) if searches else []),
             *self._invariance(name, encoder, heldout.texts[:256]),
-            *self._folder(name, encoder, model),
-            *operator_checks(name, folder, transformer_of(as_transformer(model)).config, self.fused),
         ]
+        return on_provider(name, encoder, checks)
 
     def _student(
         self, name: str, encoder: "OnnxEncoder", model: Any, heldout: Sequence[str], vectors: "Vectors"
@@ -109,7 +129,7 @@ class Verify(Verifying):
         from exporters.verify.parity import largest_difference, parity
 
         label, own = "parity with PyTorch", TorchEncoder(model).encode(heldout, batch_size=64)
-        if name == "fp32":
+        if is_exact(name, encoder):
             worst, of_texts = parity(encoder, as_transformer(model)), largest_difference(own, vectors)
             return [
                 Check(name, label, "max_difference", worst, self.parity, "<=", "verify.parity"),
@@ -175,7 +195,7 @@ class Verify(Verifying):
 
         bars = [_UNCHANGED, _UNCHANGED]
         fields: list[str | None] = [None, None]
-        if name != "fp32":
+        if not is_exact(name, encoder):
             fields = ["verify.padding_cosine_min", "verify.batch_cosine_min"]
             usual = _RANGES_A_BATCH if dynamic_inputs(load(encoder.folder / GRAPH)) else bars
             stated = (self.padding_cosine_min, self.batch_cosine_min)
@@ -204,7 +224,8 @@ class Verify(Verifying):
             return [tokens]  # a graph that others exported: it gives no tokens' vectors to pool
         cosine = float(cosines(by_modules(encoder, texts), encoder.encode(texts, batch_size=1)).min())
         # The folder's Dense stays in fp32.
-        bar, field = (_UNCHANGED, None) if name == "fp32" else (self.int8_cosine_mean, "verify.int8_cosine_mean")
+        kept = (self.int8_cosine_mean, "verify.int8_cosine_mean")
+        bar, field = (_UNCHANGED, None) if is_exact(name, encoder) else kept
         return [
             tokens,
             Check(name, label, "pooled_cosine_min", cosine, bar, field=field),

@@ -11,7 +11,8 @@ from pydantic import Field
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ModelError
-from exporters.verify.check import Check, Share, Verifying, operator_checks
+from exporters.runtime.names import CPU, with_cpu
+from exporters.verify.check import Check, Share, Verifying, is_exact, on_provider, operator_checks
 
 if TYPE_CHECKING:
     from compressor.answering.questions.spans import Prediction
@@ -51,14 +52,14 @@ class Expected:
         """The student's answers."""
         return self.student.read(self.questions)
 
-    def open(self, artifact: Path) -> "OnnxReader":
+    def open(self, artifact: Path, provider: str = CPU) -> "OnnxReader":
         """Open an artifact to read as the student does; ModelError for one that is not the student's."""
         from compressor.models.positions import check_tokens
         from exporters.reader import OnnxReader
 
         student = self.student
         reading = student.reading.model_copy(update={"max_length": student.cutter.max_length})
-        reader = OnnxReader(artifact, reading=reading)
+        reader = OnnxReader(artifact, with_cpu(provider), reading=reading)
         check_tokens(self.folder, student.model.get_input_embeddings().num_embeddings, reader.cutter.tokenizer)
         own, theirs = (_tokens(cutter.cut(self.questions[:_COMPARED])) for cutter in (student.cutter, reader.cutter))
         if own != theirs:
@@ -100,30 +101,33 @@ class ReaderVerify(Verifying):
         from exporters.graph.files import load
         from exporters.precision.calibrate import dynamic_inputs
 
-        reader = expected.open(folder)
-        actual = reader.read(expected.questions)
-        return [
-            self._logits(name, reader, expected),
-            *self._answers(name, expected, actual),
-            self._alone(name, reader, actual, expected, bool(dynamic_inputs(load(folder / GRAPH)))),
-            *operator_checks(name, folder, expected.student.model.config, self.fused),
-        ]
+        dynamic, checks = bool(dynamic_inputs(load(folder / GRAPH))), list[Check]()
+        for provider in self.providers:
+            reader = expected.open(folder, provider)
+            actual, exact = reader.read(expected.questions), is_exact(name, reader)
+            judged = [
+                self._logits(name, exact, reader, expected),
+                *self._answers(name, exact, expected, actual),
+                self._alone(name, exact, reader, actual, expected, dynamic),
+            ]
+            checks += on_provider(name, reader, judged)
+        return [*checks, *operator_checks(name, folder, expected.student.model.config, self.fused)]
 
-    def _logits(self, name: str, reader: "OnnxReader", expected: Expected) -> Check:
+    def _logits(self, name: str, exact: bool, reader: "OnnxReader", expected: Expected) -> Check:
         import numpy as np
 
         windows = reader.cutter.cut(expected.questions[:_COMPARED])
         sides = zip(reader.logits(windows), expected.student.logits(windows), strict=True)
         # Not max() of the differences: it would pass over a NaN.
         worst = float(np.max([np.abs(a - b).max() for own, theirs in sides for a, b in zip(own, theirs, strict=True)]))
-        bar = self.parity if name == "fp32" else None
+        bar = self.parity if exact else None
         return Check(name, "parity with PyTorch", "max_difference", worst, bar, "<=", "verify.parity")
 
-    def _answers(self, name: str, expected: Expected, actual: Sequence["Prediction"]) -> list[Check]:
+    def _answers(self, name: str, exact: bool, expected: Expected, actual: Sequence["Prediction"]) -> list[Check]:
         from compressor.answering.questions.spans import measure
 
-        drops = [None, None] if name == "fp32" else ["verify.f1_drop", "verify.exact_drop"]
-        bars = (0.1, 0.1, _EXACT) if name == "fp32" else (self.f1_drop, self.exact_drop, None)
+        drops = [None, None] if exact else ["verify.f1_drop", "verify.exact_drop"]
+        bars = (0.1, 0.1, _EXACT) if exact else (self.f1_drop, self.exact_drop, None)
         test, threshold = expected.questions, expected.student.reading.no_answer_threshold
         sides = (expected.predictions, actual)
         reference, own = (measure(test, predictions, test.version, threshold) for predictions in sides)
@@ -144,14 +148,20 @@ class ReaderVerify(Verifying):
         return [Check(name, "answers", "f1_of_teachers", share, self.teacher_f1, field="verify.teacher_f1")]
 
     def _alone(
-        self, name: str, reader: "OnnxReader", actual: Sequence["Prediction"], expected: Expected, dynamic: bool
+        self,
+        name: str,
+        exact: bool,
+        reader: "OnnxReader",
+        actual: Sequence["Prediction"],
+        expected: Expected,
+        dynamic: bool,
     ) -> Check:
         alone = reader.read(expected.questions[:_COMPARED], batch_size=1)
         equal = _share(a.text() == b.text() for a, b in zip(alone, actual, strict=False))
         bar = _RANGES_A_BATCH if dynamic else _EXACT
-        if name != "fp32" and self.alone is not None:
+        if not exact and self.alone is not None:
             bar = self.alone
-        field = None if name == "fp32" else "verify.alone"
+        field = None if exact else "verify.alone"
         return Check(name, "batch invariance", "same_answers", equal, bar, field=field)
 
 

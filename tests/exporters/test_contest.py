@@ -59,7 +59,7 @@ def test_a_spread_is_that_of_the_middle_half() -> None:
 def test_what_is_faster_within_its_spread_alone_is_not_kept(
     ratio: Ratio, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module._Trials, "_figures", lambda self, form: {"cosine_mean": 0.99})
+    monkeypatch.setattr(module._Trials, "_figures", lambda self, form, running=None: {"cosine_mean": 0.99})
     monkeypatch.setattr(
         module._Trials, "_timed", lambda self, name, base, rivals, whole=False: dict.fromkeys(rivals, ratio)
     )
@@ -79,7 +79,7 @@ def test_the_fastest_of_the_surely_faster_is_kept(monkeypatch: pytest.MonkeyPatc
 def test_a_form_that_is_closer_is_kept_where_it_may_be_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     best, closer = Form(), Form(gelu="tanh")
     monkeypatch.setattr(
-        module._Trials, "_figures", lambda self, form: {"cosine_mean": 0.995 if form == closer else 0.99}
+        module._Trials, "_figures", lambda self, form, running=None: {"cosine_mean": 0.995 if form == closer else 0.99}
     )
     trials: Any = module._Trials(Search(), None, None, Path())  # type: ignore[arg-type]
     for high, kept in ((1.01, closer), (0.99, best)):

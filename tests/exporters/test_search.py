@@ -27,6 +27,7 @@ from compressor.machine.describe import features
 from compressor.untrusted.inspection import inspect
 from exporters.graph.files import run_operators
 from exporters.precision.int8 import OnnxInt8
+from exporters.runtime.names import CPU
 from exporters.runtime.running import Running
 from exporters.search import trials as module
 from exporters.search.contest import Ratio
@@ -214,7 +215,8 @@ def test_the_encoder_runs_as_the_manifest_says_on_this_cpu_alone(
         ({"arena": 1}, "running.arena = 1: must be true or false"),
         (
             {"affinity": 1},
-            "running.affinity: no such setting; known are arena, batch_tokens, equal_lengths, spinning, threads",
+            "running.affinity: no such setting; known are arena, batch_tokens, bf16_products, "
+            "equal_lengths, spinning, threads",
         ),
     ],
 )
@@ -223,6 +225,43 @@ def test_settings_that_are_none_are_refused(stated: dict[str, Any], told: str) -
         Running.read(stated)
     sound = Running(2, 128, True, False, False)
     assert Running.read(sound.as_dict()) == sound
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_products_in_bf16_are_tried_on_arm_and_judged(
+    close: bool, artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = faster(monkeypatch, {"bf16_products": 1.5})
+    figures, told = EmbeddingSubject.figures, list[Running]()
+
+    def judged(self: EmbeddingSubject, folder: Path, running: Running | None = None) -> dict[str, float]:
+        if running is not None:
+            told.append(running)
+        return figures(self, folder, running) | ({} if running is None or close else {"cosine_mean": 0.5})
+
+    monkeypatch.setattr(EmbeddingSubject, "figures", judged)
+    monkeypatch.setattr(module, "bf16_on_arm", lambda: True)
+    result = searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    assert [running.bf16_products for running in told] == [True]
+    assert ("bf16_products = True" in asked) is close
+    (row,) = [row for row in result["trials"] if row["stage"] == "bf16_products"]
+    assert row["verdict"].startswith("kept" if close else "outside the gate: cosine_mean = 0.5")
+    assert Running.load(tmp_path / "made").bf16_products is close
+    needs = read_manifest(tmp_path / "made")["figures"]["needs"]["session_options"]
+    assert needs == ({"mlas.enable_gemm_fastmath_arm64_bfloat16": "1"} if close else {})
+
+
+def test_a_choice_for_another_provider_runs_nothing_on_this_one(
+    artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faster(monkeypatch, {"= 512": 1.3})
+    searched(artifacts("wide") / "fp32", tmp_path / "made", tmp_path / "kept")
+    choice = read_manifest(tmp_path / "made")["figures"]["choice"]
+    assert choice["provider"] == CPU
+    told = choice | {"provider": "OpenVINOExecutionProvider:NUM_STREAMS=2"}
+    monkeypatch.setattr("exporters.runtime.running.read_manifest", lambda folder: {"figures": {"choice": told}})
+    assert Running.load(tmp_path / "made") == Running()
+    assert Running.load(tmp_path / "made", "OpenVINOExecutionProvider").batch_tokens == 512
 
 
 def test_a_start_below_the_bars_is_refused(artifacts: Callable[..., Path], tmp_path: Path) -> None:
@@ -237,7 +276,7 @@ def test_products_stay_fp32_where_int8_would_miss_the_bars(
     faster(monkeypatch, {})
     figures = module._Trials._figures
 
-    def rough(self: Any, form: Form) -> dict[str, float]:
+    def rough(self: Any, form: Form, running: Running | None = None) -> dict[str, float]:
         return figures(self, form) | ({"cosine_mean": 0.9} if form.kept == "none" else {})
 
     monkeypatch.setattr(module._Trials, "_figures", rough)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from compressor.core.errors import RecipeError
+from exporters.runtime.names import CPU, OPENVINO
 from exporters.runtime.running import Running
 from exporters.search.contest import Ratio
 from exporters.search.forms import Form
@@ -33,7 +34,8 @@ SEARCHED = Searched(
 def test_a_committed_search_is_read_as_it_was_written() -> None:
     stated = json.loads(COMMITTED.read_text("utf-8"))
     read = Searched.read(stated)
-    assert json.dumps(read.as_dict()) == json.dumps(stated)  # keys in their order
+    assert stated["choice"].setdefault("provider", CPU) == CPU  # it was searched before others were
+    assert read.as_dict() == stated
     assert len(read.trials) == len(stated["trials"])
     assert {trial.ratio is None for trial in read.trials} == {True, False}
     assert str(read.choice.form) in summary(read)[1]
@@ -43,7 +45,8 @@ def test_what_is_written_is_read() -> None:
     written = json.loads(json.dumps(SEARCHED.as_dict()))
     assert list(written) == ["environment", "config", "trials", "start", "choice"]
     assert list(written["choice"]) == [
-        "form", "running", "kept_products", "made_for", "cpu", "cpu_features", "figures", "ratio",
+        "form", "running", "kept_products", "made_for", "cpu", "cpu_features", "provider", "figures",
+        "ratio",
     ]  # fmt: skip
     assert written["trials"][0] == {
         "stage": "start", "name": str(Form()), "figures": QUALITY, "ratio": None, "verdict": "start",
@@ -58,6 +61,15 @@ def test_a_search_without_timings_is_written_and_read() -> None:
     assert Searched.read(json.loads(json.dumps(alone.as_dict()))) == alone
     assert summary(alone)[0] == "Chosen for any (any features):"
     assert len(summary(alone)) == 2
+
+
+def test_a_choice_for_another_provider_says_so() -> None:
+    figures = QUALITY | {"nodes_on_cpu_provider": 14.0}
+    choice = Choice(Form(), Running(), 0, "this", "a CPU", ["avx2"], figures, None, f"{OPENVINO}:NUM_STREAMS=2")
+    other = Searched({}, {}, [], "", choice)
+    assert Searched.read(json.loads(json.dumps(other.as_dict()))) == other
+    assert summary(other)[0] == f"Chosen for a CPU (avx2) on {OPENVINO}:NUM_STREAMS=2:"
+    assert summary(other)[2] == f"14 of its nodes run on {CPU}."
 
 
 def test_the_page_has_the_numbers() -> None:
