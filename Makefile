@@ -49,7 +49,7 @@ test-ray: .venv-ray/.ready      ## the tests of `embed --ray` and `teach --ray` 
 	$(BINR)/python -m pytest tests/exporters/test_embed_ray.py tests/models/test_teaching_ray.py tests/exporters/test_spark.py
 
 test-openvino: .venv-openvino/.ready    ## the tests of OpenVINO's execution provider, with onnxruntime-openvino in onnxruntime's place
-	$(BINO)/python -m pytest tests/exporters/test_openvino.py tests/exporters/test_asked.py
+	$(BINO)/python -m pytest tests/exporters/test_openvino.py tests/exporters/test_asked.py tests/exporters/test_placed.py
 
 check: .venv/.ready         ## lint, types, floors, and whether the generated pages are up to date
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -11,12 +12,17 @@ import pytest
 from builders import sentences
 
 from benchmarks.bench import Bench
+from benchmarks.inspect import facts
 from benchmarks.systems import System
-from compressor.artifact.folder import versions
+from compressor.artifact.folder import versions, writing
+from compressor.artifact.manifest import read_manifest
 from compressor.core.errors import ArtifactError, ProviderError
+from exporters.precision.int8 import OnnxInt8
 from exporters.runtime.names import CPU, OPENVINO
 from exporters.runtime.placed import nodes
 from exporters.runtime.providers import open_session
+from exporters.runtime.running import Running
+from exporters.search.embedding import Search
 from exporters.session import OnnxEncoder
 
 pytestmark = [
@@ -95,6 +101,19 @@ def test_the_benchmark_states_the_provider_and_its_nodes(fp32: Path, tiny: Path)
     row = json.loads(json.dumps(bench.measure([teacher, ours], sentences(64), "texts").as_dict()))["systems"][1]
     assert row["provider"] == OPENVINO
     assert row["placed"][OPENVINO]
+
+
+def test_the_search_judges_and_times_on_it(fp32: Path, tmp_path: Path) -> None:
+    quick: dict[str, Any] = {"count": 64, "turns": 3, "cosine_min": 0.5, "neighbours_at_10": 0.5}
+    stage = Search(precision="fp32", provider=f"{OPENVINO}:NUM_STREAMS=1", **quick)
+    with writing(tmp_path / "made", "search", "key", stage.model_dump(mode="json")) as draft:
+        stage.run(fp32, OnnxInt8(), sentences(40, seed=1), sentences(64, seed=2), tmp_path / "kept", draft)
+    choice = read_manifest(tmp_path / "made")["figures"]["choice"]
+    assert choice["provider"] == f"{OPENVINO}:NUM_STREAMS=1"
+    assert choice["figures"]["nodes_on_cpu_provider"] >= 0
+    assert facts(tmp_path / "made")["form"].startswith(f"searched for {choice['cpu']} on {OPENVINO}:NUM_STREAMS=1 with")
+    assert Running.load(tmp_path / "made", OPENVINO) == Running.read(choice["running"])
+    assert Running.load(tmp_path / "made") == Running()
 
 
 def test_a_manifest_states_the_version_of_the_runtime_under_its_other_name() -> None:
