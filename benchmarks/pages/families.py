@@ -45,6 +45,7 @@ of them is exported, quantized, verified and measured. `compressor compress MODE
 | fitted | kept layers start from a fit to the teacher (`start`), and may have fewer neurons (`feed_forward`) |
 | narrower | fewer units and heads (`width`, `heads`) |
 | ReLU | `activation = "relu"` |
+| narrow table | the vocabulary's table may be narrower than the states (`distil.embedding_size`): BERT's alone |
 | fused | attention and Gelu of every layer run as one operator each, and `verify.fused = "auto"` asks for it |
 """
 
@@ -67,8 +68,9 @@ class Family:
 
     @property
     def reasons(self) -> list[str]:
-        """Return why not, each reason once."""
-        return list(dict.fromkeys(filter(None, vars(self.possible).values())))
+        """Return why not, each reason once; of a narrow table, the head of the page says it."""
+        found = {name: reason for name, reason in vars(self.possible).items() if name != "unfactored"}
+        return list(dict.fromkeys(filter(None, found.values())))
 
 
 def page() -> str:
@@ -80,6 +82,7 @@ def page() -> str:
         Column("fitted", lambda family: _answer(not family.possible.unfitted)),
         Column("narrower", lambda family: _answer(not family.possible.unnarrowed)),
         Column("ReLU", lambda family: _answer(not family.possible.no_relu)),
+        Column("narrow table", lambda family: _answer(not family.possible.unfactored)),
         Column("fused", lambda family: _answer(family.fused)),
     ]
     why = [f"- {escaped(reason)}" for family in families for reason in family.reasons]
