@@ -115,7 +115,7 @@ def test_a_start_that_answers_otherwise_is_refused(
     reader: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = dict.fromkeys(FIGURES, 1.0)
-    monkeypatch.setattr(ReaderSubject, "figures", lambda self, folder: sound | {"same_answers": 0.5})
+    monkeypatch.setattr(ReaderSubject, "figures", lambda self, folder, running=None: sound | {"same_answers": 0.5})
     stage = ReaderSearch()
     with (
         pytest.raises(
