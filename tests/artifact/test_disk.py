@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(
     to = disk.folder / "made"
     if name in ("sign", "sbom"):
         to.write_text("earlier")
-        (disk.folder / "full").write_bytes(b"x" * (40 << 10))
+        (disk.folder / "full").write_bytes(b"x" * (44 << 10))
     before = disk.left()
     assert line(*written(commands[name], to)) == f"{to}: no space left on the device"
     assert disk.left() == before

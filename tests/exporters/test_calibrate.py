@@ -89,7 +89,7 @@ def test_ranges_are_those_of_the_sample_without_padding(artifacts: Callable[...,
         measure_ranges(load(home / "fp32" / GRAPH), names, [])
 
 
-@pytest.mark.parametrize("options", [{}, {"reduce_range": True}, {"embeddings": False}])
+@pytest.mark.parametrize("options", [{}, {"reduce_range": True}, {"embeddings": 32}])
 def test_calibrating_repeats_byte_for_byte(
     artifacts: Callable[..., Path], tmp_path: Path, options: dict[str, Any]
 ) -> None:

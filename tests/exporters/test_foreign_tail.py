@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.core.errors import ModelError
+from compressor.models.pooling import FLAGS
 from exporters.foreign.graph import rewrite
-from exporters.foreign.settings import POOLING_KEYS, Dense, Stated
+from exporters.foreign.settings import Dense, Stated
 
 Floats = NDArray[np.float32]
 RANDOM = np.random.default_rng(0)
@@ -71,7 +72,7 @@ def vectors(model: onnx.ModelProto, *modes: str, steps: Any = (), dim: int | Non
 
 
 @pytest.mark.parametrize("opset", range(11, 23))
-@pytest.mark.parametrize("mode", POOLING_KEYS)
+@pytest.mark.parametrize("mode", FLAGS)
 def test_pooling(mode: str, opset: int) -> None:
     np.testing.assert_allclose(vectors(lookup(opset), mode), POOLED[mode], atol=1e-6)
 
