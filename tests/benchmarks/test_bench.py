@@ -277,6 +277,7 @@ def readers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_readers(tiny, tmp_path_factory.mktemp("readers"))
 
 
+@pytest.mark.slow
 def test_readers_have_every_figure_that_encoders_have(readers: Path, systems: list[System]) -> None:
     """A/A, lengths, the limit and Server, by the same code."""
     asked = questions(64, seed=1)

@@ -178,6 +178,7 @@ def test_a_second_run_makes_nothing_again(home: Path, folder: Path, monkeypatch:
     assert times(folder) == before
 
 
+@pytest.mark.slow
 def test_a_changed_setting_makes_again_only_what_depends_on_it(
     home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +332,7 @@ def test_a_second_process_takes_part_in_the_training_and_writes_nothing(
     assert times(folder) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_training_stops_cleanly_and_the_same_command_goes_on(home: Path, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("compressor")
     changes = ["name=stopped", "distil.epochs=12", "distil.checkpoint_steps=20", "bench.rounds=1", "bench.lengths=[]"]
