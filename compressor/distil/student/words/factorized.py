@@ -74,7 +74,10 @@ def _empty(wide: Any, size: int) -> Any:
     config = ElectraConfig(**{name: stated[name] for name in known & stated.keys()} | {"embedding_size": size})
     config.architectures = ["ElectraModel"]
     with torch.random.fork_rng(devices=[]):
-        narrow = ElectraModel._from_config(config, attn_implementation=wide.config._attn_implementation).eval()
+        attention = wide.config._attn_implementation
+        if attention == "sdpa" and not ElectraModel._supports_sdpa:  # of transformers 4
+            attention = "eager"
+        narrow = ElectraModel._from_config(config, attn_implementation=attention).eval()
     layers = {name: value for name, value in wide.state_dict().items() if name.startswith("encoder.")}
     left = narrow.load_state_dict(layers, strict=False)
     if left.unexpected_keys or any(name.startswith("encoder.") for name in left.missing_keys):
