@@ -112,10 +112,10 @@ def systems_of(stages: Mapping[str, Made], task: Task, providers: Sequence[str],
     if TENSORRT in providers:
         wanted += [(*row, None) for row in _ON_TENSORRT]
     for provider in taking_parts(providers):
-        end, said = ending(provider), spoken(provider)
+        end, described = ending(provider), description(provider)
         for role, name, label, kind in _ON_CPU:
             if kind == "onnx":
-                wanted.append((role, f"{name}-{end}", f"{label}, {said}", kind, provider, threads))
+                wanted.append((role, f"{name}-{end}", f"{label}, {described}", kind, provider, threads))
     systems = []
     for role, name, label, kind, provider, own_threads in wanted:
         if role in named:
@@ -137,7 +137,7 @@ def ending(provider: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join([PARTIAL[asked.name], *asked.options.values()]).lower())
 
 
-def spoken(provider: str) -> str:
+def description(provider: str) -> str:
     """Return how a label says a provider and its options: OpenVINO (NUM_STREAMS 2)."""
     asked = Asked.of(provider)
     options = ", ".join(f"{option} {value}" for option, value in asked.options.items())

@@ -125,7 +125,7 @@ class Batcher:
         BusyError when too many would wait, CompressorError once closed.
         """
         check_process("batcher", self._pid)
-        waiting = [_Waiting(one, _Result()) for one in prepared]
+        waiting = [_Waiting(item, _Result()) for item in prepared]
         with self._changed:
             if self._closed:
                 raise CompressorError("batcher: closed; it takes no more texts")
@@ -133,7 +133,7 @@ class Batcher:
                 raise BusyError(f"batcher: {len(self._queue)} texts wait already; try again later")
             self._queue.extend(waiting)
             self._changed.notify(len(waiting))
-        return [one.result for one in waiting]
+        return [item.result for item in waiting]
 
     @property
     def waiting(self) -> int:

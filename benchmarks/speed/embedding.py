@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.footprint import as_users, peak_bytes
+from benchmarks.speed.aside import APART, harness, in_a_process
+from benchmarks.speed.footprint import peak_bytes
 from benchmarks.speed.growth import repeated
 from compressor.core.errors import CompressorError
-from compressor.core.strict_json import JsonObject, json_text
+from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import describe
 from compressor.texts.corpus import Texts
 from exporters.embedding.run import embed
@@ -77,17 +77,11 @@ def _both(artifact: Path, texts: Path, count: int, options: dict[str, Any], turn
 
 
 def _in_a_process(request: JsonObject) -> Timed:
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.speed.embedding", "--one"]
-    environment = as_users(None)
-    done = subprocess.run(
-        command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False, env=environment
-    )
-    if done.returncode:
-        raise CompressorError(f"{request['artifact']}: {request['way']} ended with exit status {done.returncode}")
-    return Timed(**json.loads(done.stdout.splitlines()[-1]))
+    failed = f"{request['artifact']}: {request['way']} could not be timed"
+    return Timed(**in_a_process("benchmarks.speed.embedding", request, None, failed, APART))
 
 
-def _one(request: JsonObject) -> Timed:
+def _timed(request: JsonObject) -> Timed:
     start, busy = time.perf_counter(), time.process_time()
     if request["way"] == "embed":
         rows = embed(request["artifact"], request["texts"], request["out"], **request["options"]).rows
@@ -103,23 +97,18 @@ def _one(request: JsonObject) -> Timed:
 
 def main(arguments: list[str]) -> int:
     """Read the command line, print the figures; return the exit status."""
-    if arguments == ["--one"]:
-        print(json.dumps(_one(json.load(sys.stdin)).as_dict()))
-        return 0
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.embedding", description=compare.__doc__)
     parser.add_argument("artifact", type=Path)
     parser.add_argument("counts", type=int, nargs="+", help="texts, as 100000 1000000")
     parser.add_argument("--texts", default=None, help="text file or data set; by default docstrings")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--options", type=json.loads, default={}, help='of embed, in JSON: {"precision": "int8"}')
-    given = parser.parse_args(arguments)
-    try:
-        figures = compare(given.artifact, given.texts, given.counts, given.rounds, given.options)
-    except CompressorError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json_text(figures))
-    return 0
+    return harness(
+        arguments,
+        parser,
+        lambda request: _timed(request).as_dict(),
+        lambda given: compare(given.artifact, given.texts, given.counts, given.rounds, given.options),
+    )
 
 
 if __name__ == "__main__":

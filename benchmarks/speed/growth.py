@@ -3,7 +3,6 @@
 import itertools
 import json
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +13,9 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import Field
 
+from benchmarks.speed.aside import in_a_process
 from benchmarks.speed.figures import rate_name
-from benchmarks.speed.footprint import as_users, peak_bytes
+from benchmarks.speed.footprint import peak_bytes
 from compressor.artifact.folder import key_of, sha256
 from compressor.artifact.layout import GRAPH
 from compressor.artifact.workspace import Key, stage_key
@@ -169,13 +169,8 @@ def _for_ever(items: Sequence[Item]) -> Iterator[Item]:
 def _in_a_process(folder: Path, items: Sequence[Item], count: int, batch_size: int, threads: int | None) -> Run:
     unit = task_in(folder).unit
     request = {"folder": str(folder), "items": items, "count": count, "batch_size": batch_size, "threads": threads}
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.speed.growth"]
-    done = subprocess.run(
-        command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False, env=as_users(threads)
-    )
-    if done.returncode:
-        raise CompressorError(f"{folder}: {count:,} {unit} could not be streamed: exit status {done.returncode}")
-    return Run.read(json.loads(done.stdout), unit)
+    failed = f"{folder}: {count:,} {unit} could not be streamed"
+    return Run.read(in_a_process("benchmarks.speed.growth", request, threads, failed), unit)
 
 
 def _stream(request: Mapping[str, Any]) -> JsonObject:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.footprint import as_users
+from benchmarks.speed.aside import APART, harness, in_a_process
 from benchmarks.speed.growth import repeated
 from compressor.artifact.manifest import MANIFEST, sha256
 from compressor.core.errors import CompressorError
-from compressor.core.strict_json import JsonObject, json_text
+from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import describe
 from compressor.texts.corpus import Texts
 from compressor.texts.rows.find import open_rows
@@ -66,30 +65,22 @@ def measure(artifact: Path, source: str | None, count: int, workers: Sequence[in
     }
     if len(workers) > 1:
         first, last = str(workers[0]), str(workers[-1])
-        gains = [many / one for one, many in zip(rates[first], rates[last], strict=True)]
+        gains = [many / few for few, many in zip(rates[first], rates[last], strict=True)]
         found["gain"] = {"of": workers[-1], "over": workers[0], "rounds": gains, "median": float(np.median(gains))}
     return found | {"environment": describe()}
 
 
 def _in_a_process(request: JsonObject, aside: str) -> tuple[float, float]:
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "benchmarks.speed.scale", "--one"]
+    failed = f"{request['artifact']}: {request['way']} could not be timed"
     with tempfile.TemporaryDirectory(dir=aside) as to:
-        done = subprocess.run(
-            command,
-            input=json.dumps(request | {"out": to}),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-            env=as_users(1),
-        )
-    if done.returncode:
-        raise CompressorError(f"{request['artifact']}: {request['way']} ended with exit status {done.returncode}")
-    rate, cpu_seconds = json.loads(done.stdout.splitlines()[-1])
+        rate, cpu_seconds = in_a_process("benchmarks.speed.scale", request | {"out": to}, 1, failed, APART)
     return rate, cpu_seconds
 
 
-def _one(way: str, artifact: Path, texts: Path, out: Path, count: int) -> tuple[float, float]:
+def _timed(request: JsonObject) -> tuple[float, float]:
     """Return texts a second, and the seconds of this process's cores."""
+    artifact, texts, out = (Path(request[name]) for name in ("artifact", "texts", "out"))
+    way, count = request["way"], request["count"]
     if way.isdecimal():
         many = embed(artifact, texts, out, 1, ray="local", workers=int(way), shard_rows=count // 16)
         return many.computed / many.seconds, 0.0
@@ -141,25 +132,18 @@ def _lines(texts: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Read the command line, print the figures; return the exit status."""
-    if arguments == ["--one"]:
-        asked = json.load(sys.stdin)
-        artifact, texts, out = (Path(asked[name]) for name in ("artifact", "texts", "out"))
-        print(json.dumps(_one(asked["way"], artifact, texts, out, asked["count"])))
-        return 0
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.scale", description=measure.__doc__)
     parser.add_argument("artifact", type=Path)
     parser.add_argument("count", type=int, help="texts, as 200000")
     parser.add_argument("--texts", default=None, help="text file or data set; by default docstrings")
     parser.add_argument("--workers", type=int, nargs="*", default=[], help="as 1 2; needs ray")
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args(arguments)
-    try:
-        figures = measure(given.artifact, given.texts, given.count, given.workers, given.rounds)
-    except CompressorError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json_text(figures))
-    return 0
+    return harness(
+        arguments,
+        parser,
+        _timed,
+        lambda given: measure(given.artifact, given.texts, given.count, given.workers, given.rounds),
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from benchmarks.quality.sts import Sts
 from benchmarks.report.limits import print_lengths
 from benchmarks.results import BenchFigures, Quality
 from benchmarks.speed.lengths import Lengths
-from benchmarks.systems import System, ending, spoken, taking_parts
+from benchmarks.systems import System, description, ending, taking_parts
 from compressor.answering.questions.spans import measure
 from compressor.answering.questions.squad import Questions
 from compressor.answering.readers.base import is_encoder
@@ -237,7 +237,7 @@ def _systems(task: Task, name: str, label: str, folder: Path, kind: Kind, bench:
     if wanted and kind == "onnx" and not multiplies_int8(folder / GRAPH):
         asked += [(f"{name}-{end}", f"{label}, {said}", provider) for provider, end, said in wanted]
     if kind == "onnx":
-        others = [(ending(provider), spoken(provider), provider) for provider in taking_parts(bench.providers)]
+        others = [(ending(provider), description(provider), provider) for provider in taking_parts(bench.providers)]
         asked += [(f"{name}-{end}", f"{label}, {said}", provider) for end, said, provider in others]
     return [
         System(system_name, system_label, kind, str(folder), provider, bench.threads, task=task.name)

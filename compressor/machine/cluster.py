@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -12,7 +13,7 @@ from typing import Any
 
 from compressor.core.cores import usable_cores
 from compressor.core.encoder import check_whole
-from compressor.core.errors import CompressorError, RecipeError, installed, one_line
+from compressor.core.errors import ArtifactError, CompressorError, RecipeError, installed, one_line
 from compressor.core.progress import say
 
 START_SECONDS = 600.0
@@ -56,6 +57,13 @@ class Work(ABC):
     @abstractmethod
     def do(self, number: int) -> int:
         """Do a piece, whole or not at all, and return what ``advance`` is told; one that is done may come again."""
+
+
+def check_code(there: str, here: str) -> None:
+    """Refuse to work on a machine whose code, by its key, is not that of who asks: ArtifactError."""
+    if there != here:
+        host = socket.gethostname()
+        raise ArtifactError(f"{host}: other code than here; install the same compressor, packages and Python there")
 
 
 def spread(work: Work, numbers: Sequence[int], cluster: Cluster, advance: Callable[[int], None]) -> None:

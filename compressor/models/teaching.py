@@ -11,12 +11,14 @@ from compressor.core.cache import cache_folder
 from compressor.core.errors import ArtifactError, ModelError, storage
 from compressor.core.files import partial
 from compressor.core.progress import track
-from compressor.machine.cluster import Cluster, Work, spread
+from compressor.machine.cluster import Cluster, Work, check_code, spread
 from compressor.models import teacher_vectors
 from compressor.models.sentence_model import ComputePrecision
 from compressor.models.source import Source, content_key
 from compressor.models.teacher_vectors import vectors_of
 from compressor.texts.textstore import TextStore
+
+_CODE = "compressor.models.bulk"  # what vectors are computed by
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class VectorShards(Work):
         each = teacher_vectors.SHARD_TEXTS
         self.pieces = [(i, at) for i, part in enumerate(asked) for at in range(0, len(part.texts), each)]
         self._each, self._cache = each, cache_folder().absolute()
-        self._marker, self._mark, self._code = marker, marker.read_text(), _code()
+        self._marker, self._mark, self._code = marker, marker.read_text(), code_key(_CODE)
 
     def open(self) -> None:
         """Open the texts; ArtifactError for other code, or another cache, ModelError for another teacher."""
@@ -45,8 +47,7 @@ class VectorShards(Work):
         os.environ["COMPRESSOR_CACHE"] = str(self._cache)
         for name in ("RANK", "WORLD_SIZE"):
             os.environ.pop(name, None)
-        if _code() != self._code:
-            raise ArtifactError(f"{host}: other code than here; install the same compressor, packages and Python there")
+        check_code(code_key(_CODE), self._code)
         if not self._marker.is_file() or self._marker.read_text() != self._mark:
             raise ArtifactError(f"{host}: {self._cache}: not the same cache; every machine must see it there")
         if not self.teacher.folder.is_dir() or content_key(self.teacher.folder) != self.teacher.key:
@@ -88,7 +89,3 @@ def teach(teacher: Source, asked: Sequence[Asked], cluster: Cluster | None = Non
 def _packed(texts: Sequence[str]) -> list[str] | tuple[Path, int]:
     """Return texts as they are sent: those of a store by its place."""
     return (texts.folder.absolute(), len(texts)) if isinstance(texts, TextStore) else list(texts)
-
-
-def _code() -> str:
-    return code_key("compressor.models.bulk")

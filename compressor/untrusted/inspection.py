@@ -72,6 +72,12 @@ def inspect(folder: Path) -> Iterator[Finding]:
             yield from _graph(artifact, graph, inspector)
 
 
+def check(folder: Path) -> None:
+    """Hold an artifact or a packed view to all that ``inspect`` looks at; ArtifactError at the first fault."""
+    for _ in inspect(folder):
+        pass
+
+
 def _routes(artifact: Artifact) -> Iterator[Finding]:
     """Check a view of PyTorch's modules: their lists, settings and weights, and each tokenizer in a process apart."""
     folder, files = artifact.folder, artifact.manifest["files"]

@@ -11,11 +11,12 @@ from compressor.artifact.folder import Artifact
 from compressor.artifact.manifest import MANIFEST, sha256
 from compressor.core.cache import remove_leftovers
 from compressor.core.errors import ArtifactError
-from compressor.machine.cluster import Cluster, Work, spread
+from compressor.machine.cluster import Cluster, Work, check_code, spread
 from compressor.texts.rows.plan import Shard
 from exporters.embedding.job import Job, Worker
 from exporters.embedding.record import RECORD
 
+_CODE = "exporters.embedding.job"  # what shards are computed by
 SEEN_SECONDS = 90.0
 """How long a file of another machine may take to be seen here: longer than NFS remembers by default."""
 
@@ -24,15 +25,14 @@ class Shards(Work):
     """A worker with a session."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self._code = job, _code()
+        self.job, self._code = job, code_key(_CODE)
         self._same = {path: sha256(path) for path in (job.artifact / MANIFEST, job.out / RECORD)}
         self._sizes = {file.path: file.path.stat().st_size for file in job.files}
 
     def open(self) -> None:
         """Open the artifact; ArtifactError for a machine that has other code, or does not see the same files."""
         host = socket.gethostname()
-        if _code() != self._code:
-            raise ArtifactError(f"{host}: other code than here; install the same compressor, packages and Python there")
+        check_code(code_key(_CODE), self._code)
         for path in [*self._same, *self._sizes]:
             if not self._sees(path):
                 raise ArtifactError(
@@ -78,7 +78,3 @@ def _absolute(job: Job) -> Job:
     """Return the job with paths that do not depend on where a process was started."""
     files = tuple(replace(file, path=file.path.absolute()) for file in job.files)
     return replace(job, artifact=job.artifact.absolute(), out=job.out.absolute(), files=files)
-
-
-def _code() -> str:
-    return code_key("exporters.embedding.job")

@@ -16,7 +16,7 @@ from compressor.artifact.folder import MANIFEST, Artifact
 from compressor.artifact.licence import licence_of
 from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, HubError, RecipeError
-from compressor.untrusted.inspection import inspect
+from compressor.untrusted.inspection import check
 from exporters.pack import pack
 from exporters.pack.hub import Hub
 from exporters.publish.refused import in_one_line
@@ -119,8 +119,7 @@ def _known(licence: str | None, folder: Path) -> None:
 
 def _accepted(folder: Path) -> Artifact:
     """Return what ``verify`` accepts."""
-    for _ in inspect(folder):
-        pass
+    check(folder)
     return Artifact.open(folder)
 
 

@@ -35,7 +35,7 @@ PROPERTIES: Mapping[str, Allowed] = {
 """Of OpenVINO itself: its provider takes them as ``load_config``, JSON by device
 (docs.openvino.ai, "Query Device Properties"; onnxruntime.ai, "OpenVINO Execution Provider")."""
 CONFIG = "load_config"
-_BITS, _UNTOLD = {"FP32": "f32", "ACCURACY": "f32", "FP16": "f16"}, ""
+_BITS, _UNSTATED = {"FP32": "f32", "ACCURACY": "f32", "FP16": "f16"}, ""
 SAME = {
     "INFERENCE_PRECISION_HINT": "precision",
     "INFERENCE_NUM_THREADS": "num_of_threads",
@@ -110,14 +110,14 @@ class Asked:
     @property
     def reduced(self) -> bool:
         """Whether it computes fp32 in fewer bits: it is told to, or its device does."""
-        told = self.options.get
+        stated = self.options.get
         if self.name == OPENVINO:
-            hint = told("INFERENCE_PRECISION_HINT", _BITS.get(told("precision", ""), _UNTOLD))
-            exact = hint == "f32" or (hint == _UNTOLD and told("device_type", "CPU") == "CPU")
-            return not exact or told("DYNAMIC_QUANTIZATION_GROUP_SIZE", "0") != "0"
+            hint = stated("INFERENCE_PRECISION_HINT", _BITS.get(stated("precision", ""), _UNSTATED))
+            exact = hint == "f32" or (hint == _UNSTATED and stated("device_type", "CPU") == "CPU")
+            return not exact or stated("DYNAMIC_QUANTIZATION_GROUP_SIZE", "0") != "0"
         if self.name in (COREML, QNN):
-            return (told("MLComputeUnits"), told("backend_type")) not in (("CPUOnly", None), (None, "cpu"))
-        return any(told(option) in ("1", "true") for option in ("use_tf32", "enable_fast_math"))
+            return (stated("MLComputeUnits"), stated("backend_type")) not in (("CPUOnly", None), (None, "cpu"))
+        return any(stated(option) in ("1", "true") for option in ("use_tf32", "enable_fast_math"))
 
 
 def _read(text: str) -> tuple[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from exporters.runtime.placed import RECORDED, fallen, nodes, placed
 from exporters.runtime.running import BF16_PRODUCTS, Running
 
 __all__ = ["CPU", "CUDA", "DEVICES", "TENSORRT", "check_active", "computing", "on_device", "open_session",
-           "require_providers", "run_bound", "side_by_side", "streams_told", "with_options"]  # fmt: skip
+           "require_providers", "run_bound", "side_by_side", "stated_streams", "with_options"]  # fmt: skip
 
 # fp32 is fp32, as in PyTorch: unless told otherwise, ONNX Runtime multiplies it with ten bits of each number (TF32).
 _OPTIONS = {CUDA: {"use_tf32": "0"}}
@@ -41,11 +41,11 @@ def side_by_side(providers: Sequence[Given]) -> bool:
     return named(providers) == [CPU]
 
 
-def streams_told(providers: Sequence[Given]) -> int | None:
+def stated_streams(providers: Sequence[Given]) -> int | None:
     """Return how many batches OpenVINO is told to run side by side; None where it is not told."""
     options = Asked.of(providers[0]).options
-    told = options.get("NUM_STREAMS", options.get("num_streams"))
-    return None if told is None else int(told)
+    stated = options.get("NUM_STREAMS", options.get("num_streams"))
+    return None if stated is None else int(stated)
 
 
 def run_bound(session: Any, inputs: Mapping[str, NDArray[np.int64]], output: str, device: str) -> NDArray[np.float32]:
@@ -165,8 +165,8 @@ def check_active(asked: Sequence[Given], active: Sequence[str]) -> None:
         provider = Asked.of(given)
         if provider.name not in active or (given == asked[0] and active[0] != provider.name):
             how = f"; {HOW[TENSORRT]}" if provider.name == TENSORRT else ""
-            told = f" with {str(provider).partition(':')[2]}" if provider.options else ""
-            raise ProviderError(f"{provider.name}: asked for{told}, and ONNX Runtime fell back to {active[0]}{how}")
+            options = f" with {str(provider).partition(':')[2]}" if provider.options else ""
+            raise ProviderError(f"{provider.name}: asked for{options}, and ONNX Runtime fell back to {active[0]}{how}")
 
 
 def _check_placed(session: Any, asked: Sequence[Given]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exporters.runtime.names import Given
-from exporters.runtime.providers import open_session, side_by_side, streams_told
+from exporters.runtime.providers import open_session, side_by_side, stated_streams
 from exporters.runtime.running import Running
 
 
@@ -26,9 +26,9 @@ def open_sessions(folder: Path, providers: Sequence[Given], threads: int, runnin
     """
     if not side_by_side(providers):
         return Sessions(open_session(folder, providers, threads, running), None, ThreadPoolExecutor(1))
-    told = streams_told(providers)
-    each = max(1, threads // told) if told else min(running.threads, threads)
-    count = told or threads // each
+    stated = stated_streams(providers)
+    each = max(1, threads // stated) if stated else min(running.threads, threads)
+    count = stated or threads // each
     many = open_session(folder, providers, each, running, streams=count)
-    alone = open_session(folder, providers, threads, running) if threads > 1 and not told else None
+    alone = open_session(folder, providers, threads, running) if threads > 1 and not stated else None
     return Sessions(many, alone, ThreadPoolExecutor(count))

@@ -231,10 +231,10 @@ class _Trials:
 
     def _figures(self, form: Form, running: Running | None = None) -> dict[str, float]:
         """Return how near a form is to fp32, and to itself in another batch, run as ``running`` has results change."""
-        told = running if running is not None and running.bf16_products else None
-        subject = form if told is None else [form.model_dump(mode="json"), told.as_dict()]
+        changed = running if running is not None and running.bf16_products else None
+        subject = form if changed is None else [form.model_dump(mode="json"), changed.as_dict()]
         figures: dict[str, float] = self._once(
-            "figures", subject, lambda: self.subject.figures(self._folder(form), told)
+            "figures", subject, lambda: self.subject.figures(self._folder(form), changed)
         )
         return figures
 

@@ -4,6 +4,8 @@ import asyncio
 import re
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +15,7 @@ from typing import Any
 from compressor.artifact.folder import read_manifest
 from compressor.artifact.layout import require_graph
 from compressor.core.errors import RecipeError, installed
-from compressor.untrusted.inspection import inspect
+from compressor.untrusted.inspection import check
 from exporters.server.settings import Serving
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.:@+/-]{0,199}", re.ASCII)
@@ -66,8 +68,8 @@ def run(folders: Mapping[str, Path], serving: Serving, key: str | None, say: Cal
         from exporters.server.models import Models
         from exporters.server.service import Service
 
-        for check in checks:
-            check.result()
+        for checked in checks:
+            checked.result()
         service = Service(Models.open(folders, serving), serving, key)
         ending = _Ending(service, serving.drain_seconds)
 
@@ -110,8 +112,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 def _check(folder: Path) -> None:
     require_graph(folder)
-    for _ in inspect(folder):
-        pass
+    check(folder)
 
 
 class _Ending:
@@ -124,9 +125,10 @@ class _Ending:
 
     def listen_for_signals(self) -> None:
         """Take the signals over from uvicorn, which would close idle connections while requests are on their way."""
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or no main thread: uvicorn's remain
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, self.begin)
+        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+            return  # no loop takes signals there: uvicorn's handlers remain
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.begin)
 
     def begin(self) -> None:
         """Begin to end; at the second time, end at once."""

@@ -10,7 +10,7 @@ from compressor.core.errors import ProviderError
 from exporters.runtime.asked import KNOWN, Asked
 from exporters.runtime.names import COREML, CPU, CUDA, DNNL, PARTIAL, QNN, XNNPACK, name_of, named, with_cpu
 from exporters.runtime.names import OPENVINO as OV
-from exporters.runtime.providers import require_providers, side_by_side, streams_told, with_options
+from exporters.runtime.providers import require_providers, side_by_side, stated_streams, with_options
 
 
 def config(**properties: str) -> dict[str, str]:
@@ -145,7 +145,7 @@ def test_what_runs_side_by_side_and_what_is_behind() -> None:
         True, True, True, False, False,
     ]  # fmt: skip
     assert not side_by_side([f"{OV}:device_type=GPU"])
-    assert [streams_told([asked]) for asked in (OV, f"{OV}:NUM_STREAMS=4", f"{OV}:num_streams=2")] == [
+    assert [stated_streams([asked]) for asked in (OV, f"{OV}:NUM_STREAMS=4", f"{OV}:num_streams=2")] == [
         None, 4, 2,
     ]  # fmt: skip
     assert with_cpu(f"{OV}:NUM_STREAMS=2") == [f"{OV}:NUM_STREAMS=2", CPU]

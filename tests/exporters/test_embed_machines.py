@@ -49,7 +49,7 @@ def test_other_files_are_refused(name: str, instead: str | None, work: Shards, t
 
 
 def test_other_code_is_refused(work: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_code", lambda: "other")
+    monkeypatch.setattr(cluster, "code_key", lambda module: "other")
     told = "other code than here; install the same compressor, packages and Python there"
     with pytest.raises(ArtifactError, match=f"^{socket.gethostname()}: {told}$"):
         work.open()

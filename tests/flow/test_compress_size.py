@@ -16,12 +16,12 @@ from compressor.distil.student.words.usage import Usage
 from compressor.flow.compress.choice import Machine, is_planned, sections
 from compressor.flow.compress.notes import notes_of
 from compressor.flow.compress.outlook import Outlook, Parameters
-from compressor.flow.compress.plans.choose import RESERVE, Planned, plan, shapes, weighed
-from compressor.flow.compress.plans.costs import lost, speed
-from compressor.flow.compress.plans.kept import kept
-from compressor.flow.compress.plans.shape import Shape
-from compressor.flow.compress.plans.weight import folder_bytes
-from compressor.flow.compress.plans.words import usage_of
+from compressor.flow.compress.sized.choose import RESERVE, Planned, plan, shapes, weighed
+from compressor.flow.compress.sized.costs import lost, speed
+from compressor.flow.compress.sized.kept import kept
+from compressor.flow.compress.sized.shape import Shape
+from compressor.flow.compress.sized.weight import folder_bytes
+from compressor.flow.compress.sized.words import usage_of
 from compressor.flow.compress.walk import compress_model
 from compressor.flow.compress.wish import Wish
 from compressor.flow.embedding import Recipe

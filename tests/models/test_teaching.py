@@ -90,7 +90,7 @@ def test_another_machine_is_refused(
     if what == "cache":
         (cache / "marker").write_text("another")
     elif what == "code":
-        monkeypatch.setattr(teaching, "_code", lambda: "other")
+        monkeypatch.setattr(teaching, "code_key", lambda module: "other")
     else:
         monkeypatch.setattr(teaching, "content_key", lambda folder: "other")
     with pytest.raises(ModelError if what == "teacher" else ArtifactError) as caught:

@@ -175,10 +175,10 @@ class Size(Config):
         return True
 
 
-def _reason(asked: Callable[[], object]) -> str:
+def _reason(check: Callable[[], object]) -> str:
     """Return why something cannot be had; empty where it can."""
     try:
-        asked()
+        check()
     except CompressorError as error:
         return str(error)
     return ""

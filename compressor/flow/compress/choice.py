@@ -8,7 +8,7 @@ from benchmarks.bench import Bench
 from compressor.core.cores import usable_cores
 from compressor.core.errors import RecipeError
 from compressor.flow.compress.outlook import Outlook
-from compressor.flow.compress.plans.shape import Shape
+from compressor.flow.compress.sized.shape import Shape
 from compressor.flow.compress.wish import Wish
 from compressor.machine.describe import INT8_FEATURES, describe
 from compressor.vectors.pca import Pca

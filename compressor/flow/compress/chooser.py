@@ -24,9 +24,9 @@ from compressor.flow.compress.choice import Machine, check_dim, depths, heldout_
 from compressor.flow.compress.notes import notes_of
 from compressor.flow.compress.outlook import Outlook
 from compressor.flow.compress.places import model_place, name_of, place_of
-from compressor.flow.compress.plans.choose import Planned, plan
-from compressor.flow.compress.plans.words import usage_of
 from compressor.flow.compress.readers import is_question_answering, reader_values
+from compressor.flow.compress.sized.choose import Planned, plan
+from compressor.flow.compress.sized.words import usage_of
 from compressor.flow.compress.wish import Wish
 from compressor.models.bulk import BulkEncoder
 from compressor.models.sentence_model import open_model

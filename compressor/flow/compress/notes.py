@@ -5,7 +5,7 @@ from compressor.core.strict_json import JsonObject
 from compressor.distil.training.embedding import Distil
 from compressor.flow.compress.choice import Machine, Times, memory_bytes
 from compressor.flow.compress.outlook import Outlook
-from compressor.flow.compress.plans.choose import Planned
+from compressor.flow.compress.sized.choose import Planned
 from compressor.flow.compress.wish import Wish
 
 

@@ -10,8 +10,8 @@ from benchmarks.report.numbers import count, millions, size
 from compressor.core.strict_json import read_json
 from compressor.distil.student.layers import find_layers
 from compressor.distil.student.size import Possible
-from compressor.flow.compress.plans.shape import Shape
-from compressor.flow.compress.plans.weight import folder_bytes
+from compressor.flow.compress.sized.shape import Shape
+from compressor.flow.compress.sized.weight import folder_bytes
 from compressor.models.sentence_model import embedding_dimension, is_static, token_limit, transformer_of
 from compressor.models.source import Source, transformer_folder
 from exporters.graph.consumers import compact

@@ -11,7 +11,7 @@ from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.flow.compress.chooser import Chooser
 from compressor.flow.compress.plan import Plan, kept_plan
-from compressor.flow.compress.plans.kept import kept
+from compressor.flow.compress.sized.kept import kept
 from compressor.flow.compress.wish import Wish
 from compressor.flow.embedding import Recipe
 from compressor.flow.tasks import flow_of

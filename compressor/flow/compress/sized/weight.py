@@ -3,7 +3,7 @@
 from math import ceil
 from typing import TYPE_CHECKING, Literal
 
-from compressor.flow.compress.plans.shape import Shape
+from compressor.flow.compress.sized.shape import Shape
 from exporters.precision.tables import BLOCK
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def folder_bytes(outlook: "Outlook", shape: Shape, precision: Literal["fp32", "i
         graph: float = _table(tokens, shape.dim or outlook.dim, shape.bits, int8)
     else:
         graph = _tables(outlook, shape, int8) + layers * layer_bytes(outlook, shape, int8) + dense_bytes(outlook, shape)
-    spoken = outlook.tokenizer_bytes * tokens // max(outlook.vocabulary, 1)
+    tokenizer = outlook.tokenizer_bytes * tokens // max(outlook.vocabulary, 1)
     pages += (shape.dim or outlook.dim) * (_CASES * _NUMBER + _OUTPUT_RANGES)
-    return round(graph + _GRAPH + spoken + pages)
+    return round(graph + _GRAPH + tokenizer + pages)
 
 
 def layer_bytes(outlook: "Outlook", shape: Shape, int8: bool) -> float:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.report.numbers import count, fixed, significant, size
 from compressor.core.errors import RecipeError
-from compressor.flow.compress.plans.costs import FEED_FORWARD, LAYERS, lost, speed, work
-from compressor.flow.compress.plans.shape import Shape
-from compressor.flow.compress.plans.weight import folder_bytes
+from compressor.flow.compress.sized.costs import FEED_FORWARD, LAYERS, lost, speed, work
+from compressor.flow.compress.sized.shape import Shape
+from compressor.flow.compress.sized.weight import folder_bytes
 from compressor.flow.compress.wish import Wish
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _with_vocabulary(
     if usage is None:
         return
     fewest = _fewest(usage)
-    one, more = (folder_bytes(outlook, replace(shape, vocabulary=n), wish.precision) for n in (1, 100_001))
-    tokens = int((within - one) / (more - one) * 100_000) // _TOKENS * _TOKENS
+    smallest, larger = (folder_bytes(outlook, replace(shape, vocabulary=n), wish.precision) for n in (1, 100_001))
+    tokens = int((within - smallest) / (larger - smallest) * 100_000) // _TOKENS * _TOKENS
     if fewest <= tokens < outlook.vocabulary:
         yield replace(shape, vocabulary=tokens)
 

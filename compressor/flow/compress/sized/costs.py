@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compressor.flow.compress.plans.shape import Shape
+from compressor.flow.compress.sized.shape import Shape
 
 if TYPE_CHECKING:
     from compressor.distil.student.words.usage import Usage
