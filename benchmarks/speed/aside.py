@@ -34,10 +34,10 @@ def harness(
     measure: Callable[[Namespace], JsonObject],
 ) -> int:
     """Print the figures of a command line, or of one request, in a process apart; return the exit status."""
-    if arguments == [APART]:
-        print(json.dumps(answer(json.load(sys.stdin))))
-        return 0
     try:
+        if arguments == [APART]:
+            print(json.dumps(answer(json.load(sys.stdin))))
+            return 0
         figures = measure(parser.parse_args(arguments))
     except CompressorError as error:
         print(error, file=sys.stderr)

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.speed.aside import APART, harness, in_a_process
 from benchmarks.speed.growth import repeated
+from compressor.artifact.folder import Artifact
 from compressor.artifact.manifest import MANIFEST, sha256
 from compressor.core.errors import CompressorError
 from compressor.core.strict_json import JsonObject
@@ -38,6 +39,7 @@ def measure(artifact: Path, source: str | None, count: int, workers: Sequence[in
     reading and writing beside it. Of parts also the core-seconds a million texts. Workers have one thread each, on a
     Ray cluster of this machine whose start counts.
     """
+    Artifact.open(artifact)
     texts = list(Texts(source=source).load().train[:_BASE])
     ways = [*PARTS, *map(str, workers)]
     rates: dict[str, list[float]] = {way: [] for way in ways}
