@@ -20,6 +20,7 @@ from benchmarks.report.table import Table
 from benchmarks.report.tasks import Picture, TaskPage, page_of
 from compressor.core.files import replace_text
 
+_NOISE = 0.1  # of a system against itself
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -36,6 +37,8 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     lines = ["; ".join([*scales, "to teacher: median [lowest..highest] round"])]
     if a_a := bench.get("a_a"):
         lines.append(f"A/A: {a_a.get('system')} against itself: {itself(a_a.get('offline'))}, {task.unit}/s")
+        if _disturbed(bench):
+            lines.append("the machine was not quiet: measure again before these figures are used")
     rows = (bench.get("limit") or {}).get("by_length") or []
     for name in (rows[0].get("of_peak") or {}) if rows else ():
         shares = [f"{percent(number(row, 'of_peak', name))} at {row.get('tokens')}" for row in rows]
@@ -99,11 +102,18 @@ def _context(results: Row) -> dict[str, Any]:
         "stages_picture": _drawn(Picture(charts.story(results, measure), "What each stage saves, and what it costs")),
         "tries": readers.tries(results),
         "asked": _asked(bench),
+        "disturbed": _disturbed(bench),
         "operators": _operators(results.get("graphs") or {}),
         "recipe": as_toml(results.get("recipe") or {}),
         "colours": COLOURS,
         **_verified(results.get("verify") or []),
     }
+
+
+def _disturbed(bench: Row) -> bool:
+    """Tell whether a system came out clearly faster or slower than itself: by more than its spread, and a tenth."""
+    sides = [(bench.get("a_a") or {}).get(name) or {} for name in ("offline", "single_stream")]
+    return any(side.get("holds") is False and abs(side["ratio"] - 1) > _NOISE for side in sides)
 
 
 def _pictures(results: Row, task: TaskPage) -> list[Picture]:

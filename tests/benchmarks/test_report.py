@@ -228,6 +228,12 @@ def test_page_states_what_noise_is(results: dict[str, Any], tmp_path: Path) -> N
     assert "1 lies outside" not in text
     results["bench"]["a_a"]["offline"]["holds"] = False
     assert "1 lies outside: measure again on a quieter machine" in page(results, tmp_path)
+    assert "The machine was not quiet" not in page(results, tmp_path), "by a hundredth"
+    results["bench"]["a_a"]["offline"] |= {"ratio": 1.32, "low": 1.04, "high": 1.33}
+    assert "The machine was not quiet: onnx-int8 against itself came to 1.32× [1.04–1.33]" in page(results, tmp_path)
+    console = Console(file=io.StringIO(), width=80)
+    print_table(results, console)
+    assert "the machine was not quiet: measure again" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_page_shows_the_server_scenario_where_it_was_measured(results: dict[str, Any], tmp_path: Path) -> None:
