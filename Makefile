@@ -15,7 +15,7 @@ BIN4 := .venv-transformers4/bin
 BESIDE := -n auto --maxprocesses 4 --dist loadfile    # test files side by side, each in one process
 
 .PHONY: help demo test test-slow test-all test-packages test-serve test-ray test-openvino test-consumers check docs figures figures-students figures-answers \
-  figures-peers figures-limits figures-retrieval figures-cuda clean
+  figures-peers figures-limits figures-retrieval figures-sizes figures-cuda clean
 
 help:                       ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
@@ -77,6 +77,9 @@ figures-peers: .venv-packages/.ready    ## make the fastest forms of 6, 3, 2 and
 
 figures-retrieval: .venv/.ready   ## make and measure the students to search with again (two hours)
 	$(MEASURE) retrieval
+
+figures-sizes: .venv/.ready       ## plan, make and measure a student for each of several sizes (three hours)
+	$(MEASURE) sizes
 
 figures-limits: .venv-packages/.ready   ## measure what bounds them, growth, and LoadGen (a quarter of an hour)
 	$(BINP)/python -m benchmarks.pages.measure limits --data $(DATA)

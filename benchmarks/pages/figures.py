@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pages import answers, cuda, limits, searching, students
+from benchmarks.pages import answers, cuda, limits, searching, sizes, students
 from benchmarks.report import peers
 from benchmarks.report.charts import quality_against_speed
 from benchmarks.report.markdown import source
@@ -21,8 +21,8 @@ from compressor.core.files import replace_text
 FIGURES = Path("docs/figures")
 RESULTS = "minilm-l3-d256-int8"
 NAMES = (RESULTS, *students.NAMES, *answers.NAMES, peers.NAME, *limits.NAMES, *searching.NAMES)
-OPTIONAL = {cuda.NAME: cuda.PAGE}
-"""Results that are there once somebody had the machine for them, with their page, which is not there without them."""
+OPTIONAL = {cuda.NAME: (cuda.PAGE,), sizes.NAME: (sizes.PAGE, sizes.PICTURE)}
+"""Results that are there once somebody measured them, with what is written of them, which is not there without them."""
 README = Path("README.md")
 PICTURE = Path("docs/quality-against-speed.svg")
 
@@ -31,18 +31,20 @@ def update(results: Mapping[str, Row], folder: Path, check: bool) -> list[Path]:
     """Bring the README's table, the pages and all pictures in ``folder`` up to date.
 
     ``results`` by name: ``NAMES``, and what there is of ``OPTIONAL``. Returns what was stale; ``check`` writes nothing.
-    Raises TextError for a README without the markers of its table.
+    Raises TextError for a page without the markers of what is written into it.
     """
     readme = folder / README
     texts = {
-        readme: _with_table(readme, "figures", table(results[RESULTS])),
+        readme: _between(readme, "figures", f"\n{table(results[RESULTS])}\n"),
         folder / PICTURE: quality_against_speed(results[RESULTS], similarity(results[RESULTS])),
     }
     texts |= {folder / path: text for path, text in students.pages(results, source, table).items()}
-    for module in (answers, peers, limits, searching, cuda):
+    for module in (answers, peers, limits, searching, cuda, sizes):
         texts |= {folder / path: text for path, text in module.pages(results, source).items()}
+    links = {folder / path: link if sizes.NAME in results else "" for path, link in sizes.LINKS.items()}
+    texts |= {path: _between(path, "sizes", link) for path, link in links.items()}
     stale = [path for path, text in texts.items() if text and not _holds(path, text)]
-    pages = (folder / page for name, page in OPTIONAL.items() if name not in results)
+    pages = (folder / page for name, pages in OPTIONAL.items() if name not in results for page in pages)
     unfounded = [page for page in pages if page.exists()]
     if not check:
         for path in stale:
@@ -64,17 +66,18 @@ def _holds(path: Path, text: str) -> bool:
     return path.exists() and path.read_text("utf-8") == text
 
 
-def _with_table(readme: Path, name: str, rows: str) -> str:
+def _between(path: Path, name: str, words: str) -> str:
+    """Return a page's text with ``words`` between its markers of a name."""
     try:
-        text = readme.read_text("utf-8")
+        text = path.read_text("utf-8")
     except FileNotFoundError as error:
-        raise TextError(f"{readme}: no such file") from error
+        raise TextError(f"{path}: no such file") from error
     start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
     before, opened, rest = text.partition(start)
     _, closed, after = rest.partition(end)
     if not opened or not closed:
-        raise TextError(f"{readme}: no place for the {name} between {start} and {end}")
-    return f"{before}{start}\n{rows}\n{end}{after}"
+        raise TextError(f"{path}: no place for the {name} between {start} and {end}")
+    return f"{before}{start}{words}{end}{after}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -96,6 +96,13 @@ def retrieval(data: Path) -> list[Step]:
     return [_step(command, f"runs/{name}-tradeoff/tradeoff.json", name)]
 
 
+def sizes(data: Path) -> list[Step]:
+    """A student for each of several sizes, beside the teacher whole."""
+    name = "minilm-sizes"
+    command = f"tradeoff recipes/{name}.toml --sizes 13.5MB,8MB,5MB,3MB,2MB --speed 13x"
+    return [_step(command, f"runs/{name}-tradeoff/tradeoff.json", name)]
+
+
 def limits(data: Path) -> list[Step]:
     """What bounds the fastest forms, a million texts, and MLCommons LoadGen, for which its package is needed."""
     report, deep, shallow = f"{data}/stsb/en-test.csv", "runs/fastest/6-layers", "runs/fastest/3-layers"
@@ -114,7 +121,7 @@ def _step(command: str, results: str | None = None, name: str = "") -> Step:
 
 SETS: dict[str, Callable[[Path], list[Step]]] = {
     "readme": readme, "students": students, "answers": answers, "peers": peers, "limits": limits,
-    "retrieval": retrieval,
+    "retrieval": retrieval, "sizes": sizes,
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Draw stand-alone SVG, light and dark in one: scales, places of labels, and the marks that pictures are made of."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +85,16 @@ def place(marks: Sequence[Box], sizes: list[tuple[float, float]], taken: list[Bo
         costs = [sum(o.overlap(b) for b in placed + taken) - 4 * o.overlap(bounds) for o in options]
         placed.append(min(zip(costs, options, strict=True), key=lambda pair: round(pair[0], 3))[1])
     return placed[::-1]
+
+
+def along(line: list[Dot]) -> list[Box]:
+    """Return small boxes all along a line, for labels to keep clear of."""
+    boxes = []
+    for (left, top), (right, bottom) in itertools.pairwise(line):
+        steps = max(1, round(math.dist((left, top), (right, bottom)) / 12))
+        points = [(left + (right - left) * i / steps, top + (bottom - top) * i / steps) for i in range(steps + 1)]
+        boxes += [Box(a - 3, b - 3, a + 3, b + 3) for a, b in points]
+    return boxes
 
 
 def shortened(text: str, limit: int) -> str:

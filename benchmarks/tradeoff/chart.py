@@ -1,6 +1,5 @@
-"""Draw the trade-off as one SVG: quality against speed, both against the teacher, students joined in line."""
+"""Draw the trade-off of depth as one SVG: quality against speed, both against the teacher, students joined in line."""
 
-import itertools
 import math
 from typing import NamedTuple
 
@@ -56,7 +55,7 @@ def picture(results: Row) -> str:
     dots = [(x(p.speed / TEACHER.speed), y(100 * p.spearman / TEACHER.spearman)) for p in peers]
     line = [(x(1), y(100)), *dots] if peers else []
     body += [*_backends(plot, x), *_published(peers, line)] if peers else []
-    taken = [*_along(line), *(Box(a - 4, b - 6, a + 16, b + 6) for a, b in dots)]
+    taken = [*svg.along(line), *(Box(a - 4, b - 6, a + 16, b + 6) for a, b in dots)]
     drawn, summaries = _own(shown, plot, x, y, taken)
     return _framed(results, [*body, *drawn], summaries, plot, bool(peers))
 
@@ -95,21 +94,11 @@ def _own(shown: list[Row], plot: Box, x: Scale, y: Scale, taken: list[Box]) -> t
         for role, precision in (("teacher", "fp32"), ("accent", "int8"))
     }
     body = [svg.path(line, role, 2) for role, line in lines.items() if len(line) > 1]
-    taken = [*taken, *discs, *bars, *(box for line in lines.values() for box in _along(line))]
+    taken = [*taken, *discs, *bars, *(box for line in lines.values() for box in svg.along(line))]
     labels = place(discs, [(7.6 * len(name), 17.0) for name in names], taken, plot)
     for row, disc, bar, label, name in zip(shown, discs, bars, labels, names, strict=True):
         body += svg.labelled(disc, bar, label, (name, _role(row), ""))
     return body, [f"{name}: {_caption(row)}" for name, row in zip(names, shown, strict=True)]
-
-
-def _along(line: list[Dot]) -> list[Box]:
-    """Return small boxes all along a line, for labels to keep clear of."""
-    boxes = []
-    for (left, top), (right, bottom) in itertools.pairwise(line):
-        steps = max(1, round(math.dist((left, top), (right, bottom)) / 12))
-        points = [(left + (right - left) * i / steps, top + (bottom - top) * i / steps) for i in range(steps + 1)]
-        boxes += [Box(a - 3, b - 3, a + 3, b + 3) for a, b in points]
-    return boxes
 
 
 def _published(peers: tuple[Peer, ...], line: list[Dot]) -> list[str]:

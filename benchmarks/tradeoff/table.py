@@ -1,33 +1,40 @@
-"""The table of the trade-off of depth, and what its rows mean.
+"""The table of a trade-off of depth or of size, and what its rows mean.
 
 The results have the shape of a run's (``bench.systems``, the teacher first); a system has, besides, ``layers``,
-``kept``, ``precision``, ``share``, ``train_seconds``, ``gate`` and ``artifact``.
+``kept``, ``precision``, ``share``, ``train_seconds``, ``gate`` and ``artifact``. Of a trade-off of size, ``varied`` is
+``size``; a system has its ``plan`` in words and the ``size`` that it was planned for, and ``size_bytes`` are those of
+the whole folder.
 """
 
 from collections.abc import Mapping, Sequence
 
 from benchmarks.report.markdown import escaped, source
-from benchmarks.report.numbers import count, digits, duration, fixed, percent
+from benchmarks.report.numbers import MISSING, count, digits, duration, fixed, percent
 from benchmarks.report.results import COSINE, Row, found_of, number, spearman, system_label, systems
 from benchmarks.report.table import Column, Table
 from benchmarks.report.tables import AGREEMENT, RATIO, RETRIEVAL, SIZE, TEXTS, quality
-from compressor.artifact.cases import Precision
 
 FORMAT = "compressor-tradeoff/1"
 PASSED = "passed"
 
 
-def name_of(layers: int, precision: Precision) -> str:
-    """Name a student's artifact and its folder."""
-    return f"{layers}-layers-{precision}"
+def depth_name(layers: int) -> str:
+    """Name the folder of a student of so many layers."""
+    return f"{layers}-layers"
 
 
-def label_of(layers: int, precision: Precision | None = None) -> str:
-    """Name a student for a reader."""
-    depth = {0: "no layers (static)", 1: "1 layer"}.get(layers, f"{layers} layers")
-    return f"{depth}, ONNX {precision}" if precision else depth
+def label_of(layers: int) -> str:
+    """Name a student of so many layers for a reader."""
+    return {0: "no layers (static)", 1: "1 layer"}.get(layers, f"{layers} layers")
 
 
+def is_of_sizes(results: Row) -> bool:
+    """Tell whether it is sizes that were varied, not layers."""
+    return results.get("varied") == "size"
+
+
+_PLAN = Column("what it is", lambda row: str(row.get("plan") or MISSING), words=True)
+_BYTES = Column("bytes, whole folder", lambda row: count(row.get("size_bytes")))
 _SHARE_FOUND = Column("share of what the teacher finds", lambda row: percent(row.get("retrieval_share"), " "))
 
 
@@ -74,16 +81,20 @@ def measure_label(results: Row) -> str:
 
 def page(results: Row) -> str:
     """Write ``tradeoff.md``: the table, where it comes from, the picture beside it."""
-    return f"# {escaped(results.get('name'))}: layers kept against quality and speed\n\n{table(results)}\n\n" + (
-        "![Quality against speed, size as area](tradeoff.svg)\n"
-    )
+    varied, shown = ("layers kept", "Quality against speed, size as area")
+    if is_of_sizes(results):
+        varied, shown = "bytes", "Quality against bytes"
+    head = f"# {escaped(results.get('name'))}: {varied} against quality and speed"
+    return f"{head}\n\n{table(results)}\n\n![{shown}](tradeoff.svg)\n"
 
 
 def table(results: Row) -> str:
     """Render the results as a Markdown table, a row a system, and below it where the figures come from."""
     files = dict.fromkeys(file for row in systems(results) for file in row.get("sts") or {})
+    sized = is_of_sizes(results)
     columns = [
-        Column("layers kept", _name, words=True),
+        Column("made for" if sized else "layers kept", _name, words=True),
+        *([_PLAN, _BYTES] if sized else []),
         *(quality(spearman(file)) for file in files),
         Column("share of the teacher's", lambda row: percent(row.get("share"), " ")),
         *([RETRIEVAL, _SHARE_FOUND] if found_of(systems(results)[0]) is not None else []),
@@ -92,7 +103,7 @@ def table(results: Row) -> str:
         TEXTS,
         RATIO,
         Column("p50 / p99 latency", _latency),
-        SIZE,
+        *([] if sized else [SIZE]),
         Column("training", lambda row: duration(row.get("train_seconds"))),
     ]
     return "\n".join([Table(columns, systems(results)).markdown(), "", *_misses(results), _source(results)])

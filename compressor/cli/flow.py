@@ -107,8 +107,20 @@ def teach(
 def tradeoff(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (TOML).")],
     layers: Annotated[
-        str, typer.Option("--layers", help="Counts of layers to keep, commas between them; 0 is the static student.")
-    ] = "6,5,4,3,2,1,0",
+        str | None,
+        typer.Option("--layers", help="Counts of layers to keep, commas between them: 6,3,1,0; 0 is a static student."),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--sizes",
+            help="Instead: most bytes of the whole folder, commas between them, a student planned for each: 8MB,5MB.",
+        ),
+    ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option("--speed", help="With --sizes: least throughput that is planned for, as a multiple: 10x."),
+    ] = None,
     precision: Annotated[
         str, typer.Option("--precision", help="Artifacts to measure and hand out: int8, fp32 or both.")
     ] = "int8",
@@ -116,15 +128,25 @@ def tradeoff(
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a recipe's model with each count of layers, measure all in one run, and write the table and picture."""
+    """Make a recipe's model with each count of layers, or for each size, measure all in one run, and write the table
+    and picture; goes on where it stopped."""
     from benchmarks.report.page import print_table
     from compressor.core.config import load
     from compressor.flow.embedding import Recipe
+    from compressor.flow.sizes import read_sizes, tradeoff_of_sizes
     from compressor.flow.tradeoff import read_counts, read_precisions
     from compressor.flow.tradeoff import tradeoff as make
 
-    counts, precisions, checked = read_counts(layers), read_precisions(precision), load(recipe, Recipe, set_)
-    results = make(checked, counts, recipe.parent, runs, command_line(), precisions)
+    if (layers is None) == (sizes is None):
+        found = "both are given" if layers is not None else "neither is given"
+        raise RecipeError(f"--layers or --sizes: {found}; give one of them: --layers 6,3,1,0 or --sizes 13.5MB,5MB")
+    if speed is not None and sizes is None:
+        raise RecipeError(f"--speed {speed}: is planned for with --sizes; not with --layers")
+    precisions, checked = read_precisions(precision), load(recipe, Recipe, set_)
+    if sizes is not None:
+        results = tradeoff_of_sizes(checked, read_sizes(sizes), recipe.parent, runs, command_line(), precisions, speed)
+    else:
+        results = make(checked, read_counts(str(layers)), recipe.parent, runs, command_line(), precisions)
     if as_json:
         print(json_text(results))
         return
@@ -141,7 +163,9 @@ def recommend(
     speed: Annotated[
         str | None, typer.Option("--speed", help="Least throughput, as a multiple of the teacher's: 10x.")
     ] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Most bytes on disk: 10MB, 10 MiB.")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Most bytes on disk, of the whole folder: 10MB, 10 MiB.")
+    ] = None,
     retrieval: Annotated[
         str | None,
         typer.Option("--retrieval", help="Least share of what the teacher finds, its mean nDCG@10: 0.97 or 97%."),

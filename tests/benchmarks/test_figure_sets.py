@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.pages import figures, measure
+from benchmarks.pages import figures, measure, sizes
 from benchmarks.pages.measure import SETS, Step, main
 from compressor.cli.table import COMMANDS
 
@@ -34,7 +34,7 @@ def test_every_step_is_a_command_on_what_is_there(name: str) -> None:
 def test_every_figure_of_the_pages_has_a_command() -> None:
     made = {step.name for steps in SETS.values() for step in steps(Path("data")) if step.name}
     outs = {Path(word).stem for step in measure.limits(Path("data")) for word in step.words if word.startswith("docs/")}
-    assert made | outs == set(figures.NAMES) | {"search-6-layers"}
+    assert made | outs == set(figures.NAMES) | {"search-6-layers", sizes.NAME}
 
 
 def test_forms_are_chosen_on_other_texts_than_are_reported() -> None:

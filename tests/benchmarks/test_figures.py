@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.pages import answers, figures, limits, searching, students
+from benchmarks.pages import answers, figures, limits, searching, sizes, students
 from benchmarks.report import peers
 from benchmarks.report.markdown import source
 from compressor.core.errors import ArtifactError, TextError
@@ -27,9 +27,10 @@ def results() -> dict[str, Any]:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """Return a folder with the README, the committed results, and no page or picture."""
+    """Return a folder with the pages that are written into, the committed results, and no page or picture."""
     shutil.copytree(ROOT / figures.FIGURES, tmp_path / figures.FIGURES)
-    shutil.copy(ROOT / figures.README, tmp_path / figures.README)
+    for page in (figures.README, *sizes.LINKS):
+        shutil.copy(ROOT / page, tmp_path / page)
     return tmp_path
 
 
@@ -38,7 +39,7 @@ def test_what_is_committed_is_up_to_date(results: dict[str, Any]) -> None:
 
 
 def test_pages_and_pictures_are_written_once(results: dict[str, Any], copied: Path) -> None:
-    optional = [page for name, page in figures.OPTIONAL.items() if name in results]
+    optional = [page for name, pages in figures.OPTIONAL.items() if name in results for page in pages]
     written = [copied / path for path in (figures.PICTURE, *PAGES, *optional)]
     assert figures.update(results, copied, check=True) == written
     assert not any(path.exists() for path in written)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders import WORDS
 from sentence_transformers import SentenceTransformer
 from trained import HELDOUT, TEXTS, vectors
 
@@ -39,6 +40,17 @@ def test_a_static_student(tiny: Path) -> None:
     student = made(tiny, layers=0)
     assert is_static(student)
     assert agreement(tiny, student) > 0.9
+
+
+def test_a_static_student_of_fewer_words(tiny: Path) -> None:
+    student = made(tiny, layers=0, vocabulary=70)
+    assert is_static(student)
+    assert len(student[0].embedding.weight) == len(student.tokenizer.get_vocab()) == 70
+    known = set(student.tokenizer.get_vocab())
+    gone = next(word for word in WORDS if word not in known and len(word) > 2)
+    pieces = [token.removeprefix("##") for token in student.tokenizer.encode(gone, add_special_tokens=False).tokens]
+    assert "".join(pieces) == gone, "spelt, not lost"
+    assert 0.4 < agreement(tiny, student) < agreement(tiny, made(tiny, layers=0))
 
 
 def test_a_narrow_student(tiny: Path) -> None:

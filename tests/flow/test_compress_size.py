@@ -75,7 +75,7 @@ def test_each_part_weighs_what_it_is_made_of() -> None:
     assert folder_bytes(MINILM, Shape(3, dim=128)) > folder_bytes(MINILM, Shape(3))
 
 
-SIZES = ("30MB", "24MB", "20MB", "18.5MB", "16MB", "13MB", "10MB", "8MB", "6MB", "5MB", "4MB", "3MB")
+SIZES = ("30MB", "24MB", "20MB", "18.5MB", "16MB", "13MB", "10MB", "8MB", "6MB", "5MB", "4MB", "3MB", "2MB", "1.2MB")
 
 
 def chosen(size: str, outlook: Outlook = MINILM, usage: Usage | None = USAGE, **wanted: Any) -> Planned:
@@ -115,6 +115,20 @@ def test_a_speed_beside_a_size_is_planned_for_where_no_depth_fits() -> None:
         chosen("8MB", speed="99x")
 
 
+def test_no_layers_are_planned_where_the_bytes_of_one_cost_more_than_it_is_worth() -> None:
+    static = chosen("2MB")
+    assert (static.shape.layers, static.shape.bits, static.shape.dense) == (0, 4, True)
+    assert static.shape.vocabulary is not None
+    assert static.shape.distil() == {"layers": 0, "vocabulary": static.shape.vocabulary}
+    assert static.speed > 60
+    assert chosen("3MB").shape.layers, "a static student finds and compares less than its cosine says"
+    uncut = replace(MINILM, possible=Possible("albert: shares", "albert", "albert", "albert", "albert"))
+    assert not any(shape.layers == 0 for shape in shapes(Wish(size="2MB"), uncut, None, 2e6))
+    # A token is 12 blocks of 16 bytes and a scale, and its share of the tokenizer; no layer, and nothing to widen it.
+    less = folder_bytes(MINILM, Shape(0, bits=4)) - folder_bytes(MINILM, static.shape)
+    assert less == pytest.approx((30_522 - static.shape.vocabulary) * (12 * 18 + 466_269 / 30_522), abs=1)
+
+
 def test_what_was_given_stays() -> None:
     assert chosen("16MB", embeddings=8).shape.bits == 8
     assert chosen("5MB", embeddings=8).shape.bits == 8
@@ -141,7 +155,7 @@ def test_a_size_that_nothing_fits_is_refused_with_the_smallest() -> None:
         chosen("1MB")
     line = str(caught.value)
     assert line.startswith("--size 1MB: the smallest that can be had takes about 1.")
-    assert "1 of 6 layers, feed-forward 192 of 1,536, a table of 4,000 of 30,522 tokens and 64 of 384 columns" in line
+    assert "MB: no layers (static), a table of 4,000 of 30,522 tokens and all columns in 4 bits" in line
     least = float(line.partition("about ")[2].partition(" MB")[0])
     assert chosen(f"{least + 0.01}MB").bytes <= (least + 0.01) * 1e6
 

@@ -1,7 +1,6 @@
 """Every count of layers of a tiny real teacher: made, measured together, gone on with, held back at the gate."""
 
 import json
-import random
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import WORDS, sentences
+from sidebyside import write_home
 
 from benchmarks.report.results import systems
 from benchmarks.tradeoff import chart as tradeoff_chart
@@ -20,56 +19,17 @@ from compressor.core.config import load
 from compressor.core.errors import GateError, RecipeError
 from compressor.distil.training.embedding import Distil
 from compressor.flow import tradeoff as flow
+from compressor.flow.branch import Branch
 from compressor.flow.embedding import Recipe
 from exporters.session import OnnxEncoder
 
 SVG = "{http://www.w3.org/2000/svg}"
-RECIPE = """
-[teacher]
-model = "{teacher}"
-[texts]
-source = "texts.txt"
-heldout = 40
-[distil]
-epochs = 2.0
-batch_size = 16
-warmup_steps = 2
-precision = "fp32"
-[verify]
-teacher_cosine_mean = 0.2
-teacher_cosine_p1 = -1.0
-teacher_cosine_min = -1.0
-neighbours_at_10 = 0.1
-int8_cosine_mean = 0.8
-[bench]
-sts = ["sts.csv"]
-count = 64
-rounds = 2
-queries = 20
-batch_sizes = [8]
-"""
-
-
-def pairs(texts: Sequence[str]) -> list[str]:
-    """Return STS rows: a text, the same with words exchanged, and the share of words that stayed, times 5."""
-    source, rows = random.Random(0), []
-    for text in texts:
-        words = text.split()
-        changed = source.sample(range(len(words)), source.randint(0, len(words)))
-        other = [source.choice(WORDS) if i in changed else word for i, word in enumerate(words)]
-        rows.append(f'"{text}","{" ".join(other)}",{5 * (1 - len(changed) / len(words)):.2f}')
-    return rows
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     """Return a folder with a recipe, its texts and an STS file."""
-    home = tmp_path_factory.mktemp("home")
-    texts = sentences(300)
-    (home / "texts.txt").write_text("\n".join(texts))
-    (home / "sts.csv").write_text("\n".join(pairs(texts[:80])))
-    (home / "tiny.toml").write_text(RECIPE.format(teacher=tiny.as_posix()))
-    return home
+    return write_home(tmp_path_factory.mktemp("home"), tiny)
 
 
 def go(home: Path, layers: Sequence[int], *changes: str, **options: Any) -> dict[str, Any]:
@@ -93,7 +53,7 @@ def folder(home: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
 
 def test_students_search_the_index_that_all_have() -> None:
     trunk: Any = SimpleNamespace(index="the teacher's", searches="what it finds", collections=["beir"])
-    branch = flow.Branch(Recipe(name="one"), Path(), Workspace(Path("one-layer")), trunk)
+    branch = Branch(Recipe(name="one"), Path(), Workspace(Path("one-layer")), trunk)
     assert (branch.index, branch.searches, branch.collections) == ("the teacher's", "what it finds", ["beir"])
 
 

@@ -98,7 +98,8 @@ class Size(Config):
             most = embedding_dimension(teacher)
             raise RecipeError(f"distil.dim = {self.dim}: must be at most {most}, the length of the teacher's vectors")
         for name in ("width", "heads", "feed_forward", "vocabulary", "embedding_size", "activation"):
-            if getattr(self, name) not in (None, "teacher") and (self.layers == 0 or self.model):
+            static = self.layers == 0 and name != "vocabulary"
+            if getattr(self, name) not in (None, "teacher") and (static or self.model):
                 conflict = f"model = {self.model}" if self.model else "layers = 0"
                 raise RecipeError(f"distil.{name} = {getattr(self, name)}: not with {conflict}; leave it out")
         if not self.dense:
@@ -135,7 +136,8 @@ class Size(Config):
             rows = np.arange(min(_FITTED, len(texts)))
             return with_projection(open_student(self.model, base), texts[: len(rows)], np.asarray(vectors[rows]))
         if not kept:
-            return static_student(teacher, texts, vectors=vectors)
+            trimmed = teacher if self.vocabulary is None else trim_vocabulary(teacher, texts, self.vocabulary)
+            return static_student(trimmed, texts, vectors=vectors)
         student = self._of_layers(teacher, kept, texts)
         return student if self.embedding_size is None else factorize(student, texts, self.embedding_size)
 

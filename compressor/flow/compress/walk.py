@@ -15,7 +15,8 @@ from compressor.flow.compress.sized.kept import kept
 from compressor.flow.compress.wish import Wish
 from compressor.flow.embedding import Recipe
 from compressor.flow.tasks import flow_of
-from compressor.flow.tradeoff import copy_stages, tradeoff
+from compressor.flow.tradeoff import tradeoff
+from compressor.flow.variants import copy_stages
 from compressor.texts.corpus import TextSource
 
 

@@ -87,6 +87,10 @@ def shapes(wish: Wish, outlook: "Outlook", usage: "Usage | None", within: float)
     dense, relu = bool(outlook.possible.unfitted), not outlook.possible.no_relu
     for bits in _bits(wish):
         yield Shape(bits=bits, dim=wish.dim)
+        if _layers(outlook):
+            static = Shape(0, bits=bits, dim=wish.dim)
+            yield static
+            yield from _with_vocabulary(wish, outlook, usage, static, within)
         for layers in _layers(outlook):
             for neurons in _neurons(outlook):
                 for columns in (None, *_columns(outlook)):

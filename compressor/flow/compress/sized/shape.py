@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shape:
-    """A student's parts; None is as the teacher has it, for ``layers`` all, with nothing distilled."""
+    """A student's parts; None is as the teacher has it, for ``layers`` all, with nothing distilled; 0: static."""
 
     layers: int | None = None
     feed_forward: int | None = None
@@ -39,7 +39,8 @@ class Shape:
 
     def words(self, outlook: "Outlook") -> str:
         """Return it in words: 3 of 6 layers, feed-forward 768 of 1,536, a table of 12,000 of 30,522 tokens by 128."""
-        parts = ["all layers" if self.layers is None else f"{self.layers} of {outlook.depth} layers"]
+        named = {None: "all layers", 0: "no layers (static)"}
+        parts = [named.get(self.layers) or f"{self.layers} of {outlook.depth} layers"]
         if self.feed_forward is not None:
             parts.append(f"feed-forward {count(self.feed_forward)} of {count(outlook.feed_forward)}")
         tokens = f"{count(self.vocabulary)} of {count(outlook.vocabulary)}" if self.vocabulary else "all"

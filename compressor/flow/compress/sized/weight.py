@@ -22,8 +22,9 @@ def folder_bytes(outlook: "Outlook", shape: Shape, precision: Literal["fp32", "i
     int8 = precision == "int8"
     layers = outlook.depth if shape.layers is None else shape.layers
     tokens, pages = shape.vocabulary or outlook.vocabulary, _PAGES
-    if layers == 0 and outlook.depth:  # a static student: one vector a token
-        graph: float = _table(tokens, shape.dim or outlook.dim, shape.bits, int8)
+    if layers == 0 and outlook.depth:  # a static student: one vector a token, and the map to shorter ones
+        mapped = _FLOAT * shape.dim * outlook.dim if shape.dim else 0
+        graph: float = _table(tokens, shape.dim or outlook.dim, shape.bits, int8) + mapped
     else:
         graph = _tables(outlook, shape, int8) + layers * layer_bytes(outlook, shape, int8) + dense_bytes(outlook, shape)
     tokenizer = outlook.tokenizer_bytes * tokens // max(outlook.vocabulary, 1)
