@@ -55,8 +55,8 @@ def read_sizes(text: str) -> list[str]:
 
 def check_sizes(sizes: Sequence[str]) -> None:
     """Raise RecipeError for what is no size, and for one that stands twice."""
-    if not sizes:
-        raise RecipeError("--sizes: give at least one size, as 13.5MB,8MB,5MB")
+    if not sizes or not all(sizes):
+        raise RecipeError(f"{_stated(sizes)}: expected sizes, as 13.5MB,5MB,2MB")
     seen: dict[float, str] = {}
     for size in sizes:
         most = _bytes(sizes, size)
