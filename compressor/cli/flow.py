@@ -130,6 +130,11 @@ def tradeoff(
 ) -> None:
     """Make a recipe's model with each count of layers, or for each size, measure all in one run, and write the table
     and picture; goes on where it stopped."""
+    if (layers is None) == (sizes is None):
+        found = "both are given" if layers is not None else "neither is given"
+        raise RecipeError(f"--layers or --sizes: {found}; give one of them: --layers 6,3,1,0 or --sizes 13.5MB,5MB")
+    if speed is not None and sizes is None:
+        raise RecipeError(f"--speed {speed}: is planned for with --sizes; not with --layers")
     from benchmarks.report.page import print_table
     from compressor.core.config import load
     from compressor.flow.embedding import Recipe
@@ -137,11 +142,6 @@ def tradeoff(
     from compressor.flow.tradeoff import read_counts, read_precisions
     from compressor.flow.tradeoff import tradeoff as make
 
-    if (layers is None) == (sizes is None):
-        found = "both are given" if layers is not None else "neither is given"
-        raise RecipeError(f"--layers or --sizes: {found}; give one of them: --layers 6,3,1,0 or --sizes 13.5MB,5MB")
-    if speed is not None and sizes is None:
-        raise RecipeError(f"--speed {speed}: is planned for with --sizes; not with --layers")
     precisions, checked = read_precisions(precision), load(recipe, Recipe, set_)
     if sizes is not None:
         results = tradeoff_of_sizes(checked, read_sizes(sizes), recipe.parent, runs, command_line(), precisions, speed)

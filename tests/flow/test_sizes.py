@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Command, refusal
 from sidebyside import write_home
 
 from benchmarks.report.results import systems
@@ -205,3 +206,18 @@ def test_a_speed_is_planned_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     line = r"^--sizes 145kB: --speed 99x: of --size 145kB the fastest is expected to have 85×$"
     with pytest.raises(RecipeError, match=line):
         go(home, ["145kB"], "name=refused", speed="99x")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), "--layers or --sizes: neither is given; give one of them: --layers 6,3,1,0 or --sizes 13.5MB,5MB"),
+        (
+            ("--layers", "2", "--sizes", "5MB"),
+            "--layers or --sizes: both are given; give one of them: --layers 6,3,1,0 or --sizes 13.5MB,5MB",
+        ),
+        (("--layers", "2", "--speed", "9x"), "--speed 9x: is planned for with --sizes; not with --layers"),
+    ],
+)
+def test_either_layers_or_sizes(home: Path, command: Command, options: Sequence[str], line: str) -> None:
+    assert refusal(command("tradeoff", home / "tiny.toml", *options)) == f"error: {line}"
