@@ -2,7 +2,7 @@
 fast its vocabulary moves."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,17 +98,23 @@ def ablation(recipe: Recipe, base: Path, runs: Path, command: str) -> JsonObject
         raise RecipeError("distil: an ablation needs the section; the recipe has none")
     trunk.check()
     with trunk.work.lock():
-        trunk.announce()
-        [teacher] = trunk.story({"teacher": trunk.teacher}, "variants/teacher")
-        rows = [Judged.of("", "teacher", {}, teacher)]
-        for variant in variants(distil):
-            say((variant.group or "student", "bold"), f": {variant.name}")
-            changed = distil.model_copy(update=variant.fields)
-            folder = f"variants/{key_of(changed.model_dump(mode='json'))[:12]}"
-            student = (_branch(trunk, changed, folder) if variant.fields else trunk).distil()
-            [found] = trunk.story({"distil": student}, f"{folder}/story")
-            rows.append(Judged.of(variant.group, variant.name, student.figures, found))
+        rows = judged(trunk, distil, variants(distil))
         return write(trunk, {"texts": trunk.facts()}, rows, command, started, table)
+
+
+def judged(trunk: EmbeddingFlow, distil: Distil, made: Sequence[Variant]) -> list[Judged]:
+    """Make and judge the teacher and every variant of ``distil``; one without fields is the recipe's own student."""
+    trunk.announce()
+    [teacher] = trunk.story({"teacher": trunk.teacher}, "variants/teacher")
+    rows = [Judged.of("", "teacher", {}, teacher)]
+    for variant in made:
+        say((variant.group or "student", "bold"), f": {variant.name}")
+        changed = distil.model_copy(update=variant.fields)
+        folder = f"variants/{key_of(changed.model_dump(mode='json'))[:12]}"
+        student = (_branch(trunk, changed, folder) if variant.fields else trunk).distil()
+        [found] = trunk.story({"distil": student}, f"{folder}/story")
+        rows.append(Judged.of(variant.group, variant.name, student.figures, found))
+    return rows
 
 
 def _branch(trunk: EmbeddingFlow, distil: Distil, folder: str) -> EmbeddingFlow:

@@ -17,8 +17,9 @@ def write(
     command: str,
     started: float,
     table: Callable[[JsonObject], str],
+    name: str = "ablation",
 ) -> JsonObject:
-    """Write ``ablation.json`` and ``.md`` into the run's folder and return the results.
+    """Write ``ablation.json`` and ``.md``, or of another ``name``, into the run's folder and return the results.
 
     ``facts`` say what was learnt from, under its name; ``started`` is the clock's time (``time.monotonic``).
     """
@@ -31,6 +32,6 @@ def write(
             "seconds": time.monotonic() - started,
         }
     )
-    write_json(flow.work.folder / "ablation.json", results)
-    replace_text(flow.work.folder / "ablation.md", table(results) + "\n")
+    write_json(flow.work.folder / f"{name}.json", results)
+    replace_text(flow.work.folder / f"{name}.md", table(results) + "\n")
     return results
