@@ -76,7 +76,8 @@ def variants(
     model = open_model(trunk.teacher.folder)
     outlook = Outlook.of(trunk.source, model)
     usage = usage_of(model, outlook, trunk.corpus.train)
-    wish = Wish(speed=speed, precision=precisions[-1], dim=trunk.recipe.pca and trunk.recipe.pca.dim)
+    pca = trunk.recipe.pca
+    wish = Wish(speed=speed, precision=precisions[-1], dim=None if pca is None else pca.dim)
     planned: dict[str, Planned] = {}
     for size in sorted(sizes, key=lambda size: _bytes(sizes, size), reverse=True):
         try:

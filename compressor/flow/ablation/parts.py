@@ -9,7 +9,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.report.numbers import count, fixed, percent
 from benchmarks.report.results import number
@@ -29,8 +29,9 @@ from compressor.models.sentence_model import open_model
 if TYPE_CHECKING:
     from compressor.distil.student.words.usage import Usage
 
-_WHOLE = {"width": None, "heads": None, "feed_forward": None, "embedding_size": None, "vocabulary": None,
-          "activation": "teacher"}  # fmt: skip
+_WHOLE: dict[str, Any] = {"activation": "teacher"} | dict.fromkeys(
+    ("width", "heads", "feed_forward", "embedding_size", "vocabulary")
+)
 _TOKENS = (16_000, 11_000, 8000, 4000)
 
 
@@ -111,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(measure(load(given.recipe, Recipe, given.set), given.recipe.parent, given.runs, command)))
 
 
-def _layers(layers: int) -> dict[str, object]:
+def _layers(layers: int) -> dict[str, Any]:
     return {"layers": layers} if layers else {"layers": 0, "dense": True}
 
 
