@@ -43,7 +43,8 @@ of them is exported, quantized, verified and measured. `compressor compress MODE
 |---|---|
 | layers left out | a student may have fewer layers (`distil.layers`) |
 | fitted | kept layers start from a fit to the teacher (`start`), and may have fewer neurons (`feed_forward`) |
-| narrower | fewer units and heads (`width`, `heads`) |
+| narrower | states of fewer units (`width`) |
+| fewer heads | fewer heads a layer (`heads`); with rotary positions, narrower states keep heads of the teacher's size |
 | ReLU | `activation = "relu"` |
 | narrow table | the vocabulary's table may be narrower than the states (`distil.embedding_size`): BERT's alone |
 | fused | attention and Gelu of every layer run as one operator each, and `verify.fused = "auto"` asks for it |
@@ -81,6 +82,7 @@ def page() -> str:
         Column("layers left out", lambda family: _answer(not family.possible.uncut)),
         Column("fitted", lambda family: _answer(not family.possible.unfitted)),
         Column("narrower", lambda family: _answer(not family.possible.unnarrowed)),
+        Column("fewer heads", lambda family: _answer(not family.possible.unheaded)),
         Column("ReLU", lambda family: _answer(not family.possible.no_relu)),
         Column("narrow table", lambda family: _answer(not family.possible.unfactored)),
         Column("fused", lambda family: _answer(family.fused)),

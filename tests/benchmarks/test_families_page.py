@@ -19,6 +19,6 @@ def test_of_some_families() -> None:
     bert, albert, mpnet = (Family.of(name) for name in ("Bert", "Albert", "MPNet"))
     assert (bert.reasons, bert.fused) == ([], True)
     assert albert.possible.uncut
-    assert not mpnet.possible.uncut + mpnet.possible.unfitted
-    assert mpnet.possible.unnarrowed == "mpnet: its layers share a bias a head"
+    assert not mpnet.possible.uncut + mpnet.possible.unfitted + mpnet.possible.unnarrowed
+    assert mpnet.possible.unheaded == "mpnet: its layers share a bias a head"
     assert mpnet.fused

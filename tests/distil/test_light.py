@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 import torch
 from builders import sentences, tokenizer
-from families import LAYERS, random_encoder, random_transformer
+from families import random_encoder
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
 from compressor.core.errors import ModelError, RecipeError, TextError
+from compressor.distil.student.fit.encoder import fit_encoder
+from compressor.distil.student.importance import Importance
 from compressor.distil.student.layers import keep_layers
 from compressor.distil.student.light import open_student, shrink, with_projection
+from compressor.distil.student.prune import narrow_feed_forward, prune
+from compressor.distil.student.sample import sample_batches
 from compressor.distil.student.size import Size
 from compressor.distil.student.structure import find_parts
 from compressor.models.agreement import cosines, neighbours_in_common
@@ -103,7 +107,7 @@ def test_other_sizes_are_near_the_teacher_too(teacher: SentenceTransformer, opti
     student = shrink(teacher, TEXTS, layers=ALL, **{"width": 16} | options)
     parts = find_parts(transformer_of(student))
     assert parts.heads(0) == options.get("heads", 2)
-    assert parts.blocks[0].up.out_features == options.get("feed_forward", 2 * len(parts.norm.weight))
+    assert parts.blocks[0].neurons == options.get("feed_forward", 2 * parts.width)
     assert distance(student, teacher) < 0.02
 
 
@@ -121,51 +125,117 @@ def test_a_saved_student_gives_the_same_vectors(
     np.testing.assert_allclose(plain, vectors(student), atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLMRoberta", "DistilBert", "Electra"])
+NARROWED = ["Bert", "Roberta", "XLMRoberta", "DistilBert", "Electra", "MPNet", "NomicBert", "Gte"]
+OWN: dict[str, dict[str, Any]] = {
+    "Electra": {"embedding_size": 12},
+    "DebertaV2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm"}
+    | {"share_att_key": True, "position_buckets": 8, "position_biased_input": False},
+    "EuroBert": {f"{token}_token_id": 0 for token in ("pad", "bos", "eos", "mask")},
+    "T5": {"pad_token_id": 0, "feed_forward_proj": "gated-gelu"},
+    "Qwen3": {"pad_token_id": 0},
+}
+
+
+@pytest.mark.parametrize("family", [*NARROWED, "ModernBert", "EuroBert", "T5", "DebertaV2", "Qwen3"])
 def test_families(family: str, tmp_path: Path) -> None:
-    options = {"embedding_size": 16} if family == "Electra" else {}
-    teacher = random_encoder(family, tokenizer(), tmp_path / "teacher", **options)
-    layers = tuple(range(LAYERS))
-    np.testing.assert_allclose(vectors(shrink(teacher, TEXTS[:20], layers=layers)), vectors(teacher), atol=1e-4)
-    student = shrink(teacher, TEXTS, layers=layers, width=8)
+    """All layers fitted are the teacher; some layers, or some neurons, are nearer to it than copies of them."""
+    teacher = random_encoder(family, tokenizer(), tmp_path / "teacher", **OWN.get(family, {}))
+    enlarge(teacher)
+    np.testing.assert_allclose(vectors(shrink(teacher, TEXTS[:20], layers=(0, 1, 2))), vectors(teacher), atol=1e-4)
+    fewer = shrink(teacher, TEXTS, layers=(0, 2), dense=False)
+    assert distance(fewer, teacher) < 0.6 * distance(keep_layers(teacher, (0, 2)), teacher)
+    pruned = shrink(teacher, TEXTS, layers=(0, 1, 2), feed_forward=24, dense=False)
+    assert distance(pruned, teacher) < 0.7 * distance(prune(teacher, TEXTS, feed_forward=24), teacher)
+    again = open_model(saved(pruned, tmp_path / "student"))
+    assert {block.neurons for block in find_parts(transformer_of(again)).blocks} == {24}
+    np.testing.assert_allclose(vectors(again), vectors(pruned), atol=1e-6)
+
+
+@pytest.mark.parametrize("family", NARROWED)
+def test_narrow_families(family: str, tmp_path: Path) -> None:
+    teacher = random_encoder(family, tokenizer(), tmp_path / "teacher", **OWN.get(family, {}))
+    student = shrink(teacher, TEXTS, layers=(0, 1, 2), width=8)
     control = with_projection(randomized(student), TEXTS, vectors(teacher, TEXTS))
     assert distance(student, teacher) < 0.6 * distance(control, teacher)
     again = open_model(saved(student, tmp_path / "student"))
     np.testing.assert_allclose(vectors(again), vectors(student), atol=1e-6)
 
 
-def test_layers_that_share_a_bias_are_fitted_at_their_width(tmp_path: Path) -> None:
+def test_neurons_that_are_there_twice_are_not_missed(tmp_path: Path) -> None:
+    """Of two alike, one goes; the other writes for both."""
+    teacher = random_encoder("ModernBert", tokenizer(), tmp_path / "teacher")
+    enlarge(teacher)
+    with torch.no_grad():
+        for block in find_parts(transformer_of(teacher)).blocks:
+            for feed in block.feeds:
+                feed.weight[block.feed_rows(feed, torch.arange(16, 32))] = feed.weight[
+                    block.feed_rows(feed, torch.arange(16))
+                ]
+    costs = Importance([torch.ones(2)] * 3, [torch.arange(32, 0, -1.0)] * 3)  # the first of each pair stays
+    student = keep_layers(teacher, (0, 1, 2))
+    for block in find_parts(transformer_of(student)).blocks:
+        narrow_feed_forward(block, torch.arange(16))
+    copied = distance(student, teacher)
+    fit_encoder(transformer_of(teacher), transformer_of(student), (0, 1, 2), costs, sample_batches(teacher, TEXTS))
+    assert distance(student, teacher) < 0.01 * copied
+
+
+def enlarge(model: SentenceTransformer) -> None:
+    """Scale what a random model's layers add, next to nothing beside its embeddings, to what trained ones add."""
+    with torch.no_grad():
+        for block in find_parts(transformer_of(model)).blocks:
+            for part in (*block.reads, block.out, *block.feeds, block.down):
+                part.weight *= 0.2 / part.weight.std()
+
+
+def test_layers_that_share_a_bias_keep_their_heads(tmp_path: Path) -> None:
     teacher = random_encoder("MPNet", tokenizer(), tmp_path / "teacher")
     [bias] = find_parts(transformer_of(teacher)).biases
     torch.nn.init.normal_(bias.weight)
-    np.testing.assert_allclose(
-        vectors(shrink(teacher, TEXTS[:20], layers=tuple(range(LAYERS)))), vectors(teacher), atol=1e-4
+    student = shrink(teacher, TEXTS, layers=(0, 1, 2), width=8)
+    parts = find_parts(transformer_of(student))
+    assert (parts.width, parts.heads(0), parts.head_size) == (8, 2, 4)
+    assert torch.equal(parts.biases[0].weight, bias.weight)
+    control = with_projection(randomized(student), TEXTS, vectors(teacher, TEXTS))
+    assert distance(student, teacher) < 0.6 * distance(control, teacher)
+    message = "mpnet: its layers share a bias a head: heads = 1 must be left out"
+    assert fault(ModelError, lambda: shrink(teacher, TEXTS[:20], layers=(0,), width=8, heads=1)) == message
+    assert fault(ModelError, lambda: Size(heads=1).check(teacher)) == message
+    message = "distil.width = 9: cannot be divided into the teacher's 2 heads of at most its 8 units"
+    assert fault(RecipeError, lambda: shrink(teacher, TEXTS[:20], layers=(0,), width=9)) == message
+
+
+def test_rotary_heads_keep_their_size(tmp_path: Path) -> None:
+    teacher = random_encoder("NomicBert", tokenizer(), tmp_path / "teacher")
+    parts = find_parts(transformer_of(shrink(teacher, TEXTS[:20], layers=(0,), width=8)))
+    assert (parts.width, parts.heads(0), parts.head_size) == (8, 1, 8)
+    message = "distil.width = 12: cannot be divided into at most the teacher's 2 heads of its 8 units"
+    assert fault(RecipeError, lambda: shrink(teacher, TEXTS[:20], layers=(0,), width=12)) == message
+
+
+def test_tables_of_another_width_stay(tmp_path: Path) -> None:
+    teacher = random_encoder("Electra", tokenizer(), tmp_path / "teacher", embedding_size=12)
+    student = transformer_of(shrink(teacher, TEXTS[:20], layers=(0, 1, 2), width=8))
+    assert torch.equal(
+        student.embeddings.word_embeddings.weight, transformer_of(teacher).embeddings.word_embeddings.weight
     )
-    student = shrink(teacher, TEXTS, layers=(0, 2), feed_forward=24)
-    [own] = find_parts(transformer_of(student)).biases
-    assert torch.equal(own.weight, bias.weight)
-    assert distance(student, teacher) < distance(keep_layers(teacher, (0, 2)), teacher)
-    again = open_model(saved(student, tmp_path / "student"))
-    np.testing.assert_allclose(vectors(again), vectors(student), atol=1e-6)
-    message = "mpnet: its layers share a bias a head: width = 8 must be left out"
-    assert fault(ModelError, lambda: shrink(teacher, TEXTS[:20], layers=(0,), width=8)) == message
-    assert fault(ModelError, lambda: Size(width=8).check(teacher)) == message
+    assert (student.config.embedding_size, student.config.hidden_size) == (12, 8)
+    message = "distil.width = 12: the width of the tables of electra; must be another"
+    assert fault(RecipeError, lambda: shrink(teacher, TEXTS[:20], layers=(0,), width=12)) == message
 
 
 @pytest.mark.parametrize(
     ("family", "reason"),
     [
-        ("T5", "t5: positions are relative, not learned; only whole layers can be left out"),
-        ("ModernBert", "modernbert: positions are rotary, not learned; only whole layers can be left out"),
-        ("NomicBert", "nomic_bert: positions are rotary, not learned; only whole layers can be left out"),
-        (
-            "Electra",
-            "electra: its embeddings are of another width than its layers; only whole layers can be left out",
-        ),
+        ("T5", "t5: its layers normalize what they read; states are as wide as the teacher's"),
+        ("ModernBert", "modernbert: its layers normalize what they read; states are as wide as the teacher's"),
     ],
 )
-def test_other_families_are_refused_with_the_reason(family: str, reason: str) -> None:
-    assert fault(ModelError, lambda: find_parts(random_transformer(family))) == reason
+def test_states_that_must_stay_as_wide(family: str, reason: str, tmp_path: Path) -> None:
+    teacher = random_encoder(family, tokenizer(), tmp_path / "teacher", **OWN.get(family, {}))
+    message = f"{reason}: width = 8 must be left out"
+    assert fault(ModelError, lambda: shrink(teacher, TEXTS[:20], layers=(0,), width=8)) == message
+    assert fault(ModelError, lambda: Size(width=8).check(teacher)) == message
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ def planted(tiny: Path) -> SentenceTransformer:
         for block in find_parts(transformer_of(model)).blocks:
             for head in DEAD_HEADS:
                 block.out.weight[:, 8 * head : 8 * head + 8] *= 1e-4
-                block.value.weight[8 * head : 8 * head + 8] *= 3
+                block.reads[2].weight[8 * head : 8 * head + 8] *= 3
             block.down.weight[:, list(DEAD_NEURONS)] *= 1e-4
-            block.up.weight[list(DEAD_NEURONS)] *= 3
+            block.feeds[0].weight[list(DEAD_NEURONS)] *= 3
     return model
 
 
@@ -68,7 +68,7 @@ def zero_heads(model: SentenceTransformer) -> list[list[int]]:
     """Return the heads of each layer that are zeros in query, key, value and output."""
     found = []
     for block in find_parts(transformer_of(model)).blocks:
-        parts = [p for part in (block.query, block.key, block.value) for p in (part.weight, part.bias)]
+        parts = [p for part in block.reads for p in (part.weight, part.bias)]
         rows = torch.cat([p.detach().reshape(32, -1) for p in (*parts, block.out.weight.T)], 1).abs().sum(1)
         found.append([head for head in range(4) if rows[8 * head : 8 * head + 8].sum() == 0])
     return found
@@ -81,7 +81,7 @@ def test_what_writes_next_to_nothing_goes(planted: SentenceTransformer, other: b
     assert zero_heads(pruned) == [list(DEAD_HEADS)] * 4
     alive = [neuron for neuron in range(64) if neuron not in DEAD_NEURONS]
     for ours, theirs in zip(*(find_parts(transformer_of(m)).blocks for m in (pruned, planted)), strict=True):
-        assert ours.up.weight.equal(theirs.up.weight[alive])
+        assert ours.feeds[0].weight.equal(theirs.feeds[0].weight[alive])
         assert ours.down.weight.equal(theirs.down.weight[:, alive])
     np.testing.assert_allclose(vectors(pruned), vectors(planted), atol=1e-2)
 
@@ -132,7 +132,7 @@ def test_a_pruned_folder_loads_anywhere(student: SentenceTransformer, tmp_path: 
     np.testing.assert_allclose(plain, vectors(pruned), atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Electra"])
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Electra", "NomicBert", "Gte"])
 def test_compact_equals_the_zeros(family: str, tmp_path: Path) -> None:
     options = {"embedding_size": 16} if family == "Electra" else {}
     heads = {"n_heads" if family == "DistilBert" else "num_attention_heads": 4}
@@ -149,9 +149,9 @@ def test_a_layer_keeps_a_head(student: SentenceTransformer) -> None:
     empty = copy.deepcopy(student)
     with torch.no_grad():
         block = find_parts(transformer_of(empty)).blocks[1]
-        for part in (block.query, block.key, block.value, block.out):
+        for part in (*block.reads, block.out):
             part.weight.zero_()
-        for part in (block.query, block.key, block.value):
+        for part in block.reads:
             part.bias.zero_()
     before = vectors(empty)
     assert compact(empty) == 3
@@ -198,10 +198,35 @@ def test_numbers_that_a_student_does_not_have(
     assert fault(RecipeError, lambda: prune(student, TEXTS, **options)) == message  # type: ignore[arg-type]
 
 
-def test_a_family_of_another_build_is_refused(tmp_path: Path) -> None:
-    model = random_encoder("ModernBert", tokenizer(), tmp_path / "model")
-    message = "modernbert: positions are rotary, not learned; only whole layers can be left out"
-    assert fault(ModelError, lambda: prune(model, TEXTS, heads=1)) == message
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("ModernBert", "modernbert: its layers normalize what they read; heads are as many as the teacher's"),
+        ("DebertaV2", "deberta-v2: its relative positions are as wide as its states"),
+    ],
+)
+def test_heads_that_must_stay(family: str, reason: str, tmp_path: Path) -> None:
+    options = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]} if family == "DebertaV2" else {}
+    model = random_encoder(family, tokenizer(), tmp_path / "model", **options)
+    assert fault(ModelError, lambda: prune(model, TEXTS, heads=1)) == f"{reason}: heads = 1 must be left out"
+
+
+@pytest.mark.parametrize("family", ["ModernBert", "NomicBert", "T5"])
+def test_a_gated_neuron_goes_with_its_gate(family: str, tmp_path: Path) -> None:
+    options = {"feed_forward_proj": "gated-gelu", "pad_token_id": 0} if family == "T5" else {}
+    model = random_encoder(family, tokenizer(), tmp_path / "model", **options)
+    dead = [3, 4, 11, 20, 31]
+    with torch.no_grad():
+        for block in find_parts(transformer_of(model)).blocks:
+            for feed in block.feeds:  # as important as any, by what they hold
+                feed.weight[block.feed_rows(feed, torch.tensor(dead))] *= 2
+            block.down.weight[:, dead] = 0
+    pruned = prune(model, TEXTS, feed_forward=32 - len(dead))
+    np.testing.assert_allclose(vectors(pruned), vectors(model), atol=1e-5)
+    folder = saved(pruned, tmp_path / "pruned")
+    np.testing.assert_allclose(vectors(open_model(folder)), vectors(pruned), atol=1e-6)
+    for block in find_parts(transformer_of(open_model(folder))).blocks:
+        assert sum(feed.out_features for feed in block.feeds) == 2 * block.neurons == 54
 
 
 def test_heads_that_share_a_bias_are_kept(tmp_path: Path) -> None:
@@ -209,7 +234,7 @@ def test_heads_that_share_a_bias_are_kept(tmp_path: Path) -> None:
     message = "mpnet: its layers share a bias a head: heads = 1 must be left out"
     assert fault(ModelError, lambda: prune(model, TEXTS, heads=1)) == message
     pruned = prune(model, TEXTS, feed_forward=24)
-    assert {block.up.out_features for block in find_parts(transformer_of(pruned)).blocks} == {24}
+    assert {block.neurons for block in find_parts(transformer_of(pruned)).blocks} == {24}
 
 
 def test_the_exported_graph_is_smaller_fused_and_equal(student: SentenceTransformer, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from builders import WORDS
+from families import LAYERS, random_transformer
 from sentence_transformers import SentenceTransformer
 from trained import HELDOUT, TEXTS, vectors
 
@@ -115,6 +116,22 @@ def test_a_layer_without_an_activation_is_refused(tiny: Path) -> None:
         layer.intermediate.intermediate_act_fn = torch.nn.Identity()
     with pytest.raises(ModelError, match="bert: its layers hold no activation to put a ReLU in the place of"):
         take_relu(transformer)
+
+
+@pytest.mark.parametrize("form", ["gated-gelu", "relu"])
+def test_the_activation_of_t5(form: str, tmp_path: Path) -> None:
+    model = random_transformer("T5", feed_forward_proj=form)
+    assert take_relu(model) == (0 if form == "relu" else LAYERS)
+    assert take_relu(model) == 0
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    inner: list[torch.Tensor] = []
+    for block in again.encoder.block:
+        block.layer[1].DenseReluDense.act.register_forward_hook(lambda module, inputs, output: inner.append(output))
+    ids = torch.arange(1, 13)[None]
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids).last_hidden_state, model(input_ids=ids).last_hidden_state)
+    assert min(float(states.min()) for states in inner) == 0.0
 
 
 def test_a_smaller_vocabulary(tiny: Path) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import sentences
-from families import LAYERS, random_transformer
+from builders import sentences, tokenizer
+from families import LAYERS, random_encoder, random_transformer
 from sentence_transformers import SentenceTransformer
 
 from compressor.core.errors import ModelError, RecipeError
 from compressor.distil.student.layers import find_layers, keep_layers, restack, spread_layers
+from compressor.distil.student.search import search_layers
+from compressor.distil.student.size import Size
+from compressor.distil.student.structure import find_parts
 from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
 from compressor.models.source import check_folder
 
@@ -173,3 +176,27 @@ def test_a_stack_can_be_given_again_and_again(tiny: Path) -> None:
         made = restack(transformer, [(i, stack[i]) for i in numbers])
         assert [layer is stack[i] for layer, i in zip(made, numbers, strict=True)] == [True] * len(numbers)
         assert transformer.config.num_hidden_layers == len(find_layers(transformer)[2]) == len(numbers)
+
+
+@pytest.mark.parametrize("family", ["T5", "ModernBert"])
+def test_a_first_layer_unlike_the_others_stays_the_first(family: str) -> None:
+    model = random_transformer(family)
+    teacher: Any = [wrapped(model)]
+    assert len(find_layers(transformer_of(keep_layers(teacher, (0, 2))))[2]) == 2
+    message = f"distil.layers = [1, 2]: must begin with 0, which {model.config.model_type} builds unlike the others"
+    with pytest.raises(RecipeError) as caught:
+        keep_layers(teacher, (1, 2))
+    assert str(caught.value) == message
+    for size in (Size(layers=(1, 2)), Size(layers=2, choice="last")):
+        with pytest.raises(RecipeError) as caught:
+            size.check(teacher)
+        assert str(caught.value) == message
+
+
+def test_a_searched_choice_keeps_it_too(tmp_path: Path) -> None:
+    teacher = random_encoder("ModernBert", tokenizer(), tmp_path / "teacher")
+    first = find_parts(transformer_of(teacher)).blocks[0]
+    with torch.no_grad():
+        for part in (first.out, first.down):  # of all layers the one that is missed least
+            part.weight.zero_()
+    assert search_layers(teacher, 2, TEXTS)[0] == 0

@@ -195,17 +195,19 @@ def test_expected_times_are_told_by_their_parts() -> None:
     [
         ("Bert", True, "", ""),
         ("Roberta", True, "", ""),
-        ("Electra", True, "", "electra: its embeddings are of another width than its layers"),
+        ("Electra", True, "", ""),
         ("MPNet", True, "", ""),
-        ("T5", True, "", "t5: positions are relative"),
-        ("ModernBert", True, "", "modernbert: positions are rotary"),
+        ("T5", True, "", ""),
+        ("ModernBert", True, "", ""),
+        ("NomicBert", True, "", ""),
+        ("Gemma3Text", False, "", "gemma3_text: norms stand behind its products as well as in front of them"),
         ("DebertaV2", False, "", ""),  # with positions that are learned
         ("Albert", True, f"albert: no stack of {LAYERS} layers of its own weights", "albert: "),
     ],
 )
 def test_what_a_family_can_have(tmp_path: Path, family: str, fuses: bool, uncut: str, unfitted: str) -> None:
     outlook = opened(family, tmp_path)
-    assert outlook.family.replace("-", "") == family.lower()
+    assert outlook.family.replace("-", "").replace("_", "") == family.lower()
     assert (outlook.depth, outlook.dim, outlook.fuses) == (LAYERS, 16, fuses)
     for reason, begins in ((outlook.possible.uncut, uncut), (outlook.possible.unfitted, unfitted)):
         assert reason.startswith(begins)
@@ -213,7 +215,9 @@ def test_what_a_family_can_have(tmp_path: Path, family: str, fuses: bool, uncut:
     lines = outlook.lines()
     assert [line.partition(":")[0] for line in lines] == ["model", "graph", "student", "int8"]
     assert (uncut or unfitted or "any depth, fitted") in lines[2]
-    assert ("fewer units, heads" in lines[2]) is not bool(uncut or unfitted or family == "MPNet")
+    less = {"MPNet": "fewer units and feed-forward"} | dict.fromkeys(("T5", "ModernBert"), "fewer neurons")
+    assert (less.get(family, "fewer units, heads") in lines[2]) is not bool(uncut or unfitted)
+    assert outlook.gated is (family in ("ModernBert", "NomicBert"))
 
 
 def test_looking_changes_nothing(tiny: Path) -> None:

@@ -10,11 +10,12 @@ import torch
 from compressor.answering.questions.windows import Window, padded
 from compressor.answering.readers.model import reads
 from compressor.core.errors import ModelError, RecipeError
+from compressor.distil.student.fit.encoder import fit_encoder
 from compressor.distil.student.importance import Importance
 from compressor.distil.student.layers import restack
-from compressor.distil.student.narrow import fit_encoder
+from compressor.distil.student.parts import Parts
 from compressor.distil.student.sample import MAX_TOKENS, Batch
-from compressor.distil.student.structure import Parts, find_parts
+from compressor.distil.student.structure import find_parts
 
 Start = Literal["auto", "fitted", "copied"]
 _BATCH = 16
@@ -24,7 +25,7 @@ def make_student(teacher: Any, kept: tuple[int, ...], start: Start, windows: Seq
     """Return a question-answering model of the layers ``kept`` of ``teacher``, with its head.
 
     ``fitted``: by least squares on a sample of the windows each layer also makes up for those left out behind it
-    (``compressor.distil.student.narrow``). ``auto`` is fitted where the family's structure allows and the layers
+    (``compressor.distil.student.fit``). ``auto`` is fitted where the family's structure allows and the layers
     ascend.
     """
     student = copy.deepcopy(teacher)
@@ -34,7 +35,7 @@ def make_student(teacher: Any, kept: tuple[int, ...], start: Start, windows: Seq
     if parts is not None:
         importance = Importance(
             [torch.zeros(parts.heads(i)) for i in range(len(parts.blocks))],
-            [torch.zeros(block.up.out_features) for block in parts.blocks],
+            [torch.zeros(block.neurons) for block in parts.blocks],
         )
         fit_encoder(teacher.base_model, student.base_model, kept, importance, _sample(teacher, windows, seed))
     return student

@@ -8,7 +8,7 @@ from transformers.activations import ACT2FN
 from compressor.core.errors import ModelError
 from compressor.distil.student.layers import find_layers
 
-_FIELDS = ("hidden_act", "activation", "hidden_activation")
+_FIELDS = ("hidden_act", "activation", "hidden_activation", "dense_act_fn")
 """What a config calls the activation, by family."""
 
 
@@ -37,4 +37,6 @@ def take_relu(transformer: Any) -> int:
         setattr(parent, name, nn.ReLU())
     for name in stated:
         setattr(config, name, "relu")
+    if "dense_act_fn" in stated:  # which T5's config makes of another field
+        config.feed_forward_proj = "gated-relu" if config.is_gated_act else "relu"
     return len(found)

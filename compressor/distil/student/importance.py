@@ -10,8 +10,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from compressor.core.encoder import Vectors
+from compressor.distil.student.parts import Parts
 from compressor.distil.student.sample import Batch, sample_batches, vectors_of
-from compressor.distil.student.structure import Parts, find_parts
+from compressor.distil.student.structure import find_parts
 from compressor.models.sentence_model import transformer_of
 
 _TEXTS = 500
@@ -49,6 +50,11 @@ def importance(model: SentenceTransformer, texts: Sequence[str], targets: Vector
                 total += cost
     mean = [total / sum(len(batch.rows) for batch in batches) for total in sums]
     return Importance(mean[0::2], mean[1::2])
+
+
+def largest(costs: Tensor, count: int) -> Tensor:
+    """Return which ``count`` matter most, int64, ascending; of those that matter alike the first."""
+    return costs.argsort(descending=True, stable=True)[:count].sort().values
 
 
 def _costs(

@@ -16,9 +16,11 @@ def keep_layers(teacher: SentenceTransformer, layers: tuple[int, ...]) -> Senten
 
     The copy's config states the new depth, so that the saved student loads with the layers it was saved
     with. DistilBERT (Sanh et al. 2019, arXiv:1910.01108) starts its student this way. Raises RecipeError
-    for an index that is out of range or repeated, ModelError where there is no stack of layers to cut.
+    for an index that is out of range or repeated, or as ``check_first`` does, ModelError where there is no stack of
+    layers to cut.
     """
     check_layers(layers, len(find_layers(transformer_of(teacher))[2]))
+    check_first(layers, transformer_of(teacher))
     student = copy.deepcopy(teacher)
     transformer = transformer_of(student)
     stack = restack(transformer, None)
@@ -81,6 +83,20 @@ def check_layers(layers: tuple[int, ...], depth: int) -> None:
         raise RecipeError(f"distil.layers = {list(layers)}: a layer is repeated")
     if not layers:
         raise RecipeError("distil.layers = []: keep at least one layer")
+
+
+def check_first(layers: tuple[int, ...], transformer: Any) -> None:
+    """Raise RecipeError where the first layer is built unlike the others, and another is to be the first."""
+    if layers[:1] != (0,) and first_differs(transformer):
+        kind = transformer.config.model_type
+        raise RecipeError(f"distil.layers = {list(layers)}: must begin with 0, which {kind} builds unlike the others")
+
+
+def first_differs(transformer: Any) -> bool:
+    """Tell whether the first layer holds what the others do not (T5's table of positions), or lacks what they have."""
+    stack = find_layers(transformer)[2]
+    names = [{name for name, _ in layer.named_parameters()} for layer in stack[:2]]
+    return len(names) > 1 and names[0] != names[1]
 
 
 def _kinds(config: Any, depth: int) -> list[Any]:

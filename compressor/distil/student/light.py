@@ -12,13 +12,14 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from compressor.core.encoder import Vectors
 from compressor.core.errors import ModelError, RecipeError, TextError
 from compressor.distil.student.activation import take_relu
-from compressor.distil.student.importance import importance
-from compressor.distil.student.layers import check_layers
-from compressor.distil.student.narrow import fit_encoder
-from compressor.distil.student.prune import state_feed_forward
+from compressor.distil.student.fit.encoder import fit_encoder
+from compressor.distil.student.importance import Importance, importance, largest
+from compressor.distil.student.layers import check_layers, keep_layers
+from compressor.distil.student.parts import Parts
+from compressor.distil.student.prune import narrow_feed_forward, state_feed_forward
 from compressor.distil.student.regression import Regression, with_one
 from compressor.distil.student.sample import sample_batches, vectors_of
-from compressor.distil.student.structure import Parts, find_parts
+from compressor.distil.student.structure import find_parts
 from compressor.distil.student.vocabulary import trim_vocabulary
 from compressor.models.pooling import OWN, is_plain
 from compressor.models.sentence_model import TorchEncoder, assembled, embedding_dimension, open_model, transformer_of
@@ -56,15 +57,19 @@ def shrink(
     check_layers(layers, len(parts.blocks))
     if list(layers) != sorted(layers):
         raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
-    hidden, most = int(transformer.config.hidden_size), parts.blocks[0].up.out_features
+    hidden, most = int(transformer.config.hidden_size), parts.blocks[0].neurons
     check_dense(dense, width, hidden)
     width = hidden if width is None else _within("width", width, hidden)
-    heads = parts.heads(0) if parts.biases else _heads(parts, width, heads)
+    heads = _heads(parts, width, heads)
     feed_forward = max(1, most * width // hidden) if feed_forward is None else feed_forward
-    student = _empty(teacher, len(layers), width, heads, _within("feed_forward", feed_forward, most))
+    feed_forward = _within("feed_forward", feed_forward, most)
+    costs, batches = importance(teacher, texts), sample_batches(teacher, texts)
+    if width == hidden:
+        student = _copied(teacher, layers, feed_forward, costs)
+    else:
+        student = _empty(teacher, len(layers), width, heads, feed_forward)
     if relu:
         take_relu(transformer_of(student))
-    costs, batches = importance(teacher, texts), sample_batches(teacher, texts)
     basis = fit_encoder(transformer, transformer_of(student), layers, costs, batches)
     if vocabulary is not None:
         student = trim_vocabulary(student, texts, vocabulary)
@@ -120,9 +125,12 @@ def _within(field: str, value: int, most: int) -> int:
 
 def _heads(parts: Parts, width: int, heads: int | None) -> int:
     """Return the heads of a layer: as asked for, else as few as keep heads no larger than the teacher's."""
-    most = parts.heads(0)
-    allowed = [n for n in range(1, most + 1) if width % n == 0 and width // n <= parts.head_size]
-    limits = f"at most the teacher's {most} heads of at most its {parts.head_size} units"
+    if width == parts.width and heads is None:
+        return parts.heads(0)
+    most, allowed = parts.heads(0), parts.head_counts(width)
+    size = f"of its {parts.head_size} units" if parts.rotary else f"of at most its {parts.head_size} units"
+    count = "the" if parts.unheaded else "at most the"
+    limits = f"{count} teacher's {most} heads {size}"
     if not allowed:
         raise RecipeError(f"distil.width = {width}: cannot be divided into {limits}")
     if heads is not None and heads not in allowed:
@@ -130,17 +138,37 @@ def _heads(parts: Parts, width: int, heads: int | None) -> int:
     return heads or allowed[0]
 
 
-def _empty(teacher: SentenceTransformer, depth: int, width: int, heads: int, feed_forward: int) -> SentenceTransformer:
-    """Return an encoder of the teacher's family and another size, with its pooling, not yet fitted."""
+def _copied(
+    teacher: SentenceTransformer, layers: tuple[int, ...], neurons: int, costs: Importance
+) -> SentenceTransformer:
+    """Return the teacher's transformer and pooling with some layers and the most important neurons of each."""
+    _pooling(teacher)
+    kept = keep_layers(teacher, layers)
+    transformer = transformer_of(kept)
+    if neurons < find_parts(transformer).blocks[0].neurons:
+        for old, block in zip(layers, find_parts(transformer).blocks, strict=True):
+            narrow_feed_forward(block, largest(costs.neurons[old], neurons))
+        state_feed_forward(transformer.config, neurons)
+    return assembled(kept, list(kept)[:2])
+
+
+def _pooling(teacher: SentenceTransformer) -> Pooling:
     pooling = teacher[1] if len(teacher) > 1 else None
     if not isinstance(pooling, Pooling):
         raise ModelError("no Pooling follows the teacher's transformer; a light student cannot be made")
-    wide = transformer_of(teacher)
+    return pooling
+
+
+def _empty(teacher: SentenceTransformer, depth: int, width: int, heads: int, feed_forward: int) -> SentenceTransformer:
+    """Return an encoder of the teacher's family and another size, with its pooling, not yet fitted."""
+    pooling, wide = _pooling(teacher), transformer_of(teacher)
     config = copy.deepcopy(wide.config)
+    if getattr(config, "embedding_size", width) == config.hidden_size:
+        config.embedding_size = width  # of an ELECTRA whose tables are as wide as its states
+    elif getattr(config, "embedding_size", None) == width:
+        raise RecipeError(f"distil.width = {width}: the width of the tables of {config.model_type}; must be another")
     config.num_hidden_layers, config.hidden_size, config.num_attention_heads = depth, width, heads
     state_feed_forward(config, feed_forward)
-    if hasattr(config, "embedding_size"):  # ELECTRA
-        config.embedding_size = width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # what is not fitted, such as a pooler that is not used, is the same each time
         narrow = type(wide)(config).eval()

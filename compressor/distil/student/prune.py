@@ -11,9 +11,13 @@ from torch.nn import Linear, Parameter
 
 from compressor.core.encoder import Vectors
 from compressor.core.errors import ModelError, RecipeError
-from compressor.distil.student.importance import importance
-from compressor.distil.student.structure import Block, Parts, find_parts
+from compressor.distil.student.importance import importance, largest
+from compressor.distil.student.parts import Block, Parts
+from compressor.distil.student.structure import find_parts
 from compressor.models.sentence_model import transformer_of
+
+_FEED_FORWARD = ("intermediate_size", "hidden_dim", "d_ff")
+"""What a config calls the width of the feed-forward, by family."""
 
 
 def prune(
@@ -35,7 +39,7 @@ def prune(
     parts = find_parts(transformer_of(student))
     parts.check_heads(None, heads)
     _check("heads", heads, min(parts.heads(i) for i in range(len(parts.blocks))))
-    _check("feed_forward", feed_forward, min(block.up.out_features for block in parts.blocks))
+    _check("feed_forward", feed_forward, min(block.neurons for block in parts.blocks))
     costs = importance(student, texts, targets)
     pruned = copy.deepcopy(student)
     parts = find_parts(transformer_of(pruned))
@@ -44,7 +48,7 @@ def prune(
             if heads is not None:
                 _zero_heads(block, parts.head_size, _order(costs.heads[index])[heads:])
             if feed_forward is not None:
-                _narrow_feed_forward(block, _order(costs.neurons[index])[:feed_forward].sort().values)
+                narrow_feed_forward(block, largest(costs.neurons[index], feed_forward))
     if feed_forward is not None:
         state_feed_forward(transformer_of(pruned).config, feed_forward)
     return pruned
@@ -60,7 +64,7 @@ def compact(model: SentenceTransformer) -> int:
         parts = find_parts(transformer_of(model))
     except ModelError:
         return 0
-    if parts.biases:  # no heads of it are zeros
+    if parts.unheaded:  # no heads of it are zeros
         return 0
     removed = 0
     for index, block in enumerate(parts.blocks):
@@ -78,6 +82,8 @@ def freeze_pruned(model: SentenceTransformer) -> int:
     the model: nothing of them is saved.
     """
     parts, frozen = find_parts(transformer_of(model)), 0
+    if parts.unheaded:
+        return 0
     for index, block in enumerate(parts.blocks):
         zero = [head for head in range(parts.heads(index)) if _is_zero(block, parts, head)]
         if zero:
@@ -90,8 +96,8 @@ def freeze_pruned(model: SentenceTransformer) -> int:
 
 def state_feed_forward(config: Any, width: int) -> None:
     """Write the width of the feed-forward into ``config``, under the name that the family has for it."""
-    name = "intermediate_size" if hasattr(config, "intermediate_size") else "hidden_dim"
-    if not hasattr(config, name):
+    name = next((name for name in _FEED_FORWARD if hasattr(config, name)), None)
+    if name is None:
         raise ModelError(f"{config.model_type}: its config does not state the width of the feed-forward")
     setattr(config, name, width)
 
@@ -112,9 +118,8 @@ def _rows(heads: Tensor, size: int) -> Tensor:
 
 def _of_heads(block: Block) -> list[tuple[Tensor, int]]:
     """Return the parameters of a layer that are divided into heads, each with the dimension that is."""
-    projections = (block.query, block.key, block.value)
     divided = [
-        (parameter, 0) for part in projections for parameter in (part.weight, part.bias) if parameter is not None
+        (parameter, 0) for part in block.reads for parameter in (part.weight, part.bias) if parameter is not None
     ]
     return [*divided, (block.out.weight, 1)]
 
@@ -131,7 +136,7 @@ def _is_zero(block: Block, parts: Parts, head: int) -> bool:
 
 def _keep_heads(block: Block, size: int, heads: list[int]) -> None:
     rows = _rows(torch.tensor(heads), size)
-    for part in (block.query, block.key, block.value):
+    for part in block.reads:
         _slice(part, rows, 0)
     _slice(block.out, rows, 1)
     # What the attention of the families divides its states by; the size of a head stays.
@@ -141,8 +146,10 @@ def _keep_heads(block: Block, size: int, heads: list[int]) -> None:
             setattr(block.attention, name, value)
 
 
-def _narrow_feed_forward(block: Block, neurons: Tensor) -> None:
-    _slice(block.up, neurons, 0)
+def narrow_feed_forward(block: Block, neurons: Tensor) -> None:
+    """Keep some ``neurons``, int64, of a layer's feed-forward, each with its gate, in place."""
+    for feed, rows in [(feed, block.feed_rows(feed, neurons)) for feed in block.feeds]:
+        _slice(feed, rows, 0)
     _slice(block.down, neurons, 1)
 
 

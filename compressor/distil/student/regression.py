@@ -1,11 +1,23 @@
 """Least squares in one pass over batches, drawn towards what the teacher's own weights say."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from torch.nn import LayerNorm
+from torch.nn import LayerNorm, Linear
 
 RIDGE = 5e-2
 """Weight of the prior, as a share of the mean second moment of the inputs."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Inputs [n, in], for each of some linear layers its targets [n, out], and what an error counts [n, 1]."""
+
+    inputs: Tensor
+    targets: Sequence[Tensor]
+    weights: Tensor | float = 1.0
 
 
 class Regression:
@@ -53,6 +65,32 @@ def ridged(moments: Tensor, ridge: float = RIDGE) -> Tensor:
 def with_one(inputs: Tensor) -> Tensor:
     """Return ``inputs`` [n, p] with a column of ones, for the bias."""
     return torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
+
+
+def refit(parts: Sequence[Linear], priors: Sequence[Tensor], rows: Iterable[Rows]) -> None:
+    """Refit linear layers that read the same inputs, in place, a bias where a layer has one.
+
+    ``priors`` are their maps [out, in + 1], the bias last, or [out, in] without one.
+    """
+    fits = [Regression() for _ in parts]
+    for some in rows:
+        for part, fit, target in zip(parts, fits, some.targets, strict=True):
+            inputs = some.inputs if part.bias is None else with_one(some.inputs)
+            fit.add(inputs * some.weights, target * some.weights)
+    for part, prior, fit in zip(parts, priors, fits, strict=True):
+        put(part, fit.solve(prior.T).T)
+
+
+def map_of(part: Linear) -> Tensor:
+    """Return a linear layer as a map [out, in + 1], the bias last; [out, in] without one."""
+    return part.weight if part.bias is None else torch.cat([part.weight, part.bias[:, None]], 1)
+
+
+def put(part: Linear, map_: Tensor, rows: slice = slice(None)) -> None:
+    """Write a map as ``map_of`` gives it into some rows of a linear layer."""
+    part.weight[rows] = map_[:, : part.in_features].to(part.weight.dtype)
+    if part.bias is not None:
+        part.bias[rows] = map_[:, -1].to(part.bias.dtype)
 
 
 def fit_normalization(norm: LayerNorm, outputs: list[Tensor], targets: list[Tensor]) -> None:

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from compressor.core.errors import TextError
 from compressor.core.progress import track
-from compressor.distil.student.layers import restack
+from compressor.distil.student.layers import first_differs, restack
 from compressor.models.sentence_model import TorchEncoder, transformer_of
 from compressor.vectors.pca import pair_correlation
 
@@ -42,11 +42,13 @@ def search_layers(teacher: SentenceTransformer, count: int, texts: Sequence[str]
         return scores[kept]
 
     depth = len(stack)
-    drops = [list(range(n)) for n in range(depth, count, -1)]
-    exhaustive = comb(depth, count) <= _TRIED
-    with track("layers", comb(depth, count) if exhaustive else sum(map(len, drops)), "sets") as advance:
+    first = 1 if first_differs(transformer_of(teacher)) else 0  # such a layer stays the first
+    drops = [list(range(first, n)) for n in range(depth, count, -1)]
+    exhaustive = comb(depth - first, count - first) <= _TRIED
+    with track("layers", comb(depth - first, count - first) if exhaustive else sum(map(len, drops)), "sets") as advance:
         if exhaustive:
-            return max(combinations(range(depth), count), key=score)
+            rest = combinations(range(first, depth), count - first)
+            return max((tuple(range(first)) + kept for kept in rest), key=score)
         kept = tuple(range(depth))
         for places in drops:
             kept = max((kept[:i] + kept[i + 1 :] for i in places), key=score)

@@ -13,8 +13,15 @@ from sentence_transformers import SentenceTransformer
 from compressor.core.config import Config
 from compressor.core.errors import CompressorError, ModelError, RecipeError
 from compressor.distil.student.activation import take_relu
-from compressor.distil.student.layers import check_layers, find_layers, keep_layers, spread_layers
+from compressor.distil.student.layers import (
+    check_first,
+    check_layers,
+    find_layers,
+    keep_layers,
+    spread_layers,
+)
 from compressor.distil.student.light import check_dense, open_student, shrink, with_projection
+from compressor.distil.student.parts import Parts
 from compressor.distil.student.prune import freeze_pruned, prune
 from compressor.distil.student.search import search_layers
 from compressor.distil.student.static import static_student
@@ -40,16 +47,21 @@ class Possible:
     """Why the activation cannot be a ReLU."""
     unfactored: str = ""
     """Why the vocabulary's table cannot be narrower than the states."""
+    unheaded: str = ""
+    """Why there cannot be fewer heads."""
 
     @classmethod
     def of(cls, transformer: Any) -> "Possible":
         """Look at a transformer, and leave it as it is."""
+        parts: list[Parts] = []
+        unfitted = _reason(lambda: parts.append(find_parts(transformer)))
         return cls(
             uncut=_reason(lambda: find_layers(transformer)),
-            unfitted=_reason(lambda: find_parts(transformer)),
-            unnarrowed=_reason(lambda: _check_narrowed(transformer)),
+            unfitted=unfitted,
+            unnarrowed=unfitted or parts[0].unnarrowed,
             no_relu=_reason(lambda: take_relu(_copy(transformer))),
             unfactored=_reason(lambda: check_factors(transformer, 2)),
+            unheaded=unfitted or parts[0].unheaded,
         )
 
 
@@ -94,6 +106,8 @@ class Size(Config):
             check_layers(self.layers, depth)
         elif not 0 <= self.layers <= depth:
             raise RecipeError(f"distil.layers = {self.layers}: must be 0 to {depth}, the teacher's layers")
+        if self.layers != 0 and self.model is None and self.choice != "searched":
+            check_first(self.kept(teacher, []), transformer_of(teacher))
         if self.dim is not None and self.dim > embedding_dimension(teacher):
             most = embedding_dimension(teacher)
             raise RecipeError(f"distil.dim = {self.dim}: must be at most {most}, the length of the teacher's vectors")
@@ -184,11 +198,6 @@ def _reason(check: Callable[[], object]) -> str:
     except CompressorError as error:
         return str(error)
     return ""
-
-
-def _check_narrowed(transformer: Any) -> None:
-    if reason := find_parts(transformer).unnarrowed:
-        raise ModelError(reason)
 
 
 def _copy(transformer: Any) -> Any:

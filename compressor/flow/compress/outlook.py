@@ -10,6 +10,7 @@ from benchmarks.report.numbers import count, millions, size
 from compressor.core.strict_json import read_json
 from compressor.distil.student.layers import find_layers
 from compressor.distil.student.size import Possible
+from compressor.distil.student.structure import is_gated
 from compressor.flow.compress.sized.shape import Shape
 from compressor.flow.compress.sized.weight import folder_bytes
 from compressor.models.sentence_model import embedding_dimension, is_static, token_limit, transformer_of
@@ -52,6 +53,8 @@ class Outlook:
     tokenizer_bytes: int
     positions: int = 0
     """Rows of tables that are no vocabularies: of positions."""
+    gated: bool = False
+    """A neuron of a feed-forward has a gate: it reads by two rows."""
 
     @classmethod
     def of(cls, source: Source, model: SentenceTransformer) -> "Outlook":
@@ -61,7 +64,7 @@ class Outlook:
         stored = len(compact(read_json(path)).encode()) if path.is_file() else 0
         if is_static(model):
             counts, vocabulary = _parameters(model, None), _rows(model)
-            none = Possible(*["a static model has no layers"] * 5)
+            none = Possible(*["a static model has no layers"] * 6)
             return cls("static", 0, dim, 0, vocabulary, dim, limit, counts, False, none, stored)
         transformer = transformer_of(model)
         config, possible = transformer.config, Possible.of(transformer)
@@ -78,6 +81,7 @@ class Outlook:
             possible=possible,
             tokenizer_bytes=stored,
             positions=_positions(model),
+            gated=not possible.unfitted and is_gated(transformer),
         )
 
     @property
@@ -115,12 +119,12 @@ class Outlook:
         if self.possible.unfitted:
             return f"whole layers, copied and trained; not fitted, narrowed or pruned: {self.possible.unfitted}"
         relu = "ReLU" if not self.possible.no_relu else f"no ReLU ({self.possible.no_relu})"
-        less = (
-            "fewer units, heads and feed-forward"
-            if not self.possible.unnarrowed
-            else "fewer neurons of its feed-forward"
-        )
-        return f"any depth, fitted before it is trained; {less}; {relu}"
+        return f"any depth, fitted before it is trained; fewer {self._less()}; {relu}"
+
+    def _less(self) -> str:
+        if self.possible.unnarrowed:
+            return "neurons of its feed-forward"
+        return "units and feed-forward" if self.possible.unheaded else "units, heads and feed-forward"
 
     def _int8(self) -> str:
         sizes = (size(self.size_bytes(self.depth, name, None)) for name in ("fp32", "int8"))

@@ -50,8 +50,9 @@ def work(outlook: "Outlook", shape: Shape) -> float:
     """Return the share of the work of the teacher's layers on a token that is left."""
     hidden, neurons = outlook.hidden, shape.feed_forward or outlook.feed_forward
     layers = outlook.depth if shape.layers is None else shape.layers
-    whole = outlook.depth * (4 * hidden + 2 * outlook.feed_forward)
-    return layers * (4 * hidden + 2 * neurons) / whole if whole else 1.0
+    rows = 3 if outlook.gated else 2  # that a neuron takes of products
+    whole = outlook.depth * (4 * hidden + rows * outlook.feed_forward)
+    return layers * (4 * hidden + rows * neurons) / whole if whole else 1.0
 
 
 def speed(outlook: "Outlook", shape: Shape) -> float:

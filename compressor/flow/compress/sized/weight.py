@@ -35,9 +35,9 @@ def folder_bytes(outlook: "Outlook", shape: Shape, precision: Literal["fp32", "i
 def layer_bytes(outlook: "Outlook", shape: Shape, int8: bool) -> float:
     """Return the bytes of one layer: products in int8 with a scale a column, biases and normalizations in float."""
     hidden, most = outlook.hidden, outlook.feed_forward
-    neurons = shape.feed_forward or most
-    vectors, columns = 9 * hidden + neurons, 5 * hidden + neurons
-    whole = outlook.parameters.layer - 2 * hidden * (most - neurons) - (most - neurons)
+    neurons, rows = shape.feed_forward or most, 2 if outlook.gated else 1  # rows that make a neuron
+    vectors, columns = 9 * hidden + rows * neurons, 5 * hidden + rows * neurons
+    whole = outlook.parameters.layer - ((rows + 1) * hidden + rows) * (most - neurons)
     if not int8:
         return _FLOAT * whole + _GRAPH_LAYER
     return max(whole - vectors, 0) + _FLOAT * vectors + _SCALE * columns + _GRAPH_LAYER
