@@ -222,6 +222,7 @@ def test_tables_of_another_width_stay(tmp_path: Path) -> None:
     assert (student.config.embedding_size, student.config.hidden_size) == (12, 8)
     message = "distil.width = 12: the width of the tables of electra; must be another"
     assert fault(RecipeError, lambda: shrink(teacher, TEXTS[:20], layers=(0,), width=12)) == message
+    assert fault(RecipeError, lambda: Size(width=12).check(teacher)) == message
 
 
 @pytest.mark.parametrize(

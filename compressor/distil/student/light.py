@@ -46,10 +46,10 @@ def shrink(
 
     Its weights are fitted to the teacher on a sample of ``texts`` (see ``fit_encoder``); a Dense layer behind the
     pooling brings the vectors back to the teacher's length, unless ``dense`` leaves it out of a student as wide as the
-    teacher. None: the teacher's width and vocabulary, heads of the
-    teacher's size, a feed-forward in proportion to the width. All of the teacher's size gives the teacher's vectors,
-    unless ``relu`` puts a ReLU in the place of each feed-forward's activation, which the fit makes up for in part.
-    Raises RecipeError for a size that cannot be, ModelError for a family whose width cannot be changed.
+    teacher. None: the teacher's width and vocabulary, heads of the teacher's size, a feed-forward in proportion to the
+    width. All of the teacher's size gives the teacher's vectors, unless ``relu`` puts a ReLU in the place of each
+    feed-forward's activation, which the fit makes up for in part. Raises RecipeError for a size that cannot be,
+    ModelError for a family whose width or heads must stay.
     """
     transformer = transformer_of(teacher)
     parts = find_parts(transformer)
@@ -59,12 +59,11 @@ def shrink(
         raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
     hidden, most = int(transformer.config.hidden_size), parts.blocks[0].neurons
     check_dense(dense, width, hidden)
-    width = hidden if width is None else _within("width", width, hidden)
-    heads = _heads(parts, width, heads)
+    width, heads = sizes_of(parts, width, heads)
     feed_forward = max(1, most * width // hidden) if feed_forward is None else feed_forward
     feed_forward = _within("feed_forward", feed_forward, most)
     costs, batches = importance(teacher, texts), sample_batches(teacher, texts)
-    if width == hidden:
+    if (width, heads) == (hidden, parts.heads(0)):
         student = _copied(teacher, layers, feed_forward, costs)
     else:
         student = _empty(teacher, len(layers), width, heads, feed_forward)
@@ -117,16 +116,16 @@ def check_dense(dense: bool, width: int | None, hidden: int) -> None:
         raise RecipeError(f"distil.dense = false: only a student of the teacher's width, {hidden}; not width = {width}")
 
 
-def _within(field: str, value: int, most: int) -> int:
-    if not 1 <= value <= most:
-        raise RecipeError(f"distil.{field} = {value}: must be 1 to {most}, the teacher's")
-    return value
+def sizes_of(parts: Parts, width: int | None, heads: int | None) -> tuple[int, int]:
+    """Return the width and the heads of a student of an encoder: as asked for, or the teacher's.
 
-
-def _heads(parts: Parts, width: int, heads: int | None) -> int:
-    """Return the heads of a layer: as asked for, else as few as keep heads no larger than the teacher's."""
-    if width == parts.width and heads is None:
-        return parts.heads(0)
+    Of a narrower one as few heads as are no larger than the teacher's. Raises RecipeError for what cannot be.
+    """
+    width = parts.width if width is None else _within("width", width, parts.width)
+    if width == parts.width and heads in (None, parts.heads(0)):
+        return width, parts.heads(0)
+    if parts.widening is not None and width == parts.widening.in_features:
+        raise RecipeError(f"distil.width = {width}: the width of the tables of {parts.kind}; must be another")
     most, allowed = parts.heads(0), parts.head_counts(width)
     size = f"of its {parts.head_size} units" if parts.rotary else f"of at most its {parts.head_size} units"
     count = "the" if parts.unheaded else "at most the"
@@ -135,7 +134,13 @@ def _heads(parts: Parts, width: int, heads: int | None) -> int:
         raise RecipeError(f"distil.width = {width}: cannot be divided into {limits}")
     if heads is not None and heads not in allowed:
         raise RecipeError(f"distil.heads = {heads}: must be one of {allowed}, which divide {width} into {limits}")
-    return heads or allowed[0]
+    return width, heads or allowed[0]
+
+
+def _within(field: str, value: int, most: int) -> int:
+    if not 1 <= value <= most:
+        raise RecipeError(f"distil.{field} = {value}: must be 1 to {most}, the teacher's")
+    return value
 
 
 def _copied(
@@ -165,8 +170,6 @@ def _empty(teacher: SentenceTransformer, depth: int, width: int, heads: int, fee
     config = copy.deepcopy(wide.config)
     if getattr(config, "embedding_size", width) == config.hidden_size:
         config.embedding_size = width  # of an ELECTRA whose tables are as wide as its states
-    elif getattr(config, "embedding_size", None) == width:
-        raise RecipeError(f"distil.width = {width}: the width of the tables of {config.model_type}; must be another")
     config.num_hidden_layers, config.hidden_size, config.num_attention_heads = depth, width, heads
     state_feed_forward(config, feed_forward)
     with torch.random.fork_rng(devices=[]):

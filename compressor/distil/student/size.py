@@ -20,7 +20,13 @@ from compressor.distil.student.layers import (
     keep_layers,
     spread_layers,
 )
-from compressor.distil.student.light import check_dense, open_student, shrink, with_projection
+from compressor.distil.student.light import (
+    check_dense,
+    open_student,
+    shrink,
+    sizes_of,
+    with_projection,
+)
 from compressor.distil.student.parts import Parts
 from compressor.distil.student.prune import freeze_pruned, prune
 from compressor.distil.student.search import search_layers
@@ -123,7 +129,10 @@ class Size(Config):
         apart = self.start == "fitted" or any((self.width, self.heads, self.feed_forward))
         if apart and self.layers != 0 and self.model is None:
             # It refuses, by name, a family that it cannot take apart.
-            find_parts(transformer_of(teacher)).check_heads(self.width, self.heads)
+            parts = find_parts(transformer_of(teacher))
+            parts.check_heads(self.width, self.heads)
+            if self.width is not None:
+                sizes_of(parts, self.width, self.heads)
         if self.embedding_size is not None:
             check_factors(transformer_of(teacher), self.embedding_size, self.width)
             if self.heads is not None and self.width is None:
