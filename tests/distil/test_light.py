@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from builders import sentences, tokenizer
@@ -14,6 +15,8 @@ from families import random_decoder, random_encoder
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
+from compressor.artifact.folder import Draft
+from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ModelError, RecipeError, TextError
 from compressor.distil.student.fit.encoder import fit_encoder
 from compressor.distil.student.importance import Importance
@@ -27,6 +30,9 @@ from compressor.models.agreement import cosines, neighbours_in_common
 from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
 from compressor.models.source import check_folder
 from compressor.untrusted.weights import INDEX
+from exporters.graph.export import Export
+from exporters.graph.optimise import Optimise
+from exporters.session import OnnxEncoder
 
 TEXTS, HELDOUT = sentences(200), sentences(100, seed=1)
 ALL = (0, 1, 2, 3)
@@ -162,6 +168,22 @@ def test_narrow_families(family: str, tmp_path: Path) -> None:
     assert distance(student, teacher) < 0.6 * distance(control, teacher)
     again = open_model(saved(student, tmp_path / "student"))
     np.testing.assert_allclose(vectors(again), vectors(student), atol=1e-6)
+
+
+@pytest.mark.parametrize(("family", "size"), [("ModernBert", {"feed_forward": 24}), ("NomicBert", {"width": 8})])
+def test_a_student_with_gates_is_exported(family: str, size: dict[str, int], tmp_path: Path) -> None:
+    teacher = random_encoder(family, tokenizer(), tmp_path / "teacher")
+    enlarge(teacher)
+    student = shrink(teacher, FEW, layers=(0, 2), **size)  # type: ignore[arg-type]
+    for name in ("exported", "optimised"):
+        (tmp_path / name).mkdir()
+    Export().run(saved(student, tmp_path / "student"), Draft(tmp_path / "exported"))
+    Optimise().run(tmp_path / "exported", Draft(tmp_path / "optimised"))
+    for name in ("exported", "optimised"):
+        np.testing.assert_allclose(OnnxEncoder(tmp_path / name).encode(HELDOUT), vectors(student), atol=1e-5)
+    graph = onnx.load(tmp_path / "optimised" / GRAPH).graph
+    kinds = [node.op_type for node in graph.node]
+    assert sum(kinds.count(kind) for kind in ("Attention", "MultiHeadAttention")) == 2
 
 
 def test_neurons_that_are_there_twice_are_not_missed(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def keep_layers(teacher: SentenceTransformer, layers: tuple[int, ...]) -> Senten
     student = copy.deepcopy(teacher)
     transformer = transformer_of(student)
     stack = restack(transformer, None)
-    restack(transformer, [(i, stack[i]) for i in layers])
+    made: Any = restack(transformer, [(i, stack[i]) for i in layers])
+    del made.kinds_of_teacher  # the student's layers are numbered anew
     return student
 
 
@@ -40,14 +41,15 @@ def spread_layers(count: int, depth: int, choice: Literal["uniform", "first", "l
 def restack(transformer: Any, layers: Sequence[tuple[int, torch.nn.Module]] | None) -> torch.nn.ModuleList:
     """Give ``transformer`` these layers, each with its number in the teacher; return the stack that it then has.
 
-    None changes nothing. The config's list of a kind a layer is cut in the same way, so it must still be whole or
-    have been cut by this function.
+    None changes nothing. The config's list of a kind a layer is cut in the same way; the stack remembers it whole, so
+    that others can be given again.
     """
     parent, name, stack = find_layers(transformer)
     if layers is None:
         return stack
-    kinds = _kinds(transformer.config, len(stack))
-    made = torch.nn.ModuleList(layer for _, layer in layers)
+    kinds: list[Any] = getattr(stack, "kinds_of_teacher", None) or _kinds(transformer.config, len(stack))
+    made: Any = torch.nn.ModuleList(layer for _, layer in layers)
+    made.kinds_of_teacher = kinds
     setattr(parent, name, made)
     _state_depth(transformer, [number for number, _ in layers], kinds, made)
     return made
