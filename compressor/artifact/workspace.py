@@ -91,9 +91,12 @@ class Workspace:
         return Model(to, key, dict(read_manifest(to)["figures"]))
 
     def is_made(self, name: str, config: Config, inputs: Sequence[Keyed]) -> bool:
-        """Tell whether the stage's artifact is there already."""
+        """Tell whether the stage's artifact is there already, whole."""
         to = self.folder / name
-        return is_artifact(to) and bool(read_manifest(to)["key"] == stage_key(name, config, inputs))
+        try:
+            return Artifact.open(to).key == stage_key(name, config, inputs)
+        except ArtifactError:
+            return False
 
     def checkpoints(self, name: str, config: Config, inputs: Sequence[Keyed]) -> Path:
         """Return where a stage keeps what an interrupted run goes on from; other settings have another place."""

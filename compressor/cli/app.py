@@ -41,10 +41,19 @@ def options(
 def main() -> None:
     """Run a command; what this project refuses is one line on stderr and exit status 1."""
     quiet_libraries()
+    _one_voice()
     # Training frees and asks for a gradient of the whole vocabulary in each step: in huge pages, PyTorch's allocator
     # gets its memory from Linux in a tenth of the faults, and a step of one layer takes a tenth less time.
     os.environ.setdefault(HUGE_PAGES, "1")
     sys.exit(guarded(app))
+
+
+def _one_voice() -> None:
+    """Of several processes on one machine, as torchrun starts them, let the first alone show progress."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        from compressor.core.progress import console  # here: who shows nothing loads no rich
+
+        console.quiet = True
 
 
 def quiet_libraries() -> None:

@@ -21,6 +21,7 @@ from compressor.cli.options import with_options
 from compressor.core.errors import RecipeError
 from compressor.core.strict_json import json_text
 from compressor.flow.compress.wish import Wish
+from compressor.machine.processes import rank
 from compressor.texts.corpus import TextSource
 from exporters.tasks import EMBEDDING
 
@@ -68,6 +69,8 @@ def run(
     task = flow_of(recipe)
     checked: Any = load(recipe, task.schema, set_)
     results = task.run(checked, recipe.parent, runs, command_line())
+    if rank():
+        return
     if as_json:
         print(json_text(results))
         return
@@ -100,6 +103,8 @@ def teach(
     if task is not FLOWS[EMBEDDING]:
         raise RecipeError(f"{recipe}: task = {checked.task}: no vectors are learnt from; must be {EMBEDDING}")
     taught = teach_recipe(checked, recipe.parent, runs, cluster)
+    if rank():
+        return
     of = " and ".join(taught.precisions)
     out.print(f"{taught.folder}: the teacher's vectors of {taught.texts:,} texts, computed in {of}", soft_wrap=True)
 

@@ -28,6 +28,7 @@ from compressor.cli.common import (
 )
 from compressor.cli.options import with_options
 from compressor.distil.training.embedding import Distil
+from compressor.distil.training.together import check_together
 from compressor.flow.calibration import sample_of
 from compressor.machine.processes import rank
 from compressor.models.projection import Projection
@@ -65,6 +66,7 @@ def distil(
     inputs: list[Keyed] = [source, corpus, made_by("fp32", training_precision())]
     key = stage_key("distil", distil, inputs)
     kept = checkpoints_of(out_, key)
+    check_together(source, corpus, key, kept)
     with TemporaryDirectory() as aside:
         # Of several processes that train together, the first writes.
         to = Path(aside) / "distil" if rank() else out_

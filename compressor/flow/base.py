@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from benchmarks.report.page import write_report
 from compressor.artifact.licence import licence_of
 from compressor.artifact.workspace import Keyed, Model, Workspace
-from compressor.core.errors import RecipeError
 from compressor.core.progress import say
 from compressor.flow.results import Head, Measured, Results, TeacherFacts
 from compressor.machine.describe import describe
-from compressor.machine.processes import rank
+from compressor.machine.processes import alone, rank
 from compressor.models.source import Source
 from exporters.precision.calibrate import Batch
 from exporters.verify.check import Check, gate
@@ -29,6 +28,8 @@ def run(flow: "Flow", command: str) -> dict[str, Any]:
     is a CompressorError of one line, a figure below its bar a GateError.
     """
     started = time.monotonic()
+    if not flow.shared:
+        alone(f"{flow.recipe.task} trains")
     if rank():
         flow.follow()
         return {}
@@ -65,6 +66,8 @@ class Flow(ABC):
     base: Path
     """Folder that the paths in the recipe are relative to."""
     work: Workspace
+    shared: ClassVar[bool] = False
+    """Whether several processes, as torchrun starts them, may train together."""
 
     @classmethod
     def of(cls, recipe: Any, base: Path, runs: Path) -> Self:
@@ -115,7 +118,7 @@ class Flow(ABC):
 
     def follow(self) -> None:
         """Take part, as another process than the first, in the training; RecipeError for a task that has one alone."""
-        raise RecipeError(f"environment variable RANK = {rank()}: must be 0: {self.recipe.task} trains in one process")
+        alone(f"{self.recipe.task} trains")
 
     def quantize(self, student: Model) -> Model | None:
         """Make the PyTorch int8 form; None where the recipe does not ask for it, or the task has none."""

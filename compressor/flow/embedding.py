@@ -18,12 +18,13 @@ from benchmarks.systems import Made, systems_of
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft, key_of, writing
 from compressor.artifact.prompts import Prompts
-from compressor.artifact.workspace import Key, Keyed, Model
+from compressor.artifact.workspace import Key, Keyed, Model, stage_key
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
 from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.training.embedding import Distil
 from compressor.distil.training.lengths import Lengths
+from compressor.distil.training.together import check_together
 from compressor.flow.base import Flow
 from compressor.flow.checks import check, trained_on
 from compressor.flow.results import Measured
@@ -82,6 +83,7 @@ class EmbeddingFlow(Flow):
     """The stages of an encoder's run, each with what it depends on."""
 
     recipe: Recipe
+    shared = True
 
     @cached_property
     def source(self) -> Source:
@@ -163,8 +165,14 @@ class EmbeddingFlow(Flow):
         stage = self.recipe.distil
         if stage is None:
             return self.teacher
-        kept = self.work.checkpoints("distil", stage, self._learnt)
+        kept = self._meet(stage)
         return self.work.stage("distil", stage, self._learnt, lambda to: self._train(stage, kept, to))
+
+    def _meet(self, stage: Distil) -> Path:
+        """Return the folder of the training's checkpoints, once all processes are found to go on from the same."""
+        kept = self.work.checkpoints("distil", stage, self._learnt)
+        check_together(self.teacher, self.corpus, stage_key("distil", stage, self._learnt), kept)
+        return kept
 
     @property
     def _learnt(self) -> list[Keyed]:
@@ -205,9 +213,9 @@ class EmbeddingFlow(Flow):
             return
         self.check()
         self.announce()
+        kept = self._meet(stage)
         if self.work.is_made("distil", stage, self._learnt):
             return
-        kept = self.work.checkpoints("distil", stage, self._learnt)
         with tempfile.TemporaryDirectory() as folder, writing(Path(folder) / "distil", "distil", "", {}) as draft:
             self._train(stage, kept, draft)
 

@@ -15,6 +15,12 @@ def world() -> int:
     return place()[1]
 
 
+def alone(what: str) -> None:
+    """Refuse several processes: RecipeError, in each, for ``what`` is done by one."""
+    if world() > 1:
+        raise RecipeError(f"environment variable WORLD_SIZE = {world()}: must be 1: {what} in one process")
+
+
 def place() -> tuple[int, int]:
     """Return this process's number and how many there are, as torchrun tells them; RecipeError for what cannot be."""
     rank, world = _number("RANK", "0", 0), _number("WORLD_SIZE", "1", 1)

@@ -76,12 +76,13 @@ class VectorStore:
         return self._maps[index]
 
 
-def vectors_of(teacher: Source, texts: Sequence[str], precision: ComputePrecision) -> VectorStore:
+def vectors_of(teacher: Source, texts: Sequence[str], precision: ComputePrecision, shared: bool = True) -> VectorStore:
     """Return the teacher's vectors of ``texts``; shards that are not kept whole are computed.
 
     A shard is named by the hash of teacher, precision, its texts and the code that computes it, so every recipe with
     the same texts at the same places is served from it. Under torchrun (RANK, WORLD_SIZE) each process computes its
-    part and waits for the others' shards; ArtifactError where none comes for STALL_SECONDS.
+    part of what is ``shared``, which all must ask for, and waits for the others' shards; ArtifactError where none comes
+    for STALL_SECONDS.
     """
     starts = range(0, len(texts), SHARD_TEXTS)
     folder = cache_folder() / "vectors"
@@ -89,7 +90,7 @@ def vectors_of(teacher: Source, texts: Sequence[str], precision: ComputePrecisio
     shards = [
         Shard(folder / name, min(SHARD_TEXTS, len(texts) - start)) for name, start in zip(names, starts, strict=True)
     ]
-    rank, world = place()
+    rank, world = place() if shared else (0, 1)
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
@@ -112,14 +113,14 @@ def training_precision() -> ComputePrecision:
 
 def heldout_of(teacher: Source, corpus: "Corpus") -> Heldout:
     """Return the held-out texts with the teacher's vectors, computed in fp32: all agreement is measured on them."""
-    vectors = vectors_of(teacher, corpus.heldout, "fp32")[:]
+    vectors = vectors_of(teacher, corpus.heldout, "fp32", shared=False)[:]  # the process that measures asks alone
     check_vectors(vectors, f"teacher {teacher.name}")
     return Heldout(corpus.heldout, vectors)
 
 
 def dev_of(teacher: Source, corpus: "Corpus") -> Heldout:
     """Return the texts to choose by with the teacher's vectors, computed in fp32: nothing reported is of them."""
-    return Heldout(corpus.dev, vectors_of(teacher, corpus.dev, "fp32")[:])
+    return Heldout(corpus.dev, vectors_of(teacher, corpus.dev, "fp32", shared=False)[:])
 
 
 def made_by(*precisions: ComputePrecision) -> Key:

@@ -179,10 +179,11 @@ def test_settings_are_held_against_the_data_before_any_work(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-def test_a_task_of_one_process_refuses_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_task_of_one_process_refuses_a_second(rank: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    line = r"^environment variable RANK = 1: must be 0: labelling trains in one process$"
+    line = r"^environment variable WORLD_SIZE = 2: must be 1: labelling trains in one process$"
     with pytest.raises(RecipeError, match=line):
         walk(tmp_path)
     assert not (tmp_path / "runs").exists()

@@ -21,6 +21,7 @@ from compressor.distil.training.lessons import Numbers
 from compressor.distil.training.states import Matching
 from compressor.distil.training.trainer import LengthGroupedBatches
 from compressor.machine.describe import in_bf16
+from compressor.machine.processes import alone
 from compressor.models.attention import FastAttention
 
 
@@ -57,6 +58,7 @@ class ReaderTraining(Config):
         """Train ``model`` in place, going on from ``checkpoints``; return figures of the training."""
         steps = max(1, round(epochs * len(lessons) / self.batch_size))
         torch.manual_seed(self.seed)
+        alone("a reader trains")
         keep_attention(model)
         average = Average(model, steps - max(1, round(self.average * steps)) + 1) if self.average else None
         with track("training", steps * self.batch_size, "windows") as advance:

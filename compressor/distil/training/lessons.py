@@ -12,6 +12,8 @@ from sentence_transformers import SentenceTransformer
 from torch.utils.data import Dataset
 
 from compressor.core.errors import TextError
+from compressor.distil.training.together import summed
+from compressor.machine.processes import world
 from compressor.models.sentence_model import default_prompt
 
 Rows = NDArray[np.int64]
@@ -176,3 +178,14 @@ class Collate:
             features["prompt_length"] = torch.full((len(numbers),), int(features["prompt_length"]))
         tensors = {f"sentence_{name}": value for name, value in features.items() if isinstance(value, torch.Tensor)}
         return tensors | {"label": torch.tensor(numbers)}
+
+    def sum(self) -> None:
+        """Count what all processes of the training have seen, each of which has its own part of a step's texts."""
+        if world() == 1:
+            return
+        counts = np.zeros((self.limit or 0) + 3, np.int64)
+        counts[:2] = self.seen, self.cut
+        for tokens, count in self.tokens.items():
+            counts[2 + tokens] = count
+        self.seen, self.cut, *by_tokens = summed(counts).tolist()
+        self.tokens = Counter({tokens: count for tokens, count in enumerate(by_tokens) if count})

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, TrainerCallback
 
+from compressor.distil.training.together import connected
+
 _MAPS = "maps.safetensors"
 
 
@@ -106,7 +108,8 @@ def train(trainer: Any, model: Any, checkpoints: Path, maps: Maps, begin: Callab
         maps.load(kept)
     begin(kept)
     start = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(kept) if kept else None)
+    with connected():
+        trainer.train(resume_from_checkpoint=str(kept) if kept else None)
     seconds = time.monotonic() - start
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return Finished(_step(kept) if kept else 0, seconds)

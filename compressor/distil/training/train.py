@@ -19,12 +19,13 @@ from compressor.distil.training.clock import Clock
 from compressor.distil.training.lengths import lengths_of
 from compressor.distil.training.lessons import Collate, Lessons
 from compressor.distil.training.losses import Imitation
+from compressor.distil.training.together import meet
 from compressor.distil.training.trainer import ImitationTrainer, vocabulary_of
 from compressor.machine.describe import in_bf16
 from compressor.machine.processes import world
 from compressor.models.agreement import Heldout
 from compressor.models.attention import FastAttention
-from compressor.models.sentence_model import TorchEncoder, limit_tokens, token_limit
+from compressor.models.sentence_model import limit_tokens, token_limit
 from compressor.vectors.pca import pair_correlation
 
 _JUDGED = 500  # held-out texts that decide on an early stop
@@ -87,6 +88,7 @@ class Training(Config):
     ) -> dict[str, Any]:
         """Train ``student`` in place, going on from ``checkpoints``; return figures of the training."""
         self.check_processes()
+        meet()
         limit = token_limit(student)
         limit_tokens(student, min(self.max_length, limit or self.max_length))
         _without_dropout(student)
@@ -115,6 +117,7 @@ class Training(Config):
                 + ([EarlyStoppingCallback(self.patience)] if self.patience else []),
             )
             done = loop.train(trainer, student, checkpoints, loop.Maps(loss.states), lambda kept: clock.start())
+        collate.sum()
         lengths = lengths_of(collate.tokens, token_limit(student), limit)
         if lengths and lengths.line:
             say(f"  {lengths.line}")
@@ -174,7 +177,9 @@ class Agreement(SentenceEvaluator):
         trained_at = token_limit(model)
         if self.limit:
             limit_tokens(model, self.limit)
-        vectors = TorchEncoder(model).encode(self.texts)
+        # On a device that is named: left to choose, sentence-transformers 6 has the other processes encode their share,
+        # and they cut texts at training's length.
+        vectors = model.encode(self.texts, show_progress_bar=False, device=str(model.device))
         if trained_at:
             limit_tokens(model, trained_at)
         model.train()

@@ -20,6 +20,7 @@ from compressor.distil.training.losses import NAMES
 from compressor.flow.ablation.results import write
 from compressor.flow.branch import Branch
 from compressor.flow.embedding import EmbeddingFlow, Recipe
+from compressor.machine.processes import alone
 from compressor.vectors.retrieval import Found
 
 _TRIED = 0.3  # the weight of a loss that the recipe leaves out
@@ -93,6 +94,7 @@ def ablation(recipe: Recipe, base: Path, runs: Path, command: str) -> JsonObject
     student. Goes on where it was stopped. Agreement is measured on the held-out texts, STS and retrieval on what
     ``bench`` names. Raises RecipeError for a recipe without ``distil``.
     """
+    alone("an ablation is made")
     started, trunk, distil = time.monotonic(), EmbeddingFlow.of(recipe, base, runs), recipe.distil
     if distil is None:
         raise RecipeError("distil: an ablation needs the section; the recipe has none")

@@ -16,6 +16,7 @@ from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.flow.ablation.results import write
 from compressor.flow.answering import ReaderFlow, ReaderRecipe
+from compressor.machine.processes import alone
 
 TEMPERATURES, WEIGHTS = (1.0, 2.0, 5.0, 10.0), (0.0, 0.5, 0.75, 1.0)
 _HIGH = 5.0  # a temperature at which a teacher that knows the answers by heart still says what else it thought of
@@ -96,6 +97,7 @@ def ablation(recipe: ReaderRecipe, base: Path, runs: Path, command: str) -> Json
     Goes on where it was stopped, and makes equal steps once. PyTorch in fp32, F1 and exact match on the questions to
     be judged by.
     """
+    alone("an ablation is made")
     started, flow = time.monotonic(), ReaderFlow.of(recipe, base, runs)
     flow.check()
     wanted, own = variants(recipe.distil), _names(recipe.distil)

@@ -17,6 +17,7 @@ from compressor.flow.embedding import Recipe
 from compressor.flow.tasks import flow_of
 from compressor.flow.tradeoff import tradeoff
 from compressor.flow.variants import copy_stages
+from compressor.machine.processes import alone
 from compressor.texts.corpus import TextSource
 
 
@@ -36,6 +37,7 @@ def compress_model(
     it stands. With ``dry_run`` nothing is done but say what would be, and the recipe's values are returned. Raises
     CompressorError; GateError where an artifact is below its bar, or no depth keeps what is wanted.
     """
+    alone("a recipe is chosen")
     wish.check()
     chooser = Chooser(model, texts, out, wish, questions, tuple(changes))
     plan = kept_plan(out, chooser.wanted)
