@@ -5,12 +5,14 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from compressor.core.errors import CompressorError, RecipeError
+from compressor.distil.training import together
 from compressor.distil.training.together import check_together, connected, meet, summed
 
 ROOT = Path(__file__).parents[2]
@@ -57,18 +59,22 @@ except CompressorError as error:
 """
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """Return the lines that two processes print, of rank 0 and of rank 1."""
     home = tmp_path_factory.mktemp("home")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = str(free_port())
     given = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     started = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, str(home)],
-            env=os.environ | given | {"MASTER_PORT": str(port), "RANK": str(rank)},
+            env=os.environ | given | {"MASTER_PORT": port, "RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -137,6 +143,15 @@ def test_other_errors_of_a_process_stay_what_they_are(monkeypatch: pytest.Monkey
         raise RuntimeError("out of memory")
     with pytest.raises(CompressorError), connected():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+
+def test_a_process_waits_for_the_others_no_longer_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(together, "_COME_WITHIN", timedelta(seconds=1))
+    with pytest.raises(CompressorError, match=r"^rank 1: not all of 2 processes came in 1 s: "):
+        meet()
 
 
 def test_processes_that_do_not_know_where_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from compressor.machine.processes import rank, world
 from compressor.models.teacher_vectors import training_precision
 
 _LETTERS = 32  # of a value that is compared
+_COME_WITHIN = timedelta(minutes=30)
 
 
 def check_together(teacher: Keyed, corpus: Keyed, key: str, checkpoints: Path) -> None:
@@ -41,16 +43,23 @@ def check_together(teacher: Keyed, corpus: Keyed, key: str, checkpoints: Path) -
 
 
 def meet() -> None:
-    """Connect with the other processes, unless that is done; RecipeError where nothing says where they are."""
+    """Connect with the other processes, unless that is done.
+
+    RecipeError where nothing says where they are, CompressorError where not all come within half an hour.
+    """
     if world() == 1 or distributed.is_initialized():
         return
-    with connected():
-        try:
-            distributed.init_process_group()
-        except ValueError as error:
-            raise RecipeError(
-                f"environment variable WORLD_SIZE = {world()}: start the processes with torchrun: {one_line(error)}"
-            ) from error
+    try:
+        distributed.init_process_group(timeout=_COME_WITHIN)
+    except ValueError as error:
+        raise RecipeError(
+            f"environment variable WORLD_SIZE = {world()}: start the processes with torchrun: {one_line(error)}"
+        ) from error
+    except RuntimeError as error:
+        raise CompressorError(
+            f"rank {rank()}: not all of {world()} processes came in {_COME_WITHIN.total_seconds():g} s: "
+            f"{one_line(error, 120)}"
+        ) from error
 
 
 @contextmanager
