@@ -127,6 +127,17 @@ def spoil(folder: Path, how: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["changed", "cut", "gone"])
+def test_what_is_damaged_counts_as_not_made(stage: Stage, how: str) -> None:
+    asked = ("halve", Halve(), [Key("input")])
+    assert not stage.work.is_made(*asked)
+    made = stage.run()
+    assert stage.work.is_made(*asked)
+    assert not stage.work.is_made("halve", Halve(by=3), [Key("input")])
+    spoil(made.folder, how)
+    assert not stage.work.is_made(*asked)
+
+
+@pytest.mark.parametrize("how", ["changed", "cut", "gone"])
 def test_damaged_it_is_made_again(stage: Stage, said: list[str], how: str) -> None:
     fault = spoil(stage.run().folder, how)
     stage.run()

@@ -80,7 +80,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
         )
         for rank in (0, 1)
     ]
-    shown = [process.communicate(timeout=300)[0].splitlines() for process in started]
+    try:
+        shown = [process.communicate(timeout=900)[0].splitlines() for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert [process.returncode for process in started] == [0, 0]
     return shown
 

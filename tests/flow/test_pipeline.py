@@ -318,16 +318,21 @@ def test_sections_that_do_not_go_together(home: Path, changes: list[str], line: 
 def test_a_second_process_takes_part_in_the_training_and_writes_nothing(
     home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the student made there is nothing to take part in; without it, it is trained and not kept."""
+    """With the student made there is nothing to take part in; without it, it is trained and not kept.
+
+    The first process is not there to be met: tests/flow/test_torchrun.py has both.
+    """
     monkeypatch.setenv("COMPRESSOR_CACHE", str(home / "cache"))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    before, trained = times(folder), []
+    before, trained, met = times(folder), [], list[Path]()
+    monkeypatch.setattr("compressor.flow.embedding.check_together", lambda *before: met.append(before[-1]))
     monkeypatch.setattr(EmbeddingFlow, "_train", lambda self, stage, kept, to: trained.append(to.folder))
     assert go(home, "bench.rounds=1") == {}
     assert not trained
     assert go(home, "name=beside") == {}
     assert [path.exists() for path in trained] == [False]
+    assert [path.parent for path in met] == [folder, folder.parent / "beside"]
     assert not (home / "runs" / "beside" / "distil").exists()
     assert times(folder) == before
 

@@ -20,7 +20,7 @@ from compressor.models import teacher_vectors as vectors
 from compressor.models.bulk import BulkEncoder
 from compressor.models.sentence_model import TorchEncoder
 from compressor.models.source import Source, find
-from compressor.models.teacher_vectors import VectorStore, heldout_of, training_vectors, vectors_of
+from compressor.models.teacher_vectors import VectorStore, dev_of, heldout_of, training_vectors, vectors_of
 from compressor.texts.corpus import Corpus, Texts
 
 TEXTS = sentences(47)
@@ -278,6 +278,18 @@ def test_a_process_waits_no_longer_than_stated(
     assert message.endswith(
         ".npy: shard 1 of the teacher's vectors is due from the process of rank 1 and did not come in 0.3 s"
     )
+
+
+def test_what_one_process_measures_on_it_computes_alone(
+    source: Source, seen: list[int], monkeypatch: pytest.MonkeyPatch, cache: Path, exact: Vectors
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(vectors, "STALL_SECONDS", 0.3)
+    corpus = Corpus([], TEXTS[:25], TEXTS, "texts", "", {})
+    assert np.abs(heldout_of(source, corpus).teacher - exact).max() < 5e-4
+    assert np.abs(dev_of(source, corpus).teacher - exact[:25]).max() < 5e-4
+    assert seen == [10, 10, 10, 10, 7, 5]
 
 
 @pytest.mark.parametrize(
