@@ -1,5 +1,6 @@
 """Several processes that train one student: what all must have before them, and what is counted over all."""
 
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -70,9 +71,10 @@ def connected() -> Iterator[None]:
     except RuntimeError as error:
         if world() == 1 or not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
             raise
+        said = re.sub(r"\[\S*\.cc:\d+\] ", "", one_line(error))  # where in PyTorch's own source
         raise CompressorError(
             f"rank {rank()}: another process of this training was lost; the same command, for all processes, goes on "
-            f"from the last checkpoint ({one_line(error, 120)})"
+            f"from the last checkpoint ({said:.120})"
         ) from error
 
 
