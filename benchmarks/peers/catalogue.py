@@ -1,9 +1,9 @@
 """Which peers there are: all on the teacher's own weights, but for Model2Vec, which has none of its layers left."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from compressor.core.errors import RecipeError
 
@@ -67,12 +67,25 @@ PEERS = (
 )  # fmt: skip
 
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_Kind = TypeVar("_Kind", bound=_Named)
+
+
 def chosen(names: str) -> list[Peer]:
     """Return the peers that an option names, ``all`` or some with commas between; RecipeError for others."""
-    known = {peer.name: peer for peer in PEERS}
+    return named(names, PEERS)
+
+
+def named(names: str, peers: Sequence[_Kind]) -> list[_Kind]:
+    """Return those of ``peers`` that an option names, ``all`` or some with commas between; RecipeError for others."""
+    known = {peer.name: peer for peer in peers}
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if wanted == ["all"]:
-        return list(PEERS)
+        return list(peers)
     for name in wanted:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)

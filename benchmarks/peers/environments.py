@@ -47,6 +47,12 @@ def key(name: str) -> str:
     return hashlib.sha256(version.encode() + (REQUIREMENTS / f"{name}.txt").read_bytes()).hexdigest()
 
 
+def pinned(name: str) -> dict[str, str]:
+    """Return the versions that an environment has, by package."""
+    lines = (REQUIREMENTS / f"{name}.txt").read_text("utf-8").split()
+    return {package: version for package, equals, version in (line.partition("==") for line in lines) if equals}
+
+
 def _make(name: str, pins: Path, folder: Path) -> None:
     count = sum(bool(line.strip()) and not line.startswith("#") for line in pins.read_text("utf-8").splitlines())
     say(f"  environment {name}: {count} packages, once")

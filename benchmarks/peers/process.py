@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,7 +43,7 @@ class Worker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    env=_environment(threads, own),
+                    env=variables_of(threads, own),
                     start_new_session=True,  # Ctrl-C is for this process, which ends its workers
                 )
             except OSError as error:
@@ -133,8 +133,8 @@ class Worker:
         return f"its process ended with status {status}" + (f": {_one_line(lines[-1])}" if lines else "")
 
 
-def _environment(threads: int, own: bool) -> Mapping[str, str]:
-    """Return the variables of a worker: every library's threads as asked for, whatever the user's shell has."""
+def variables_of(threads: int, own: bool) -> dict[str, str]:
+    """Return the variables of a peer's process: every library's threads as asked for, whatever the user's shell has."""
     variables = {name: value for name, value in environment(threads).items() if name not in _NOT_THEIRS}
     ours = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     return variables | {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1"} | ({"PYTHONPATH": ours} if own else {})

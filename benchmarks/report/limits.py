@@ -127,23 +127,40 @@ def print_loadgen(found: Row, console: Console) -> None:
 
 
 def print_over_http(found: Row, console: Console) -> None:
-    """Print what an artifact does over HTTP beside the same in process."""
-    size, load = found["texts_a_request"], percent(found["load"])
+    """Print what an artifact does over HTTP beside the same in process, and peers' servers, or why one has none."""
+    size, load, own = found["texts_a_request"], percent(found["load"]), found["served"]
     rows = [
-        ("start to first answer", "", f"{found['start_seconds']:.2f} s"),
-        (
-            f"texts/s, {size} a request",
-            count(found["encode_texts_per_second"]),
-            count(found["served_texts_per_second"]),
-        ),
+        ("start to first answer", "", f"{own['start_seconds']:.2f} s"),
+        (f"texts/s, {size} a request", count(found["encode_texts_per_second"]), count(own["texts_per_second"])),
         ("share of encode", "", percent(found["served_share"])),
-        ("one text, p50", f"{found['batcher_ms_p50']:.3g} ms", f"{found['single_ms_p50']:.3g} ms"),
-        ("requests/s of one text", "", count(found["singles_per_second"])),
-        (f"at {load} of these, p50", "", f"{found['load_ms_p50']:.3g} ms"),
-        (f"at {load} of these, p99", "", f"{found['load_ms_p99']:.3g} ms"),
+        ("one text, p50", f"{found['batcher_ms_p50']:.3g} ms", f"{own['single_ms_p50']:.3g} ms"),
+        ("requests/s of one text", "", count(own["singles_per_second"])),
+        (f"at {load} of these, p50", "", f"{own['load_ms_p50']:.3g} ms"),
+        (f"at {load} of these, p99", "", f"{own['load_ms_p99']:.3g} ms"),
     ]
     names = ("", "in process", "over HTTP")
     Table([Column(name, itemgetter(place)) for place, name in enumerate(names)], rows).print(console)
+    if found["peers"]:
+        console.print()
+        servers(found).print(console)
+    for peer in found["peers"]:
+        if peer["reason"]:
+            console.print(Text(f"{peer['name']}: does not run: {peer['reason']}", style="dim"))
+
+
+def servers(found: Row) -> Table:
+    """Lay out a row a server, ours first, of those that ran."""
+    ours = {"label": "compressor serve", "same_vectors": True, "served": found["served"]}
+    columns = [
+        Column("server", lambda row: str(row["label"]), words=True),
+        Column("first answer", lambda row: f"{row['served']['start_seconds']:.2f} s"),
+        Column(f"texts/s, {found['texts_a_request']} a request", lambda row: count(row["served"]["texts_per_second"])),
+        Column("one text, p50", lambda row: f"{row['served']['single_ms_p50']:.3g} ms"),
+        Column("requests/s of one text", lambda row: count(row["served"]["singles_per_second"])),
+        Column(f"at {percent(found['load'])}, p50", lambda row: f"{row['served']['load_ms_p50']:.3g} ms"),
+        Column("p99", lambda row: f"{row['served']['load_ms_p99']:.3g} ms"),
+    ]
+    return Table(columns, [row for row in (ours, *found["peers"]) if row["served"] is not None])
 
 
 def _at(place: int) -> Callable[[Line], str]:

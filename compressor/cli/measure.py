@@ -8,6 +8,9 @@ import typer
 from rich.console import Console
 
 from benchmarks.bench import ReaderBench
+from benchmarks.over_http.figures import OverHttpFigures
+from benchmarks.over_http.measure import OverHttp
+from benchmarks.over_http.peers import chosen
 from benchmarks.quality.curve import Curve
 from benchmarks.quality.sts import Sts
 from benchmarks.report.curve_table import print_curve
@@ -15,7 +18,6 @@ from benchmarks.report.limits import print_growth, print_limit, print_loadgen, p
 from benchmarks.speed.growth import Grown, Growth, Run
 from benchmarks.speed.limit import Limit, Reached
 from benchmarks.speed.loadgen import Compared, Loadgen
-from benchmarks.speed.over_http import OverHttp, OverHttpFigures
 from compressor.artifact.folder import key_of, sha256, write_json
 from compressor.artifact.layout import GRAPH, require_graph
 from compressor.artifact.workspace import Key
@@ -33,13 +35,14 @@ from compressor.cli.common import (
     headed,
     out,
     questions_of,
+    teacher_of,
     with_texts,
     writing_stage,
 )
 from compressor.cli.options import with_options
 from compressor.core.errors import ArtifactError, RecipeError, one_line
 from compressor.core.strict_json import json_text, read_json
-from compressor.models.source import find
+from compressor.models.source import DEFAULT, find
 from compressor.models.teacher_vectors import made_by
 from compressor.texts.corpus import TextSource, read_corpus
 from exporters.tasks import EMBEDDING, Item, task_in
@@ -113,16 +116,33 @@ def over_http(
     texts: TextSource | None = None,
     speed_texts: SpeedTextsOption = None,
     out_: OutFileOption = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            "--peers",
+            help="Measure other servers of the teacher beside it, each in an environment of its own, set up once: all, "
+            "or names with commas between.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help=f"What peers serve: a folder or a name on the hub. [default: {DEFAULT}]"),
+    ] = None,
     as_json: JsonOption = False,
     *,
     load: OverHttp,
 ) -> None:
-    """Hold an encoder's figures over HTTP, served by compressor serve, against those in process."""
+    """Hold an encoder's figures over HTTP, served by compressor serve, against those in process, and against peers'."""
     require_graph(artifact)
     if (task := task_in(artifact)).name != EMBEDDING:
         raise ArtifactError(f"{artifact}: is for {task.name}; texts are sent to encoders")
+    if teacher is not None and peers is None:
+        raise RecipeError("--teacher: an option of --peers; the artifact is served as it is")
+    wanted = chosen(peers) if peers is not None else []
+    found_teacher = teacher_of(teacher or DEFAULT, None) if wanted else None
     source, items = _items(artifact, texts, None, speed_texts)
-    _tell("over_http", load.measure(artifact, items), source, artifact, out_, print_over_http, as_json)
+    found = load.measure(artifact, items, wanted, found_teacher)
+    _tell("over_http", found, source, artifact, out_, print_over_http, as_json)
 
 
 @with_options(growth=Growth)

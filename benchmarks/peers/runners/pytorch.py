@@ -1,4 +1,4 @@
-"""sentence-transformers' ``encode`` in PyTorch: bf16, dynamic int8, and compiled."""
+"""sentence-transformers' ``encode`` in PyTorch: fp32, bf16, dynamic int8, and compiled."""
 
 import io
 from typing import Any
@@ -17,11 +17,13 @@ def _opened(model: SentenceTransformer) -> Encoding:
 
 
 def load(teacher: str, folder: str | None, threads: int, form: str) -> Encoding:
-    """Open the teacher in ``form``: bf16, int8 or compiled (bf16, too)."""
+    """Open the teacher in ``form``: fp32, bf16, int8 or compiled (bf16, too)."""
     torch.set_num_threads(threads)
     model = SentenceTransformer(
         teacher, device="cpu", local_files_only=True, trust_remote_code=False, model_kwargs={"dtype": torch.float32}
     ).eval()
+    if form == "fp32":
+        return _opened(model)
     if form == "int8":
         return _opened(torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8))
     model = model.bfloat16()

@@ -1,0 +1,193 @@
+"""The client of all servers: asyncio's streams in this process, connections that are kept, answers not parsed."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle, islice
+from typing import Any, TypeVar
+
+import numpy as np
+
+from compressor.core.encoder import Vectors
+from compressor.core.errors import ModelError
+
+_T = TypeVar("_T")
+
+_CONNECTIONS = 64  # for arrivals at random: more than wait at the loads that are asked for
+_WAIT_SECONDS = 600.0  # for all that is asked at once
+_KNOCK_SECONDS = 0.005  # between tries of a server that does not listen yet
+
+
+def body(texts: Sequence[str], encoding_format: str) -> bytes:
+    """Return a whole request for the vectors of ``texts``."""
+    asked = json.dumps({"input": list(texts), "encoding_format": encoding_format}).encode()
+    head = "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(asked)}\r\n\r\n".encode() + asked
+
+
+def closed(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> float:
+    """Return requests a second of ``clients`` that each send the next when they have their answer."""
+    return _run(_closed(port, requests, clients, seconds))
+
+
+def one_by_one(port: int, requests: Sequence[bytes], count: int) -> list[float]:
+    """Return the milliseconds of each of ``count`` requests, one after the other."""
+    return _run(_one_by_one(port, requests, count))
+
+
+def arrivals(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
+    """Return the milliseconds from when each request was due, at Poisson arrivals of ``rate`` a second."""
+    return _run(_arrivals(port, requests, rate, seconds))
+
+
+def first_answer(port: int, request: bytes, check: Callable[[], None]) -> None:
+    """Ask until a server that starts has answered; what ``check`` raises between two tries ends it."""
+    while True:
+        try:
+            _run(_one_by_one(port, [request], 1))
+        except OSError:  # it does not listen yet
+            check()
+            time.sleep(_KNOCK_SECONDS)
+        else:
+            return
+
+
+def vectors(port: int, texts: Sequence[str], size: int, encoding_format: str) -> Vectors:
+    """Return float32 [len(texts), dim] as a server gives them; ModelError for answers that have none."""
+    requests = [body(texts[at : at + size], encoding_format) for at in range(0, len(texts), size)]
+    rows = [row for content in _run(_contents(port, requests)) for row in _rows(content)]
+    if len(rows) != len(texts):
+        raise ModelError(f"the server gave {len(rows)} vectors for {len(texts)} texts")
+    if len({len(row) for row in rows}) > 1:
+        raise ModelError(f"the server gave {len(rows)} vectors for {len(texts)} texts, of several lengths")
+    return np.stack(rows)
+
+
+def _rows(content: bytes) -> Iterator[Vectors]:
+    try:
+        for row in sorted(json.loads(content)["data"], key=lambda row: int(row["index"])):
+            given: Any = row["embedding"]
+            yield (
+                np.frombuffer(base64.b64decode(given), np.float32)
+                if isinstance(given, str)
+                else np.array(given, np.float32)
+            )
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"the server gave no embeddings: {content[:200]!r}") from error
+
+
+class _Connection:
+    """A connection that is kept."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, port: int) -> "_Connection":
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 22))
+
+    async def ask(self, request: bytes) -> bytes:
+        """Send a request and read its answer; ModelError for one that is refused, or none."""
+        try:
+            self._writer.write(request)
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            content = await self._reader.readexactly(_length(head))
+        except (OSError, EOFError, asyncio.LimitOverrunError) as error:
+            raise ModelError("the server closed the connection instead of an answer") from error
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise ModelError(f"the server refused a request: {content[:200]!r}")
+        return content
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _length(head: bytes) -> int:
+    stated = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0].strip()
+    if not stated.isdigit():
+        raise ModelError(f"the server does not say how long its answer is: {head[:200]!r}")
+    return int(stated)
+
+
+def _run(asking: Coroutine[Any, Any, _T]) -> _T:
+    async def limited() -> _T:
+        return await asyncio.wait_for(asking, _WAIT_SECONDS)
+
+    try:
+        return asyncio.run(limited())
+    except TimeoutError as error:
+        raise ModelError(f"the server did not answer within {_WAIT_SECONDS:g} s") from error
+
+
+@contextmanager
+def _closing(connections: Sequence[_Connection]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+async def _opened(port: int, count: int) -> list[_Connection]:
+    return [await _Connection.open(port) for _ in range(count)]
+
+
+async def _contents(port: int, requests: Sequence[bytes]) -> list[bytes]:
+    connections = await _opened(port, 1)
+    with _closing(connections):
+        return [await connections[0].ask(request) for request in requests]
+
+
+async def _closed(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> float:
+    connections = await _opened(port, clients)
+    with _closing(connections):
+        await asyncio.gather(*(connection.ask(requests[0]) for connection in connections))
+        start, done, left = time.perf_counter(), 0, cycle(requests)
+
+        async def client(connection: _Connection) -> None:
+            nonlocal done
+            while time.perf_counter() - start < seconds:
+                await connection.ask(next(left))
+                done += 1
+
+        await asyncio.gather(*map(client, connections))
+        return done / (time.perf_counter() - start)
+
+
+async def _one_by_one(port: int, requests: Sequence[bytes], count: int) -> list[float]:
+    connections = await _opened(port, 1)
+    with _closing(connections):
+        values = []
+        for request in islice(cycle(requests), count):
+            start = time.perf_counter()
+            await connections[0].ask(request)
+            values.append(1000 * (time.perf_counter() - start))
+        return values
+
+
+async def _arrivals(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
+    random = np.random.default_rng(0)
+    due = np.cumsum(random.exponential(1 / rate, max(100, round(rate * seconds)))).tolist()
+    connections = await _opened(port, _CONNECTIONS)
+    with _closing(connections):
+        free: asyncio.Queue[_Connection] = asyncio.Queue()
+        for connection in connections:
+            free.put_nowait(connection)
+        start, values = time.perf_counter(), list[float]()
+
+        async def one(at: int) -> None:
+            connection = await free.get()
+            await connection.ask(requests[at % len(requests)])
+            values.append(1000 * (time.perf_counter() - start - due[at]))
+            free.put_nowait(connection)
+
+        asking = []
+        for at, moment in enumerate(due):
+            if (early := moment - (time.perf_counter() - start)) > 0:
+                await asyncio.sleep(early)
+            asking.append(asyncio.ensure_future(one(at)))
+        await asyncio.gather(*asking)
+        return values

