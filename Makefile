@@ -43,7 +43,7 @@ test-packages: .venv-packages/.ready    ## the tests of what needs optional pack
 test-serve: .venv-serve/.ready    ## the tests of `compressor serve`, with the clients that people have: openai, LangChain, LlamaIndex, curl
 	$(BINS)/python -m pytest tests/exporters/test_serve.py tests/exporters/test_serve_load.py \
 	  tests/exporters/test_serve_malformed.py tests/exporters/test_serve_clients.py tests/exporters/test_serve_parts.py \
-	  tests/exporters/test_dockerfile.py tests/benchmarks/test_over_http.py
+	  tests/exporters/test_dockerfile.py tests/benchmarks/test_over_http.py tests/benchmarks/test_served_peers.py
 
 test-ray: .venv-ray/.ready      ## the tests of `embed --ray` and `teach --ray` on clusters of this machine, and of Spark (needs Java)
 	$(BINR)/python -m pytest tests/exporters/test_embed_ray.py tests/models/test_teaching_ray.py tests/exporters/test_spark.py

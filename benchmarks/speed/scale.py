@@ -17,6 +17,7 @@ from compressor.artifact.folder import Artifact
 from compressor.artifact.manifest import MANIFEST, sha256
 from compressor.core.errors import CompressorError
 from compressor.core.strict_json import JsonObject
+from compressor.machine.cluster import Cluster, connected
 from compressor.machine.describe import describe
 from compressor.texts.corpus import Texts
 from compressor.texts.rows.find import open_rows
@@ -37,13 +38,14 @@ def measure(artifact: Path, source: str | None, count: int, workers: Sequence[in
 
     ``write`` is of vectors that are there, into Parquet; ``embed`` is all of it, with one thread that computes, and
     reading and writing beside it. Of parts also the core-seconds a million texts. Workers have one thread each, on a
-    Ray cluster of this machine whose start counts.
+    Ray cluster of this machine: its start and end count, and ``once_started`` leaves them out, as where it is there.
     """
     Artifact.open(artifact)
     texts = list(Texts(source=source).load().train[:_BASE])
     ways = [*PARTS, *map(str, workers)]
     rates: dict[str, list[float]] = {way: [] for way in ways}
     busy: dict[str, list[float]] = {part: [] for part in PARTS}
+    started: dict[str, list[float]] = {str(many): [] for many in workers}
     with tempfile.TemporaryDirectory() as aside:
         path = Path(aside) / "texts.jsonl"
         with path.open("w", encoding="utf-8") as file:
@@ -51,10 +53,12 @@ def measure(artifact: Path, source: str | None, count: int, workers: Sequence[in
         for number in range(rounds):
             for way in ways if number % 2 == 0 else ways[::-1]:
                 request = {"way": way, "artifact": str(artifact), "texts": str(path), "count": count}
-                rate, cpu_seconds = _in_a_process(request, aside)
+                rate, other = _in_a_process(request, aside)
                 rates[way].append(rate)
                 if way in busy:
-                    busy[way].append(cpu_seconds / count * 1e6)
+                    busy[way].append(other / count * 1e6)
+                else:
+                    started[way].append(other)
         size = path.stat().st_size
     found: JsonObject = {
         "artifact_sha256": sha256(artifact / MANIFEST),
@@ -66,10 +70,15 @@ def measure(artifact: Path, source: str | None, count: int, workers: Sequence[in
         "median": {way: float(np.median(found)) for way, found in rates.items()},
     }
     if len(workers) > 1:
-        first, last = str(workers[0]), str(workers[-1])
-        gains = [many / few for few, many in zip(rates[first], rates[last], strict=True)]
-        found["gain"] = {"of": workers[-1], "over": workers[0], "rounds": gains, "median": float(np.median(gains))}
+        found["gain"] = _gain(rates, workers)
+        found["once_started"] = {"texts_per_second": started, "gain": _gain(started, workers)}
     return found | {"environment": describe()}
+
+
+def _gain(rates: dict[str, list[float]], workers: Sequence[int]) -> JsonObject:
+    first, last = workers[0], workers[-1]
+    gains = [many / few for few, many in zip(rates[str(first)], rates[str(last)], strict=True)]
+    return {"of": last, "over": first, "rounds": gains, "median": float(np.median(gains))}
 
 
 def _in_a_process(request: JsonObject, aside: str) -> tuple[float, float]:
@@ -80,12 +89,17 @@ def _in_a_process(request: JsonObject, aside: str) -> tuple[float, float]:
 
 
 def _timed(request: JsonObject) -> tuple[float, float]:
-    """Return texts a second, and the seconds of this process's cores."""
+    """Return texts a second, and the seconds of this process's cores; of workers, those once their cluster is there."""
     artifact, texts, out = (Path(request[name]) for name in ("artifact", "texts", "out"))
     way, count = request["way"], request["count"]
     if way.isdecimal():
-        many = embed(artifact, texts, out, 1, ray="local", workers=int(way), shard_rows=count // 16)
-        return many.computed / many.seconds, 0.0
+        started = time.perf_counter()
+        with connected(Cluster("local", int(way))):
+            start = time.perf_counter() - started
+            many = embed(artifact, texts, out, 1, ray="auto", workers=int(way), shard_rows=count // 16)
+            done = time.perf_counter()
+        end = time.perf_counter() - done
+        return many.computed / (start + many.seconds + end), many.computed / many.seconds
     go = {"read": _read, "tokenize": _tokenize, "write": _write, "embed": _embed}[way](artifact, texts, out)
     started, busy = time.perf_counter(), time.process_time()
     done = go()

@@ -73,7 +73,7 @@ def spread(work: Work, numbers: Sequence[int], cluster: Cluster, advance: Callab
     What a piece raises ends all. RecipeError for an address without a cluster, and where no worker starts;
     DependencyError without ray.
     """
-    with _connected(cluster) as ray:
+    with connected(cluster) as ray:
         count = min(len(numbers), cluster.workers or _room(ray, cluster.threads))
         ends = [len(numbers) * place // count for place in range(count + 1)]
         parts = [deque(numbers[first:end]) for first, end in zip(ends, ends[1:], strict=False)]
@@ -186,8 +186,8 @@ def _room(ray: Any, threads: int) -> int:
 
 
 @contextmanager
-def _connected(cluster: Cluster) -> Iterator[Any]:
-    """Give ray, connected; a program's own connection is taken for ``auto``, and left open."""
+def connected(cluster: Cluster) -> Iterator[Any]:
+    """Give ray, connected; a program's own connection is taken for ``auto``, and left open. Raises as ``spread``."""
     ray, address = installed("ray", "ray", "ray"), cluster.address
     if address == "auto" and ray.is_initialized():
         yield ray
