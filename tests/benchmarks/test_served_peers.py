@@ -4,8 +4,9 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ import numpy as np
 import psutil
 import pytest
 from builders import sentences
-from commands import Command
+from commands import Command, refusal
+from served import handed_out_as
 
 from benchmarks.over_http import client, peers
 from benchmarks.over_http.figures import OverHttpFigures
-from benchmarks.over_http.measure import OverHttp
 from benchmarks.over_http.peers import PEERS, Place, ServedPeer, chosen
 from benchmarks.over_http.server import free_port, serving
 from benchmarks.peers import environments
@@ -175,57 +176,71 @@ def test_a_program_that_is_not_there() -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> OverHttp:
+def served_here() -> None:
     for name in ("starlette", "uvicorn", "orjson", "prometheus_client"):
         pytest.importorskip(name, reason=f"{name} is not installed: make test-serve")
-    monkeypatch.setattr("benchmarks.speed.throughput.SETTLE_SECONDS", 0.0)
-    return OverHttp(seconds=0.3, rounds=2, queries=20, clients=2, threads=1, texts_a_request=8)
 
 
-def _ends(place: Place) -> list[str]:
-    return [sys.executable, "-c", "raise SystemExit('has no model')"]
+@pytest.fixture
+def artifact(sealed: Path, tmp_path: Path) -> Path:
+    """Return an encoder that ``verify`` accepts."""
+    return handed_out_as(sealed / "fp32", tmp_path / "artifact", "tiny")
 
 
 @pytest.mark.packages
 def test_who_runs_is_measured_and_who_does_not_says_why(
-    quick: OverHttp, servable: dict[str, Path], source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served_here: None,
+    artifact: Path,
+    tiny: Path,
+    make_model: Callable[..., Path],
+    tmp_path: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "nowhere.txt").write_text("no-such-package-anywhere==9\n")
+    def alien(place: Place) -> list[str]:
+        return TORCH.command(replace(place, teacher=make_model(seed=1)))
+
+    def ending(place: Place) -> list[str]:
+        return [str(place.python), "-c", "raise SystemExit('has no model')"]
+
+    monkeypatch.setattr("benchmarks.speed.throughput.SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path / "cache"))
-    broken = ServedPeer("broken", "b", ("no-such-package-anywhere",), _ends, "nowhere")
-    ending = ServedPeer("ending", "e", ("numpy",), _ends)
-    found = quick.measure(servable["fp32"], TEXTS, [TORCH, broken, ending], source)
-    torch, *others = found.peers
-    assert torch.reason is None
-    assert torch.served is not None
-    assert torch.served.texts_per_second > 8
-    assert torch.served.start_seconds > 0.5  # PyTorch alone takes longer to import
+    (tmp_path / "nowhere.txt").write_text("no-such-package-anywhere==9\n")
+    others = (
+        ServedPeer("broken", "b", ("no-such-package-anywhere",), ending, "nowhere"),
+        ServedPeer("ending", "e", ("numpy",), ending),
+        ServedPeer("alien", "a", ("torch",), alien),
+        ServedPeer("stranger", "another model", ("torch",), alien, same_vectors=False),
+    )
+    monkeypatch.setattr(peers, "PEERS", (TORCH, *others))
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(600)))
+    few = ["--seconds", 0.3, "--rounds", 1, "--queries", 20, "--clients", 2, "--threads", 1, "--texts-a-request", 8]
+    given = ["--texts", tmp_path / "texts.txt", "--out", tmp_path / "f.json", "--peers", "all", "--teacher", tiny]
+    status, out, err = command("over-http", artifact, *given, *few)
+    assert status == 0, err
+    found = OverHttpFigures.read(json.loads((tmp_path / "f.json").read_text())["over_http"])
+    torch, *refused, stranger = found.peers
+    for row in (torch, stranger):
+        assert row.reason is None
+        assert row.served is not None
+        assert row.served.texts_per_second > row.served.singles_per_second > 1
+        assert 0 < row.served.load_ms_p50 <= row.served.load_ms_p99
+        assert row.served.start_seconds > 0.5  # PyTorch alone takes longer to import
+        assert row.label.split(",")[0] in out
     assert torch.versions["torch"].startswith("2.")
-    assert [(row.served, row.reason) for row in others] == [
+    *ended, other = [(row.served, row.reason) for row in refused]
+    assert ended == [
         (None, "environment nowhere cannot be made: No matching distribution found for no-such-package-anywhere==9"),
         (None, "its server ended with status 1: has no model"),
     ]
-    assert OverHttpFigures.read(json.loads(json.dumps(found.as_dict()))) == found
+    assert str(other[1]).startswith("its vectors are not the teacher's: mean cosine ")
+    assert "ending: does not run: its server ended with status 1: has no model" in " ".join(out.split())
 
 
 @pytest.mark.packages
-def test_another_models_vectors_are_refused_where_the_teachers_are_asked(
-    quick: OverHttp, servable: dict[str, Path], source: Source, make_model: Any
-) -> None:
-    def alien(place: Place) -> list[str]:
-        return TORCH.command(Place(place.python, make_model(seed=1), None, 1, place.port))
-
-    told = ServedPeer("alien", "a", ("torch",), alien)
-    stranger = ServedPeer("stranger", "s", ("torch",), alien, same_vectors=False)
-    refused, taken = quick.measure(servable["fp32"], TEXTS, [told, stranger], source).peers
-    assert str(refused.reason).startswith("its vectors are not the teacher's: mean cosine ")
-    assert taken.reason is None
-
-
-@pytest.mark.packages
-def test_a_peers_app_gives_the_peers_own_vectors(quick: OverHttp, source: Source, tiny: Path) -> None:
+def test_a_peers_app_gives_the_peers_own_vectors(served_here: None, source: Source, tiny: Path) -> None:
     port = free_port()
     ready = peers.make_ready(TORCH, source, [], 1)
     with serving(ready.command(port), port, ready.variables()) as server:
@@ -235,33 +250,10 @@ def test_a_peers_app_gives_the_peers_own_vectors(quick: OverHttp, source: Source
             np.testing.assert_allclose(given, TorchEncoder.load(tiny).encode(TEXTS), atol=1e-6)
 
 
-@pytest.mark.packages
-def test_the_command_tells_of_them(
-    quick: OverHttp, servable: dict[str, Path], tiny: Path, tmp_path: Path, command: Command
-) -> None:
-    (tmp_path / "texts.txt").write_text("\n".join(sentences(600)))
-    few = [
-        "--seconds",
-        0.3,
-        "--rounds",
-        1,
-        "--queries",
-        20,
-        "--clients",
-        2,
-        "--threads",
-        1,
-        "--out",
-        tmp_path / "f.json",
-    ]
-    given = [servable["fp32"], "--texts", tmp_path / "texts.txt", "--peers", TORCH.name, "--teacher", tiny, *few]
-    status, out, err = command("over-http", *given)
-    assert status == 0, err
-    assert TORCH.label.split(",")[0] in out
-    written = json.loads((tmp_path / "f.json").read_text())["over_http"]
-    assert OverHttpFigures.read(written).peers[0].served is not None
-
-
-def test_a_teacher_is_for_peers(servable: dict[str, Path], tiny: Path, command: Command) -> None:
-    status, _, err = command("over-http", servable["fp32"], "--teacher", tiny)
-    assert (status, err) == (1, "error: --teacher: an option of --peers; the artifact is served as it is\n")
+def test_what_cannot_be_measured_is_refused_before_anything_is(sealed: Path, tiny: Path, command: Command) -> None:
+    line = refusal(command("over-http", sealed / "fp32", "--teacher", tiny))
+    assert line == "error: --teacher: an option of --peers; the artifact is served as it is"
+    line = refusal(command("over-http", sealed / "fp32", "--peers", "torch"))
+    assert line.startswith(
+        "error: --peers = torch: no such peer; allowed: all, or of sentence-transformers, fastembed, "
+    )
