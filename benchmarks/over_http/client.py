@@ -80,20 +80,19 @@ def _rows(content: bytes) -> Iterator[Vectors]:
 
 
 class _Connection:
-    """A connection that is kept."""
+    """A connection that is kept; one that the server closed while it was idle is opened again, as clients do."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._port, self._reader, self._writer = port, reader, writer
 
     @classmethod
     async def open(cls, port: int) -> "_Connection":
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 22))
+        return cls(port, *await _streams(port))
 
     async def ask(self, request: bytes) -> bytes:
         """Send a request and read its answer; ModelError for one that is refused, or none."""
         try:
-            self._writer.write(request)
-            head = await self._reader.readuntil(b"\r\n\r\n")
+            head = await self._head(request)
             content = await self._reader.readexactly(_length(head))
         except (OSError, EOFError, asyncio.LimitOverrunError) as error:
             raise ModelError("the server closed the connection instead of an answer") from error
@@ -101,8 +100,24 @@ class _Connection:
             raise ModelError(f"the server refused a request: {content[:200]!r}")
         return content
 
+    async def _head(self, request: bytes) -> bytes:
+        try:
+            self._writer.write(request)
+            return await self._reader.readuntil(b"\r\n\r\n")
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            if getattr(error, "partial", b""):
+                raise
+        self.close()
+        self._reader, self._writer = await _streams(self._port)
+        self._writer.write(request)
+        return await self._reader.readuntil(b"\r\n\r\n")
+
     def close(self) -> None:
         self._writer.close()
+
+
+async def _streams(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
 
 
 def _length(head: bytes) -> int:

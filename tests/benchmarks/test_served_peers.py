@@ -74,15 +74,20 @@ class _Answers(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+        self.close_connection = self.server.forgets  # type: ignore[attr-defined]
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
 @contextmanager
-def answering(status: int = 200, content: bytes | None = b"{}", length: bool = True) -> Iterator[int]:
+def answering(
+    status: int = 200, content: bytes | None = b"{}", length: bool = True, forgets: bool = False
+) -> Iterator[int]:
+    """Give a server's port; one that ``forgets`` closes a connection behind each answer, and does not say so."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
     server.answer = (status, content, length)  # type: ignore[attr-defined]
+    server.forgets = forgets  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -139,6 +144,11 @@ def test_the_rate_is_of_all_clients_and_arrivals_wait_for_none() -> None:
         assert client.closed(port, request, 4, 0.3) > 4
         assert len(client.one_by_one(port, request, 7)) == 7
         assert len(client.arrivals(port, request, 300.0, 0.5)) == 150
+
+
+def test_a_connection_that_was_closed_while_it_was_idle_is_opened_again() -> None:
+    with answering(forgets=True) as port:
+        assert len(client.one_by_one(port, [client.body(TEXTS[:1], "float")], 5)) == 5
 
 
 def test_a_server_that_ends_says_what_it_said_last() -> None:
