@@ -41,8 +41,7 @@ class PeerOverHttp(Figures):
     def read(cls, stated: Mapping[str, Any]) -> Self:
         """Read what ``as_dict`` wrote."""
         served = stated["served"]
-        facts = (stated[name] for name in ("name", "label", "versions", "same_vectors"))
-        return cls(*facts, None if served is None else ServerFigures.read(served), stated["reason"])
+        return cls(**dict(stated) | {"served": None if served is None else ServerFigures.read(served)})
 
 
 @dataclass(frozen=True)

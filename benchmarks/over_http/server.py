@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from compressor.core.errors import PeerError, one_line
+from compressor.core.errors import PeerError
 
 START_SECONDS = 600.0
 """How long a server may take to its first answer."""
@@ -28,8 +28,8 @@ class Server:
         """Raise PeerError, with what it said last, once it has ended or takes too long to start."""
         if (status := self._process.poll()) is not None:
             lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-            said = f": {one_line(lines[-1])}" if lines else ""
-            raise PeerError(f"its server ended with status {status}{said}")
+            last = f": {' '.join(lines[-1].split())[:300]}" if lines else ""
+            raise PeerError(f"its server ended with status {status}{last}")
         if time.monotonic() - self._started > START_SECONDS:
             raise PeerError(f"its server gave no answer within {START_SECONDS:g} s")
 

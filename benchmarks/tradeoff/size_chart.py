@@ -99,8 +99,8 @@ def _role(row: Row, role: str) -> str:
 
 def _summaries(rows: Sequence[Row]) -> list[str]:
     kinds = (("share", ""), ("retrieval_share", " of what it finds"))
-    told = []
+    summaries = []
     for row in rows:
         shares = [percent(share, " ") + words for key, words in kinds if (share := number(row, key)) is not None]
-        told.append(f"{_name(row)}: {size(row['size_bytes'])}, {', '.join(shares)}")
-    return told
+        summaries.append(f"{_name(row)}: {size(row['size_bytes'])}, {', '.join(shares)}")
+    return summaries

@@ -79,7 +79,7 @@ def variants(
     outlook = Outlook.of(trunk.source, model)
     usage = usage_of(model, outlook, trunk.corpus.train)
     pca = trunk.recipe.pca
-    wish = Wish(speed=speed, precision=precisions[-1], dim=None if pca is None else pca.dim)
+    wish = Wish(speed=speed, precision="int8" if "int8" in precisions else "fp32", dim=None if pca is None else pca.dim)
     planned: dict[str, Planned] = {}
     for size in sorted(sizes, key=lambda size: _bytes(sizes, size), reverse=True):
         try:

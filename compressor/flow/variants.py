@@ -112,7 +112,7 @@ class Student:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Variants of one recipe side by side: what they are made of, and where they are told of."""
+    """Variants of one recipe side by side: what they are made of, and where they are shown."""
 
     trunk: EmbeddingFlow
     command: str

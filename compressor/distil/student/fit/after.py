@@ -37,7 +37,9 @@ class FitAfter:
         norm, own = self.teacher.norm, self.student.norm
         if norm is None or own is None:
             return
-        map_, gain, bias = None, norm.weight, norm.bias
+        map_: Tensor | None = None
+        gain: Tensor = norm.weight
+        bias: Tensor = norm.bias
         if self.teacher.widening is None or self.student.widening is None:
             stretched, gain = self._stretched(norm)
             map_, bias = (stretched / gain[:, None]).T, self.basis @ norm.bias
