@@ -90,10 +90,14 @@ def peers(data: Path) -> list[Step]:
 
 
 def retrieval(data: Path) -> list[Step]:
-    """The students to search with."""
+    """The students to search with, and what each ingredient of their distillation is worth."""
     name = "minilm-retrieval"
+    fewer = "--set texts.limit=30000 --set distil.layers=1 --set distil.time_budget= --set distil.epochs=0.5"
     command = f"tradeoff recipes/{name}.toml --layers 3,2,1 --precision both"
-    return [_step(command, f"runs/{name}-tradeoff/tradeoff.json", name)]
+    return [
+        _step(command, f"runs/{name}-tradeoff/tradeoff.json", name),
+        _step(f"ablation recipes/{name}.toml {fewer}", f"runs/{name}/ablation.json", f"{name}-ablation"),
+    ]
 
 
 def sizes(data: Path) -> list[Step]:

@@ -11,14 +11,15 @@ from benchmarks.report.tables import AGREEMENT, found, quality
 from benchmarks.tradeoff import table as tradeoff
 
 PAGE = Path("docs/searching.md")
-NAMES = ("minilm-retrieval",)
+RUN, ABLATION = "minilm-retrieval", "minilm-retrieval-ablation"
+NAMES = (RUN, ABLATION)
 _TEMPLATE = Path(__file__).with_name("templates") / "searching.md.j2"
 _INDEX = "on_teachers_index"
 
 
 def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
     """Write the page from the ``results`` by name (``NAMES``); ``source`` says where figures come from."""
-    (run,) = (results[name] for name in NAMES)
+    run, variants = (results[name] for name in NAMES)
     text = page(_TEMPLATE).render(
         teacher=run["teacher"]["name"],
         budget=run["recipe"]["distil"]["time_budget"],
@@ -28,6 +29,9 @@ def pages(results: Mapping[str, Row], source: Source) -> dict[Path, str]:
         beside=shares(run, _INDEX).markdown(),
         found=found(run).markdown(),
         lengths=lengths(run).markdown(),
+        layers=tradeoff.label_of(variants["recipe"]["distil"]["layers"]),
+        seen=count(variants["rows"][1]["texts_seen"]),
+        ablation=f"{ablation(variants)}\n\n{source(variants)}",
     )
     return {PAGE: text}
 

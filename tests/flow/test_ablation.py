@@ -15,6 +15,7 @@ from compressor.distil.training.embedding import Distil
 from compressor.flow.ablation.embedding import ablation, variants
 from compressor.flow.embedding import Recipe
 
+STEPS = ("0.0009", "0.0001")  # learning rates beside 0.0003
 RATES = ("0.001", "3e-05", "0")  # of the vocabulary
 
 
@@ -31,11 +32,12 @@ def test_every_variant_is_made_once_and_judged_beside_the_teacher(tiny: Path, tm
     teacher, *rows = results["rows"]
     assert teacher["agreement"]["cosine_mean"] == pytest.approx(1, abs=1e-6)
     names = ["the recipe's", "without pairwise", "with ranking = 0.3", "with order = 0.3", "with margin = 0.3"]
-    assert [row["name"] for row in rows] == [*names, "64", "32", "8", *RATES]
+    assert [row["name"] for row in rows] == [*names, "64", "32", "8", *STEPS, *RATES]
     made = [json.loads(path.read_text())["config"] for path in (folder / "variants").glob("*/distil/manifest.json")]
     asked = {(one["pairwise"], one["ranking"], one["order"], one["margin"], one["batch_size"]) for one in made}
     moved = {one["embedding_learning_rate"] for one in made}
     assert {f"{rate:g}" for rate in moved - {None}} == set(RATES)
+    assert {f"{one['learning_rate']:g}" for one in made} == {"0.0003", *STEPS}
     losses = {(0, 0, 0, 0, 16), (0.5, 0.3, 0, 0, 16), (0.5, 0, 0.3, 0, 16), (0.5, 0, 0, 0.3, 16)}
     assert asked == losses | {(0.5, 0, 0, 0, size) for size in (64, 32, 8, 16)}
     assert (folder / "distil").is_dir(), "the recipe's own student is the one of a run"
@@ -60,13 +62,14 @@ def test_what_is_varied_follows_from_the_recipe() -> None:
         ("texts in a step", "512"),
         ("texts in a step", "256"),
         ("texts in a step", "64"),
+        *(("learning rate", rate) for rate in STEPS),
         *(("learning rate of the vocabulary", rate) for rate in RATES),
     ]
     alone = [made.name for made in variants(Distil(mse=0.0, order=1.0, batch_size=1))]
     assert "without order" not in alone
-    assert alone[-5:-3] == ["4", "2"]
+    assert alone[-7:-5] == ["4", "2"]
     assert "without hidden" in [made.name for made in variants(Distil(hidden=1.0))]
-    assert [made.name for made in variants(Distil(batch_size=4, accumulate=4))][-5:-3] == ["16", "8"], (
+    assert [made.name for made in variants(Distil(batch_size=4, accumulate=4))][-7:-5] == ["16", "8"], (
         "2 cannot be parted"
     )
 

@@ -1,5 +1,5 @@
-"""The ablation of an encoder's distillation: its losses one by one, the length of its texts, the size of its steps, how
-fast its vocabulary moves."""
+"""The ablation of an encoder's distillation: its losses one by one, the length of its texts, the size of its steps, its
+learning rates."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ from compressor.vectors.retrieval import Found
 _TRIED = 0.3  # the weight of a loss that the recipe leaves out
 _ADDED = ("pairwise", "ranking", "order", "margin")  # beside mse, of which cosine is half
 _SHORT = 64  # tokens that texts are cut at
+_FASTER = 3.0  # times the learning rate
 _FAST, _SLOW = 1e-3, 3e-5  # learning rates of the vocabulary, beside that of the layers and none
 
 
@@ -74,6 +75,10 @@ def variants(distil: Distil) -> list[Variant]:
         Variant("texts in a step", f"{size}", {"batch_size": size})
         for size in sizes
         if size and size % distil.accumulate == 0
+    ]
+    made += [
+        Variant("learning rate", f"{rate:g}", {"learning_rate": rate})
+        for rate in (distil.learning_rate * _FASTER, distil.learning_rate / _FASTER)
     ]
     own = distil.embedding_learning_rate
     rates = (
