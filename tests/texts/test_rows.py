@@ -141,7 +141,7 @@ FAULTS: list[tuple[str, bytes, str]] = [
     ("a.txt", b"one\n" * 99 + b"t\0wo\n", "line 100 holds a NUL byte; this is a binary file"),
     ("a.txt", "eins".encode("utf-16"), "UTF-16, not UTF-8; save it as that"),
     ("a.txt", b"x" * (1 << 20), "line 1 is longer than 1048576 bytes; one text a line"),
-    ("a.txt.gz", gzip.compress(b"one\n" * 999)[:-9], "the gzip file is cut off"),
+    ("a.txt.gz", gzip.compress(b"one\n" * 999, mtime=0)[:-9], "the gzip file is cut off"),
     ("a.zip", b"PK", "a .zip file is not read; give texts plain or .gz, or tables"),
     ("a.csv", b'text\none\n"two\n', "line 3 is not readable as CSV (unexpected end of data)"),
     ("a.csv", b"text,n\none,1\ntwo\n", "line 3 has 1 columns, the first line 2"),
