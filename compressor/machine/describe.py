@@ -83,6 +83,14 @@ def features() -> list[str]:
     return [name for name in FEATURES if name in found]
 
 
+def clips() -> bool:
+    """Tell whether ONNX Runtime's fast int8 products overflow on this processor, but for weights of 7 bits.
+
+    On x86 without VNNI two products of u8 and s8 are added in int16, which saturates.
+    """
+    return platform.machine().lower() in ("x86_64", "amd64") and not set(INT8_FEATURES) & set(features())
+
+
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """PyTorch reads this variable when it first asks for memory: 1 for huge pages, where Linux has them on request."""
 

@@ -9,14 +9,17 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from compressor.artifact.folder import read_manifest
 from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
+from compressor.artifact.manifest import MANIFEST
 from compressor.core.errors import ArtifactError, CompressorError, ProviderError, first_line
+from compressor.machine.describe import clips
 from compressor.machine.providers import HOW
 from exporters.runtime.asked import CONFIG, PROPERTIES, SAME, Asked
 from exporters.runtime.forking import watched
 from exporters.runtime.names import CPU, CUDA, DEVICES, DNNL, OPENVINO, PARTIAL, TENSORRT, XNNPACK, Given, named
 from exporters.runtime.placed import RECORDED, fallen, nodes, placed
-from exporters.runtime.running import BF16_PRODUCTS, Running
+from exporters.runtime.running import BF16_PRODUCTS, EXACT_SUMS, Running
 
 __all__ = ["CPU", "CUDA", "DEVICES", "TENSORRT", "check_active", "computing", "on_device", "open_session",
            "require_providers", "run_bound", "side_by_side", "stated_streams", "with_options"]  # fmt: skip
@@ -100,6 +103,8 @@ def open_session(
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(running.spinning)))
         if running.bf16_products:
             options.add_session_config_entry(BF16_PRODUCTS, "1")
+    if clips() and not _seven_bits(folder):
+        options.add_session_config_entry(EXACT_SUMS, "1")
     if partial := not PARTIAL.keys().isdisjoint(names):
         options.add_session_config_entry(RECORDED, "1")
     if profile is not None:
@@ -118,6 +123,15 @@ def open_session(
         _check_placed(session, providers)
     session.disable_fallback()  # else a run that fails on the card is run again on the CPU
     return watched(session)
+
+
+def _seven_bits(folder: Path) -> bool:
+    """Whether the manifest says that weights have 7 bits, whose products fit where those of 8 overflow."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    config = read_manifest(folder)["config"]
+    config = config.get("recipe", {}).get("int8", config) if isinstance(config, dict) else {}
+    return isinstance(config, dict) and config.get("reduce_range") is True
 
 
 def with_options(providers: Sequence[Given], threads: int = 1, streams: int = 1) -> list[tuple[str, dict[str, str]]]:

@@ -65,7 +65,7 @@ def test_a_reader_is_searched_and_runs_as_was_found(
     found, usual = OnnxReader(tmp_path / "made"), OnnxReader(tmp_path / "made", running=Running())
     assert found.running == Running(batch_tokens=128)
     assert [one.text() for one in found.read(DEV)] == [one.text() for one in usual.read(DEV)]
-    monkeypatch.setattr("exporters.runtime.running.features", lambda: ["avx2"])
+    monkeypatch.setattr("exporters.runtime.running.features", lambda: ["sve", "avx2"])
     assert OnnxReader(tmp_path / "made").running == Running()  # another CPU
 
 
