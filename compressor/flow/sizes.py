@@ -18,7 +18,6 @@ from compressor.flow.compress.wish import Wish
 from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.flow.tradeoff import of_layers, workspace
 from compressor.flow.variants import Comparison, Limit, Variant
-from compressor.machine.processes import alone
 from compressor.models.sentence_model import open_model
 
 _KEPT = ("choice", "start", "dim")
@@ -42,7 +41,6 @@ def tradeoff_of_sizes(
     the teacher itself in fp32 and int8. Otherwise as ``tradeoff`` of layers; RecipeError, before any work, for a size
     that nothing fits.
     """
-    alone("a trade-off is made")
     check_sizes(sizes)
     _check(recipe)
     trunk = EmbeddingFlow(recipe, base, workspace(recipe, runs))

@@ -11,7 +11,6 @@ from compressor.core.errors import RecipeError
 from compressor.distil.training.embedding import Distil
 from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.flow.variants import Comparison, Variant
-from compressor.machine.processes import alone
 
 
 def tradeoff(
@@ -28,7 +27,6 @@ def tradeoff(
     where it was stopped. A student below its bars is measured and not handed out; GateError if none passed.
     The recipe's PyTorch int8 form is left out.
     """
-    alone("a trade-off is made")
     trunk = EmbeddingFlow(recipe, base, workspace(recipe, runs))
 
     def plan(trunk: EmbeddingFlow, depth: int) -> list[Variant]:

@@ -36,6 +36,7 @@ from compressor.flow.branch import Branch
 from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.flow.results import TeacherFacts
 from compressor.machine.describe import describe
+from compressor.machine.processes import alone
 from compressor.models.projection import Projection
 from compressor.models.source import layers_stated, read_config
 from exporters.runtime.providers import CPU
@@ -127,6 +128,7 @@ class Comparison:
         Writes ``tradeoff.json``, ``.md``, ``.svg`` and the artifacts into the workspace; GateError if none of what
         was asked for passed.
         """
+        alone("a trade-off is made")
         started, trunk = time.monotonic(), self.trunk
         sts, folder = _check(trunk), trunk.work.folder
         with trunk.work.lock():

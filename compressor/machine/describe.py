@@ -83,12 +83,14 @@ def features() -> list[str]:
     return [name for name in FEATURES if name in found]
 
 
-def clips() -> bool:
-    """Tell whether ONNX Runtime's fast int8 products overflow on this processor, but for weights of 7 bits.
+def saturates(architecture: str, int8_is_fast: bool) -> bool:
+    """Tell whether ONNX Runtime's fast sums of int8 overflow on a processor, but for weights of 7 bits (``exact``)."""
+    return architecture.lower() in ("x86_64", "amd64") and not int8_is_fast
 
-    On x86 without VNNI two products of u8 and s8 are added in int16, which saturates.
-    """
-    return platform.machine().lower() in ("x86_64", "amd64") and not set(INT8_FEATURES) & set(features())
+
+def saturates_here() -> bool:
+    """Tell whether they overflow on this processor."""
+    return saturates(platform.machine(), not set(INT8_FEATURES).isdisjoint(features()))
 
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"

@@ -60,7 +60,8 @@ def _int8(machine: Machine) -> Iterator[Advice]:
     else:
         why = (
             "no VNNI: two products of u8 and s8 are added in int16, which overflows and saturates; quantize "
-            "with reduce_range (7-bit weights), or load with session.x64quantprecision = 1 (exact, slower)"
+            "with reduce_range (7-bit weights); other weights are run with session.x64quantprecision = 1 here (exact, "
+            "slower), which other programs must set themselves"
         )
         yield Advice("int8 ONNX", "avoid", why)
 

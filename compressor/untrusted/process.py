@@ -23,6 +23,7 @@ except ImportError:  # Windows: the parent's time-out is the only bound
 
 sys.path.append(str(Path(__file__).parents[2]))
 
+from compressor.machine.exact import open_exact
 from compressor.untrusted.foreign import run_foreign
 from compressor.untrusted.graph import FOREIGN, Refusal, Stated, check_model, first_line, precision_of, refusing, run
 from compressor.untrusted.ort_format import MARK, check_session, operators_of
@@ -206,7 +207,7 @@ def _opened(graph: bytes, library: str | None, memory_bytes: int, onnxruntime: A
     if library:
         options.register_custom_ops_library(library)
     with refusing(memory_bytes):
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return open_exact(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _extensions() -> str | None:

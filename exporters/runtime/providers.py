@@ -13,13 +13,14 @@ from compressor.artifact.folder import read_manifest
 from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
 from compressor.artifact.manifest import MANIFEST
 from compressor.core.errors import ArtifactError, CompressorError, ProviderError, first_line
-from compressor.machine.describe import clips
+from compressor.machine.describe import saturates_here
+from compressor.machine.exact import open_exact
 from compressor.machine.providers import HOW
 from exporters.runtime.asked import CONFIG, PROPERTIES, SAME, Asked
 from exporters.runtime.forking import watched
 from exporters.runtime.names import CPU, CUDA, DEVICES, DNNL, OPENVINO, PARTIAL, TENSORRT, XNNPACK, Given, named
 from exporters.runtime.placed import RECORDED, fallen, nodes, placed
-from exporters.runtime.running import BF16_PRODUCTS, EXACT_SUMS, Running
+from exporters.runtime.running import BF16_PRODUCTS, Running
 
 __all__ = ["CPU", "CUDA", "DEVICES", "TENSORRT", "check_active", "computing", "on_device", "open_session",
            "require_providers", "run_bound", "side_by_side", "stated_streams", "with_options"]  # fmt: skip
@@ -103,8 +104,6 @@ def open_session(
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(running.spinning)))
         if running.bf16_products:
             options.add_session_config_entry(BF16_PRODUCTS, "1")
-    if exact := clips() and not _seven_bits(folder):
-        options.add_session_config_entry(EXACT_SUMS, "1")
     if partial := not PARTIAL.keys().isdisjoint(names):
         options.add_session_config_entry(RECORDED, "1")
     if profile is not None:
@@ -114,7 +113,8 @@ def open_session(
     options.log_severity_level = 3
     given = with_options(providers, threads, streams)
     try:  # enable_fallback: else it prints what a provider says of its options, and opens the graph on the CPU
-        session = _opened(folder / GRAPH, options, exact, providers=given, enable_fallback=False)
+        opened = open_exact if saturates_here() and not _seven_bits(folder) else onnxruntime.InferenceSession
+        session = opened(str(folder / GRAPH), options, providers=given, enable_fallback=False)
     except Exception as error:  # ONNX Runtime raises its own kinds, one a status code
         on = f" on {', '.join(names)}" if names != [CPU] else ""
         raise ArtifactError(f"{folder / GRAPH}: cannot be loaded{on}: {first_line(error)}") from error
@@ -123,20 +123,6 @@ def open_session(
         _check_placed(session, providers)
     session.disable_fallback()  # else a run that fails on the card is run again on the CPU
     return watched(session)
-
-
-def _opened(graph: Path, options: Any, exact: bool, **more: Any) -> Any:
-    """Open a session; where it was told to add int8 products exactly, and cannot, one that adds them as it does.
-
-    ONNX Runtime 1.31 cannot where products stand in the branch of an ``If`` and their weights outside it.
-    """
-    try:
-        return onnxruntime.InferenceSession(str(graph), options, **more)
-    except onnxruntime.capi.onnxruntime_pybind11_state.Fail:
-        if not exact:
-            raise
-    options.add_session_config_entry(EXACT_SUMS, "0")
-    return onnxruntime.InferenceSession(str(graph), options, **more)
 
 
 def _seven_bits(folder: Path) -> bool:

@@ -13,8 +13,6 @@ from compressor.machine.describe import features
 from exporters.runtime.names import CPU, name_of
 
 _MOST = {"threads": 1024, "batch_tokens": 1 << 31}
-EXACT_SUMS = "session.x64quantprecision"
-"""ONNX Runtime's setting for sums of int8 products that do not saturate, on x86 without VNNI (the same header)."""
 BF16_PRODUCTS = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 """ONNX Runtime's setting for products of fp32 in bf16 (onnxruntime_session_options_config_keys.h)."""
 

@@ -14,14 +14,15 @@ from compressor.artifact.cases import QUESTION, Precision, cases_behind, toleran
 from compressor.artifact.layout import CASES, GRAPH, RUNNERS, RUNNERS_FOLDER
 from compressor.artifact.prompts import kept_prompts
 from compressor.core.errors import ArtifactError
+from compressor.machine.exact import open_exact
 from exporters.runtime.providers import CPU
 
 
 def write_conformance(folder: Path, precision: Precision = "fp32") -> None:
     """Write ``conformance/`` into a finished artifact folder: the cases and a runner in Python and in JavaScript.
 
-    Each text is computed alone by a session of default options, so the outputs do not depend on neighbours. How near
-    a runtime must come follows from the ``precision``.
+    Each text is computed alone by a session of default options but for exact sums of int8, so the outputs depend
+    neither on neighbours nor on the processor. How near a runtime must come follows from the ``precision``.
     """
     (folder / CASES).parent.mkdir()
     stated = {
@@ -53,7 +54,7 @@ def cases(folder: Path) -> Iterator[dict[str, Any]]:
     tokenizer.enable_truncation(**truncation)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=[CPU])
+    session = open_exact(str(folder / GRAPH), options, providers=[CPU])
     inputs = [value.name for value in session.get_inputs()]
     outputs = [value.name for value in session.get_outputs() if value.name != "last_hidden_state"]
     pad = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id") or 0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builders import WORDS, sentences
+from running import write_recipe
 
 RECIPE = """
 [teacher]
@@ -45,8 +46,6 @@ def pairs(texts: Sequence[str]) -> list[str]:
 
 def write_home(home: Path, teacher: Path) -> Path:
     """Write a recipe, its texts and an STS file into a folder and return the folder."""
-    texts = sentences(300)
-    (home / "texts.txt").write_text("\n".join(texts))
-    (home / "sts.csv").write_text("\n".join(pairs(texts[:80])))
-    (home / "tiny.toml").write_text(RECIPE.format(teacher=teacher.as_posix()))
+    write_recipe(home, RECIPE, teacher, texts=300)
+    (home / "sts.csv").write_text("\n".join(pairs(sentences(80))))
     return home

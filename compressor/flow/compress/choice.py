@@ -10,7 +10,7 @@ from compressor.core.errors import RecipeError
 from compressor.flow.compress.outlook import Outlook
 from compressor.flow.compress.sized.shape import Shape
 from compressor.flow.compress.wish import Wish
-from compressor.machine.describe import INT8_FEATURES, describe
+from compressor.machine.describe import INT8_FEATURES, describe, saturates
 from compressor.vectors.pca import Pca
 from compressor.vectors.ranges import OutputVectors
 from exporters.precision.int8 import OnnxInt8
@@ -52,7 +52,7 @@ class Machine:
     @property
     def clips(self) -> bool:
         """Whether its int8 sums overflow, but for weights of 7 bits."""
-        return self.architecture.lower() in ("x86_64", "amd64") and not self.int8_is_fast
+        return saturates(self.architecture, self.int8_is_fast)
 
 
 def layers_of(wish: Wish, outlook: Outlook) -> int | None:

@@ -1,11 +1,10 @@
 """Fit layers that normalize behind each residual, such as BERT's, by least squares on a sample."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.nn import LayerNorm, Linear
 
+from compressor.distil.student.fit.blocks import Fit, Seen
 from compressor.distil.student.fit.low_rank import fewer_queries, fewer_values
 from compressor.distil.student.fit.record import Call
 from compressor.distil.student.importance import Importance, largest
@@ -21,11 +20,12 @@ from compressor.distil.student.regression import (
 )
 
 
-class FitAfter:
-    """An encoder of some width being fitted; ``real`` says which tokens of each batch are no padding."""
+class FitAfter(Fit):
+    """An encoder of some width being fitted, with its states in a ``basis`` [width, hidden] of the teacher's."""
 
-    def __init__(self, teacher: Parts, student: Parts, basis: Tensor, costs: Importance, real: list[Tensor]) -> None:
-        self.teacher, self.student, self.basis, self.costs, self.real = teacher, student, basis, costs, real
+    def __init__(self, teacher: Parts, student: Parts, costs: Importance, real: list[Tensor], basis: Tensor) -> None:
+        super().__init__(teacher, student, costs, real)
+        self.basis = basis
 
     def project_embeddings(self) -> None:
         """Project the tables; what the gain of the teacher's LayerNorm does off the diagonal goes into them.
@@ -57,29 +57,7 @@ class FitAfter:
             outputs = [call.states[real] for call, real in zip(own, self.real, strict=True)]
             fit_normalization(self.student.norm, outputs, self._projected(wanted))
 
-    def fit_block(self, index: int, narrow: Block, calls: list[Call], own: list[Call], ends: list[Tensor]) -> None:
-        """Fit one layer to the teacher's layer ``index``.
-
-        ``calls`` are the teacher's calls of it, ``own`` the student's; ``ends`` the states to end with.
-        """
-        wide = self.teacher.blocks[index]
-        neurons = largest(self.costs.neurons[index], narrow.neurons)
-        feeds = [wide.feed_rows(feed, neurons) for feed in wide.feeds]
-        seen = [self._look(wide, call, real, feeds) for call, real in zip(calls, self.real, strict=True)]
-        weight = self._attention(index, wide, narrow, seen, own)
-        mids = [(computed["middle_spread"][0], computed["middle"][0]) for computed in seen]
-        self._residual(wide.out, wide.norms[0], narrow, "out", weight, own, mids)
-        rows = (
-            Rows(student["feeds.0"][0], computed["feeds"])
-            for student, computed in zip(self._student(narrow, own), seen, strict=True)
-        )
-        refit(narrow.feeds, [self._prior(part)[kept] for part, kept in zip(wide.feeds, feeds, strict=True)], rows)
-        spreads = [computed["end_spread"][0] for computed in seen]
-        targets = list(zip(spreads, self._projected(ends), strict=True))
-        self._residual(wide.down, wide.norms[1], narrow, "down", wide.down.weight[:, neurons], own, targets)
-
-    def _look(self, wide: Block, call: Call, real: Tensor, feeds: list[Tensor]) -> dict[str, list[Tensor]]:
-        """Return what the teacher's layer computes for the real tokens, [tokens, ...] each."""
+    def _look(self, wide: Block, call: Call, real: Tensor, feeds: list[Tensor]) -> Seen:
         with watching(wide.modules()) as seen:
             call.run(wide.layer)
         middle, end = wide.norms
@@ -91,16 +69,20 @@ class FitAfter:
             "end_spread": [_spread(seen["norms.1"][0][real], end)],
         }
 
-    def _student(self, narrow: Block, own: list[Call]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-        """Run the student's layer; yield for each batch the input and output of each of its modules."""
-        for call, real in zip(own, self.real, strict=True):
-            with watching(narrow.modules()) as seen:
-                call.run(narrow.layer)
-            yield {name: (inputs[real], output[real]) for name, (inputs, output) in seen.items()}
+    def _fit_attention(self, index: int, narrow: Block, seen: list[Seen], own: list[Call]) -> None:
+        wide = self.teacher.blocks[index]
+        weight = self._attention(index, wide, narrow, seen, own)
+        middles = [(computed["middle_spread"][0], computed["middle"][0]) for computed in seen]
+        self._residual(wide.out, wide.norms[0], narrow, "out", weight, own, middles)
 
-    def _attention(
-        self, index: int, wide: Block, narrow: Block, seen: list[dict[str, list[Tensor]]], own: list[Call]
-    ) -> Tensor:
+    def _fit_end(
+        self, wide: Block, narrow: Block, neurons: Tensor, seen: list[Seen], own: list[Call], ends: list[Tensor]
+    ) -> None:
+        spreads = [computed["end_spread"][0] for computed in seen]
+        targets = list(zip(spreads, self._projected(ends), strict=True))
+        self._residual(wide.down, wide.norms[1], narrow, "down", wide.down.weight[:, neurons], own, targets)
+
+    def _attention(self, index: int, wide: Block, narrow: Block, seen: list[Seen], own: list[Call]) -> Tensor:
         """Fit query, key and value; return the output's weight [hidden, heads' units] for what the heads then give."""
         count, size = narrow.out.in_features // self.student.head_size, self.teacher.head_size
         if count < self.teacher.heads(index) or self.student.head_size < size:
@@ -114,9 +96,7 @@ class FitAfter:
         refit(narrow.reads[first:], [self._prior(part) for part in wide.reads[first:]], rows)
         return wide.out.weight
 
-    def _fewer(
-        self, wide: Block, narrow: Block, heads: Tensor, seen: list[dict[str, list[Tensor]]], own: list[Call]
-    ) -> Tensor:
+    def _fewer(self, wide: Block, narrow: Block, heads: Tensor, seen: list[Seen], own: list[Call]) -> Tensor:
         """Fit query, key and value of the ``heads`` that are kept, or of smaller ones."""
         biased = wide.reads[0].bias is not None
         fit, made = Regression(), Regression()
@@ -180,7 +160,7 @@ class FitAfter:
         fit_normalization(norm, outputs, [target for _, target in targets])
 
     def _prior(self, part: Linear) -> Tensor:
-        """Return the teacher's layer as a map [out, width + 1] of states in the basis; [out, width] without a bias."""
+        """Return it as a map [out, width + 1] of states in the basis; [out, width] without a bias."""
         map_ = map_of(part)
         return torch.cat([map_[:, : part.in_features] @ self.basis.T, map_[:, part.in_features :]], 1)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from compressor.distil.student.fit.after import FitAfter
 from compressor.distil.student.fit.before import FitBefore
+from compressor.distil.student.fit.blocks import Fit
 from compressor.distil.student.fit.record import Call, record
 from compressor.distil.student.importance import Importance
 from compressor.distil.student.parts import Parts
@@ -31,14 +32,12 @@ def fit_encoder(wide: Any, narrow: Any, layers: tuple[int, ...], costs: Importan
     real = [batch.real for batch in batches]
     sites = [[state[mask] for state, mask in zip(site, real, strict=True)] for site in states]
     basis = principal_directions(sites, student.width)
-    fit: FitAfter | FitBefore
+    fit: Fit = FitBefore(teacher, student, costs, real)
     if teacher.ending is None:
-        fit = after = FitAfter(teacher, student, basis, costs, real)
+        fit = after = FitAfter(teacher, student, costs, real, basis)
         if student.width < teacher.width:
             after.project_embeddings()
             after.normalize(_inputs(narrow, student, batches), states[0])
-    else:
-        fit = FitBefore(teacher, student, costs, real)
     own = _inputs(narrow, student, batches)
     for new, old in enumerate(layers):
         fit.fit_block(old, student.blocks[new], [call[new] for call in calls], own, states[new + 1])
