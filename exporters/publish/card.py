@@ -3,7 +3,7 @@
 import json
 import shutil
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from compressor.answering.readers.reader import read_reading
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import DATA, GRAPH, INPUTS
+from compressor.artifact.layout import DATA, GRAPH, INPUTS, INTEGER_PRODUCTS
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
@@ -59,7 +59,10 @@ class HandOut(Config):
         shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
         draft.figures.update(self.figures(made.figures, own))
         write_conformance(draft.folder, self.precision)
-        facts = self.facts(draft) | {"in_4_bits": made.figures.get("embeddings") == 4}
+        facts = self.facts(draft) | {
+            "in_4_bits": made.figures.get("embeddings") == 4,
+            "sums_saturate": self.sums_saturate(made.figures["operators"]),
+        }
         (draft.folder / "README.md").write_text(self.card(own, facts), encoding="utf-8")
 
     def figures(self, made: Mapping[str, Any], checks: Checks) -> dict[str, Any]:
@@ -71,6 +74,10 @@ class HandOut(Config):
         judged = [check.as_dict() for check in checks]
         return {"operators": made["operators"], "checks": judged, "needs": needs, **more, "made_on": features()}
 
+    def sums_saturate(self, operators: Iterable[str]) -> bool:
+        """Whether it multiplies int8 by weights of 8 bits, of which x86 without VNNI has no exact sums of itself."""
+        return not set(INTEGER_PRODUCTS).isdisjoint(operators) and not self.recipe.get("int8", {}).get("reduce_range")
+
     def card(self, checks: Checks, facts: Mapping[str, Any]) -> str:
         """Return the model card: the artifact's own ``checks``, and what the task's template shows."""
         return template(self.template).render(
@@ -80,7 +87,7 @@ class HandOut(Config):
             teacher_sha256=self.teacher_sha256,
             licence=self.teacher_license,
             checks=checks,
-            **{"in_4_bits": False} | dict(facts),
+            **{"in_4_bits": False, "sums_saturate": False} | dict(facts),
         )
 
 

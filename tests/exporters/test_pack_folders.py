@@ -16,6 +16,7 @@ from builders import sentences
 from graphs import draft
 from huggingface_hub import ModelCard
 from packed import edit_json, seal, view
+from plain import plain_session
 from questions import questions
 from tokenizers import Tokenizer
 
@@ -34,11 +35,12 @@ from exporters.verify.conformance import write_conformance
 TEXTS = [*sentences(20), "", "the", "tree " * 100, "unheard of 👍 你好"]
 
 
-def run(graph: Path | bytes, feeds: dict[str, Any]) -> dict[str, Any]:
+def run(graph: Path, feeds: dict[str, Any]) -> dict[str, Any]:
     """Return all outputs of a graph by their names."""
-    session = onnxruntime.InferenceSession(
-        graph if isinstance(graph, bytes) else str(graph), providers=["CPUExecutionProvider"]
-    )
+    return outputs(onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]), feeds)
+
+
+def outputs(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
     wanted = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))
@@ -118,7 +120,7 @@ def by_opensearch(graph: bytes, tokenizer: Tokenizer, text: str, request: dict[s
         "attention_mask": np.array([encoded.attention_mask], np.int64),
         "token_type_ids": np.array([encoded.type_ids], np.int64),
     }
-    [rows] = next(iter(run(graph, given).values()))
+    [rows] = next(iter(outputs(plain_session(graph), given).values()))
     if version == "2.4":
         mask = given["attention_mask"][0][:, None]
         mean = (rows * mask).sum(0) / max(mask.sum(), 1e-9)

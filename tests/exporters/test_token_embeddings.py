@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from builders import sentences
 from packed import edit_json, seal, view
+from plain import plain_session
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from torch import nn
@@ -31,7 +32,7 @@ def pooled(folder: Path, texts: list[str], pooling: str = "mean") -> Any:
     """Embed texts as Vespa or Spring AI do it: the first output, pooled by the mask, normalized."""
     encoder = OnnxEncoder(folder, threads=1)
     ids, mask = encoder.pad(encoder.tokenize(texts))
-    session = onnxruntime.InferenceSession(folder / GRAPH, providers=["CPUExecutionProvider"])
+    session = plain_session(folder / GRAPH)
     feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     states = session.run(None, feeds)[0]
     made = states[:, 0] if pooling == "cls" else (states * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)

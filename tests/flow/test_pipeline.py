@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from beir import of_sentences
+from plain import plain_session
 from running import write_recipe
 
 from compressor.artifact.folder import Artifact
@@ -136,7 +136,7 @@ def test_speed_is_measured_for_every_system_and_the_teacher_is_the_baseline(resu
 def test_plain_onnxruntime_runs_the_artifact(folder: Path) -> None:
     encoder = OnnxEncoder(folder / "artifacts" / "int8")
     texts = ["the cat sleeps", "a big dog runs here"]
-    session = onnxruntime.InferenceSession(folder / "artifacts" / "int8" / "onnx" / "model.onnx")
+    session = plain_session(folder / "artifacts" / "int8" / "onnx" / "model.onnx")
     ids, mask = encoder.pad(encoder.tokenize(texts))
     feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     _, vectors = session.run(None, feeds)
