@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from builders import build
 
 from benchmarks.speed.figures import Footprint
 from benchmarks.speed.footprint import footprint
+from compressor.machine.peaks import measure_peaks
 from compressor.models.source import Source, find
 
 pytest_plugins = [
@@ -65,7 +67,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _short_benchmarks() -> Iterator[None]:
-    """Keep a benchmark's turns short, and start one fresh process a kind of system, in place of one a system."""
+    """Keep a benchmark's turns short: one fresh process a kind of system, the machine's peaks once."""
     found: dict[tuple[str, ...], Footprint] = {}
 
     def once(system: Any, texts: Any, *options: Any) -> Footprint:
@@ -74,8 +76,13 @@ def _short_benchmarks() -> Iterator[None]:
             found[kind] = footprint(system, texts, *options)
         return found[kind]
 
+    @cache
+    def peaks(seconds: float, threads: int | None) -> dict[str, float]:
+        return measure_peaks(seconds, threads)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.bench.footprint", once)
+        patch.setattr("benchmarks.speed.limit.measure_peaks", peaks)
         patch.setattr("benchmarks.speed.throughput.SETTLE_SECONDS", 0.0)
         patch.setattr("benchmarks.speed.throughput.TURN_SECONDS", 0.0)
         patch.setattr("exporters.search.contest._LEAST_SECONDS", 0.0)

@@ -14,7 +14,6 @@ from benchmarks.speed.throughput import rate
 from compressor.core.config import Config
 from compressor.core.progress import say, track
 from compressor.core.strict_json import JsonObject
-from compressor.machine.describe import bf16_is_fast
 from compressor.machine.peaks import measure_peaks
 from exporters.runtime.profile import INT8_OPERATORS, Operator, profile
 from exporters.runtime.providers import CPU
@@ -167,7 +166,7 @@ class Limit(Config):
             by_length = [(length, task.of_length(tokenizer, items, length)) for length in lengths]
             runs = [self._at(task, folder, runner, length, cut, advance) for length, cut in by_length]
         after = measure_peaks(throughput.TURN_SECONDS / 2, threads)
-        peaks = {name: max(before[name], after[name]) for name in before if name != "bf16_gflops" or bf16_is_fast()}
+        peaks = {name: max(before[name], after[name]) for name in before}
         return Reached(task.unit, threads, peaks, [run.against(peaks, threads) for run in runs])
 
     def _at(self, task: Task, folder: Path, runner: Runner, length: int, items: Sequence[Item], advance: Any) -> _Run:

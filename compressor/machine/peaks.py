@@ -3,25 +3,25 @@
 import time
 from collections.abc import Callable
 
-from compressor.machine.describe import cores
+from compressor.machine.describe import bf16_is_fast, cores
 from compressor.machine.threads import torch_threads
 
 
 def measure_peaks(seconds: float = 0.5, threads: int | None = None) -> dict[str, float]:
     """Measure the billions of operations a second of large matrix products on ``threads``, all usable cores by default.
 
-    fp32 and bf16 by PyTorch, int8 (u8 by constant s8, packed at load) by ONNX Runtime; each size has ``seconds``. A
-    multiply-add is two operations; the fastest run of the best size counts, as caches differ.
+    fp32 and, where it is not emulated, bf16 by PyTorch, int8 (u8 by constant s8, packed at load) by ONNX Runtime; each
+    size has ``seconds``. A multiply-add is two operations; the fastest run of the best size counts, as caches differ.
     """
     count = threads or cores()
     largest = 1024 if count <= 4 else 2048 if count <= 32 else 4096
     sizes = (largest // 2, largest)
     with torch_threads(count):
-        return {
-            "fp32_gflops": max(_rate(_torch_product("float32", size), size, seconds) for size in sizes),
-            "bf16_gflops": max(_rate(_torch_product("bfloat16", size), size, seconds) for size in sizes),
-            "int8_gops": max(_rate(_int8_product(size, count), size, seconds) for size in sizes),
-        }
+        peaks = {"fp32_gflops": max(_rate(_torch_product("float32", size), size, seconds) for size in sizes)}
+        if bf16_is_fast():
+            peaks["bf16_gflops"] = max(_rate(_torch_product("bfloat16", size), size, seconds) for size in sizes)
+        peaks["int8_gops"] = max(_rate(_int8_product(size, count), size, seconds) for size in sizes)
+    return peaks
 
 
 def _rate(product: Callable[[], object], size: int, seconds: float) -> float:

@@ -12,7 +12,7 @@ from benchmarks.report.limits import longest, print_limit
 from benchmarks.speed import limit as module
 from benchmarks.speed.limit import Limit, Reached
 
-PEAKS = {"fp32_gflops": 50.0, "bf16_gflops": 100.0, "int8_gops": 400.0}
+PEAKS = {"fp32_gflops": 50.0, "int8_gops": 400.0}
 
 
 @pytest.fixture
@@ -22,7 +22,6 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([lower, PEAKS])
     monkeypatch.setattr(module, "measure_peaks", lambda seconds, threads: next(peaks))
     monkeypatch.setattr(module, "rate", lambda encoder, texts, size, seconds: 1000.0 if size == 8 else 500.0)
-    monkeypatch.setattr(module, "bf16_is_fast", lambda: False)
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def measured(known: None, artifacts: Callable[..., Path]) -> Reached:
 
 
 def test_shares_are_of_the_higher_peak(measured: Reached) -> None:
-    assert measured.peaks == {"fp32_gflops": 50.0, "int8_gops": 400.0}  # bf16 is none where it is emulated
+    assert measured.peaks == PEAKS
     assert (measured.unit, measured.threads) == ("texts", 2)
     assert [row.tokens for row in measured.by_length] == [8, 16]  # 256 is above the model's 64
     for row in measured.by_length:

@@ -19,6 +19,21 @@ STEPS = ("0.0009", "0.0001")  # learning rates beside 0.0003
 RATES = ("0.001", "3e-05", "0")  # of the vocabulary
 
 
+def test_two_variants_beside_the_teacher(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressor.flow.ablation.embedding.variants", lambda distil: variants(distil)[:2])
+    home = write_recipe(tmp_path, RECIPE, tiny, texts=300)
+    command = ["ablation", str(home / "tiny.toml"), "--runs", str(home / "runs"), "--set", "distil.pairwise=0.5"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    folder = home / "runs" / "tiny"
+    rows = json.loads((folder / "ablation.json").read_text())["rows"]
+    assert [row["name"] for row in rows[1:]] == ["the recipe's", "without pairwise"]
+    assert rows[0]["agreement"]["cosine_mean"] == pytest.approx(1, abs=1e-6)
+    assert rows[1]["agreement"] != rows[2]["agreement"]
+    assert (folder / "ablation.md").read_text().strip() in done.stdout
+
+
+@pytest.mark.slow
 def test_every_variant_is_made_once_and_judged_beside_the_teacher(tiny: Path, tmp_path: Path) -> None:
     home = write_recipe(tmp_path, RECIPE, tiny, texts=300)
     of_sentences(home / "beir")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from compressor.machine import peaks as module
-from compressor.machine.describe import saturates_here
+from compressor.machine.describe import bf16_is_fast, saturates_here
 from compressor.machine.peaks import measure_peaks
 
 
@@ -17,15 +17,24 @@ def test_peaks_are_measured_and_threads_put_back() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-    assert list(peaks) == ["fp32_gflops", "bf16_gflops", "int8_gops"]
+    assert list(peaks) == ["fp32_gflops", *(["bf16_gflops"] if bf16_is_fast() else []), "int8_gops"]
     assert all(0.1 < value < 1e6 for value in peaks.values())
 
 
 def test_the_best_size_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     lasted = iter([1.0, 1.0, 0.5, 8.0, 1.0, 2.0])  # fp32, bf16, int8 at 512 and 1024
     monkeypatch.setattr(module, "_fastest", lambda product, seconds: next(lasted))
+    monkeypatch.setattr(module, "bf16_is_fast", lambda: True)
     unit = 2 * 512**3 / 1e9
     assert list(measure_peaks(threads=1).values()) == pytest.approx([8 * unit, 2 * unit, 4 * unit])
+
+
+def test_bf16_has_no_peak_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    lasted = iter([1.0, 1.0, 1.0, 2.0])
+    monkeypatch.setattr(module, "_fastest", lambda product, seconds: next(lasted))
+    monkeypatch.setattr(module, "bf16_is_fast", lambda: False)
+    unit = 2 * 512**3 / 1e9
+    assert measure_peaks(threads=1) == pytest.approx({"fp32_gflops": 8 * unit, "int8_gops": 4 * unit})
 
 
 @pytest.mark.skipif(saturates_here(), reason="without VNNI its sums saturate")

@@ -96,6 +96,11 @@ class ImitationTrainer(SentenceTransformerTrainer):
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Leave out the library's own model card, which runs examples; ours is made from measured figures."""
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Write a checkpoint's model without that card, which takes longer than the weights of a small student."""
+        folder = output_dir or self.args.output_dir
+        cast(Any, self.model).save_pretrained(folder, create_model_card=False)
+
     def validate_column_names(self, *_: Any, **__: Any) -> None:
         """There are no columns: batches are made by ``Collate``."""
 
