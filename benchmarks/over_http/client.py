@@ -4,20 +4,19 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle, islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from compressor.core.encoder import Vectors
-from compressor.core.errors import ModelError
-
-_T = TypeVar("_T")
+from compressor.core.errors import ModelError, PeerError
 
 _CONNECTIONS = 64  # for arrivals at random: more than wait at the loads that are asked for
-_WAIT_SECONDS = 600.0  # for all that is asked at once
+_START_SECONDS = 600.0  # to a server's first answer
+_WAIT_SECONDS = 600.0  # for the answer to a request
 _KNOCK_SECONDS = 0.005  # between tries of a server that does not listen yet
 
 
@@ -30,35 +29,39 @@ def body(texts: Sequence[str], encoding_format: str) -> bytes:
 
 def closed(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> float:
     """Return requests a second of ``clients`` that each send the next when they have their answer."""
-    return _run(_closed(port, requests, clients, seconds))
+    return asyncio.run(_closed(port, requests, clients, seconds))
 
 
 def one_by_one(port: int, requests: Sequence[bytes], count: int) -> list[float]:
     """Return the milliseconds of each of ``count`` requests, one after the other."""
-    return _run(_one_by_one(port, requests, count))
+    return asyncio.run(_one_by_one(port, requests, count))
 
 
 def arrivals(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> list[float]:
     """Return the milliseconds from when each request was due, at Poisson arrivals of ``rate`` a second."""
-    return _run(_arrivals(port, requests, rate, seconds))
+    return asyncio.run(_arrivals(port, requests, rate, seconds))
 
 
 def first_answer(port: int, request: bytes, check: Callable[[], None]) -> None:
-    """Ask until a server that starts has answered; what ``check`` raises between two tries ends it."""
+    """Ask until a server that starts has answered; what ``check`` raises between two tries ends it.
+
+    PeerError for one that takes too long.
+    """
+    end = time.monotonic() + _START_SECONDS
     while True:
         try:
-            _run(_one_by_one(port, [request], 1))
-        except OSError:  # it does not listen yet
+            return asyncio.run(_first_answer(port, request, end - time.monotonic()))
+        except OSError as error:  # it does not listen yet, or was asked until the time was over
             check()
+            if time.monotonic() >= end:
+                raise PeerError(f"its server gave no answer within {_START_SECONDS:g} s") from error
             time.sleep(_KNOCK_SECONDS)
-        else:
-            return
 
 
 def vectors(port: int, texts: Sequence[str], size: int, encoding_format: str) -> Vectors:
     """Return float32 [len(texts), dim] as a server gives them; ModelError for answers that have none."""
     requests = [body(texts[at : at + size], encoding_format) for at in range(0, len(texts), size)]
-    rows = [row for content in _run(_contents(port, requests)) for row in _rows(content)]
+    rows = [row for content in asyncio.run(_contents(port, requests)) for row in _rows(content)]
     if len(rows) != len(texts):
         raise ModelError(f"the server gave {len(rows)} vectors for {len(texts)} texts")
     if len({len(row) for row in rows}) > 1:
@@ -90,15 +93,22 @@ class _Connection:
         return cls(port, *await _streams(port))
 
     async def ask(self, request: bytes) -> bytes:
-        """Send a request and read its answer; ModelError for one that is refused, or none."""
+        """Send a request and read its answer; ModelError for one that is refused, too late, or none."""
         try:
-            head = await self._head(request)
-            content = await self._reader.readexactly(_length(head))
-        except (OSError, EOFError, asyncio.LimitOverrunError) as error:
-            raise ModelError("the server closed the connection instead of an answer") from error
+            async with asyncio.timeout(_WAIT_SECONDS):
+                head, content = await self._answer(request)
+        except TimeoutError as error:
+            raise ModelError(f"the server did not answer within {_WAIT_SECONDS:g} s") from error
         if not head.startswith(b"HTTP/1.1 200"):
             raise ModelError(f"the server refused a request: {content[:200]!r}")
         return content
+
+    async def _answer(self, request: bytes) -> tuple[bytes, bytes]:
+        try:
+            head = await self._head(request)
+            return head, await self._reader.readexactly(_length(head))
+        except (OSError, EOFError, asyncio.LimitOverrunError) as error:
+            raise ModelError("the server closed the connection instead of an answer") from error
 
     async def _head(self, request: bytes) -> bytes:
         try:
@@ -127,16 +137,6 @@ def _length(head: bytes) -> int:
     return int(stated)
 
 
-def _run(asking: Coroutine[Any, Any, _T]) -> _T:
-    async def limited() -> _T:
-        return await asyncio.wait_for(asking, _WAIT_SECONDS)
-
-    try:
-        return asyncio.run(limited())
-    except TimeoutError as error:
-        raise ModelError(f"the server did not answer within {_WAIT_SECONDS:g} s") from error
-
-
 @contextmanager
 def _closing(connections: Sequence[_Connection]) -> Iterator[None]:
     try:
@@ -144,6 +144,11 @@ def _closing(connections: Sequence[_Connection]) -> Iterator[None]:
     finally:
         for connection in connections:
             connection.close()
+
+
+async def _first_answer(port: int, request: bytes, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        await _one_by_one(port, [request], 1)
 
 
 async def _opened(port: int, count: int) -> list[_Connection]:

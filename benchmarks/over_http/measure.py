@@ -25,7 +25,7 @@ from benchmarks.speed import throughput
 from benchmarks.speed.turns import orders
 from compressor.core.config import Config
 from compressor.core.encoder import Vectors
-from compressor.core.errors import CompressorError, PeerError, installed
+from compressor.core.errors import CompressorError, PeerError, RecipeError, installed
 from compressor.core.progress import say, track
 from compressor.models.source import Source
 from exporters.serving import Batcher
@@ -84,8 +84,11 @@ class OverHttp(Config):
         """Return the figures of both, and of ``peers``, which serve ``teacher``.
 
         A peer that cannot be installed, fails, or whose vectors are not the teacher's has the reason in place of
-        figures. DependencyError without the server's packages.
+        figures. DependencyError without the server's packages, RecipeError for fewer texts than a request has.
         """
+        if self.texts_a_request > len(texts):
+            allowed = f"must be at most {len(texts):,}, as many texts as there are"
+            raise RecipeError(f"texts_a_request = {self.texts_a_request}: {allowed}")
         installed("uvicorn", "uvicorn", "serve")
         run = _Run(self, folder, texts)
         if teacher is not None:
@@ -101,7 +104,7 @@ class _Run:
         self._encoder = OnnxEncoder(folder, threads=asked.threads)
         self._threads = self._encoder.threads
         size = asked.texts_a_request
-        starts = range(0, max(1, len(texts) - size + 1), size)
+        starts = range(0, len(texts) - size + 1, size)  # whole requests alone
         self._many = [client.body(texts[at : at + size], asked.encoding_format) for at in starts]
         self._single = [client.body([text], asked.encoding_format) for text in texts]
         self._peers: dict[str, ServedPeer] = {}
@@ -147,14 +150,11 @@ class _Run:
         )
 
     def _turn(self, name: str) -> None:
-        found, threads = self._found[name], self._threads
+        found = self._found[name]
         if name == _IN_PROCESS:
             self._in_process(found)
         elif name == _OURS:
-            port = free_port()
-            serve = [sys.executable, "-m", "compressor.cli", "serve", f"measured={self._folder.absolute()}"]
-            command = [*serve, "--port", str(port), "--threads", str(threads)]
-            self._over_http(found, command, port, variables_of(threads, own=True))
+            self._ours(found)
         elif found.reason is None:
             self._peer(name, found)
 
@@ -164,6 +164,15 @@ class _Run:
         with Batcher(self._encoder) as batcher:
             singles = [_timed(batcher, text) for text in islice(cycle(texts), asked.queries)]
         found.note(batcher=float(np.median(singles)))
+
+    def _ours(self, found: _Found) -> None:
+        port, threads = free_port(), self._threads
+        serve = [sys.executable, "-m", "compressor.cli", "serve", f"measured={self._folder.absolute()}"]
+        command = [*serve, "--port", str(port), "--threads", str(threads)]
+        try:
+            self._over_http(found, command, port, variables_of(threads, own=True))
+        except CompressorError as error:
+            raise PeerError(f"{_OURS}: {error}") from error
 
     def _peer(self, name: str, found: _Found) -> None:
         ready, port = self._ready[name], free_port()
@@ -180,7 +189,7 @@ class _Run:
         asked, size = self._asked, self._asked.texts_a_request
         time.sleep(throughput.SETTLE_SECONDS)
         started = time.perf_counter()
-        with serving(command, port, variables) as server:
+        with serving(command, variables) as server:
             client.first_answer(port, self._single[0], server.check)
             start = time.perf_counter() - started
             if wanted is not None:

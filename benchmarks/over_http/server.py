@@ -6,37 +6,30 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from compressor.core.errors import PeerError
 
-START_SECONDS = 600.0
-"""How long a server may take to its first answer."""
-
 
 class Server:
-    """A process that serves on ``port``."""
+    """A process that serves."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-        self.port = port
-        self._process, self._log, self._started = process, log, time.monotonic()
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self._process, self._log = process, log
 
     def check(self) -> None:
-        """Raise PeerError, with what it said last, once it has ended or takes too long to start."""
+        """Raise PeerError, with what it said last, once it has ended."""
         if (status := self._process.poll()) is not None:
             lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
             last = f": {' '.join(lines[-1].split())[:300]}" if lines else ""
             raise PeerError(f"its server ended with status {status}{last}")
-        if time.monotonic() - self._started > START_SECONDS:
-            raise PeerError(f"its server gave no answer within {START_SECONDS:g} s")
 
 
 @contextmanager
-def serving(command: Sequence[str], port: int, variables: Mapping[str, str]) -> Iterator[Server]:
-    """Start ``command``, which is to serve on ``port``; PeerError where it cannot be. It ends with the body."""
+def serving(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Server]:
+    """Start ``command``, a server; PeerError where it cannot be. It ends with the body."""
     with tempfile.TemporaryDirectory(prefix="compressor-server-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as said:
@@ -53,7 +46,7 @@ def serving(command: Sequence[str], port: int, variables: Mapping[str, str]) -> 
             except OSError as error:
                 raise PeerError(f"{command[0]}: cannot be started: {error.strerror}") from error
         try:
-            yield Server(process, port, log)
+            yield Server(process, log)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.report.markdown import Source, page
-from benchmarks.report.results import Row, systems
+from benchmarks.report.numbers import MISSING, count
+from benchmarks.report.results import Row, number, systems
 from benchmarks.report.table import Column, Table
 from benchmarks.tradeoff import size_chart
 from benchmarks.tradeoff import table as tradeoff
@@ -49,7 +50,12 @@ def planned(rows: list[Row]) -> Table:
         Column("made for", lambda row: row["size"], words=True),
         Column("most bytes", lambda row: f"{row['most_bytes']:,.0f}"),
         Column("planned", lambda row: f"{row['planned_bytes']:,.0f}"),
-        Column("whole folder", lambda row: f"{row['size_bytes']:,.0f}"),
-        Column("off by", lambda row: f"{100 * (row['planned_bytes'] / row['size_bytes'] - 1):+.2f} %"),
+        Column("whole folder", lambda row: count(row.get("size_bytes"))),
+        Column("off by", _off),
     ]
     return Table(columns, rows)
+
+
+def _off(row: Row) -> str:
+    made = number(row, "size_bytes")
+    return MISSING if made is None else f"{100 * (row['planned_bytes'] / made - 1):+.2f} %"

@@ -20,10 +20,11 @@ from compressor.core.encoder import Vectors
 from compressor.core.errors import PeerError
 from compressor.machine.threads import environment
 from compressor.vectors.retrieval import Role
+from exporters.server.settings import KEY
 
 _PROGRAM = Path(__file__).with_name("worker.py")
 _ROOT = Path(__file__).parents[2]
-_NOT_THEIRS = ("PYTHONPATH", "PYTHONHOME")
+_NOT_THEIRS = ("PYTHONPATH", "PYTHONHOME", KEY)  # the key of one who serves: they would ask for it
 LIMIT_SECONDS = 1800.0
 """A request that takes longer is given up, and its worker with it."""
 _AT_ONCE = 4096  # texts of a request for vectors

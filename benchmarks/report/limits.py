@@ -145,7 +145,7 @@ def print_over_http(found: Row, console: Console) -> None:
         servers(found).print(console)
     for peer in found["peers"]:
         if peer["reason"]:
-            console.print(Text(f"{peer['name']}: does not run: {peer['reason']}", style="dim"))
+            console.print(Text(f"{peer['name']}: not measured: {peer['reason']}", style="dim"))
 
 
 def servers(found: Row) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.speed.footprint import as_users
 from compressor.core.errors import CompressorError
+from compressor.core.signals import ending_at_sigterm
 from compressor.core.strict_json import JsonObject, json_text
 
 APART = "--apart"
@@ -38,7 +39,9 @@ def harness(
         if arguments == [APART]:
             print(json.dumps(answer(json.load(sys.stdin))))
             return 0
-        figures = measure(parser.parse_args(arguments))
+        given = parser.parse_args(arguments)
+        with ending_at_sigterm():  # what runs apart ends with it
+            figures = measure(given)
     except CompressorError as error:
         print(error, file=sys.stderr)
         return 1

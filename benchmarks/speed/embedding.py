@@ -16,6 +16,7 @@ from benchmarks.speed.aside import APART, harness, in_a_process
 from benchmarks.speed.footprint import peak_bytes
 from benchmarks.speed.growth import repeated
 from compressor.artifact.folder import Artifact
+from compressor.core.encoder import check_whole
 from compressor.core.errors import CompressorError
 from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import describe
@@ -42,6 +43,7 @@ class Timed:
 
 def compare(artifact: Path, source: str | None, counts: Sequence[int], rounds: int, options: dict[str, Any]) -> Any:
     """Return rates and peak memory of both ways at each count, in turns, and the ratio of the rates in each round."""
+    counts, rounds = [check_whole("counts", count) for count in counts], check_whole("rounds", rounds)
     Artifact.open(artifact)
     texts = list(Texts(source=source).load().train[:_BASE])
     rows = []

@@ -22,6 +22,7 @@ from compressor.artifact.manifest import MANIFEST, sha256
 from compressor.core.cores import usable_cores
 from compressor.core.encoder import check_whole
 from compressor.core.errors import CompressorError
+from compressor.core.signals import ending_at_sigterm
 from compressor.core.strict_json import JsonObject, json_text
 from compressor.machine.describe import describe
 from compressor.texts.corpus import Texts
@@ -37,7 +38,7 @@ def measure(artifact: Path, source: str | None, count: int, many: int, rounds: i
     In turns; the first twice in each round, whose ratio is the noise. Processes have opened the artifact and seen all
     distinct texts when the clock starts, and each has its share of the texts; it stops with the last of them.
     """
-    many = check_whole("processes", many)
+    count, many, rounds = check_whole("count", count), check_whole("processes", many), check_whole("rounds", rounds)
     Artifact.open(artifact)
     texts = list(Texts(source=source).load().train[:_BASE])
     shapes = {ONE: (1, many), AGAIN: (1, many), MANY: (many, 1)}
@@ -137,7 +138,8 @@ def main(arguments: list[str]) -> int:
         if arguments == [APART]:
             return _apart()
         given = parser.parse_args(arguments)
-        figures = measure(given.artifact, given.texts, given.count, given.processes, given.rounds)
+        with ending_at_sigterm():  # what runs apart ends with it
+            figures = measure(given.artifact, given.texts, given.count, given.processes, given.rounds)
     except CompressorError as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from benchmarks.speed.aside import APART, harness, in_a_process
 from benchmarks.speed.growth import repeated
 from compressor.artifact.folder import Artifact
 from compressor.artifact.manifest import MANIFEST, sha256
+from compressor.core.encoder import check_whole
 from compressor.core.errors import CompressorError
 from compressor.core.strict_json import JsonObject
 from compressor.machine.cluster import Cluster, connected
@@ -40,6 +41,8 @@ def measure(artifact: Path, source: str | None, count: int, workers: Sequence[in
     reading and writing beside it. Of parts also the core-seconds a million texts. Workers have one thread each, on a
     Ray cluster of this machine: its start and end count, and ``once_started`` leaves them out, as where it is there.
     """
+    count, rounds = check_whole("count", count), check_whole("rounds", rounds)
+    workers = [check_whole("workers", many) for many in workers]
     Artifact.open(artifact)
     texts = list(Texts(source=source).load().train[:_BASE])
     ways = [*PARTS, *map(str, workers)]
@@ -96,7 +99,7 @@ def _timed(request: JsonObject) -> tuple[float, float]:
         started = time.perf_counter()
         with connected(Cluster("local", int(way))):
             start = time.perf_counter() - started
-            many = embed(artifact, texts, out, 1, ray="auto", workers=int(way), shard_rows=count // 16)
+            many = embed(artifact, texts, out, 1, ray="auto", workers=int(way), shard_rows=max(1, count // 16))
             done = time.perf_counter()
         end = time.perf_counter() - done
         return many.computed / (start + many.seconds + end), many.computed / many.seconds

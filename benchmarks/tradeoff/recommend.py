@@ -13,6 +13,7 @@ from benchmarks.tradeoff.table import FORMAT, PASSED, measure_label
 from compressor.core.errors import ArtifactError, GateError, RecipeError
 from compressor.core.strict_json import JsonObject
 
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:_\d{3})+|\d+)"
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -289,8 +290,9 @@ def _size(text: str) -> float:
 
 
 def _positive(option: str, text: str, unit: str, allowed: str, shown: str | None = None) -> float:
-    """Read a number above 0 with ``unit`` (a pattern) behind it."""
-    match = re.fullmatch(rf"\s*(\d[\d_,]*\.?\d*|\.\d+)(e[+-]?\d+)?\s*(?:{unit})\s*", text, re.IGNORECASE)
+    """Read a number above 0 with ``unit`` (a pattern) behind it; a comma or ``_`` stands before three digits alone."""
+    digits = rf"{_WHOLE}(?:\.\d*)?|\.\d+"
+    match = re.fullmatch(rf"\s*({digits})(e[+-]?\d+)?\s*(?:{unit})\s*", text, re.IGNORECASE)
     value = float((match[1] + (match[2] or "")).replace(",", "").replace("_", "")) if match else 0.0
     if not 0 < value < math.inf:
         raise RecipeError(f"{option} {text if shown is None else shown}: must be {allowed}")

@@ -21,7 +21,7 @@ from compressor.core.strict_json import json_text
 
 __all__ = [
     "FORMAT", "MANIFEST", "Artifact", "Draft", "claim", "is_artifact", "key_of", "read_manifest", "sha256",
-    "size_bytes", "versions", "write_json", "writing",
+    "size_bytes", "versions", "whole_bytes", "write_json", "writing",
 ]  # fmt: skip
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum", "compressor")
 _BUILDS = {"onnxruntime": ("gpu", "openvino", "qnn")}  # the same library, in packages of other names
@@ -158,6 +158,11 @@ def key_of(*parts: Any) -> str:
 def size_bytes(folder: Path) -> int:
     """Sum the sizes of all files below ``folder``, its manifest left out."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+
+
+def whole_bytes(folder: Path) -> int:
+    """Sum the sizes of all files of an artifact, its manifest among them: what is handed out."""
+    return size_bytes(folder) + (folder / MANIFEST).stat().st_size
 
 
 def versions() -> dict[str, str]:

@@ -131,14 +131,16 @@ INSTALL = "what makes and measures artifacts comes with: pip install 'compressor
 
 
 def guarded(command: Callable[[], Any]) -> int:
-    """Run ``command`` and return its exit status: 0, 1 for a CompressorError, 130 for Ctrl-C."""
+    """Run ``command`` and return its exit status: 0, 1 for a CompressorError, 130 for Ctrl-C, 143 for SIGTERM."""
     from rich.text import Text
 
     from compressor.core.progress import plain_console  # here: who only encodes loads no rich
+    from compressor.core.signals import TERMINATED, ending_at_sigterm
 
     errors = plain_console(stderr=True)
     try:
-        command()
+        with ending_at_sigterm():
+            command()
     except (CompressorError, PermissionError) as error:
         # The system's own error: a file or folder of another user's, wherever it was met.
         message = f"{error.filename}: {error.strerror}" if isinstance(error, PermissionError) else str(error)
@@ -152,10 +154,10 @@ def guarded(command: Callable[[], Any]) -> int:
         return 1
     except KeyboardInterrupt:
         status = 130
-    except SystemExit as leaving:  # how Typer ends every command; 130 after Ctrl-C
+    except SystemExit as leaving:  # how Typer ends every command, 130 after Ctrl-C; or SIGTERM
         status = leaving.code if isinstance(leaving.code, int) else 0
     else:
         status = 0
-    if status == 130:
+    if status in (130, TERMINATED):
         errors.print("stopped; the same command goes on from the last finished step")
     return status

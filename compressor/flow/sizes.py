@@ -11,13 +11,13 @@ from compressor.core.strict_json import JsonObject
 from compressor.distil.student.size import Size
 from compressor.distil.training.embedding import Distil
 from compressor.flow.compress.outlook import Outlook
-from compressor.flow.compress.sized.choose import Planned, plan
+from compressor.flow.compress.sized.choose import Planned, check_speed, plan
 from compressor.flow.compress.sized.shape import Shape
 from compressor.flow.compress.sized.words import usage_of
 from compressor.flow.compress.wish import Wish
 from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.flow.tradeoff import of_layers, workspace
-from compressor.flow.variants import Comparison, Limit, Variant
+from compressor.flow.variants import LEFT_OUT, Comparison, Limit, Variant
 from compressor.models.sentence_model import open_model
 
 _KEPT = ("choice", "start", "dim")
@@ -43,8 +43,12 @@ def tradeoff_of_sizes(
     """
     check_sizes(sizes)
     _check(recipe)
+    try:
+        check_speed(_wish(precisions, speed))
+    except RecipeError as error:
+        raise _among(sizes, error) from error
     trunk = EmbeddingFlow(recipe, base, workspace(recipe, runs))
-    comparison = Comparison(trunk, command, {"varied": "size", "sizes": list(sizes)}, whole_folders=True)
+    comparison = Comparison(trunk, command, {"varied": "size", "sizes": list(sizes)})
     return comparison.run(lambda trunk, depth: variants(trunk, depth, sizes, tuple(precisions), speed))
 
 
@@ -77,7 +81,7 @@ def variants(
     outlook = Outlook.of(trunk.source, model)
     usage = usage_of(model, outlook, trunk.corpus.train)
     pca = trunk.recipe.pca
-    wish = Wish(speed=speed, precision="int8" if "int8" in precisions else "fp32", dim=None if pca is None else pca.dim)
+    wish = _wish(precisions, speed).model_copy(update={"dim": None if pca is None else pca.dim})
     planned: dict[str, Planned] = {}
     for size in sorted(sizes, key=lambda size: _bytes(sizes, size), reverse=True):
         try:
@@ -93,7 +97,7 @@ def variants(
 
 def with_shape(recipe: Recipe, name: str, shape: Shape) -> Recipe:
     """Return the recipe with a student of ``shape``; with the teacher itself where that has nothing to distil."""
-    values = recipe.model_dump(mode="json") | {"name": f"{recipe.name}-{name}", "quantize": None}
+    values = recipe.model_dump(mode="json") | {"name": f"{recipe.name}-{name}", **LEFT_OUT}
     own = (recipe.distil or Distil()).model_dump(mode="json")
     learnt = {field: value for field, value in own.items() if field in _KEPT or field not in Size.model_fields}
     values["distil"] = None if shape.layers is None else learnt | shape.distil()
@@ -104,7 +108,7 @@ def with_shape(recipe: Recipe, name: str, shape: Shape) -> Recipe:
 def _variant(
     recipe: Recipe, size: str, planned: Planned, outlook: Outlook, precisions: tuple[Precision, ...]
 ) -> Variant:
-    name, shape = re.sub(r"\s+", "", size), planned.shape
+    name, shape = _name(size), planned.shape
     most = _bytes([size], size)
     facts = {
         "size": size,
@@ -116,6 +120,12 @@ def _variant(
         "expected_loss": planned.loss,
     }
     return Variant(name, name, with_shape(recipe, name, shape), facts, precisions, Limit(size, most, precisions[-1]))
+
+
+def _name(size: str) -> str:
+    """Return a size as a folder's name has it: 5 MB as 5MB, 1e+6 as 1e6, .5MB as 0.5MB."""
+    name = re.sub(r"[\s+]+", "", size)
+    return f"0{name}" if name.startswith(".") else name
 
 
 def _whole(recipe: Recipe, depth: int) -> Variant:
@@ -134,6 +144,11 @@ def _check(recipe: Recipe) -> None:
         raise RecipeError(f"distil.{field} = {getattr(recipe.distil, field)}: not with --sizes; {ways}")
     if recipe.multilingual:
         raise RecipeError("multilingual: not with --sizes, which plan no second vocabulary; leave it out")
+
+
+def _wish(precisions: Sequence[Precision], speed: str | None) -> Wish:
+    """Return what is wanted of every student; a size bounds its int8 artifact, where it has one."""
+    return Wish(speed=speed, precision="int8" if "int8" in precisions else "fp32")
 
 
 def _bytes(sizes: Sequence[str], size: str) -> float:

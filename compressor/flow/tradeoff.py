@@ -10,7 +10,7 @@ from compressor.artifact.workspace import Workspace
 from compressor.core.errors import RecipeError
 from compressor.distil.training.embedding import Distil
 from compressor.flow.embedding import EmbeddingFlow, Recipe
-from compressor.flow.variants import Comparison, Variant
+from compressor.flow.variants import LEFT_OUT, Comparison, Variant
 
 
 def tradeoff(
@@ -25,7 +25,8 @@ def tradeoff(
 
     Writes ``tradeoff.json``, ``.md``, ``.svg`` and an artifact a student into ``runs/<name>-tradeoff/``; goes on
     where it was stopped. A student below its bars is measured and not handed out; GateError if none passed.
-    The recipe's PyTorch int8 form is left out.
+    The recipe's ``quantize``, ``fp16`` and ``search`` are left out, here and in the recipe that an artifact states: a
+    student's forms are fp32 and int8, the latter as ``int8`` says.
     """
     trunk = EmbeddingFlow(recipe, base, workspace(recipe, runs))
 
@@ -76,7 +77,7 @@ def of_layers(recipe: Recipe, count: int, depth: int, precisions: tuple[Precisio
 
 def with_layers(recipe: Recipe, count: int, depth: int) -> Recipe:
     """Return the recipe with a student of ``count`` layers; at the teacher's own depth nothing is distilled."""
-    values = recipe.model_dump(mode="json") | {"name": f"{recipe.name}-{count}-layers", "quantize": None}
+    values = recipe.model_dump(mode="json") | {"name": f"{recipe.name}-{count}-layers", **LEFT_OUT}
     own = (recipe.distil or Distil()).model_dump(mode="json")
     values["distil"] = None if count == depth else own | {"layers": count}
     return Recipe.read(values, f"--layers {count}")

@@ -18,13 +18,12 @@ from benchmarks.tradeoff.measure import Candidate, SideBySide
 from benchmarks.tradeoff.table import FORMAT, PASSED, is_of_sizes, measure_of, page, with_share
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import (
-    MANIFEST,
     Artifact,
     claim,
     is_artifact,
     key_of,
     read_manifest,
-    size_bytes,
+    whole_bytes,
     write_json,
 )
 from compressor.artifact.workspace import Key, Keyed, Model, Workspace
@@ -42,6 +41,9 @@ from compressor.models.source import layers_stated, read_config
 from exporters.runtime.providers import CPU
 from exporters.verify.check import Check
 from exporters.verify.check import gate as gate_of
+
+LEFT_OUT: JsonObject = {"quantize": None, "fp16": None, "search": None}
+"""Sections of a recipe that its variants are made without."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Student:
     gate: str
     kept: list[int] | None
     train_seconds: float | None
+    taken: dict[Precision, int]
+    """Bytes of the whole folders that were published; none where a bar was missed before."""
 
     def name(self, precision: Precision) -> str:
         """Name one of the artifacts among all."""
@@ -107,6 +111,7 @@ class Student:
             "train_seconds": self.train_seconds,
             "gate": self.gate,
             "artifact": own,
+            "size_bytes": self.taken.get(precision),
         }
         return self.variant.facts | made
 
@@ -119,8 +124,6 @@ class Comparison:
     command: str
     stated: JsonObject = field(default_factory=dict)
     """What the results say of how the variants differ."""
-    whole_folders: bool = False
-    """Whether bytes are those of the folder that is handed out, its manifest with it."""
 
     def run(self, plan: Callable[[EmbeddingFlow, int], Sequence[Variant]]) -> JsonObject:
         """Make what is planned of the teacher and its layers, the largest first, and return the results.
@@ -152,7 +155,7 @@ class Comparison:
         bench = _benchmark(trunk, pairs, sts).as_dict()
         rows = {row["name"]: row for row in bench["systems"]}
         teacher = rows["teacher"] | {"layers": depth, "precision": None, "train_seconds": None, "gate": None}
-        own = [rows[one.name(precision)] | self._facts(one, precision) for one, precision in pairs]
+        own = [rows[one.name(precision)] | one.facts(precision) for one, precision in pairs]
         measure = measure_of([teacher, *own])
         return {
             "format": FORMAT,
@@ -168,15 +171,6 @@ class Comparison:
             "verify": [check for one, precision in pairs for check in one.measured(precision)],
             "bench": bench | {"systems": with_share([teacher, *own], measure)},
         }
-
-    def _facts(self, student: Student, precision: Precision) -> JsonObject:
-        whole = {"size_bytes": whole_bytes(student.artifacts[precision].folder)} if self.whole_folders else {}
-        return student.facts(precision) | whole
-
-
-def whole_bytes(folder: Path) -> int:
-    """Return the bytes of all files of an artifact, its manifest among them."""
-    return size_bytes(folder) + (folder / MANIFEST).stat().st_size
 
 
 def _check(trunk: EmbeddingFlow) -> list[Sts]:
@@ -194,6 +188,8 @@ def _make(trunk: EmbeddingFlow, variants: Sequence[Variant]) -> list[Student]:
     for flow in flows:
         flow.check()
     flows[-1].announce()
+    if stated := [name for name in LEFT_OUT if getattr(trunk.recipe, name) is not None]:
+        say(("left out", "yellow"), f": {', '.join(stated)}; fp32 and int8 alone are made, as their sections say")
     students = []
     for number, (variant, flow) in enumerate(zip(variants, flows, strict=True), start=1):
         say((variant.label, "bold"), f" ({number} of {len(flows)})")
@@ -207,24 +203,27 @@ def _student(flow: EmbeddingFlow, variant: Variant) -> Student:
     reduced = flow.pca(student)
     fp32 = flow.optimise(flow.export(reduced))
     made: dict[Precision, Model] = {"fp32": fp32, "int8": flow.int8(fp32)}
+    taken: dict[Precision, int] = {}
     checks = flow.checks(reduced, fp32, made["int8"])
     gate = PASSED
     try:
         gate_of(checks)
         ranges = flow.ranges(reduced)
         made = {name: flow.publish(name, made[name], ranges, checks, reduced) for name in variant.precisions}
-        _check_bytes(variant.limit, made)
+        taken = {name: whole_bytes(one.folder) for name, one in made.items()}
+        _check_bytes(variant.limit, taken)
     except GateError as miss:
         say(("gate missed", "yellow"), f": {miss}")
         gate = f"missed: {miss}"
     figures = student.figures
     trained = figures.get("train_seconds", figures.get("seconds"))
-    return Student(variant, made, Projection.load(reduced.folder), checks, gate, figures.get("layers"), trained)
+    projection, kept = Projection.load(reduced.folder), figures.get("layers")
+    return Student(variant, made, projection, checks, gate, kept, trained, taken)
 
 
-def _check_bytes(limit: Limit | None, made: dict[Precision, Model]) -> None:
-    if limit is not None and (taken := whole_bytes(made[limit.precision].folder)) > limit.bytes:
-        raise GateError(f"--sizes {limit.size}: the artifact takes {count(taken)} of {count(limit.bytes)} bytes")
+def _check_bytes(limit: Limit | None, taken: dict[Precision, int]) -> None:
+    if limit is not None and (own := taken[limit.precision]) > limit.bytes:
+        raise GateError(f"--sizes {limit.size}: the artifact takes {count(own)} of {count(limit.bytes)} bytes")
 
 
 def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]], sts: Sequence[Sts]) -> BenchFigures:
@@ -236,7 +235,9 @@ def _benchmark(trunk: EmbeddingFlow, pairs: Sequence[tuple[Student, Precision]],
     source, texts = stage.bench.pick_texts(trunk.base, trunk.corpus.heldout)
     models = [student.artifacts[precision] for student, precision in pairs]
     searched: list[Keyed] = [trunk.index] if trunk.collections else []
-    inputs: list[Keyed] = [*trunk.judged, *models, *sts, *searched, Key(key_of(texts, describe()))]
+    # The same models stand under other names where they were made for other sizes.
+    named = [(one.system.name, one.system.label) for one in own]
+    inputs: list[Keyed] = [*trunk.judged, *models, *sts, *searched, Key(key_of(texts, describe(), named))]
     made = trunk.work.stage("bench", stage, inputs, lambda to: stage.run(
         [Candidate(teacher), *own], trunk.heldout, sts, (source, texts), to, trunk.searches))  # fmt: skip
     return BenchFigures.read(made.json("bench.json"))

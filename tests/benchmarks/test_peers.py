@@ -125,9 +125,11 @@ def test_a_closed_worker_leaves_no_process_and_no_file(tiny: Path) -> None:
 def test_threads_are_as_asked_whatever_the_shell_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.setenv("COMPRESSOR_API_KEY", "sesame")
     theirs, ours = process.variables_of(3, own=False), process.variables_of(3, own=True)
     assert {theirs["OMP_NUM_THREADS"], theirs["RAYON_NUM_THREADS"]} == {"3"}
     assert "PYTHONPATH" not in theirs
+    assert "COMPRESSOR_API_KEY" not in theirs | ours
     assert ours["PYTHONPATH"].split(os.pathsep) == [str(Path(process.__file__).parents[2]), "/somewhere"]
 
 

@@ -192,6 +192,8 @@ def test_quality_by_agreement_where_no_sts_was_measured(give: Give, results: dic
         ({"size": "10 MiB"}, Bounds(size=10 * 2**20)),
         ({"size": "1.5gb"}, Bounds(size=1.5e9)),
         ({"size": "20_000_000"}, Bounds(size=20e6)),
+        ({"size": "1,500.5 kB"}, Bounds(size=1_500_500)),
+        ({"speed": "1,000x"}, Bounds(speed=1000.0)),
         ({"size": "512 kB"}, Bounds(size=512e3)),
         ({"size": "1e6"}, Bounds(size=1e6)),
     ],
@@ -200,7 +202,7 @@ def test_bounds_are_read(given: dict[str, str], bounds: Bounds) -> None:
     assert Bounds.read(**given) == bounds
 
 
-@pytest.mark.parametrize("value", ["99", "0", "-1", "1.01", "nan", "most", "", "101%", "0.9x"])
+@pytest.mark.parametrize("value", ["99", "0", "-1", "1.01", "nan", "most", "", "101%", "0.9x", "0,99"])
 def test_bad_quality(value: str) -> None:
     with pytest.raises(RecipeError) as caught:
         Bounds.read(quality=value)
@@ -208,14 +210,16 @@ def test_bad_quality(value: str) -> None:
     assert str(caught.value) == f"--quality {value}: must be {allowed}"
 
 
-@pytest.mark.parametrize("value", ["0", "-2x", "inf", "fast", "10y", "x", "1e999"])
+@pytest.mark.parametrize("value", ["0", "-2x", "inf", "fast", "10y", "x", "1e999", "1,5x", "1_5"])
 def test_bad_speed(value: str) -> None:
     with pytest.raises(RecipeError) as caught:
         Bounds.read(speed=value)
     assert str(caught.value) == f"--speed {value}: must be a factor above 0, as 10 or 10x"
 
 
-@pytest.mark.parametrize("value", ["0MB", "ten", "10 pounds", "MB", "-1", "1.2.3MB"])
+@pytest.mark.parametrize(
+    "value", ["0MB", "ten", "10 pounds", "MB", "-1", "1.2.3MB", "13,5MB", "1,2345MB", "1_000,000", "1000,000"]
+)
 def test_bad_size(value: str) -> None:
     with pytest.raises(RecipeError) as caught:
         Bounds.read(size=value)

@@ -1,7 +1,10 @@
 """Servers of peers beside ours: who is asked for, who runs, who says why not, and what the client makes of answers."""
 
-import asyncio
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -128,14 +131,40 @@ def test_what_is_no_answer_is_one_line(answer: dict[str, Any], message: str) -> 
         client.vectors(port, TEXTS[:2], 32, "float")
 
 
+@contextmanager
+def silent() -> Iterator[int]:
+    """Give the port of a server that takes connections and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_WAIT_SECONDS", 0.2)
+    with silent() as port, pytest.raises(ModelError, match=r"^the server did not answer within 0\.2 s$"):
+        client.vectors(port, TEXTS[:2], 32, "float")
 
-    async def silent() -> None:
-        await asyncio.sleep(60)
 
-    with pytest.raises(ModelError, match=r"^the server did not answer within 0\.2 s$"):
-        client._run(silent())
+def test_each_request_has_its_time_and_not_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_WAIT_SECONDS", 0.2)
+    with answering() as port:
+        assert client.closed(port, [client.body(TEXTS[:1], "float")], 2, 0.5) > 4
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_server_that_does_not_start_is_given_up(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
+    monkeypatch.setattr(client, "_START_SECONDS", 0.2)
+    line = r"^its server gave no answer within 0\.2 s$"
+    with silent() as port, pytest.raises(PeerError, match=line):
+        client.first_answer(port if listens else free_port(), client.body(TEXTS[:1], "float"), lambda: None)
+
+
+def test_the_time_to_start_is_over_with_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_START_SECONDS", 5.0)
+    code = "import time; time.sleep(600)"
+    with serving([sys.executable, "-c", code], variables_of(1, own=False)) as server, answering() as port:
+        client.first_answer(port, client.body(TEXTS[:1], "float"), server.check)
+        monkeypatch.setattr("time.monotonic", lambda: 1e9)
+        server.check()
 
 
 def test_the_rate_is_of_all_clients_and_arrivals_wait_for_none() -> None:
@@ -155,7 +184,7 @@ def test_a_server_that_ends_says_what_it_said_last() -> None:
     code = "import sys; print('first'); sys.exit('no  such model')"
     port = free_port()
     with (
-        serving([sys.executable, "-c", code], port, variables_of(1, own=False)) as server,
+        serving([sys.executable, "-c", code], variables_of(1, own=False)) as server,
         pytest.raises(PeerError, match=r"^its server ended with status 1: no such model$"),
     ):
         client.first_answer(port, client.body(TEXTS[:1], "float"), server.check)
@@ -167,17 +196,42 @@ def test_what_a_server_started_ends_with_it(tmp_path: Path) -> None:
         "import subprocess, time; child = subprocess.Popen(['sleep', '600']);"
         f"open({str(told)!r}, 'w').write(str(child.pid)); time.sleep(600)"
     )
-    with serving([sys.executable, "-c", code], free_port(), variables_of(1, own=False)):
+    with serving([sys.executable, "-c", code], variables_of(1, own=False)):
         while not told.is_file() or not told.read_text():
             pass
     child = int(told.read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_is_told_to_end_ends_its_server_and_leaves_nothing(tmp_path: Path) -> None:
+    """As timeout(1) does it: SIGTERM, to the process and to its group, which the server is not of."""
+    code = (
+        "import sys, time\n"
+        "from benchmarks.over_http.server import serving\n"
+        "from compressor.core.errors import guarded\n"
+        "def body():\n"
+        "    with serving([sys.executable, '-c', 'import time; time.sleep(600)'], {}) as server:\n"
+        "        print(server._process.pid, flush=True)\n        time.sleep(600)\n"
+        "sys.exit(guarded(body))"
+    )
+    env = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(client.__file__).parents[2])}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_program_that_is_not_there() -> None:
     with (
         pytest.raises(PeerError, match=r"^/nowhere/serve: cannot be started: No such file or directory$"),
-        serving(["/nowhere/serve"], 1, {}),
+        serving(["/nowhere/serve"], {}),
     ):
         pass
 
@@ -246,14 +300,14 @@ def test_who_runs_is_measured_and_who_does_not_says_why(
         (None, "its server ended with status 1: has no model"),
     ]
     assert str(other[1]).startswith("its vectors are not the teacher's: mean cosine ")
-    assert "ending: does not run: its server ended with status 1: has no model" in " ".join(out.split())
+    assert "ending: not measured: its server ended with status 1: has no model" in " ".join(out.split())
 
 
 @pytest.mark.packages
 def test_a_peers_app_gives_the_peers_own_vectors(served_here: None, source: Source, tiny: Path) -> None:
     port = free_port()
     ready = peers.make_ready(TORCH, source, [], 1)
-    with serving(ready.command(port), port, ready.variables()) as server:
+    with serving(ready.command(port), ready.variables()) as server:
         client.first_answer(port, client.body(TEXTS[:1], "float"), server.check)
         for form in ("float", "base64"):
             given = client.vectors(port, TEXTS, 32, form)

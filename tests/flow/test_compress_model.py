@@ -12,6 +12,8 @@ from compressor import compress
 from compressor.artifact.folder import Artifact, read_manifest
 from compressor.core.config import load
 from compressor.core.errors import ArtifactError, GateError, ModelError, RecipeError
+from compressor.flow.compress.chooser import Chooser
+from compressor.flow.compress.plan import Plan
 from compressor.flow.compress.walk import compress_model
 from compressor.flow.compress.wish import Wish
 from compressor.flow.embedding import Recipe
@@ -122,6 +124,19 @@ def test_nothing_is_done_but_said(tiny: Path, texts: Path, tmp_path: Path, capsy
     assert Recipe.read(values).pca is not None
     said = capsys.readouterr().err
     assert all(f"\n{head}: " in f"\n{said}" for head in ("model", "graph", "student", "int8", "plan", "machine"))
+
+
+def test_what_would_be_gone_on_with_is_shown_as_it_stands(
+    tiny: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wish, source, out = Wish(layers=1, dim=8), TextSource(str(texts)), tmp_path / "kept"
+    chooser = Chooser(str(tiny), source, out, wish)
+    Plan(out, chooser.wanted).write({"name": "kept", "distil": {"layers": 3}}, ["compress"])
+    values = compress_model(str(tiny), source, out, wish, "", dry_run=True)
+    assert values == {"name": "kept", "distil": {"layers": 3}}
+    assert capsys.readouterr().err == f"recipe: {out / 'recipe.toml'}, as it stands\n"
+    other = compress_model(str(tiny), source, out, Wish(layers=2), "", dry_run=True)
+    assert other["distil"]["layers"] == 2
 
 
 def test_from_python(tiny: Path, texts: Path, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from builders import build, sentences
 
-from compressor.artifact.folder import size_bytes
+from compressor.artifact.folder import size_bytes, whole_bytes, writing
 from compressor.core.config import load
 from compressor.core.errors import GateError, RecipeError
 from compressor.distil.student.size import Possible
 from compressor.distil.student.words.usage import Usage
 from compressor.flow.compress.choice import Machine, is_planned, sections
+from compressor.flow.compress.chooser import Chooser
 from compressor.flow.compress.notes import notes_of
 from compressor.flow.compress.outlook import Outlook, Parameters
 from compressor.flow.compress.sized.choose import RESERVE, Planned, plan, shapes, weighed
@@ -135,6 +136,31 @@ def test_what_was_given_stays() -> None:
     assert chosen("5MB").shape.bits == 4
     assert chosen("6MB", dim=128).shape.dim == 128
     assert chosen("20MB", precision="fp32").shape.bits == 8
+    assert chosen("20MB", precision="fp32", embeddings=4).shape.bits == 4
+
+
+def test_bits_that_are_asked_for_are_another_wish_than_planned_ones(tiny: Path) -> None:
+    planned, asked = Wish(size="5MB"), Wish(size="5MB", embeddings=8)
+    assert chosen("5MB").shape.bits == 4
+    assert (planned.bits, asked.bits) == (8, 8)
+    keys = {Chooser(str(tiny), None, Path("out"), wish).wanted for wish in (planned, asked)}
+    assert len(keys) == 2, "else the second call would go by the first one's plan"
+
+
+def test_a_speed_of_fp32_is_not_planned_for() -> None:
+    line = r"^--speed 10x: is planned for int8 alone; not with --precision fp32; leave it out$"
+    with pytest.raises(RecipeError, match=line):
+        chosen("60MB", precision="fp32", speed="10x")
+
+
+@pytest.mark.parametrize("size", ["20MB", "8MB", "3MB"])
+def test_a_family_whose_config_does_not_say_how_wide_its_feed_forward_is(size: str) -> None:
+    silent = replace(MINILM, feed_forward=0)  # n_inner of GPT-2 is None
+    found = chosen(size, silent)
+    assert found.shape.feed_forward is None
+    assert found.losses.get("feed-forward", 0.0) == 0.0
+    assert speed(silent, Shape(3)) > speed(silent, Shape()) > 1
+    assert "feed-forward" not in silent.lines()[0]
 
 
 def test_a_family_gets_what_it_can_have() -> None:
@@ -207,6 +233,21 @@ def test_words_are_counted_in_the_texts(tiny: Path) -> None:
     assert usage.share(58) == pytest.approx(gone / (len(words) + 2 * len(texts)))
 
 
+def test_the_bound_is_held_against_the_whole_folder(tmp_path: Path) -> None:
+    artifact = tmp_path / "artifacts" / "int8"
+    with writing(artifact, "artifacts/int8", "key") as draft:
+        (draft.folder / "graph").write_bytes(bytes(1000))
+    taken = sum(path.stat().st_size for path in artifact.iterdir())
+    assert size_bytes(artifact) == 1000 < taken == whole_bytes(artifact)
+    figures = {"size_bytes": 1000, "sts": {"sts": 80.0}, "agreement": {"cosine_mean": 0.9}}
+    story = [{"stage": name, **figures} for name in ("teacher", "int8")]
+    results = {"story": story, "bench": {"systems": [{"name": "onnx-int8", "offline": {"ratio": 9.0}}]}}
+    assert kept(results, tmp_path / "recipe.toml", Wish(size=str(taken))).startswith(f"{taken:,} of {taken:,} bytes; ")
+    line = rf"^--size {taken - 1}: the artifact takes {taken:,} of {taken - 1:,} bytes; "
+    with pytest.raises(GateError, match=line):
+        kept(results, tmp_path / "recipe.toml", Wish(size=str(taken - 1)))
+
+
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], int]:
     """Compress a model of 64 columns to a size that it does not fit."""
@@ -230,7 +271,7 @@ def test_one_plan_is_trained_and_what_it_kept_is_said(planned: tuple[Path, dict[
     home, results, most = planned
     artifact = home / "out" / "artifacts" / "int8"
     row = next(row for row in results["story"] if row["stage"] == "int8")
-    assert row["size_bytes"] == size_bytes(artifact) <= most
+    assert row["size_bytes"] == size_bytes(artifact) < whole_bytes(artifact) <= most
     recipe = load(home / "out" / "recipe.toml", Recipe)
     assert recipe.distil is not None
     assert not recipe.distil.dense

@@ -10,6 +10,7 @@ import pytest
 from commands import Command, refusal
 from sidebyside import write_home
 
+from benchmarks.pages.sizes import planned
 from benchmarks.report.results import systems
 from benchmarks.tradeoff import size_chart
 from benchmarks.tradeoff import table as figures
@@ -20,6 +21,7 @@ from compressor.core.errors import GateError, RecipeError
 from compressor.distil.training.embedding import Distil
 from compressor.flow.compress.sized.shape import Shape
 from compressor.flow.embedding import Recipe
+from compressor.flow.sizes import _name as folder_name
 from compressor.flow.sizes import check_sizes, read_sizes, tradeoff_of_sizes, with_shape
 from exporters.session import OnnxEncoder
 
@@ -141,6 +143,7 @@ def test_what_missed_is_measured_and_not_handed_out(
     rows = {row["name"]: row for row in systems(made)}
     line = "missed: --sizes 145kB: the artifact takes 149,000 of 145,000 bytes"
     assert (rows["145kB-int8"]["gate"], rows["145kB-int8"]["artifact"]) == (line, None)
+    assert rows["145kB-int8"]["size_bytes"] == 149_000, "those of the folder that was to be handed out"
     assert rows["145kB-int8"]["sts"] == systems(results)[3]["sts"]
     assert not (folder / "artifacts" / "145kB-int8").exists()
     assert "145kB, gate missed" in size_chart.picture(made)
@@ -149,21 +152,47 @@ def test_what_missed_is_measured_and_not_handed_out(
 def test_a_student_that_misses_every_bar_leaves_the_table(home: Path, folder: Path) -> None:
     with pytest.raises(GateError, match=r"tiny-tradeoff: no student passed, none is handed out; tradeoff\.md has"):
         go(home, SIZES[1:], "verify.teacher_cosine_mean=0.999", "bench.rounds=1")
-    rows = systems(json.loads((folder / "tradeoff.json").read_text("utf-8")))
+    made = json.loads((folder / "tradeoff.json").read_text("utf-8"))
+    rows = systems(made)
     assert [row["artifact"] is not None for row in rows[1:]] == [True, True, False], "the teacher stands beside them"
+    assert rows[3]["size_bytes"] is None, "no folder was made whole"
+    assert "73.5kB" not in size_chart.picture(made)
+    assert f"| 73.5kB, ONNX int8 † | {rows[3]['plan']} | – |" in figures.table(made)
+    assert planned([rows[3]]).markdown().endswith(" | – | – |")
+
+
+def test_the_same_student_for_another_size_has_its_own_row(home: Path, folder: Path) -> None:
+    bars = ("verify.teacher_cosine_mean=0.999", "bench.rounds=1")
+    for size in ("73.5kB", "73.52kB"):  # one student, which misses its bar
+        with pytest.raises(GateError, match=r"no student passed"):
+            go(home, [size], *bars)
+        rows = systems(json.loads((folder / "tradeoff.json").read_text("utf-8")))
+        assert [row["name"] for row in rows[3:]] == [f"{size}-int8"]
 
 
 def test_what_a_plan_decides_stands_for_the_recipes(tiny: Path) -> None:
     given = {"layers": 3, "width": 16, "vocabulary": 90, "pairwise": 0.3, "epochs": 2.0, "choice": "last"}
-    recipe = Recipe.read({"name": "r", "distil": given, "int8": {"embeddings": 4}, "quantize": {}})
+    left_out: dict[str, Any] = {"quantize": {}, "fp16": {}, "search": {}}
+    recipe = Recipe.read({"name": "r", "distil": given, "int8": {"embeddings": 4}, **left_out})
     made = with_shape(recipe, "5MB", Shape(2, feed_forward=24, vocabulary=70, dense=False, relu=True))
     planned = {"layers": 2, "feed_forward": 24, "vocabulary": 70, "dense": False, "activation": "relu"}
     assert made.distil == Distil.read(planned | {"pairwise": 0.3, "epochs": 2.0, "choice": "last"})
-    assert (made.name, made.int8.embeddings, made.quantize) == ("r-5MB", 8, None)
+    assert (made.name, made.int8.embeddings) == ("r-5MB", 8)
+    assert (made.quantize, made.fp16, made.search) == (None, None, None)
     assert with_shape(recipe, "9MB", Shape(bits=4)).distil is None
     assert with_shape(recipe, "9MB", Shape(bits=4)).int8.embeddings == 4
     static = with_shape(Recipe(name="bare"), "2MB", Shape(0, vocabulary=80)).distil
     assert static == Distil(layers=0, vocabulary=80)
+
+
+@pytest.mark.parametrize(
+    ("size", "name"),
+    [("5 MB", "5MB"), ("1e+6", "1e6"), (".5MB", "0.5MB"), ("1e-3GB", "1e-3GB"), ("2_000_000", "2_000_000")],
+)
+def test_a_size_names_a_folder_and_a_recipe(size: str, name: str) -> None:
+    check_sizes([size])
+    assert folder_name(size) == name
+    assert with_shape(Recipe(name="r"), name, Shape()).name == f"r-{name}"
 
 
 @pytest.mark.parametrize(
@@ -212,6 +241,10 @@ def test_a_speed_is_planned_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
+        (
+            ("--sizes", "60MB", "--precision", "fp32", "--speed", "9x"),
+            "--sizes 60MB: --speed 9x: is planned for int8 alone; not with --precision fp32; leave it out",
+        ),
         ((), "--layers or --sizes: neither is given; give one of them: --layers 6,3,1,0 or --sizes 13.5MB,5MB"),
         (
             ("--layers", "2", "--sizes", "5MB"),

@@ -104,6 +104,7 @@ def test_an_artifact_each_manifest_and_all(folder: Path, results: dict[str, Any]
         artifact = Artifact.open(folder / row["artifact"])
         assert artifact.manifest == read_manifest(folder / f"{row['layers']}-layers" / "artifacts" / "int8")
         assert OnnxEncoder(artifact.folder).encode(["the cat sleeps"]).shape == (1, 32)
+        assert row["size_bytes"] == sum(p.stat().st_size for p in artifact.folder.rglob("*") if p.is_file())
     assert len(list((folder / "artifacts").iterdir())) == 4
 
 
@@ -130,16 +131,21 @@ def test_a_second_call_makes_nothing_again(home: Path, folder: Path) -> None:
     assert systems(again) == systems(json.loads((folder / "tradeoff.json").read_text()))
 
 
-def test_a_missed_bar_is_recorded_and_the_others_go_on(home: Path, folder: Path, results: dict[str, Any]) -> None:
+def test_a_missed_bar_is_recorded_and_the_others_go_on(
+    home: Path, folder: Path, results: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     deep, shallow = (row["agreement"]["cosine_mean"] for row in systems(results)[1:3])
     bar = (deep + shallow) / 2
-    made = go(home, [4, 2], f"verify.teacher_cosine_mean={bar}", "bench.rounds=1", precisions=("fp32", "int8"))
+    changes = (f"verify.teacher_cosine_mean={bar}", "bench.rounds=1", "fp16={}", "search={}")
+    made = go(home, [4, 2], *changes, precisions=("fp32", "int8"))
+    assert "left out: fp16, search; fp32 and int8 alone are made, as their sections say" in capsys.readouterr().err
     rows = {row["name"]: row for row in systems(made)}
     assert list(rows) == ["teacher", "4-layers-fp32", "4-layers-int8", "2-layers-fp32", "2-layers-int8"]
     start = "missed: verify fp32: agreement with the teacher: cosine_mean = "
     assert rows["2-layers-int8"]["gate"].startswith(start)
     assert rows["2-layers-int8"]["gate"].endswith("; the bar is verify.teacher_cosine_mean")
     assert rows["2-layers-int8"]["artifact"] is None
+    assert rows["2-layers-int8"]["size_bytes"] is None
     assert rows["2-layers-int8"]["sts"]["sts"] == pytest.approx(systems(results)[2]["sts"]["sts"])
     assert rows["4-layers-int8"]["gate"] == "passed"
     assert sorted(p.name for p in (folder / "artifacts").iterdir()) == ["4-layers-fp32", "4-layers-int8"]
@@ -158,14 +164,16 @@ def test_no_student_that_passes_is_an_error_after_the_table_is_written(home: Pat
 
 
 def test_a_student_of_so_many_layers(tiny: Path) -> None:
-    recipe = Recipe.read({"name": "r", "distil": {"epochs": 2.0, "layers": [0, 3]}, "quantize": {}})
+    left_out: dict[str, Any] = {"quantize": {}, "fp16": {}, "search": {}}
+    recipe = Recipe.read({"name": "r", "distil": {"epochs": 2.0, "layers": [0, 3]}, **left_out})
     shallow, none, whole = (flow.with_layers(recipe, count, 4) for count in (2, 0, 4))
     assert [one.name for one in (shallow, none, whole)] == ["r-2-layers", "r-0-layers", "r-4-layers"]
     assert whole.distil is None
     assert shallow.distil is not None
     assert none.distil is not None
     assert (shallow.distil.layers, none.distil.layers, none.distil.epochs) == (2, 0, 2.0)
-    assert none.quantize is None, "a static student has no PyTorch int8 form, and it is left out anyway"
+    for made in (shallow, none, whole):
+        assert (made.quantize, made.fp16, made.search) == (None, None, None), "an artifact states what made it"
     assert flow.with_layers(Recipe(name="bare"), 1, 4).distil == Distil(layers=1)
 
 

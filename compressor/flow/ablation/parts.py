@@ -46,7 +46,7 @@ def parts(distil: Distil, outlook: Outlook, usage: "Usage | None") -> list[Varia
     if not possible.uncut:
         layers = [n for n in range(outlook.depth, -1, -1) if n != own]
         made += [Variant("layers", f"{n} of {outlook.depth}", _WHOLE | _layers(n)) for n in layers]
-    if not possible.unfitted:
+    if not possible.unfitted and outlook.feed_forward:
         relu = {} if possible.no_relu else {"activation": "relu"}
         for share, neurons in _shares(FEED_FORWARD, outlook.feed_forward):
             name = f"{share} of {count(outlook.feed_forward)} neurons{', ReLU' * bool(relu)}"

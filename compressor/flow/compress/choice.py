@@ -109,7 +109,7 @@ def is_planned(wish: Wish, outlook: Outlook) -> bool:
 
 
 def _form(wish: Wish) -> tuple[Any, int | None, int]:
-    return wish.precision, wish.dim, wish.embeddings
+    return wish.precision, wish.dim, wish.bits
 
 
 def _halves(depth: int) -> list[int]:
@@ -172,7 +172,7 @@ def sections(
     if layers is None and judged < _RANGES_TEXTS:  # the teacher itself is run
         made["ranges"] = {"sample": max(500, int(judged))}
     int8: dict[str, Any] = {"reduce_range": True} if machine.clips else {}
-    bits = wish.embeddings if shape is None else shape.bits
+    bits = wish.bits if shape is None else shape.bits
     if bits != OnnxInt8().embeddings:
         int8["embeddings"] = bits
     return made | ({"int8": int8} if int8 else {}) | {"bench": _bench(wish, machine)}

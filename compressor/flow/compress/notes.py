@@ -63,5 +63,5 @@ def _expected(
 
 def _size(wish: Wish, outlook: Outlook, layers: int | None, tried: tuple[int, ...]) -> str:
     counts = tried or (outlook.depth if layers is None else layers,)
-    ends = [outlook.size_bytes(n, wish.precision, wish.dim, wish.embeddings) for n in counts]
+    ends = [outlook.size_bytes(n, wish.precision, wish.dim, wish.bits) for n in counts]
     return f"artifact of about {' to '.join(map(size, dict.fromkeys((min(ends), max(ends)))))}"

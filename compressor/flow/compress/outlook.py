@@ -96,7 +96,8 @@ class Outlook:
     def lines(self) -> list[str]:
         """Say what the model is and what can be made of it, a line a matter."""
         read = "texts of any length" if self.limit is None else f"texts to {count(self.limit)} tokens"
-        layers = f"{self.depth} layers of {self.hidden} units, feed-forward {self.feed_forward}"
+        neurons = f", feed-forward {self.feed_forward}" if self.feed_forward else ""  # some configs do not say
+        layers = f"{self.depth} layers of {self.hidden} units{neurons}"
         kind = f"{self.family}, {layers if self.depth else 'no layers'}"
         counts = f"{count(self.vocabulary)} tokens, {millions(self.total)} M numbers"
         return [

@@ -34,14 +34,15 @@ def compress_model(
     """Compress ``model`` into the folder ``out`` and return the results; on from where an earlier call stopped.
 
     The recipe that is chosen lies in it, with ``changes`` (``section.field=value``) made; the same call goes by it as
-    it stands. With ``dry_run`` nothing is done but say what would be, and the recipe's values are returned. Raises
-    CompressorError; GateError where an artifact is below its bar, or no depth keeps what is wanted.
+    it stands. With ``dry_run`` nothing is done but say what would be, and the recipe's values are returned, those that
+    lie there where it would be gone on with. Raises CompressorError; GateError where an artifact is below its bar, or
+    no depth keeps what is wanted.
     """
     alone("a recipe is chosen")
     wish.check()
     chooser = Chooser(model, texts, out, wish, questions, tuple(changes))
     plan = kept_plan(out, chooser.wanted)
-    if plan is None or dry_run:
+    if plan is None:
         choice = chooser.choose()
         if dry_run:
             return choice.values
@@ -50,6 +51,8 @@ def compress_model(
         say(("recipe", "bold"), f": {plan.path}")
     else:
         say(("recipe", "bold"), f": {plan.path}, as it stands")
+        if dry_run:
+            return load(plan.path, flow_of(plan.path).schema).model_dump(mode="json", exclude_unset=True)
     if plan.depths:
         plan = _decided(plan, wish, command)
     results = _walked(plan, command)

@@ -25,9 +25,9 @@ class Wish(Config):
     """How a text's vector is made of its tokens, of a plain transformer, which does not state it."""
     precision: Literal["int8", "fp32"] = "int8"
     """The artifact that a target is held against and that is named at the end; the other lies beside it."""
-    embeddings: Literal[8, 4] = 8
+    embeddings: Literal[8, 4] | None = None
     """Bits of a number in the vocabulary's table of the int8 artifact; 4 makes it smaller, and moves its vectors a
-    little further from fp32."""
+    little further from fp32. By default planned where a size is planned for, and else 8."""
     time_budget: Duration = "20m"
     """About so long for everything, as 20m or 1h: half of it trains, the rest is the teacher's vectors, checks and
     benchmark. All layers take what they need, which is less."""
@@ -49,6 +49,11 @@ class Wish(Config):
     def seconds(self) -> float:
         """Return the time budget."""
         return seconds_of(self.time_budget)
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of a number in the vocabulary's table, where they are not planned."""
+        return 8 if self.embeddings is None else self.embeddings
 
     @property
     def targets(self) -> tuple[str, ...]:

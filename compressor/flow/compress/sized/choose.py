@@ -56,8 +56,10 @@ def plan(wish: Wish, outlook: "Outlook", usage: "Usage | None") -> Planned:
     """Choose a student for ``--size``, of those that are expected to have ``--speed``.
 
     Whole layers in their halves and nothing else, what was had before students were planned, are kept where no other
-    is expected to be clearly better. RecipeError where none fits, with the smallest that can be had, or the fastest.
+    is expected to be clearly better. RecipeError where none fits, with the smallest that can be had, or the fastest;
+    and for a speed of fp32, of which nothing is known.
     """
+    check_speed(wish)
     most, least = wish.bounds.size or 0.0, wish.bounds.speed or 0.0
     within = most * (1 - RESERVE)
     whole = [weighed(wish, outlook, shape, usage) for shape in _plain(wish, outlook)]
@@ -74,6 +76,12 @@ def plan(wish: Wish, outlook: "Outlook", usage: "Usage | None") -> Planned:
     usual = min(plain, key=lambda found: found.loss, default=best)
     chosen = usual if usual.loss <= best.loss + _MARGIN else best
     return replace(chosen, fitting=len({found.shape for found in (*plain, *fitting)}))
+
+
+def check_speed(wish: Wish) -> None:
+    """Raise RecipeError for a speed of fp32, which no plan knows."""
+    if wish.speed is not None and wish.precision == "fp32":
+        raise RecipeError(f"--speed {wish.speed}: is planned for int8 alone; not with --precision fp32; leave it out")
 
 
 def weighed(wish: Wish, outlook: "Outlook", shape: Shape, usage: "Usage | None") -> Planned:
@@ -105,13 +113,13 @@ def _plain(wish: Wish, outlook: "Outlook") -> Iterator[Shape]:
     layers = outlook.depth
     while layers > 1 and not outlook.possible.uncut:
         layers = -(-layers // 2)
-        yield Shape(layers, bits=wish.embeddings, dim=wish.dim)
+        yield Shape(layers, bits=wish.bits, dim=wish.dim)
 
 
 def _bits(wish: Wish) -> tuple[int, ...]:
-    if wish.precision == "fp32":
-        return (8,)
-    return (wish.embeddings,) if "embeddings" in wish.model_fields_set else (8, 4)
+    if wish.embeddings is not None:
+        return (wish.embeddings,)
+    return (8,) if wish.precision == "fp32" else (8, 4)
 
 
 def _layers(outlook: "Outlook") -> range:
@@ -121,7 +129,7 @@ def _layers(outlook: "Outlook") -> range:
 
 
 def _neurons(outlook: "Outlook") -> list[int | None]:
-    if outlook.possible.unfitted:
+    if outlook.possible.unfitted or not outlook.feed_forward:
         return [None]
     shares = sorted({*(share for share, _ in FEED_FORWARD), 3 / 8, 3 / 4} - {1})
     return [None, *(max(1, round(outlook.feed_forward * share)) for share in shares)]

@@ -40,8 +40,8 @@ def lost(outlook: "Outlook", shape: Shape, usage: "Usage | None") -> dict[str, f
     spelt = usage.share(shape.vocabulary) if usage is not None and shape.vocabulary else 0.0
     return made | {
         "layers": _at(LAYERS, shape.layers / outlook.depth) if shape.layers else STATIC,
-        "feed-forward": _at(FEED_FORWARD, (shape.feed_forward or outlook.feed_forward) / outlook.feed_forward),
-        "the table's columns": _at(COLUMNS, (shape.embedding_size or outlook.hidden) / outlook.hidden),
+        "feed-forward": _at(FEED_FORWARD, _share(shape.feed_forward, outlook.feed_forward)),
+        "the table's columns": _at(COLUMNS, _share(shape.embedding_size, outlook.hidden)),
         "words in pieces": _at(SPELT, spelt),
     }
 
@@ -61,6 +61,11 @@ def speed(outlook: "Outlook", shape: Shape) -> float:
         return STATIC_SPEED
     shares, ratios = zip(*SPEEDS, strict=True)
     return float(np.exp(np.interp(np.log(work(outlook, shape)), np.log(shares), np.log(ratios))))
+
+
+def _share(kept: int | None, whole: int) -> float:
+    """Return the share that is kept; all where nothing says otherwise, of models whose ``whole`` is not known, too."""
+    return 1.0 if kept is None else kept / whole
 
 
 def _at(measured: Measured, share: float) -> float:
