@@ -8,10 +8,10 @@ from huggingface_hub import ModelCard
 from pydantic import Field
 
 from compressor.artifact.folder import MANIFEST, Artifact, Draft
+from compressor.artifact.manifest import KEPT
 from compressor.core.errors import ArtifactError
 from exporters.pack.target import TASKS, Contents, Target, TaskName, copy_files, write_text
 
-KEPT = "artifact.json"  # the artifact's own manifest: its recipe and figures
 _LFS = ("*.onnx", "*.safetensors")
 _LARGE = 10_000_000  # bytes; the hub takes larger files by LFS alone
 _TAGS: dict[TaskName, tuple[str, list[str]]] = {

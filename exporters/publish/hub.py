@@ -14,6 +14,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from compressor.artifact.folder import MANIFEST, Artifact
 from compressor.artifact.licence import licence_of
+from compressor.artifact.manifest import VIEW
 from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, HubError, RecipeError
 from compressor.untrusted.inspection import check
@@ -88,7 +89,7 @@ def send(view: Path, push: Push, say: Callable[[str], None] = _silent) -> Pushed
     """
     push.check()
     sent = _accepted(view)
-    if sent.manifest["stage"] != "pack/hub":
+    if sent.manifest["stage"] != VIEW:
         raise ArtifactError(f"{view}: no view for the hub; compressor pack --target hub makes one")
     _check_card(view)
     api, token = _logged_in(push)

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +20,7 @@ from compressor.distil.student.regression import Regression, with_one
 from compressor.distil.student.sample import sample_batches, vectors_of
 from compressor.distil.student.structure import find_parts
 from compressor.distil.student.vocabulary import trim_vocabulary
-from compressor.models.pooling import OWN, is_plain
-from compressor.models.sentence_model import TorchEncoder, assembled, embedding_dimension, open_model, transformer_of
-from compressor.models.source import find, pooled
-from compressor.untrusted.weights import weights_in
+from compressor.models.sentence_model import TorchEncoder, assembled, embedding_dimension, transformer_of
 
 _FITTED = 20_000
 """Texts that a projection between two models is fitted on, at most."""
@@ -74,20 +70,6 @@ def shrink(
         student = trim_vocabulary(student, texts, vocabulary)
     lift = [_lift(student, teacher, texts, basis)] if dense else []
     return assembled(teacher, [*student, *lift, *copy.deepcopy(list(teacher)[2:])])
-
-
-def open_student(model: str, base: Path | None = None) -> SentenceTransformer:
-    """Open a student by name: a sentence-transformers folder or hub name, or a plain transformers folder.
-
-    A plain encoder that states no pooling gets mean pooling. Folders may be given relative to ``base``. Raises
-    ModelError as ``find`` does.
-    """
-    own = Path(model).expanduser()
-    for folder in ((base or Path()) / own, own):
-        if is_plain(folder):
-            weights_in(folder)
-            return open_model(pooled(folder, None if (folder / OWN).is_file() else "mean"))
-    return open_model(find(model, base).folder)
 
 
 def with_projection(

@@ -22,7 +22,6 @@ from compressor.distil.student.layers import (
 )
 from compressor.distil.student.light import (
     check_dense,
-    open_student,
     shrink,
     sizes_of,
     with_projection,
@@ -34,7 +33,8 @@ from compressor.distil.student.static import static_student
 from compressor.distil.student.structure import find_parts
 from compressor.distil.student.vocabulary import trim_vocabulary
 from compressor.distil.student.words.factorized import check_factors, factorize
-from compressor.models.sentence_model import embedding_dimension, transformer_of
+from compressor.models.sentence_model import embedding_dimension, open_model, transformer_of
+from compressor.models.source import Source, find_student
 
 _FITTED = 20_000  # texts that a projection from another student's space is fitted on
 
@@ -139,6 +139,10 @@ class Size(Config):
                 conflict = f"heads = {self.heads} at the teacher's width"
                 raise RecipeError(f"distil.embedding_size = {self.embedding_size}: not with {conflict}; leave one out")
 
+    def find(self, base: Path | None = None) -> Source | None:
+        """Find the student of another make, its folder relative to ``base``; None where there is none."""
+        return None if self.model is None else find_student(self.model, base)
+
     def kept(self, teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[int, ...]:
         """Return the teacher's layers that the student keeps."""
         if isinstance(self.layers, tuple):
@@ -149,15 +153,21 @@ class Size(Config):
         return spread_layers(self.layers, depth, self.choice)
 
     def make(
-        self, teacher: SentenceTransformer, kept: tuple[int, ...], texts: Sequence[str], vectors: Any, base: Path
+        self,
+        teacher: SentenceTransformer,
+        kept: tuple[int, ...],
+        texts: Sequence[str],
+        vectors: Any,
+        other: Path | None = None,
     ) -> SentenceTransformer:
         """Return the untrained student, its vectors in the teacher's space.
 
-        ``vectors`` are the teacher's of ``texts``, indexed by rows, [len(texts), width].
+        ``vectors`` are the teacher's of ``texts``, indexed by rows, [len(texts), width]; ``other`` is where ``find``
+        found ``model``, by default as from the working directory.
         """
         if self.model is not None:
-            rows = np.arange(min(_FITTED, len(texts)))
-            return with_projection(open_student(self.model, base), texts[: len(rows)], np.asarray(vectors[rows]))
+            rows, folder = np.arange(min(_FITTED, len(texts))), other or find_student(self.model).folder
+            return with_projection(open_model(folder), texts[: len(rows)], np.asarray(vectors[rows]))
         if not kept:
             trimmed = teacher if self.vocabulary is None else trim_vocabulary(teacher, texts, self.vocabulary)
             return static_student(trimmed, texts, vectors=vectors)
