@@ -28,8 +28,7 @@ from compressor.distil.student.size import Size
 from compressor.distil.student.structure import find_parts
 from compressor.models.agreement import cosines, neighbours_in_common
 from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
-from compressor.models.source import find_student
-from compressor.models.source import check_folder
+from compressor.models.source import check_folder, find_student
 from compressor.untrusted.weights import INDEX
 from exporters.graph.export import Export
 from exporters.graph.optimise import Optimise

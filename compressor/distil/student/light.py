@@ -49,15 +49,12 @@ def shrink(
     """
     transformer = transformer_of(teacher)
     parts = find_parts(transformer)
-    parts.check_heads(width, heads)
     check_layers(layers, len(parts.blocks))
-    if list(layers) != sorted(layers):
-        raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
+    check_light(teacher, parts, layers, width, heads, feed_forward)
     hidden, most = int(transformer.config.hidden_size), parts.blocks[0].neurons
     check_dense(dense, width, hidden)
     width, heads = sizes_of(parts, width, heads)
     feed_forward = max(1, most * width // hidden) if feed_forward is None else feed_forward
-    feed_forward = _within("feed_forward", feed_forward, most)
     costs, batches = importance(teacher, texts), sample_batches(teacher, texts)
     if (width, heads) == (hidden, parts.heads(0)):
         student = _copied(teacher, layers, feed_forward, costs)
@@ -90,6 +87,24 @@ def with_projection(
     fit.add(with_one(own), torch.as_tensor(teacher_vectors[:_FITTED]).float())
     dense = _dense(fit.solve(torch.zeros(width + 1, dim), ridge=1e-4))
     return assembled(student, [*student, dense, Normalize()])
+
+
+def check_light(
+    teacher: SentenceTransformer,
+    parts: Parts,
+    layers: tuple[int, ...],
+    width: int | None,
+    heads: int | None,
+    feed_forward: int | None,
+) -> None:
+    """Raise RecipeError for a size that a fitted student cannot have, ModelError for what its family must keep."""
+    parts.check_heads(width, heads)
+    if list(layers) != sorted(layers):
+        raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
+    sizes_of(parts, width, heads)
+    if feed_forward is not None:
+        _within("feed_forward", feed_forward, parts.blocks[0].neurons)
+    _pooling(teacher)
 
 
 def check_dense(dense: bool, width: int | None, hidden: int) -> None:
