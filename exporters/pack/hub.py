@@ -41,11 +41,7 @@ class Hub(Target):
 
     def _card(self, contents: Contents) -> str:
         path = contents.folder / "README.md"
-        text = path.read_text(encoding="utf-8") if path.is_file() else f"# {contents.name}\n"
-        try:
-            card = ModelCard(text)
-        except Exception as error:  # yaml's own kinds, and ValueError
-            raise ArtifactError(f"{path}: its header is not readable as YAML") from error
+        card = card_of(path) if path.is_file() else ModelCard(f"# {contents.name}\n")
         task, tags = _TAGS[contents.task]
         own = card.data.to_dict()
         quantized = ["int8"] if contents.precision == "int8" else []
@@ -60,6 +56,14 @@ class Hub(Target):
         for key, value in {**header, **rest}.items():
             card.data[key] = value
         return str(card)
+
+
+def card_of(path: Path) -> ModelCard:
+    """Read a card; ArtifactError where its header is none."""
+    try:
+        return ModelCard(path.read_text(encoding="utf-8"))
+    except Exception as error:  # yaml's own kinds, and ValueError
+        raise ArtifactError(f"{path}: its header is not readable as YAML") from error
 
 
 def _attributes(artifact: Artifact) -> str:
