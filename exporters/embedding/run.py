@@ -146,13 +146,13 @@ def _check_apart(out: Path, names: Sequence[str]) -> None:
         source = Path(name).expanduser()
         if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
             raise RecipeError(f"out = {out}: lies in {name}, whose files are read; give a folder outside of it")
-        if source.exists() and source.resolve().is_relative_to(out.resolve()):
+        if source.exists() and out.resolve() in source.resolve().parents:
             raise RecipeError(f"out = {out}: {name}, which is read, lies in it; give another folder")
 
 
 def _outside(out: Path, names: Sequence[str]) -> list[Path]:
     """Return the files of texts, without what a pattern fits of an earlier run's output."""
-    found = [path for path in find(names) if not path.resolve().is_relative_to(out.resolve())]
+    found = [path for path in find(names) if out.resolve() not in path.resolve().parents]
     if not found and names:
         raise TextError(f"{names[0]}: fits files in out = {out} alone; give the texts")
     return found
