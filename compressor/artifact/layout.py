@@ -16,6 +16,7 @@ HEAD = "/qa_outputs/"  # in the names of the nodes that give them
 INTEGER_PRODUCTS = (
     "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QLinearMatMul",
 )  # fmt: skip
+REDUCED = "reduce_range"  # figure and setting of int8 weights that have 7 bits
 READING = "reading.json"  # how a reader cuts windows and chooses answers
 CASES = Path("conformance/cases.json")
 RUNNERS = ("run.py", "run.mjs")  # beside them

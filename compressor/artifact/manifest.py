@@ -13,6 +13,10 @@ from compressor.core.strict_json import json_text, parse_json, read_plain
 
 FORMAT = "compressor-artifact/2"
 MANIFEST = "manifest.json"
+KEPT = "artifact.json"
+"""The artifact's own manifest, its recipe and figures, in a view for the hub."""
+VIEW = "pack/hub"
+"""The stage of such a view."""
 _UNSEALED = "compressor-artifact/1"  # of earlier releases: without a hash of its own
 _MOST_MANIFEST_BYTES = 16 << 20
 _MOST_FILES = 10_000
@@ -46,6 +50,19 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return ``folder``'s manifest; ArtifactError if it has none or another project's. ``check_seal`` looks closer."""
     return _parsed(folder, _content(folder))
+
+
+def own_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of the artifact in ``folder``: a view for the hub keeps it beside its own."""
+    manifest = read_manifest(folder)
+    return _parsed(folder, _content(folder, KEPT), KEPT) if manifest.get("stage") == VIEW else manifest
+
+
+def recipe_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe that a manifest states; nothing where it states none."""
+    config = manifest.get("config")
+    recipe = config.get("recipe") if isinstance(config, dict) else None
+    return recipe if isinstance(recipe, dict) else {}
 
 
 def checked_manifest(folder: Path) -> dict[str, Any]:
@@ -125,22 +142,22 @@ def _hash(path: Path) -> str:
         raise ArtifactError(unreadable(path, error)) from error
 
 
-def _content(folder: Path) -> bytes:
-    path = folder / MANIFEST
+def _content(folder: Path, name: str = MANIFEST) -> bytes:
+    path = folder / name
     try:
         if path.is_symlink():
             raise _link(path, path)
         return read_plain(path, _MOST_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtifactError(f"{folder}: no {MANIFEST}; not an artifact of this project") from error
+        raise ArtifactError(f"{folder}: no {name}; not an artifact of this project") from error
     except OSError as error:
         raise ArtifactError(unreadable(path, error)) from error
     except ValueError as error:
         raise ArtifactError(f"{path}: not readable: {error}") from error
 
 
-def _parsed(folder: Path, content: bytes) -> dict[str, Any]:
-    path = folder / MANIFEST
+def _parsed(folder: Path, content: bytes, name: str = MANIFEST) -> dict[str, Any]:
+    path = folder / name
     try:
         manifest = parse_json(content)
     except ValueError as error:

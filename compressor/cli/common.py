@@ -175,10 +175,19 @@ def given_graph(path: Path) -> tuple[Path, Foreign | None]:
 
 def check_pooling(pooling: Pooling | None, models: Sequence[Path | str]) -> None:
     """Raise RecipeError for a ``pooling`` where every one of several models states its own, or pools in its graph."""
-    if pooling is not None and not any(foreign_in(Path(model)) or is_plain(Path(model)) for model in models):
+    if pooling is not None and not any(_may_want_pooling(str(model)) for model in models):
         raise RecipeError(
             f"--pooling {pooling}: an option of plain transformers, and of graphs of others; none of these is one"
         )
+
+
+def _may_want_pooling(model: str) -> bool:
+    """Whether a model may be a plain one: of a name on the hub, but the default's, that is seen where it is found."""
+    from compressor.models.source import DEFAULT
+
+    path = Path(model)
+    on_hub = model != DEFAULT and not path.exists()
+    return on_hub or foreign_in(path) is not None or is_plain(path)
 
 
 @contextmanager
@@ -206,9 +215,9 @@ def of_plain(path: Path, pooling: Pooling | None) -> Path:
 
 def teacher_of(model: str, pooling: Pooling | None) -> "Source":
     """Find the teacher beside other models: ``pooling`` is for a plain transformer alone."""
-    from compressor.models.source import find
+    from compressor.models.source import find_beside
 
-    return find(model, pooling=pooling if is_plain(Path(model)) else None)
+    return find_beside(model, pooling)
 
 
 @contextmanager

@@ -61,9 +61,9 @@ def distil(
     distil: Distil,
 ) -> None:
     """Train a student with some of the teacher's layers to give the teacher's vectors."""
-    source, corpus = find(teacher, pooling=pooling), read_corpus(texts, limit)
+    source, corpus, other = find(teacher, pooling=pooling), read_corpus(texts, limit), distil.find()
     distil.check(open_model(source.folder))
-    inputs: list[Keyed] = [source, corpus, made_by("fp32", training_precision())]
+    inputs: list[Keyed] = [source, corpus, made_by("fp32", training_precision()), *([other] if other else [])]
     key = stage_key("distil", distil, inputs)
     kept = checkpoints_of(out_, key)
     check_together(source, corpus, key, kept)
@@ -72,7 +72,8 @@ def distil(
         to = Path(aside) / "distil" if rank() else out_
         with writing(to, "distil", key, distil.model_dump(mode="json")) as draft:
             vectors = training_vectors(source, corpus)
-            distil.run(source.folder, corpus.train, vectors, kept, draft, dev_of(source, corpus))
+            folder = other.folder if other else None
+            distil.run(source.folder, corpus.train, vectors, kept, draft, dev_of(source, corpus), other=folder)
     if not rank():
         shutil.rmtree(kept, ignore_errors=True)
         written(out_)

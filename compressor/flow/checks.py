@@ -34,6 +34,7 @@ def check(flow: "EmbeddingFlow") -> None:
         check_prompts(flow.teacher.folder, model)
     if distil:
         distil.check(model)
+        _ = flow.other  # it is there, and an encoder
     if pca:
         pca.check(embedding_dimension(model), len(flow.corpus.train))
     if pca and distil and (distil.dim or distil.matryoshka):

@@ -174,11 +174,16 @@ class EmbeddingFlow(Flow):
         check_together(self.teacher, self.corpus, stage_key("distil", stage, self._learnt), kept)
         return kept
 
+    @cached_property
+    def other(self) -> Source | None:
+        """The student of another make that the recipe names."""
+        return self.recipe.distil.find(self.base) if self.recipe.distil else None
+
     @property
     def _learnt(self) -> list[Keyed]:
         """What a student's training depends on, beside its settings."""
         vectors = made_by("fp32", training_precision())
-        return [self.teacher, self.corpus, vectors, *([self.translations] if self.translations else [])]
+        return [self.teacher, self.corpus, vectors, *(given for given in (self.translations, self.other) if given)]
 
     def _train(self, stage: Distil, kept: Path, to: Draft) -> None:
         vectors, more, translations = training_vectors(self.teacher, self.corpus), [], self.translations
@@ -194,6 +199,7 @@ class EmbeddingFlow(Flow):
             prepare=translations.prepare if translations else None,
             more=more,
             share=translations.config.first_language if translations else None,
+            other=self.other.folder if self.other else None,
         )
 
     def asked(self) -> list[Asked]:

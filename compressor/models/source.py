@@ -13,7 +13,7 @@ from compressor.artifact.workspace import Model
 from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, ModelError, first_line
 from compressor.models.decoders import check_decoder
-from compressor.models.pooling import CONTENT, Pooling, is_plain, pooling_modes, unstated, with_pooling
+from compressor.models.pooling import CONTENT, OWN, Pooling, is_plain, pooling_modes, unstated, with_pooling
 from compressor.untrusted.inspector import Inspector, described
 from compressor.untrusted.loaders import MODULES, check_beside
 from compressor.untrusted.settings import SETTINGS, check_json, check_weights
@@ -70,6 +70,24 @@ def find(model: str, base: Path | None = None, pooling: Pooling | None = None) -
     is no encoder, and when known weights are not the genuine ones.
     """
     folder, origin = locate(model, base, partial(_check_weights, pooling=pooling))
+    return _source(model, folder, origin, pooling)
+
+
+def find_beside(model: str, pooling: Pooling | None) -> Source:
+    """Find a model beside others, as ``find`` does: ``pooling`` is for a plain transformer alone."""
+    folder, origin = locate(model, whole=partial(_check_weights, pooling=pooling))
+    return _source(model, folder, origin, pooling if is_plain(folder) else None)
+
+
+def find_student(model: str, base: Path | None = None) -> Source:
+    """Find a student of another make, as ``find`` does; a plain folder that states no pooling gets the mean."""
+    folder, origin = locate(model, base, partial(_check_weights, pooling=None), "distil.model =")
+    stated = not is_plain(folder) or (folder / OWN).is_file()
+    return _source(model, folder, origin, None if stated else "mean")
+
+
+def _source(model: str, folder: Path, origin: str, pooling: Pooling | None) -> Source:
+    """Check the encoder in ``folder``, and hash it; ModelError as ``find`` raises it."""
     folder = pooled(folder, pooling)
     check_folder(folder)
     check_tokenizer(transformer_folder(folder) / "tokenizer.json")
@@ -90,6 +108,7 @@ def pooled(folder: Path, pooling: Pooling | None = None) -> Path:
         check_weights(folder)
         check_module(folder)
         check_type(folder, config_in(folder)["model_type"])
+        weights_in(folder)
     return with_pooling(folder, pooling)
 
 
@@ -118,10 +137,13 @@ def content_key(folder: Path) -> str:
     return key_of({name: sha256(path) for name, path in named.items() if not name.startswith(("onnx/", "openvino/"))})
 
 
-def locate(model: str, base: Path | None = None, whole: Callable[[Path], object] | None = None) -> tuple[Path, str]:
+def locate(
+    model: str, base: Path | None = None, whole: Callable[[Path], object] | None = None, label: str = "teacher"
+) -> tuple[Path, str]:
     """Return the folder of ``model`` and where it was found; ModelError where neither disk, hub nor package has it.
 
     ``whole`` raises ModelError for a folder that only part of a model is in, by default one without its weights.
+    ``label``: what a message calls the model.
     """
     whole = whole or weights_files
     own = Path(os.path.expanduser(model))
@@ -129,7 +151,7 @@ def locate(model: str, base: Path | None = None, whole: Callable[[Path], object]
         if candidate.is_dir():
             return candidate, "folder"
     if not _is_hub_name(model):
-        raise ModelError(f"teacher {model}: no such folder, and not a name on the hub")
+        raise ModelError(f"{label} {model}: no such folder, and not a name on the hub")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -150,7 +172,7 @@ def locate(model: str, base: Path | None = None, whole: Callable[[Path], object]
             return packaged
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"teacher {model}: not in the local cache, and the hub says: {first_line(error)}") from error
+        raise ModelError(f"{label} {model}: not in the local cache, and the hub says: {first_line(error)}") from error
 
 
 def _is_hub_name(model: str) -> bool:

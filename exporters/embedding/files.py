@@ -22,7 +22,7 @@ class Output(ABC):
 
     @abstractmethod
     def is_done(self, shard: Shard) -> bool:
-        """Tell whether the shard is there, whole."""
+        """Tell whether the shard is there, and not cut short; its bytes are not read again."""
 
     @abstractmethod
     def write(self, shard: Shard, rows: Iterable[Rows]) -> None:

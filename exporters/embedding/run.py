@@ -90,8 +90,8 @@ class Run:
         cluster: Cluster | None = None,
     ) -> "Run":
         """Check all that a run is given, before anything is written."""
-        files = open_rows(find(names), options.column, options.id_column)
         _check_apart(out, names)
+        files = open_rows(_outside(out, names), options.column, options.id_column)
         Artifact.open(artifact)
         begun, key, sources = claim(out), artifact_key(artifact), tuple(Source.of(file) for file in files)
         if begun is not None:
@@ -146,6 +146,16 @@ def _check_apart(out: Path, names: Sequence[str]) -> None:
         source = Path(name).expanduser()
         if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
             raise RecipeError(f"out = {out}: lies in {name}, whose files are read; give a folder outside of it")
+        if source.exists() and out.resolve() in source.resolve().parents:
+            raise RecipeError(f"out = {out}: {name}, which is read, lies in it; give another folder")
+
+
+def _outside(out: Path, names: Sequence[str]) -> list[Path]:
+    """Return the files of texts, without what a pattern fits of an earlier run's output."""
+    found = [path for path in find(names) if out.resolve() not in path.resolve().parents]
+    if not found and names:
+        raise TextError(f"{names[0]}: fits files in out = {out} alone; give the texts")
+    return found
 
 
 def _columns(encoder: OnnxEncoder, files: Sequence[RowFile], options: Embedding) -> Columns:

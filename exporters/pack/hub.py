@@ -8,10 +8,10 @@ from huggingface_hub import ModelCard
 from pydantic import Field
 
 from compressor.artifact.folder import MANIFEST, Artifact, Draft
+from compressor.artifact.manifest import KEPT
 from compressor.core.errors import ArtifactError
 from exporters.pack.target import TASKS, Contents, Target, TaskName, copy_files, write_text
 
-KEPT = "artifact.json"  # the artifact's own manifest: its recipe and figures
 _LFS = ("*.onnx", "*.safetensors")
 _LARGE = 10_000_000  # bytes; the hub takes larger files by LFS alone
 _TAGS: dict[TaskName, tuple[str, list[str]]] = {
@@ -41,11 +41,7 @@ class Hub(Target):
 
     def _card(self, contents: Contents) -> str:
         path = contents.folder / "README.md"
-        text = path.read_text(encoding="utf-8") if path.is_file() else f"# {contents.name}\n"
-        try:
-            card = ModelCard(text)
-        except Exception as error:  # yaml's own kinds, and ValueError
-            raise ArtifactError(f"{path}: its header is not readable as YAML") from error
+        card = card_of(path) if path.is_file() else ModelCard(f"# {contents.name}\n")
         task, tags = _TAGS[contents.task]
         own = card.data.to_dict()
         quantized = ["int8"] if contents.precision == "int8" else []
@@ -60,6 +56,14 @@ class Hub(Target):
         for key, value in {**header, **rest}.items():
             card.data[key] = value
         return str(card)
+
+
+def card_of(path: Path) -> ModelCard:
+    """Read a card; ArtifactError where its header is none."""
+    try:
+        return ModelCard(path.read_text(encoding="utf-8"))
+    except Exception as error:  # yaml's own kinds, and ValueError
+        raise ArtifactError(f"{path}: its header is not readable as YAML") from error
 
 
 def _attributes(artifact: Artifact) -> str:

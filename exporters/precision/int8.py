@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import onnx
 from onnx import TensorProto
@@ -12,7 +12,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from pydantic import Field
 
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import GRAPH, copy_consumer_files, require_graph
+from compressor.artifact.layout import GRAPH, REDUCED, copy_consumer_files, require_graph
 from compressor.core.config import Config
 from compressor.core.errors import ModelError, RecipeError
 from compressor.core.progress import track
@@ -80,7 +80,11 @@ class OnnxInt8(Config):
         drop_unread(model)
         save(model, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
-        draft.figures["embeddings"] = self.embeddings
+        draft.figures.update(self.noted())
+
+    def noted(self) -> dict[str, Any]:
+        """Return what is noted of weights: the bits of the table's, and whether all others have 7."""
+        return {"embeddings": self.embeddings, **({REDUCED: True} if self.reduce_range else {})}
 
     def quantize(self, exact: onnx.ModelProto, kept: Sequence[str] = (), per_channel: bool = True) -> onnx.ModelProto:
         """Return the int8 form of a graph: products of activations with ranges of their batch.

@@ -3,7 +3,7 @@
 import json
 import shutil
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from compressor.answering.readers.reader import read_reading
 from compressor.artifact.cases import Precision
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import DATA, GRAPH, INPUTS, INTEGER_PRODUCTS
+from compressor.artifact.layout import DATA, GRAPH, INPUTS, INTEGER_PRODUCTS, REDUCED
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
 from compressor.artifact.workspace import Model
 from compressor.core.config import Config
@@ -61,7 +61,7 @@ class HandOut(Config):
         write_conformance(draft.folder, self.precision)
         facts = self.facts(draft) | {
             "in_4_bits": made.figures.get("embeddings") == 4,
-            "sums_saturate": self.sums_saturate(made.figures["operators"]),
+            "sums_saturate": self.sums_saturate(made.figures),
         }
         (draft.folder / "README.md").write_text(self.card(own, facts), encoding="utf-8")
 
@@ -70,13 +70,16 @@ class HandOut(Config):
         needs: dict[str, Any] = {"onnxruntime": ">=1.24", "session_options": {}} | made.get("needs", {})
         if self.precision == "int8":
             needs["fast_on"] = list(INT8_FEATURES)
-        more = {name: made[name] for name in ("choice", "embeddings") if name in made}
+        more = {name: made[name] for name in ("choice", "embeddings", REDUCED) if name in made}
         judged = [check.as_dict() for check in checks]
         return {"operators": made["operators"], "checks": judged, "needs": needs, **more, "made_on": features()}
 
-    def sums_saturate(self, operators: Iterable[str]) -> bool:
-        """Whether it multiplies int8 by weights of 8 bits, of which x86 without VNNI has no exact sums of itself."""
-        return not set(INTEGER_PRODUCTS).isdisjoint(operators) and not self.recipe.get("int8", {}).get("reduce_range")
+    def sums_saturate(self, made: Mapping[str, Any]) -> bool:
+        """Whether it multiplies int8 by weights of 8 bits, of which x86 without VNNI has no exact sums of itself.
+
+        ``made``: its graph's figures.
+        """
+        return not set(INTEGER_PRODUCTS).isdisjoint(made["operators"]) and not made.get(REDUCED)
 
     def card(self, checks: Checks, facts: Mapping[str, Any]) -> str:
         """Return the model card: the artifact's own ``checks``, and what the task's template shows."""

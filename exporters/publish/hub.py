@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, constants, get_token
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from compressor.artifact.folder import MANIFEST, Artifact
 from compressor.artifact.licence import licence_of
+from compressor.artifact.manifest import VIEW
 from compressor.core.config import Config
 from compressor.core.errors import ArtifactError, HubError, RecipeError
 from compressor.untrusted.inspection import check
 from exporters.pack import pack
-from exporters.pack.hub import Hub
+from exporters.pack.hub import Hub, card_of
 from exporters.publish.refused import in_one_line
 from exporters.publish.repository import Repository
 
@@ -69,11 +71,13 @@ def publish(
 ) -> Pushed:
     """Pack ``artifact`` for the hub, into ``to`` where that is given, and send it; ``say`` prints a line.
 
-    Nothing is written, and no hub contacted, where ``verify`` refuses the artifact or its licence is not known:
-    ArtifactError or ModelError. HubError where the hub does not take it.
+    Nothing is written, and no hub contacted, where ``verify`` refuses the artifact, its licence is not known or its
+    base model has no name there: ArtifactError or ModelError; HubError without a token, and where the hub refuses it.
     """
     push.check()
     _known(view.license or licence_of(artifact), artifact)
+    _check_base(artifact / "README.md", view.base_model)
+    _logged_in(push)
     _accepted(artifact)
     with _folder(to) as folder:
         pack(artifact, view, folder)
@@ -88,7 +92,7 @@ def send(view: Path, push: Push, say: Callable[[str], None] = _silent) -> Pushed
     """
     push.check()
     sent = _accepted(view)
-    if sent.manifest["stage"] != "pack/hub":
+    if sent.manifest["stage"] != VIEW:
         raise ArtifactError(f"{view}: no view for the hub; compressor pack --target hub makes one")
     _check_card(view)
     api, token = _logged_in(push)
@@ -128,9 +132,13 @@ def _check_card(view: Path) -> None:
 
     The hub takes no other, and a path tells of the machine that it is on.
     """
-    card = view / "README.md"
     _known(licence_of(view), view)
-    stated = ModelCard.load(card).data.to_dict().get("base_model")
+    _check_base(view / "README.md")
+
+
+def _check_base(card: Path, given: str | None = None) -> None:
+    """Refuse a base model, ``given`` or else the card's, that is no name on the hub: ArtifactError."""
+    stated: Any = given or (card_of(card).data.to_dict().get("base_model") if card.is_file() else None)
     for base in stated if isinstance(stated, list) else [stated] if stated is not None else []:
         try:
             validate_repo_id(base)

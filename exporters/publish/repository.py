@@ -11,8 +11,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils.sha import git_hash
 
 from compressor.artifact.folder import MANIFEST, read_manifest, sha256
+from compressor.artifact.manifest import KEPT
 from compressor.core.errors import ArtifactError, HubError
-from exporters.pack.hub import KEPT
 from exporters.publish.refused import status_of
 
 _OF_THE_HUB = frozenset({".gitattributes", "README.md"})  # what it puts itself into a repository that is made there

@@ -1,11 +1,12 @@
 """Vectors that may be cut to fewer dimensions, each prefix a vector of its own, where a model was trained for it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compressor.artifact.folder import read_manifest
+from compressor.artifact.manifest import own_manifest, recipe_of
 from compressor.core.encoder import Vectors
 
 _STATED = (("distil", "matryoshka"), ("pca", "prefixes"))
@@ -16,8 +17,7 @@ def vector_lengths(folder: Path, dim: int) -> tuple[int, ...]:
 
     None are where the recipe states none: the first components of other vectors are no vector.
     """
-    config = read_manifest(folder).get("config")
-    recipe = config.get("recipe") if isinstance(config, dict) else None
+    recipe = recipe_of(own_manifest(folder))
     stated = {length for section, field in _STATED for length in _listed(recipe, section, field)}
     return tuple(sorted((length for length in stated if 2 <= length < dim), reverse=True))
 
@@ -33,7 +33,7 @@ def normalised(vectors: Vectors) -> Vectors:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
 
 
-def _listed(recipe: Any, section: str, field: str) -> list[int]:
-    part = recipe.get(section) if isinstance(recipe, dict) else None
+def _listed(recipe: Mapping[str, Any], section: str, field: str) -> list[int]:
+    part = recipe.get(section)
     values = part.get(field) if isinstance(part, dict) else None
     return [value for value in values if type(value) is int] if isinstance(values, list) else []

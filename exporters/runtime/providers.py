@@ -9,9 +9,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from compressor.artifact.folder import read_manifest
-from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS
-from compressor.artifact.manifest import MANIFEST
+from compressor.artifact.layout import GRAPH, INTEGER_PRODUCTS, REDUCED
+from compressor.artifact.manifest import MANIFEST, own_manifest, recipe_of
 from compressor.core.errors import ArtifactError, CompressorError, ProviderError, first_line
 from compressor.machine.describe import saturates_here
 from compressor.machine.exact import open_exact
@@ -129,9 +128,9 @@ def _seven_bits(folder: Path) -> bool:
     """Whether the manifest says that weights have 7 bits, whose products fit where those of 8 overflow."""
     if not (folder / MANIFEST).is_file():
         return False
-    config = read_manifest(folder)["config"]
-    config = config.get("recipe", {}).get("int8", config) if isinstance(config, dict) else {}
-    return isinstance(config, dict) and config.get("reduce_range") is True
+    manifest = own_manifest(folder)
+    stated = (manifest["figures"], recipe_of(manifest).get("int8"), manifest.get("config"))
+    return any(isinstance(part, dict) and part.get(REDUCED) is True for part in stated)
 
 
 def with_options(providers: Sequence[Given], threads: int = 1, streams: int = 1) -> list[tuple[str, dict[str, str]]]:

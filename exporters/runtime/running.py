@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from compressor.artifact.folder import read_manifest
-from compressor.artifact.manifest import MANIFEST
+from compressor.artifact.manifest import MANIFEST, own_manifest
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import features
@@ -45,7 +44,7 @@ class Running:
         """
         if not (folder / MANIFEST).is_file():
             return cls()
-        choice = read_manifest(folder)["figures"].get("choice")
+        choice = own_manifest(folder)["figures"].get("choice")
         if choice is None:
             return cls()
         try:

@@ -1,6 +1,7 @@
 """The search for the form of a graph, and the way to run it, that this CPU runs fastest inside the quality gate."""
 
 import json
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,13 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressor.artifact.folder import Draft, key_of, write_json
+from compressor.artifact.folder import Draft, is_artifact, key_of, write_json, writing
 from compressor.artifact.layout import GRAPH, copy_consumer_files
-from compressor.core.cache import remove_leftovers
 from compressor.core.config import Config
 from compressor.core.cores import usable_cores
 from compressor.core.errors import ArtifactError, ModelError, TextError
-from compressor.core.files import replacing
 from compressor.core.progress import say
 from compressor.core.strict_json import JsonObject
 from compressor.machine.describe import bf16_on_arm, describe, features
@@ -99,7 +98,7 @@ class Searching(Config):
         forms.write(result.choice.form, draft.folder / GRAPH)
         draft.figures["operators"] = run_operators(draft.folder / GRAPH)
         if self.precision == "int8":
-            draft.figures["embeddings"] = int8.embeddings
+            draft.figures.update(int8.noted())
         draft.figures["choice"] = result.choice.as_dict()
         draft.figures["needs"] = {"session_options": result.choice.running.session_options()}
         write_json(draft.folder / "search.json", result.as_dict())
@@ -263,12 +262,14 @@ class _Trials:
 
     def _folder(self, form: Form) -> Path:
         """Return a folder with the graph in ``form``, written once."""
-        folder = self.kept / key_of(form.model_dump(mode="json"))[:16]
-        if not (folder / GRAPH).is_file():
-            copy_consumer_files(self.forms.exported, folder)
-            remove_leftovers((folder / GRAPH).parent)
-            with replacing(folder / GRAPH) as draft:
-                self.forms.write(form, draft)
+        stated = form.model_dump(mode="json")
+        folder = self.kept / (key := key_of(stated))[:16]
+        if not is_artifact(folder):  # with a manifest it is run as the artifact will be
+            shutil.rmtree(folder, ignore_errors=True)
+            with writing(folder, "trial", key, stated) as draft:
+                copy_consumer_files(self.forms.exported, draft.folder)
+                self.forms.write(form, draft.folder / GRAPH)
+                draft.figures.update(self.forms.int8.noted() if form.precision == "int8" else {})
         return folder
 
     def _once(self, kind: str, subject: Any, measure: Callable[[], Any]) -> Any:

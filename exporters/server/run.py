@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from compressor.artifact.folder import read_manifest
 from compressor.artifact.layout import require_graph
+from compressor.artifact.manifest import own_manifest, recipe_of
 from compressor.core.errors import RecipeError, installed
 from compressor.untrusted.inspection import check
 from exporters.server.settings import Serving
@@ -45,9 +45,7 @@ def named(given: Sequence[str]) -> dict[str, Path]:
 
 
 def _own_name(folder: Path) -> str:
-    config = read_manifest(folder).get("config")
-    recipe = config.get("recipe") if isinstance(config, dict) else None
-    name = recipe.get("name") if isinstance(recipe, dict) else None
+    name = recipe_of(own_manifest(folder)).get("name")
     return name if isinstance(name, str) and _NAME.fullmatch(name) else folder.resolve().name
 
 

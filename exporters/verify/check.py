@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from compressor.artifact.folder import Draft, is_artifact, read_manifest, write_json
+from compressor.artifact.folder import Draft, is_artifact, write_json
 from compressor.artifact.layout import GRAPH
+from compressor.artifact.manifest import own_manifest
 from compressor.core.config import Config
 from compressor.core.errors import GateError
 from compressor.core.strict_json import JsonObject
@@ -159,7 +160,7 @@ def _fusions(name: str, graph: Path, config: Any, fused: Fused) -> list[Check]:
 
 def _kept_products(folder: Path) -> int:
     """Return how many products the search that made an artifact kept in fp32."""
-    choice = read_manifest(folder)["figures"].get("choice") if is_artifact(folder) else None
+    choice = own_manifest(folder)["figures"].get("choice") if is_artifact(folder) else None
     return int(choice.get("kept_products", 0)) if isinstance(choice, dict) else 0
 
 

@@ -122,7 +122,9 @@ def test_what_can_be_taught(tiny: Path) -> None:
     Distil(**FIELDS | {"mse": (0.0, 1.0), "matryoshka": (4, 8), "accumulate": 4}).check(open_model(tiny))
 
 
-@pytest.mark.parametrize("family", ["Bert", "Roberta", "XLMRoberta", "DistilBert", "MPNet", "Electra"])
+@pytest.mark.parametrize(
+    "family", ["Bert", "Roberta", "XLMRoberta", "DistilBert", "MPNet", "Electra", "T5", "Longformer"]
+)
 def test_dropout_is_off_in_attention_too(family: str) -> None:
     model = random_transformer(family).train()
     ids = torch.arange(1, 15).reshape(2, 7)

@@ -79,7 +79,7 @@ def test_it_is_saved_exported_and_quantized_as_any_model(teacher: SentenceTransf
 def test_a_recipe_asks_for_it(fields: dict[str, Any], teacher: SentenceTransformer) -> None:
     distil = Distil(layers=1, embedding_size=8, **fields)
     distil.check(teacher)
-    student = distil.make(teacher, distil.kept(teacher, TEXTS), TEXTS, TorchEncoder(teacher).encode(TEXTS), Path())
+    student = distil.make(teacher, distil.kept(teacher, TEXTS), TEXTS, TorchEncoder(teacher).encode(TEXTS))
     made = transformer_of(student)
     assert made.embeddings.word_embeddings.weight.shape == (fields.get("vocabulary", made.config.vocab_size), 8)
     assert made.embeddings_project.weight.shape == (fields.get("width", 32), 8)

@@ -21,14 +21,14 @@ from compressor.core.errors import ModelError, RecipeError, TextError
 from compressor.distil.student.fit.encoder import fit_encoder
 from compressor.distil.student.importance import Importance
 from compressor.distil.student.layers import keep_layers
-from compressor.distil.student.light import open_student, shrink, with_projection
+from compressor.distil.student.light import shrink, with_projection
 from compressor.distil.student.prune import narrow_feed_forward, prune
 from compressor.distil.student.sample import sample_batches
 from compressor.distil.student.size import Size
 from compressor.distil.student.structure import find_parts
 from compressor.models.agreement import cosines, neighbours_in_common
 from compressor.models.sentence_model import TorchEncoder, open_model, transformer_of
-from compressor.models.source import check_folder
+from compressor.models.source import check_folder, find_student
 from compressor.untrusted.weights import INDEX
 from exporters.graph.export import Export
 from exporters.graph.optimise import Optimise
@@ -306,11 +306,11 @@ def test_a_student_with_a_trimmed_vocabulary_is_fitted_with_it(teacher: Sentence
 
 def test_a_student_by_name(tiny: Path, tmp_path: Path) -> None:
     teacher = open_model(tiny)
-    np.testing.assert_array_equal(vectors(open_student(tiny.name, tiny.parent)), vectors(teacher))
+    np.testing.assert_array_equal(vectors(open_model(find_student(tiny.name, tiny.parent).folder)), vectors(teacher))
     plain = tmp_path / "plain"
     transformer_of(teacher).save_pretrained(plain)
     teacher.tokenizer.save_pretrained(plain)
-    opened = open_student(str(plain))
+    opened = open_model(find_student(str(plain)).folder)
     ours = vectors(opened)
     np.testing.assert_allclose(ours / np.linalg.norm(ours, axis=1, keepdims=True), vectors(teacher), atol=1e-5)
     assert not (plain / "modules.json").exists()  # the folder is left as it was
@@ -319,7 +319,7 @@ def test_a_student_by_name(tiny: Path, tmp_path: Path) -> None:
 
 def test_a_plain_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 32}')
-    message = fault(ModelError, lambda: open_student(str(tmp_path)))
+    message = fault(ModelError, lambda: find_student(str(tmp_path)))
     assert message == f"{tmp_path}/model.safetensors: no such file, and no {INDEX}; weights must be safetensors"
 
 

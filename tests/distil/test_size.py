@@ -30,7 +30,7 @@ def made(tiny: Path, **fields: Any) -> SentenceTransformer:
     distil, teacher = Distil(**fields), open_model(tiny)
     distil.check(teacher)
     kept = () if distil.model else distil.kept(teacher, TEXTS)
-    return distil.make(teacher, kept, TEXTS, vectors(tiny), Path())
+    return distil.make(teacher, kept, TEXTS, vectors(tiny))
 
 
 def agreement(tiny: Path, student: SentenceTransformer) -> float:

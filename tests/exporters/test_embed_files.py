@@ -173,7 +173,7 @@ def test_a_shard_is_the_same_bytes_wherever_it_is_computed(embeddable: Path, sou
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
-def test_missing_and_damaged_parts_alone_are_made_again(embeddable: Path, source: Path, tmp_path: Path) -> None:
+def test_missing_and_cut_parts_alone_are_made_again(embeddable: Path, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     embed(embeddable, source, out, threads=1, shard_rows=70)
     before, times = parts(out), {path: path.stat().st_mtime_ns for path in out.glob("part-*")}

@@ -237,7 +237,7 @@ def test_a_choice_for_another_provider_runs_nothing_on_this_one(
     choice = read_manifest(tmp_path / "made")["figures"]["choice"]
     assert choice["provider"] == CPU
     told = choice | {"provider": "OpenVINOExecutionProvider:NUM_STREAMS=2"}
-    monkeypatch.setattr("exporters.runtime.running.read_manifest", lambda folder: {"figures": {"choice": told}})
+    monkeypatch.setattr("exporters.runtime.running.own_manifest", lambda folder: {"figures": {"choice": told}})
     assert Running.load(tmp_path / "made") == Running()
     assert Running.load(tmp_path / "made", "OpenVINOExecutionProvider").batch_tokens == 512
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import tokenizer
 from families import LAYERS, random_transformer
 from huggingface_hub import constants
 
 from compressor.artifact.folder import sha256
-from compressor.core.errors import ModelError
+from compressor.cli.common import check_pooling, teacher_of
+from compressor.core.errors import ModelError, RecipeError
 from compressor.models import source as teacher
+from compressor.models.pooling import pooling_modes
 from compressor.models.sentence_model import open_model
 from compressor.models.source import (
     DEFAULT,
@@ -253,3 +256,20 @@ def test_folders_that_are_no_model(copy: Path, tmp_path: Path) -> None:
     for broken in ("[]", "{}", "[{}]", "3", "["):
         (copy / "modules.json").write_text(broken)
         assert fault(check_folder, copy).startswith(f"{copy / 'modules.json'}: not readable as ")
+
+
+def test_a_plain_teacher_named_on_the_hub_is_pooled_as_asked_for(tmp_path: Path, cache: Path) -> None:
+    plain = folder_of("Bert", tmp_path / "plain")
+    (plain / "modules.json").unlink()
+    tokenizer().save_pretrained(plain)
+    cached(plain, cache, "some/plain")
+    check_pooling("cls", ["some/plain"])
+    found = teacher_of("some/plain", "cls")
+    assert (pooling_modes(found.folder), found.name, found.origin) == (["cls"], "some/plain", "local cache")
+
+
+def test_a_teacher_named_on_the_hub_that_states_its_pooling_keeps_it(tiny: Path, cache: Path) -> None:
+    snapshot = cached(tiny, cache, "some/teacher")
+    assert teacher_of("some/teacher", "cls").folder == snapshot, "another of the models takes it"
+    with pytest.raises(RecipeError, match=r"^--pooling cls: an option of plain transformers"):
+        check_pooling("cls", [tiny, DEFAULT])

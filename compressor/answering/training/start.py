@@ -12,7 +12,7 @@ from compressor.answering.readers.model import reads
 from compressor.core.errors import ModelError, RecipeError
 from compressor.distil.student.fit.encoder import fit_encoder
 from compressor.distil.student.importance import Importance
-from compressor.distil.student.layers import restack
+from compressor.distil.student.layers import check_places, restack
 from compressor.distil.student.parts import Parts
 from compressor.distil.student.sample import MAX_TOKENS, Batch
 from compressor.distil.student.structure import find_parts
@@ -26,8 +26,9 @@ def make_student(teacher: Any, kept: tuple[int, ...], start: Start, windows: Seq
 
     ``fitted``: by least squares on a sample of the windows each layer also makes up for those left out behind it
     (``compressor.distil.student.fit``). ``auto`` is fitted where the family's structure allows and the layers
-    ascend.
+    ascend. RecipeError as ``check_places`` raises it.
     """
+    check_places(kept, teacher)
     student = copy.deepcopy(teacher)
     stack = restack(student, None)
     restack(student, [(i, stack[i]) for i in kept])

@@ -129,8 +129,9 @@ class ReaderTrainer(Trainer):
     """transformers' trainer, fed with windows and with our losses."""
 
     def __init__(self, lessons: WindowLessons, loss: ReaderLoss, **options: Any) -> None:
-        self.lessons, self.loss = lessons, loss
         super().__init__(train_dataset=Numbers(len(lessons)), **options)
+        model: Any = self.model
+        self.lessons, self.loss = lessons, loss.to(model.device)  # its maps are trained where the model is
 
     def get_train_dataloader(self) -> Any:
         """Return the batches of an epoch, windows of like length together."""

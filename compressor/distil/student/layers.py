@@ -1,6 +1,7 @@
 """Make a student out of a teacher by keeping some of its layers."""
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,17 +11,21 @@ from sentence_transformers import SentenceTransformer
 from compressor.core.errors import ModelError, RecipeError
 from compressor.models.sentence_model import transformer_of
 
+_NO_KINDS = ("architectures", "token_id")
+"""Lists of a config that are of no layer, however long."""
+_NUMBER = re.compile(r"layer_?(id|idx|index|number)|^training$|^_")
+
 
 def keep_layers(teacher: SentenceTransformer, layers: tuple[int, ...]) -> SentenceTransformer:
     """Return a copy of ``teacher`` with only the given transformer layers, in the given order.
 
     The copy's config states the new depth, so that the saved student loads with the layers it was saved
     with. DistilBERT (Sanh et al. 2019, arXiv:1910.01108) starts its student this way. Raises RecipeError
-    for an index that is out of range or repeated, or as ``check_first`` does, ModelError where there is no stack of
+    for an index that is out of range or repeated, or as ``check_places`` does, ModelError where there is no stack of
     layers to cut.
     """
     check_layers(layers, len(find_layers(transformer_of(teacher))[2]))
-    check_first(layers, transformer_of(teacher))
+    check_places(layers, transformer_of(teacher))
     student = copy.deepcopy(teacher)
     transformer = transformer_of(student)
     stack = restack(transformer, None)
@@ -41,13 +46,13 @@ def spread_layers(count: int, depth: int, choice: Literal["uniform", "first", "l
 def restack(transformer: Any, layers: Sequence[tuple[int, torch.nn.Module]] | None) -> torch.nn.ModuleList:
     """Give ``transformer`` these layers, each with its number in the teacher; return the stack that it then has.
 
-    None changes nothing. The config's list of a kind a layer is cut in the same way; the stack remembers it whole, so
-    that others can be given again.
+    None changes nothing. The config's lists of a value a layer are cut in the same way; the stack remembers them whole,
+    so that others can be given again.
     """
     parent, name, stack = find_layers(transformer)
     if layers is None:
         return stack
-    kinds: list[Any] = getattr(stack, "kinds_of_teacher", None) or _kinds(transformer.config, len(stack))
+    kinds: dict[str, list[Any]] = getattr(stack, "kinds_of_teacher", None) or _kinds(transformer.config, len(stack))
     made: Any = torch.nn.ModuleList(layer for _, layer in layers)
     made.kinds_of_teacher = kinds
     setattr(parent, name, made)
@@ -87,11 +92,43 @@ def check_layers(layers: tuple[int, ...], depth: int) -> None:
         raise RecipeError("distil.layers = []: keep at least one layer")
 
 
-def check_first(layers: tuple[int, ...], transformer: Any) -> None:
-    """Raise RecipeError where the first layer is built unlike the others, and another is to be the first."""
+def check_places(layers: tuple[int, ...], transformer: Any) -> None:
+    """Raise RecipeError for layers that a student, which is built by its config, would build otherwise.
+
+    The first may be unlike the others; and where a family builds layers by their number, as ModernBERT every third in
+    transformers 4, with no list of it in the config, each must come to where the teacher has one alike.
+    """
+    kind, stack = transformer.config.model_type, find_layers(transformer)[2]
     if layers[:1] != (0,) and first_differs(transformer):
-        kind = transformer.config.model_type
         raise RecipeError(f"distil.layers = {list(layers)}: must begin with 0, which {kind} builds unlike the others")
+    if _kinds(transformer.config, len(stack)):
+        return
+    built = [_built(layer) for layer in stack]
+    for place, number in enumerate(layers):
+        if built[number] != built[place]:
+            allowed = ", ".join(str(i) for i, other in enumerate(built) if other == built[place])
+            line = f"layer {number} would be layer {place}, and {kind} builds layers by their number"
+            raise RecipeError(f"distil.layers = {list(layers)}: {line}; there must be one of {allowed}")
+
+
+def check_searched(transformer: Any) -> None:
+    """Raise RecipeError where not every layer but the first can come to every place, so none can be searched for."""
+    stack = find_layers(transformer)[2]
+    if not _kinds(transformer.config, len(stack)) and any(_built(x) != _built(stack[-1]) for x in stack[1:]):
+        kind = transformer.config.model_type
+        raise RecipeError(
+            f'distil.choice = "searched": {kind} builds layers by their number; give distil.layers as a list'
+        )
+
+
+def _built(layer: torch.nn.Module) -> dict[str, Any]:
+    """Return what a layer's modules were built with, by name: numbers and words, but for the layer's own number."""
+    return {
+        f"{path}.{name}": value
+        for path, module in layer.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, bool | int | float | str | tuple | None) and not _NUMBER.search(name)
+    }
 
 
 def first_differs(transformer: Any) -> bool:
@@ -101,16 +138,18 @@ def first_differs(transformer: Any) -> bool:
     return len(names) > 1 and names[0] != names[1]
 
 
-def _kinds(config: Any, depth: int) -> list[Any]:
-    """Return the config's entry a layer (ModernBERT and others have layer_types), or nothing."""
-    kinds = getattr(config, "layer_types", None)
-    return list(kinds) if isinstance(kinds, list) and len(kinds) == depth else []
+def _kinds(config: Any, depth: int) -> dict[str, list[Any]]:
+    """Return the config's lists of an entry a layer (layer_types, Longformer's attention_window) by name."""
+    stated = {name: value for name, value in vars(config).items() if not name.endswith(_NO_KINDS)}
+    return {name: list(v) for name, v in stated.items() if isinstance(v, list | tuple) and len(v) == depth}
 
 
-def _state_depth(transformer: Any, numbers: Sequence[int], kinds: list[Any], stack: torch.nn.ModuleList) -> None:
+def _state_depth(
+    transformer: Any, numbers: Sequence[int], kinds: dict[str, list[Any]], stack: torch.nn.ModuleList
+) -> None:
     transformer.config.num_hidden_layers = len(numbers)
-    if kinds:
-        transformer.config.layer_types = [kinds[i] for i in numbers]
+    for name, values in kinds.items():
+        setattr(transformer.config, name, [values[i] for i in numbers])
     for index, layer in enumerate(stack):
         module: Any
         for module in layer.modules():

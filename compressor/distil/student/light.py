@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +20,7 @@ from compressor.distil.student.regression import Regression, with_one
 from compressor.distil.student.sample import sample_batches, vectors_of
 from compressor.distil.student.structure import find_parts
 from compressor.distil.student.vocabulary import trim_vocabulary
-from compressor.models.pooling import OWN, is_plain
-from compressor.models.sentence_model import TorchEncoder, assembled, embedding_dimension, open_model, transformer_of
-from compressor.models.source import find, pooled
-from compressor.untrusted.weights import weights_in
+from compressor.models.sentence_model import TorchEncoder, assembled, embedding_dimension, transformer_of
 
 _FITTED = 20_000
 """Texts that a projection between two models is fitted on, at most."""
@@ -53,15 +49,12 @@ def shrink(
     """
     transformer = transformer_of(teacher)
     parts = find_parts(transformer)
-    parts.check_heads(width, heads)
     check_layers(layers, len(parts.blocks))
-    if list(layers) != sorted(layers):
-        raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
+    check_light(teacher, parts, layers, width, heads, feed_forward)
     hidden, most = int(transformer.config.hidden_size), parts.blocks[0].neurons
     check_dense(dense, width, hidden)
     width, heads = sizes_of(parts, width, heads)
     feed_forward = max(1, most * width // hidden) if feed_forward is None else feed_forward
-    feed_forward = _within("feed_forward", feed_forward, most)
     costs, batches = importance(teacher, texts), sample_batches(teacher, texts)
     if (width, heads) == (hidden, parts.heads(0)):
         student = _copied(teacher, layers, feed_forward, costs)
@@ -74,20 +67,6 @@ def shrink(
         student = trim_vocabulary(student, texts, vocabulary)
     lift = [_lift(student, teacher, texts, basis)] if dense else []
     return assembled(teacher, [*student, *lift, *copy.deepcopy(list(teacher)[2:])])
-
-
-def open_student(model: str, base: Path | None = None) -> SentenceTransformer:
-    """Open a student by name: a sentence-transformers folder or hub name, or a plain transformers folder.
-
-    A plain encoder that states no pooling gets mean pooling. Folders may be given relative to ``base``. Raises
-    ModelError as ``find`` does.
-    """
-    own = Path(model).expanduser()
-    for folder in ((base or Path()) / own, own):
-        if is_plain(folder):
-            weights_in(folder)
-            return open_model(pooled(folder, None if (folder / OWN).is_file() else "mean"))
-    return open_model(find(model, base).folder)
 
 
 def with_projection(
@@ -108,6 +87,24 @@ def with_projection(
     fit.add(with_one(own), torch.as_tensor(teacher_vectors[:_FITTED]).float())
     dense = _dense(fit.solve(torch.zeros(width + 1, dim), ridge=1e-4))
     return assembled(student, [*student, dense, Normalize()])
+
+
+def check_light(
+    teacher: SentenceTransformer,
+    parts: Parts,
+    layers: tuple[int, ...],
+    width: int | None,
+    heads: int | None,
+    feed_forward: int | None,
+) -> None:
+    """Raise RecipeError for a size that a fitted student cannot have, ModelError for what its family must keep."""
+    parts.check_heads(width, heads)
+    if list(layers) != sorted(layers):
+        raise RecipeError(f"distil.layers = {list(layers)}: must ascend in a student of another size")
+    sizes_of(parts, width, heads)
+    if feed_forward is not None:
+        _within("feed_forward", feed_forward, parts.blocks[0].neurons)
+    _pooling(teacher)
 
 
 def check_dense(dense: bool, width: int | None, hidden: int) -> None:

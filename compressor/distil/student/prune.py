@@ -37,9 +37,7 @@ def prune(
     family whose parts are not known.
     """
     parts = find_parts(transformer_of(student))
-    parts.check_heads(None, heads)
-    _check("heads", heads, min(parts.heads(i) for i in range(len(parts.blocks))))
-    _check("feed_forward", feed_forward, min(block.neurons for block in parts.blocks))
+    check_pruned(parts, heads, feed_forward)
     costs = importance(student, texts, targets)
     pruned = copy.deepcopy(student)
     parts = find_parts(transformer_of(pruned))
@@ -52,6 +50,13 @@ def prune(
     if feed_forward is not None:
         state_feed_forward(transformer_of(pruned).config, feed_forward)
     return pruned
+
+
+def check_pruned(parts: Parts, heads: int | None, feed_forward: int | None) -> None:
+    """Raise RecipeError for a number that the layers do not have, ModelError for heads that must stay."""
+    parts.check_heads(None, heads)
+    _check("heads", heads, min(parts.heads(i) for i in range(len(parts.blocks))))
+    _check("feed_forward", feed_forward, min(block.neurons for block in parts.blocks))
 
 
 def compact(model: SentenceTransformer) -> int:

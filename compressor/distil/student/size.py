@@ -14,27 +14,28 @@ from compressor.core.config import Config
 from compressor.core.errors import CompressorError, ModelError, RecipeError
 from compressor.distil.student.activation import take_relu
 from compressor.distil.student.layers import (
-    check_first,
     check_layers,
+    check_places,
+    check_searched,
     find_layers,
     keep_layers,
     spread_layers,
 )
 from compressor.distil.student.light import (
     check_dense,
-    open_student,
+    check_light,
     shrink,
-    sizes_of,
     with_projection,
 )
 from compressor.distil.student.parts import Parts
-from compressor.distil.student.prune import freeze_pruned, prune
+from compressor.distil.student.prune import check_pruned, freeze_pruned, prune
 from compressor.distil.student.search import search_layers
 from compressor.distil.student.static import static_student
 from compressor.distil.student.structure import find_parts
-from compressor.distil.student.vocabulary import trim_vocabulary
+from compressor.distil.student.vocabulary import check_vocabulary, trim_vocabulary
 from compressor.distil.student.words.factorized import check_factors, factorize
-from compressor.models.sentence_model import embedding_dimension, transformer_of
+from compressor.models.sentence_model import embedding_dimension, open_model, transformer_of
+from compressor.models.source import Source, find_student
 
 _FITTED = 20_000  # texts that a projection from another student's space is fitted on
 
@@ -112,8 +113,6 @@ class Size(Config):
             check_layers(self.layers, depth)
         elif not 0 <= self.layers <= depth:
             raise RecipeError(f"distil.layers = {self.layers}: must be 0 to {depth}, the teacher's layers")
-        if self.layers != 0 and self.model is None and self.choice != "searched":
-            check_first(self.kept(teacher, []), transformer_of(teacher))
         if self.dim is not None and self.dim > embedding_dimension(teacher):
             most = embedding_dimension(teacher)
             raise RecipeError(f"distil.dim = {self.dim}: must be at most {most}, the length of the teacher's vectors")
@@ -126,38 +125,60 @@ class Size(Config):
             if self.layers == 0 or self.model:
                 raise RecipeError("distil.dense = false: of a student of the teacher's layers; leave it out")
             check_dense(self.dense, self.width, int(transformer_of(teacher).config.hidden_size))
-        apart = self.start == "fitted" or any((self.width, self.heads, self.feed_forward))
-        if apart and self.layers != 0 and self.model is None:
-            # It refuses, by name, a family that it cannot take apart.
-            parts = find_parts(transformer_of(teacher))
-            parts.check_heads(self.width, self.heads)
-            if self.width is not None:
-                sizes_of(parts, self.width, self.heads)
+        if self.layers != 0 and self.model is None:
+            self._check_layers(teacher)
+        if self.vocabulary is not None:
+            check_vocabulary(teacher, self.vocabulary)
         if self.embedding_size is not None:
             check_factors(transformer_of(teacher), self.embedding_size, self.width)
             if self.heads is not None and self.width is None:
                 conflict = f"heads = {self.heads} at the teacher's width"
                 raise RecipeError(f"distil.embedding_size = {self.embedding_size}: not with {conflict}; leave one out")
 
+    def _check_layers(self, teacher: SentenceTransformer) -> None:
+        """Refuse, by name, layers that the student cannot have, and a family that cannot be taken apart."""
+        transformer, searched = transformer_of(teacher), isinstance(self.layers, int) and self.choice == "searched"
+        kept = () if searched else self.kept(teacher, [])
+        if searched:
+            check_searched(transformer)
+        else:
+            check_places(kept, transformer)
+        if self.width is not None or self._fits(teacher, kept):
+            check_light(teacher, find_parts(transformer), kept, self.width, self.heads, self.feed_forward)
+        elif self.heads is not None or self.feed_forward is not None:
+            check_pruned(find_parts(transformer), self.heads, self.feed_forward)
+
+    def find(self, base: Path | None = None) -> Source | None:
+        """Find the student of another make, its folder relative to ``base``; None where there is none."""
+        return None if self.model is None else find_student(self.model, base)
+
     def kept(self, teacher: SentenceTransformer, texts: Sequence[str]) -> tuple[int, ...]:
         """Return the teacher's layers that the student keeps."""
         if isinstance(self.layers, tuple):
             return self.layers
+        if self.layers == 0:
+            return ()
         depth = len(find_layers(transformer_of(teacher))[2])
         if self.choice == "searched":
             return search_layers(teacher, self.layers, texts)
         return spread_layers(self.layers, depth, self.choice)
 
     def make(
-        self, teacher: SentenceTransformer, kept: tuple[int, ...], texts: Sequence[str], vectors: Any, base: Path
+        self,
+        teacher: SentenceTransformer,
+        kept: tuple[int, ...],
+        texts: Sequence[str],
+        vectors: Any,
+        other: Path | None = None,
     ) -> SentenceTransformer:
         """Return the untrained student, its vectors in the teacher's space.
 
-        ``vectors`` are the teacher's of ``texts``, indexed by rows, [len(texts), width].
+        ``vectors`` are the teacher's of ``texts``, indexed by rows, [len(texts), width]; ``other`` is where ``find``
+        found ``model``, by default as from the working directory.
         """
         if self.model is not None:
-            rows = np.arange(min(_FITTED, len(texts)))
-            return with_projection(open_student(self.model, base), texts[: len(rows)], np.asarray(vectors[rows]))
+            rows, folder = np.arange(min(_FITTED, len(texts))), other or find_student(self.model).folder
+            return with_projection(open_model(folder), texts[: len(rows)], np.asarray(vectors[rows]))
         if not kept:
             trimmed = teacher if self.vocabulary is None else trim_vocabulary(teacher, texts, self.vocabulary)
             return static_student(trimmed, texts, vectors=vectors)

@@ -19,6 +19,8 @@ _AFTER = re.compile("(L+)N(L+)N")
 _BEFORE = re.compile("N?(L+)N(L+)")
 """What a layer runs that normalizes what it reads; the first may have nothing to normalize (ModernBERT)."""
 
+_TOKENS = 5  # of the text that an encoder is run on; odd, which no window inside it divides
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -42,6 +44,7 @@ def find_parts(transformer: Any) -> Parts:
     inside = [{id(module) for module in layer.modules()} for layer in stack]
     in_layers = set().union(*inside)
     places = [i for i, run in enumerate(runs) if id(run.module) in in_layers]
+    _check_tokens(kind, next(run.read for run in runs if run.module is stack[0]))
     before, between, behind = _parted(runs, places, in_layers)
     if between:
         raise ModelError(f"{kind}: {_names(between)} run between its layers; only whole layers can be left out")
@@ -84,7 +87,7 @@ def _runs(transformer: Any, stack: list[Any]) -> list[_Run]:
 
 def _run(transformer: Any, hooks: Iterable[Any]) -> None:
     """Run the encoder on a few tokens without dropout, and then take the hooks away."""
-    ids = torch.arange(2, 6, device=transformer.device)[None] % transformer.config.vocab_size
+    ids = torch.arange(2, 2 + _TOKENS, device=transformer.device)[None] % transformer.config.vocab_size
     takes_mask = "attention_mask" in inspect.signature(transformer.forward).parameters  # FNet does not
     training = transformer.training
     transformer.eval()
@@ -95,6 +98,15 @@ def _run(transformer: Any, hooks: Iterable[Any]) -> None:
         transformer.train(training)
         for hook in hooks:
             hook.remove()
+
+
+def _check_tokens(kind: str, read: Any) -> None:
+    """Raise ModelError where the first layer does not read as many tokens as the encoder (Longformer pads them)."""
+    if not isinstance(read, Tensor) or read.shape[:2] != (1, _TOKENS):
+        shape = list(read.shape) if isinstance(read, Tensor) else "no states"
+        raise ModelError(
+            f"{kind}: its first layer reads {shape} of a text of {_TOKENS} tokens; only whole layers can be left out"
+        )
 
 
 def _has_numbers(module: Any) -> bool:

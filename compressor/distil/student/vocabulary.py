@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
 
 from compressor.core.errors import ModelError, RecipeError
-from compressor.distil.student.words.usage import kept_tokens, pair, token_counts
+from compressor.distil.student.words.usage import check_count, kept_tokens, must_stay, pair, token_counts
 from compressor.models.sentence_model import transformer_of
 
 
@@ -24,11 +24,8 @@ def trim_vocabulary(model: SentenceTransformer, texts: Sequence[str], size: int)
     tokenizer other than WordPiece, Unigram and BPE.
     """
     with TemporaryDirectory() as folder:
-        model.tokenizer.save_pretrained(folder)
         path = Path(folder) / "tokenizer.json"
-        if not path.is_file():
-            raise RecipeError(f"distil.vocabulary = {size}: the tokenizer is not one of the tokenizers library")
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = _state(model, path, size)
         kept = kept_tokens(state, token_counts(model, texts), size)
         _check_padding(model, kept)
         path.write_text(json.dumps(_trimmed(state, kept), ensure_ascii=False), encoding="utf-8")
@@ -42,6 +39,22 @@ def trim_vocabulary(model: SentenceTransformer, texts: Sequence[str], size: int)
     student.max_seq_length = model.max_seq_length
     _cut_table(student, kept)
     return student
+
+
+def check_vocabulary(model: SentenceTransformer, size: int) -> None:
+    """Raise RecipeError for a size that no texts could give, and for a tokenizer that cannot be trimmed."""
+    with TemporaryDirectory() as folder:
+        state = _state(model, Path(folder) / "tokenizer.json", size)
+    check_count(must_stay(state, size), size, len(transformer_of(model).get_input_embeddings().weight))
+
+
+def _state(model: SentenceTransformer, path: Path, size: int) -> dict[str, Any]:
+    """Save the model's tokenizer, and return what its file at ``path`` then holds."""
+    model.tokenizer.save_pretrained(path.parent)
+    if not path.is_file():
+        raise RecipeError(f"distil.vocabulary = {size}: the tokenizer is not one of the tokenizers library")
+    state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return state
 
 
 def _check_padding(model: SentenceTransformer, kept: list[int]) -> None:

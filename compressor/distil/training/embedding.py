@@ -51,18 +51,19 @@ class Distil(Training, Losses, Size):
         prepare: Callable[[SentenceTransformer], SentenceTransformer] | None = None,
         more: Sequence[Part] = (),
         share: float | None = None,
+        other: Path | None = None,
     ) -> None:
         """Write the student into ``draft``; go on from ``checkpoints`` if an earlier run left some there.
 
         ``vectors`` are the teacher's of ``texts``, indexed by rows, [len(texts), dim]. ``prepare`` changes the
         teacher that the student is made of, ``more`` are further texts to learn from, of which ``texts`` are
-        then the ``share``.
+        then the ``share``; ``other`` is where ``find`` found a student of another make.
         """
         model = open_model(teacher)
         lessons = Lessons([Part(texts, vectors, share=share), *more])
         shaped = model if prepare is None else prepare(model)
         kept = () if self.model else self.kept(shaped, texts)
-        student = self.make(shaped, kept, texts, vectors, Path())
+        student = self.make(shaped, kept, texts, vectors, other)
         projection = self._projection(vectors)
         if projection is not None:
             student = fold(student, projection)

@@ -28,7 +28,7 @@ class Matching(torch.nn.Module):
         """Take Hugging Face models; ``names`` of ``hidden``, ``attention`` and ``embeddings``."""
         super().__init__()
         self.states, self.attentions, self.names = list(states), list(attentions), names
-        self.teacher = [teacher]  # in a list: no module of this one, so neither trained nor moved nor saved
+        self.teacher = [teacher]  # in a list: no module of this one, so neither trained nor saved
         teacher.requires_grad_(False).eval()
         for model in (teacher, student):
             if "attention" in names:
@@ -43,7 +43,10 @@ class Matching(torch.nn.Module):
     def forward(self, features: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Return the losses by name, scalars, of the batch that the student was just run on."""
         inputs = {name: features[name] for name in _INPUTS if name in features}
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bool(self.own.dtype == torch.bfloat16)):
+        device, half = inputs["input_ids"].device, bool(self.own.dtype == torch.bfloat16)
+        if self.teacher[0].device != device:
+            self.teacher[0].to(device)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             self.teacher[0](**inputs)
         mask = inputs["attention_mask"].bool()
         losses = {}

@@ -214,7 +214,7 @@ class _Follow(loop.Progress):
 def _without_dropout(model: torch.nn.Module) -> None:
     """Turn dropout off: imitation of a fixed target has nothing to regularize."""
     for module in model.modules():
-        # A Dropout has p; fused attention reads a number of the layer that it stands in.
-        for name in ("p", "dropout_prob", "attention_dropout"):
-            if isinstance(getattr(module, name, None), float):
+        # A Dropout has p; attention reads a number of the layer that it stands in.
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and (name == "p" or "dropout" in name):
                 setattr(module, name, 0.0)

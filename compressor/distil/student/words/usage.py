@@ -61,9 +61,7 @@ def kept_tokens(state: dict[str, Any], counts: Counts, size: int) -> list[int]:
     RecipeError for a size that is out of range, and for a tokenizer without smaller pieces.
     """
     always, parents = must_stay(state, size), _parents(state)
-    if not len(always) <= size <= len(counts):
-        allowed = f"{len(always)} (special tokens and single characters) to {len(counts)}"
-        raise RecipeError(f"distil.vocabulary = {size}: must be {allowed}")
+    check_count(always, size, len(counts))
     kept = set(always)
     known = set(_tokens(state, size).values()) | always
     for index in np.argsort(-counts, kind="stable").tolist():
@@ -71,6 +69,13 @@ def kept_tokens(state: dict[str, Any], counts: Counts, size: int) -> list[int]:
         if index in known and len(kept) + len(needed) <= size:
             kept |= needed
     return sorted(kept)
+
+
+def check_count(always: set[int], size: int, most: int) -> None:
+    """Raise RecipeError for fewer tokens than must stay, and for more than there are."""
+    if not len(always) <= size <= most:
+        allowed = f"{len(always)} (special tokens and single characters) to {most}"
+        raise RecipeError(f"distil.vocabulary = {size}: must be {allowed}")
 
 
 def must_stay(state: dict[str, Any], size: int) -> set[int]:
