@@ -25,6 +25,7 @@ def system(artifacts: Callable[..., Path]) -> System:
     return System("own", "own", "onnx", str(artifacts() / "fp32"), CPU)
 
 
+@pytest.mark.slow
 def test_the_command(
     command: Command, texts: Path, tiny: Path, artifacts: Callable[..., Path], tmp_path: Path
 ) -> None:  # fmt: skip

@@ -110,6 +110,7 @@ def test_a_reader_is_measured_on_questions(name: str, section: str, command: Com
     assert len(rows) == 2
 
 
+@pytest.mark.slow
 def test_readers_are_measured_beside_their_teacher(command: Command, readers: Path) -> None:
     given = ("--count", "16", "--rounds", "2", "--queries", "20", "--batch-sizes", "4", "--lengths", "16")
     words = ("bench", readers / "fp32", readers / "int8", "--questions", readers / "questions.json")

@@ -296,6 +296,7 @@ def test_a_run_measures_what_runs_and_says_why_of_the_rest(
     assert f"| {bf16['label']} | searched | {bf16['retrieval']['searched']['ndcg_at_10']:.1f} |" in told
 
 
+@pytest.mark.slow
 def test_a_peer_with_other_vectors_is_not_measured(source: Source, make_model: Callable[..., Path]) -> None:
     entries = [open_system(System("teacher", "t", "torch", str(source.folder), "PyTorch CPU", 1), "teacher", source, 1)]
     for options in ({"seed": 1}, {"dense": 16}):

@@ -205,7 +205,7 @@ def test_settings_that_are_none_are_refused(stated: dict[str, Any], told: str) -
     assert Running.read(sound.as_dict()) == sound
 
 
-@pytest.mark.parametrize("close", [True, False])
+@pytest.mark.parametrize("close", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_products_in_bf16_are_tried_on_arm_and_judged(
     close: bool, artifacts: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_target_chooses_the_depth(tiny: Path, texts: Path, tmp_path: Path) -> 
     assert OnnxEncoder(out / "artifacts" / "int8").encode(["one cat"]).shape == (1, 32)
 
 
+@pytest.mark.slow
 def test_a_target_that_nothing_keeps_says_what_comes_near(tiny: Path, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"nothing keeps speed ≥ 9999×; closest is .* misses --speed"):
         go(tiny, texts, tmp_path / "far", speed="9999x", time_budget="4s")

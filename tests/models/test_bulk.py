@@ -143,6 +143,7 @@ def test_rates_beside_encode_are_compared_round_by_round() -> None:
     assert (written["ratios"], written["ratio"], written["cosine_min"]) == ([3.0, 2.0, 2.5], 2.5, 0.99)
 
 
+@pytest.mark.slow
 def test_the_real_teacher_in_bf16(minilm: Any, shared: Path) -> None:
     import csv
 

@@ -280,6 +280,7 @@ print(json.dumps([len(corpus.train), tracemalloc.get_traced_memory()[1]]))
 """
 
 
+@pytest.mark.slow
 def test_twenty_times_the_lines_need_no_more_memory(tmp_path: Path) -> None:
     peaks, first = {}, tmp_path / "first.txt"
     first.write_text("".join(f"First {i}.\n" for i in range(300)))
