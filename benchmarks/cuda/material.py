@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from compressor.artifact.folder import write_json
+from benchmarks.cuda.pack import INDEX
+from compressor.artifact.folder import sha256, write_json
 from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError
 from compressor.core.strict_json import read_json
@@ -77,6 +78,14 @@ class Material:
     @property
     def teacher(self) -> Path:
         return self.folder / TEACHER
+
+    @property
+    def key(self) -> str:
+        """Return sha256 of the index that the folder was joined by: it has that of every student, graph and text."""
+        index = self.folder / INDEX
+        if not index.is_file():
+            raise ArtifactError(f"{index}: not there; python -m benchmarks.cuda join writes it")
+        return sha256(index)
 
     @cached_property
     def stated(self) -> Stated:

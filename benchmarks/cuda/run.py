@@ -162,7 +162,7 @@ class Run:
             "command": self.command,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "rehearsal": self.place.rehearsal,
-            "material": key_of([stated.teacher, stated.weights_sha256, students, self.plan.model_dump(mode="json")]),
+            "material": key_of([self.material.key, self.plan.model_dump(mode="json")]),
             "teacher": {"name": stated.teacher, "weights_sha256": stated.weights_sha256, "layers": stated.layers},
             "students": students,
             "texts": stated.texts,

@@ -1,4 +1,4 @@
-"""Quality across languages: translations found by their vectors, similarity between languages, what was lost."""
+"""Quality across languages: translations found by their vectors, similarity between languages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,15 +79,3 @@ class CrossLingualSts:
         forth = Sts(self.name, self.left.first, self.right.second, self.left.scores)
         back = Sts(self.name, self.right.first, self.left.second, self.left.scores)
         return (forth.spearman(encoder, batch_size) + back.spearman(encoder, batch_size)) / 2
-
-
-def what_was_lost(teacher: Encoder, student: Encoder, files: Sequence[Sts]) -> dict[str, dict[str, float]]:
-    """Return for each STS file, by name, Spearman x 100 of ``teacher`` and ``student``, and ``kept``.
-
-    ``kept`` is the student's figure in per cent of the teacher's.
-    """
-    lost = {}
-    for sts in files:
-        before, after = sts.spearman(teacher), sts.spearman(student)
-        lost[sts.name] = {"teacher": before, "student": after, "kept": 100 * after / before}
-    return lost

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from benchmarks.speed.figures import Ratio
 from benchmarks.speed.footprint import as_users, peak_bytes
-from benchmarks.systems import System
+from benchmarks.systems import System, check_names
 from compressor.core.config import Config
 from compressor.core.cores import usable_cores
 from compressor.core.errors import RecipeError, guarded
@@ -87,7 +87,9 @@ class Lengths(Config):
     """Threads; by default all cores of the machine."""
 
     def measure(self, systems: Sequence[System], items: Sequence[Item], limit: int) -> ByLength:
-        """Return time and peak memory of each system at each length; RecipeError for one beyond the ``limit``."""
+        """Return time and peak memory of each system at each length; RecipeError for one beyond the ``limit``, and for
+        two systems of one label, by which rows are told apart."""
+        check_names([system.label for system in systems])
         if beyond := [length for length in self.lengths if length > limit]:
             raise RecipeError(f"lengths = {list(self.lengths)}: {beyond[0]} is above {limit}, what all systems read")
         task, threads = systems[-1].does, self.threads or usable_cores()

@@ -18,7 +18,7 @@ from compressor.artifact.folder import Draft, write_json, writing
 from compressor.artifact.workspace import Key, resumable, stage_key
 from compressor.cli.common import JsonOption, OutOption, out, written
 from compressor.cli.options import with_options
-from compressor.core.errors import storage
+from compressor.core.files import claim_file
 from compressor.core.progress import say
 from compressor.core.strict_json import json_text
 from compressor.models.source import DEFAULT
@@ -125,11 +125,10 @@ def augment(
     augment: Augment,
 ) -> None:
     """Make more questions: copies of the contexts with words replaced by likely ones, answers left as they are."""
+    claim_file(out_)
     asked = _read(questions)
     made = augment.run(asked, candidates_of(ReaderTeacher(model=model).find().folder, masked))
-    with storage(out_):
-        out_.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out_, made.as_squad())
+    write_json(out_, made.as_squad())
     out.print(f"{out_}: {len(made):,} questions on {len(made.contexts):,} contexts", soft_wrap=True)
 
 

@@ -40,6 +40,7 @@ from compressor.cli.common import (
 )
 from compressor.cli.options import with_each, with_options
 from compressor.core.errors import RecipeError
+from compressor.core.files import claim_file
 from compressor.core.strict_json import json_text
 from compressor.models.pooling import Pooling
 from compressor.models.projection import Projection
@@ -98,7 +99,7 @@ def bench(
     if asked is not None:
         if (option := "--peers" if peers is not None else "--pooling" if pooling is not None else None) is not None:
             raise RecipeError(f"{option}: an option of encoders; these models answer questions")
-        readers(models, teacher, asked, str(questions), config, as_json)
+        readers(models, teacher, asked[:limit], str(questions), config, as_json)
         return
     name = teacher or DEFAULT
     check_pooling(pooling, [*models, name])
@@ -193,6 +194,8 @@ def lengths(
 ) -> None:
     """Measure time and memory of one text at a time by its length, beside the teacher."""
     name = teacher or DEFAULT
+    if out_ is not None:
+        claim_file(out_)
     check_pooling(pooling, [*models, name])
     with own_forms(models, pooling) as folders:
         if (task := _task_of(models)).name != EMBEDDING:
@@ -220,8 +223,8 @@ def _beside_teacher(
     """Return the systems of the teacher and of each model, which is opened in its folder."""
     label = f"teacher, {task.call}"
     own = [
-        _systems(task, _label(model), str(model), folder, kind_of(folder), bench)
-        for model, folder in zip(models, folders, strict=True)
+        _systems(task, name, str(model), folder, kind_of(folder), bench)
+        for name, model, folder in zip(_labels(models), models, folders, strict=True)
     ]
     return [*_systems(task, "teacher", label, teacher, "torch", bench), *itertools.chain.from_iterable(own)]
 
@@ -245,7 +248,23 @@ def _systems(task: Task, name: str, label: str, folder: Path, kind: Kind, bench:
     ]
 
 
-def _label(model: Path) -> str:
-    if model.is_file():  # a graph, which may be a link into the hub's cache: it is called by its place
-        return "/".join((model.parent.resolve() / model.name).parts[-3:])
-    return "/".join(model.resolve().parts[-2:])
+def _labels(models: Sequence[Path]) -> list[str]:
+    """Return what each model is called: the last parts of its path, more of them where others end alike."""
+    places, counts = [_place(model) for model in models], [3 if model.is_file() else 2 for model in models]
+    while True:
+        named = [place[-count:] for place, count in zip(places, counts, strict=True)]
+        alike = [
+            number
+            for number, (name, place) in enumerate(zip(named, places, strict=True))
+            if len(name) < len(place) and any(name == n and place != p for n, p in zip(named, places, strict=True))
+        ]
+        if not alike:
+            return ["/".join(name) for name in named]
+        for number in alike:
+            counts[number] += 1
+
+
+def _place(model: Path) -> tuple[str, ...]:
+    """Return the parts of a model's path; a graph, which may be a link into the hub's cache, is called by its place."""
+    whole = model.parent.resolve() / model.name if model.is_file() else model.resolve()
+    return whole.relative_to(whole.anchor).parts

@@ -40,7 +40,7 @@ _TEXTS: dict[str, str] = {
 QuestionsOption = Annotated[
     Path | None, typer.Option("--questions", help="For readers instead of texts: a file in SQuAD's format.")
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many texts.", min=1)]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="At most so many texts, or questions.", min=1)]
 RunsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 SetOption = Annotated[
     list[str] | None,

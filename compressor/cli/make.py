@@ -27,6 +27,7 @@ from compressor.cli.common import (
     written,
 )
 from compressor.cli.options import with_options
+from compressor.core.errors import RecipeError
 from compressor.distil.training.embedding import Distil
 from compressor.distil.training.together import check_together
 from compressor.flow.calibration import sample_of
@@ -144,13 +145,25 @@ def _quantized(
             close = sample.compare(draft.folder)
             draft.figures["closeness"] = close.as_dict()
     else:
-        stage, source, corpus = TorchInt8(), model_of(model), read_corpus(texts, limit)
+        stage, source = TorchInt8(), model_of(model)
+        _check_torch(model, questions, int8)
+        corpus = read_corpus(texts, limit)
         with writing_stage(to, "quantize", stage, [source, corpus]) as draft:
             stage.run(model, draft)
             sides = TorchEncoder.load(model), TorchInt8Encoder.load(draft.folder)
             close = of_texts(*sides, corpus.heldout)
             draft.figures["closeness"] = close.as_dict()
     return close
+
+
+def _check_torch(model: Path, questions: Path | None, int8: OnnxInt8) -> None:
+    """Refuse options that int8 for PyTorch has not."""
+    if questions is not None:
+        raise RecipeError(f"--questions {questions}: an option of readers' graphs; {model} is quantized for PyTorch")
+    for name in OnnxInt8.model_fields:
+        if name in int8.model_fields_set:
+            option = f"--{name.replace('_', '-')} {getattr(int8, name)}"
+            raise RecipeError(f"{option}: an option of ONNX graphs; {model} is quantized for PyTorch; export it first")
 
 
 @with_options(export=Export, optimise=Optimise)

@@ -41,6 +41,7 @@ from compressor.cli.common import (
 )
 from compressor.cli.options import with_options
 from compressor.core.errors import ArtifactError, RecipeError, one_line
+from compressor.core.files import claim_file
 from compressor.core.strict_json import json_text, read_json
 from compressor.models.source import DEFAULT, find
 from compressor.models.teacher_vectors import made_by
@@ -86,7 +87,7 @@ def profile(
     limit: Limit,
 ) -> None:
     """Tell what share of this machine's peak an artifact reaches, and where its time goes, at each length."""
-    source, items = _items(artifact, texts, questions, speed_texts)
+    source, items = _items(artifact, texts, questions, speed_texts, out_)
     _tell("limit", limit.measure(artifact, items), source, artifact, out_, print_limit, as_json)
 
 
@@ -105,7 +106,7 @@ def loadgen(
     require_graph(artifact)
     if (task := task_in(artifact)).name != EMBEDDING:
         raise ArtifactError(f"{artifact}: is for {task.name}; LoadGen drives encoders")
-    source, items = _items(artifact, texts, None, speed_texts)
+    source, items = _items(artifact, texts, None, speed_texts, out_)
     _tell("loadgen", loadgen.measure(artifact, items), source, artifact, out_, print_loadgen, as_json)
 
 
@@ -140,7 +141,7 @@ def over_http(
         raise RecipeError("--teacher: an option of --peers; the artifact is served as it is")
     wanted = chosen(peers) if peers is not None else []
     found_teacher = teacher_of(teacher or DEFAULT, None) if wanted else None
-    source, items = _items(artifact, texts, None, speed_texts)
+    source, items = _items(artifact, texts, None, speed_texts, out_)
     found = load.measure(artifact, items, wanted, found_teacher)
     _tell("over_http", found, source, artifact, out_, print_over_http, as_json)
 
@@ -159,7 +160,7 @@ def growth(
 ) -> None:
     """Stream ever more texts or questions through an artifact: speed and memory at each count. With --out, goes on
     where it was."""
-    source, items = _items(artifact, texts, questions, speed_texts)
+    source, items = _items(artifact, texts, questions, speed_texts, out_)
     key, unit = growth.key(artifact, items), task_in(artifact).unit
 
     def keep(runs: Sequence[Run]) -> None:
@@ -182,11 +183,15 @@ def _done(path: Path | None, key: str, unit: str) -> list[Run]:
 
 
 def _items(
-    artifact: Path, texts: TextSource | None, questions: Path | None, speed_texts: Path | None
+    artifact: Path, texts: TextSource | None, questions: Path | None, speed_texts: Path | None, out_: Path | None
 ) -> tuple[str, Sequence[Item]]:
-    """Return where the texts or questions are from, and the items; ArtifactError, before anything long, for what is no
-    artifact."""
+    """Return where the texts or questions are from, and the items.
+
+    Before anything long, ArtifactError for what is no artifact, and StorageError for no file that could be written.
+    """
     require_graph(artifact)
+    if out_ is not None:
+        claim_file(out_)
     asked = questions_of(task_in(artifact), texts, questions)
     if asked is not None:
         if speed_texts is not None:

@@ -21,8 +21,8 @@ _WIDTH = 80
 _RECIPE = """# Recipes
 
 A recipe is a TOML file; one recipe makes one model. Unknown keys are refused. The steps `distil`,
-`multilingual`, `pca`, `quantize` and `search` run only where their section stands; a section left out otherwise
-takes its defaults. Paths are relative to the recipe. `--set section.field=value` changes a field for one
+`multilingual`, `pca`, `quantize`, `fp16` and `search` run only where their section stands; a section left out
+otherwise takes its defaults. Paths are relative to the recipe. `--set section.field=value` changes a field for one
 run, `--set section.field=` and `--set section=` leave it out. Recipes for question answering have
 [sections of their own](reader-recipe.md).
 """

@@ -6,11 +6,14 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compressor.core.errors import RecipeError
+
+Seed = Annotated[int, Field(ge=0, lt=1 << 32)]
+"""What every generator takes: NumPy's is the narrowest."""
 
 
 class Config(BaseModel):

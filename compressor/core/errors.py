@@ -97,7 +97,8 @@ def installed(module: str, package: str, extra: str) -> Any:
 
 @contextmanager
 def storage(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk under ``path``, or a file where a folder belongs, into one StorageError."""
+    """Turn a full or read-only disk under ``path``, or a file where a folder belongs or the other way
+    round, into one StorageError."""
     try:
         yield
     except CompressorError:
@@ -112,7 +113,16 @@ def storage(path: Path) -> Iterator[None]:
             raise StorageError(f"{path}: may not be written ({os.strerror(code)})") from error
         if code in (errno.ENOTDIR, errno.EEXIST):
             raise StorageError(f"{path}: cannot be made, a file is in the way") from error
+        if code == errno.EISDIR and _names(error, path):
+            raise StorageError(f"{path}: a folder; give a file to write") from error
+        if code == errno.ENOENT and not path.parent.is_dir():
+            raise StorageError(f"{path}: its folder is not there") from error
         raise
+
+
+def _names(error: Exception, path: Path) -> bool:
+    """Whether an error of the system is of ``path`` itself, and not of another file met on the way."""
+    return str(path) in map(str, (getattr(error, "filename", None), getattr(error, "filename2", None)))
 
 
 def _is_full(error: Exception, code: int | None, path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Files written whole: under a name of their own beside their place, then moved there in one rename."""
 
+import errno
 import os
 import socket
 import uuid
@@ -9,7 +10,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from compressor.core.errors import storage
+from compressor.core.errors import StorageError, storage
 
 
 def partial(to: Path) -> Path:
@@ -48,3 +49,16 @@ def replace_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def claim_file(path: Path) -> None:
+    """Make the folder of a file to write, before the work that it is written after.
+
+    StorageError where it names a folder, or where its folder may not be written.
+    """
+    with storage(path):
+        if path.is_dir():
+            raise StorageError(f"{path}: a folder; give a file to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise StorageError(f"{path}: may not be written ({os.strerror(errno.EACCES)})")

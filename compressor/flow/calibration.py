@@ -36,7 +36,7 @@ def sample_of(
     if is_reader(fp32):
         if texts is not None:
             raise RecipeError("--texts: a reader's ranges are of questions; give --questions, or --ranges batch")
-        return _of_questions(fp32, int8, questions)
+        return _of_questions(fp32, int8, questions, limit)
     if questions is not None:
         raise RecipeError(f"--questions {questions}: an option of readers; an encoder takes --texts")
     corpus, measured = read_corpus(texts, limit), int8.ranges != "batch"
@@ -47,7 +47,7 @@ def sample_of(
     )
 
 
-def _of_questions(fp32: Path, int8: OnnxInt8, questions: Path | None) -> Sample:
+def _of_questions(fp32: Path, int8: OnnxInt8, questions: Path | None, limit: int | None) -> Sample:
     """Hold the last questions out; without any, compare on the texts of the conformance set."""
     measured = int8.ranges != "batch"
     if questions is None and measured:
@@ -56,7 +56,7 @@ def _of_questions(fp32: Path, int8: OnnxInt8, questions: Path | None) -> Sample:
         )
     if questions is None:
         return Sample([], None, lambda made: of_cases(fp32, made))
-    asked = read_squad(questions)
+    asked = read_squad(questions)[:limit]
     train, heldout = parted(asked)
     return Sample(
         [asked],

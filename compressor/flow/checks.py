@@ -32,6 +32,8 @@ def check(flow: "EmbeddingFlow") -> None:
     distil, pca = flow.recipe.distil, flow.recipe.pca
     if not distil or (distil.layers != 0 and distil.model is None):  # its student keeps the teacher's pooling
         check_prompts(flow.teacher.folder, model)
+    if distil and distil.vocabulary is not None and flow.recipe.multilingual:  # whatever its value
+        raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
     if distil:
         distil.check(model)
         _ = flow.other  # it is there, and an encoder
@@ -46,8 +48,6 @@ def check(flow: "EmbeddingFlow") -> None:
     if flow.recipe.multilingual and not distil:
         raise RecipeError("multilingual: needs a student to teach; add a section distil")
     if distil and flow.translations:
-        if distil.vocabulary is not None:
-            raise RecipeError(f"distil.vocabulary = {distil.vocabulary}: not with multilingual; leave it out")
         read_tests(flow.translations)  # before any training
 
 
@@ -72,9 +72,13 @@ def _check_search(flow: "EmbeddingFlow", search: Search) -> None:
 
 
 def trained_on(collections: Sequence[Collection], corpus: Corpus) -> dict[str, dict[str, float]]:
-    """Return, of each collection, the share of its documents that are among the texts to train on; warn of any."""
-    shares = {found.name: found.share_among(corpus.train, corpus.prompts) for found in collections}
-    for name, share in shares.items():
-        if share:
-            say(("retrieval", "yellow"), f": {name}: {share:.2%} of its documents are among the texts to train on")
-    return {"searched": shares} if shares else {}
+    """Return, of each collection, the share of its documents (``searched``) and of its queries (``asked``) that are
+    among the texts to train on; warn of any."""
+    shares = {found.name: found.shares_among(corpus.bare(corpus.train)) for found in collections}
+    for name, (documents, queries) in shares.items():
+        for share, what in ((documents, "documents"), (queries, "queries")):
+            if share:
+                say(("retrieval", "yellow"), f": {name}: {share:.2%} of its {what} are among the texts to train on")
+    searched = {name: documents for name, (documents, _) in shares.items()}
+    asked = {name: queries for name, (_, queries) in shares.items()}
+    return {"searched": searched, "asked": asked} if shares else {}

@@ -109,7 +109,8 @@ class EmbeddingFlow(Flow):
         """Return the texts that forms are timed on, without any that the benchmark is then timed on."""
         if search.speed_texts is None:
             return self.corpus.dev
-        reported = set(self.recipe.bench.pick_texts(self.base, self.corpus.heldout)[1])
+        timed = self.recipe.bench.pick_texts(self.base, self.corpus.heldout)[1]
+        reported = {*timed, *self.corpus.bare(timed)}
         texts = [text for text in Sts.read(self.base / search.speed_texts).texts if text not in reported]
         if len(texts) < search.count // 2:
             raise RecipeError(
@@ -136,8 +137,8 @@ class EmbeddingFlow(Flow):
     @cached_property
     def index(self) -> Model:
         """The teacher's vectors of what is searched, and what it finds."""
-        stage = Index()
-        return self.work.stage("index", stage, [self.teacher, *self.collections], lambda to: stage.run(
+        stage, names = Index(), Key(key_of([own.name for own in self.collections]))  # what is found is kept by name
+        return self.work.stage("index", stage, [self.teacher, *self.collections, names], lambda to: stage.run(
             self.teacher.folder, self.collections, to))  # fmt: skip
 
     @cached_property
@@ -345,5 +346,5 @@ class EmbeddingFlow(Flow):
 
 def _sources(translations: Translations, corpus: Corpus) -> list[str]:
     """Return the texts whose vectors the translations are learnt from, as ``Translations.parts`` asks for them."""
-    pairs = translations.pairs[0].without([*corpus.dev, *corpus.heldout])
+    pairs = translations.pairs[0].without(corpus.kept_out())
     return list(dict.fromkeys(pairs.sources))

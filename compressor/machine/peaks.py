@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 
-from compressor.machine.describe import bf16_is_fast, cores
+from compressor.core.cores import usable_cores
+from compressor.machine.describe import bf16_is_fast
 from compressor.machine.threads import torch_threads
 
 
@@ -13,7 +14,7 @@ def measure_peaks(seconds: float = 0.5, threads: int | None = None) -> dict[str,
     fp32 and, where it is not emulated, bf16 by PyTorch, int8 (u8 by constant s8, packed at load) by ONNX Runtime; each
     size has ``seconds``. A multiply-add is two operations; the fastest run of the best size counts, as caches differ.
     """
-    count = threads or cores()
+    count = threads or usable_cores()
     largest = 1024 if count <= 4 else 2048 if count <= 32 else 4096
     sizes = (largest // 2, largest)
     with torch_threads(count):

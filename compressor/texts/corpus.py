@@ -1,7 +1,7 @@
 """Texts to learn from and to measure on: from files, data sets, or the docstrings of installed packages."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from compressor.artifact.code import code_key
 from compressor.artifact.folder import key_of
 from compressor.core.cache import cache_folder
-from compressor.core.config import Config
+from compressor.core.config import Config, Seed
 from compressor.core.errors import TextError
 from compressor.core.progress import say
 from compressor.texts import mixing
@@ -56,6 +56,15 @@ class Corpus:
     def key(self) -> str:
         return self.fingerprint
 
+    def bare(self, texts: Iterable[str]) -> Iterator[str]:
+        """Yield texts of this corpus without the prompts before them."""
+        prompts = sorted(self.prompts, key=len, reverse=True)  # one may begin with another
+        return (text.removeprefix(next(filter(text.startswith, prompts), "")) for text in texts)
+
+    def kept_out(self) -> list[str]:
+        """Return the texts to choose by and those held out, without the prompts before them."""
+        return list(self.bare([*self.dev, *self.heldout]))
+
     def parts(self) -> str:
         """Say how many texts each part has."""
         return f"{len(self.train):,} to train, {len(self.dev):,} to choose by, {len(self.heldout):,} held out"
@@ -94,7 +103,7 @@ class Texts(Config):
     heldout: int = Field(default=2000, ge=MIN_HELDOUT)
     """Texts kept out of training for measuring, and as many more to choose by (the mean of ``pca``, when a training
     stops, the form of a graph); each at most a tenth of the texts."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides the order of the texts, so which are chosen and which are held out."""
 
     @field_validator("weights")
@@ -149,7 +158,8 @@ class Texts(Config):
 
     def _shaped(self, store: TextStore, corpus: Corpus, parts: Parts, shape: Shape) -> Corpus:
         """Return the corpus with the prompts of its sources, and with pieces among the texts to train on."""
-        key = key_of(corpus.fingerprint, shape.prompts, shape.pieces, self.seed, code_key("compressor.texts.shaped"))
+        code = code_key("compressor.texts.shaped")
+        key = key_of(corpus.fingerprint, store.label_digest(), shape.prompts, shape.pieces, self.seed, code)
         whole, kept_out = store.first(len(corpus.train)), [*corpus.dev, *corpus.heldout]
         folder = cache_folder() / "texts" / key
         train = kept_store(folder, partial(shape.write, whole, kept_out, self.seed))

@@ -83,11 +83,11 @@ class Parallel(Config):
     """Where texts and their translations come from."""
 
     pairs: Annotated[tuple[Annotated[tuple[str, ...], Field(min_length=1, max_length=2)], ...], Field(min_length=1)]
-    """Each one file or two: ``["a.en.gz", "a.de.gz"]`` line by line, ``["en.csv", "de.csv"]`` row by row and
-    column by column, ``["a.tsv"]`` with source, tab, translation and maybe more translations on a line; UTF-8,
+    """Each one file or two: ``["a.en.gz", "a.de.gz"]`` line by line, ``["en.csv", "de.csv"]`` or two .tsv row by
+    row and column by column, ``["a.tsv"]`` with source, tab, translation and maybe more translations on a line; UTF-8,
     plain or .gz. The teacher reads the sources."""
     columns: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1)
-    """Columns of .csv files that hold texts, counted from 0; the default is that of STS files."""
+    """Columns of two .csv or .tsv files that hold texts, counted from 0; the default is that of STS files."""
     max_characters: Annotated[int, Field(ge=1)] = 1000
     """Pairs with a longer text are dropped: they are rarely sentences."""
 
@@ -114,11 +114,12 @@ class Parallel(Config):
         return ParallelTexts.of(list(kept), dropped)
 
     def _read(self, paths: list[Path]) -> Iterator[Pair]:
-        tables = [path for path in paths if kind_of(path) == ".csv"]
+        tables = len(paths) > 1 and all(kind_of(path) in (".csv", ".tsv") for path in paths)
         for path in paths:
-            is_unfit = kind_of(path) in TABLE_SUFFIXES | PACKED_SUFFIXES and kind_of(path) != ".tsv"
-            if is_unfit and (len(paths) == 1 or len(tables) < len(paths)):
-                raise TextError(f"{path}: give lines, two .csv files, or one .tsv file with both texts on a line")
+            alone = len(paths) == 1 and kind_of(path) == ".tsv"
+            if kind_of(path) in TABLE_SUFFIXES | PACKED_SUFFIXES and not (tables or alone):
+                wanted = "lines, two .csv or .tsv files, or one .tsv file with both texts on a line"
+                raise TextError(f"{path}: give {wanted}")
         if len(paths) == 1:
             yield from _columns(paths[0])
         elif tables:

@@ -1,6 +1,7 @@
 """Texts from the columns of tables: CSV and lines of JSON, plain or .gz, Parquet, and data sets."""
 
 import csv
+import glob
 import json
 import re
 import textwrap
@@ -134,13 +135,17 @@ def csv_names(path: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
 def _swallows(row: Sequence[str], delimiter: str) -> bool:
     """Tell whether a line inside a field is a row by itself: as many cells, and numbers where this one has them."""
     pieces = [piece for cell in row if "\n" in cell for piece in cell.splitlines()]
-    for cells in csv.reader(pieces, delimiter=delimiter) if len(row) > 1 else ():
-        if len(cells) == len(row) and all(
-            own and not own.startswith(" ") and (_is_number(own) or not _is_number(cell))
-            for own, cell in zip(cells, row, strict=True)
-        ):
-            return True
-    return False
+    try:
+        return len(row) > 1 and any(_is_row(cells, row) for cells in csv.reader(pieces, delimiter=delimiter))
+    except csv.Error:  # a quote in it opens more than a field may hold: no row from there on
+        return False
+
+
+def _is_row(cells: Sequence[str], row: Sequence[str]) -> bool:
+    return len(cells) == len(row) and all(
+        own and not own.startswith(" ") and (_is_number(own) or not _is_number(cell))
+        for own, cell in zip(cells, row, strict=True)
+    )
 
 
 def _is_number(cell: str) -> bool:
@@ -200,7 +205,7 @@ def _parquet(path: Path) -> Any:
     from datasets import load_dataset
 
     try:
-        return load_dataset("parquet", data_files=str(path), split="train")
+        return load_dataset("parquet", data_files=glob.escape(str(path)), split="train")
     except Exception as error:  # pyarrow's, and datasets' around them
         reason = first_line(error.__cause__ or error)
         raise TextError(f"{path}: not readable as Parquet: {textwrap.shorten(reason, 240)}") from error

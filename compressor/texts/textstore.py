@@ -96,6 +96,10 @@ class TextStore(Sequence[str]):
         found: list[int] = self._labels[: self._count][rows].tolist()
         return found
 
+    def label_digest(self) -> str:
+        """Return sha256 of which source each of the folder's texts is from, also of those beyond ``count``."""
+        return hashlib.sha256(self._labels.data).hexdigest()
+
     def labelled(self) -> Iterator[tuple[str, int]]:
         """Yield each text with the number of its source."""
         for start in range(0, self._count, _BLOCK):

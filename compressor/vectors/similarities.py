@@ -19,7 +19,7 @@ def keep_similarities(start: Projection, vectors: Vectors, dims: Sequence[int] =
 
     Principal components keep the lengths of all vectors as well as they can; what a smaller vector is for is the
     order of related texts. A linear map is trained for that, in seconds and with no model run: the pairwise loss
-    (see ``losses.pairwise``) of all the coordinates, and of the first ``dims`` of them as vectors of their own
+    (see ``distances.pairwise``) of all the coordinates, and of the first ``dims`` of them as vectors of their own
     (Kusupati et al. 2022, arXiv:2205.13147), so that the result may be cut there. More ``power`` gives near pairs
     more weight: it ranks pairs of texts better, as people score them, and finds fewer of the same neighbours. The
     rows are no longer orthonormal; the mean stays. Raises TextError for fewer than two vectors.

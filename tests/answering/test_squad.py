@@ -200,6 +200,16 @@ def test_a_copy_stays_with_its_original() -> None:
     assert not {one.id.split("~")[0] for one in train} & {one.id.split("~")[0] for one in held}
 
 
+def test_contexts_alike_but_for_case_and_punctuation_stay_together() -> None:
+    plain = many(200)
+    alike = [Question(f"x{one.id}", one.text, f"{one.context.upper()} !") for one in plain]
+    train, held = Questions([*plain, *alike]).split(0.2, 0, "test")
+    assert held
+    assert not {one.id.removeprefix("x") for one in train} & {one.id.removeprefix("x") for one in held}
+    before = plain.split(0.2, 0, "test")[1]
+    assert [one.id for one in held if one.id[0] != "x"] == [one.id for one in before], "no part is another for them"
+
+
 def test_without_a_version_the_questions_decide(tmp_path: Path) -> None:
     def made(*entries: Any) -> Questions:
         path = written(tmp_path / "q.json", *entries)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from cards import SMALL, row, system
 
 from benchmarks.cuda.checks import parity
 from benchmarks.cuda.material import FORMS, Material
+from benchmarks.cuda.pack import INDEX, pack, unpack
 from benchmarks.cuda.place import REHEARSAL
 from benchmarks.cuda.plan import MODES, Cell, Plan
 from benchmarks.cuda.prepare import Prepare
@@ -22,7 +24,7 @@ from benchmarks.cuda.results import Missed, Row
 from benchmarks.cuda.run import Run
 from benchmarks.cuda.runners import OnnxRecorded, TorchRunner, open_system, record
 from benchmarks.cuda.systems import AGAIN, BASELINE, System
-from compressor.core.errors import CompressorError, GateError, RecipeError
+from compressor.core.errors import ArtifactError, CompressorError, GateError, RecipeError
 from compressor.models.source import find
 from exporters.session import OnnxEncoder
 
@@ -32,9 +34,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., Path]) -> Material:
     """Return what is carried of a tiny teacher of four layers, and of one layer of it."""
-    folder = tmp_path_factory.mktemp("cuda") / "material"
-    Prepare(teacher="tiny", layers=(1,)).make(find(str(make_model())), sentences(60), "sentences", folder)
-    return Material(folder)
+    home = tmp_path_factory.mktemp("cuda")
+    Prepare(teacher="tiny", layers=(1,)).make(find(str(make_model())), sentences(60), "sentences", home / "made")
+    pack(home / "made", home / "parts", "key")
+    unpack(home / "parts", home / "joined")
+    return Material(home / "joined")
 
 
 def test_the_material_is_whole(material: Material, tiny: Path) -> None:
@@ -93,6 +97,24 @@ def test_a_run_that_is_cut_loses_the_last_row_alone(
     assert len(measured_cells) == 6
     with pytest.raises(RecipeError, match="its material is another"):
         Run(material, REHEARSAL, Plan(), "command").run(path)
+
+
+def test_other_students_or_texts_are_another_material(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.cuda.run.examine", lambda *_: ([], {}))
+    monkeypatch.setattr(Run, "row", lambda self, cell, systems: row(cell))
+    path, joined = tmp_path / "results.json", tmp_path / "joined"
+    Run(material, REHEARSAL, SMALL, "command").run(path)
+    shutil.copytree(material.folder, tmp_path / "made", ignore=shutil.ignore_patterns(INDEX))
+    texts = tmp_path / "made" / "texts.json"
+    texts.write_text(texts.read_text().replace(material.timed[0], "another"))
+    pack(tmp_path / "made", tmp_path / "parts", "key")
+    with pytest.raises(ArtifactError, match=r"index\.json: not there; python -m benchmarks\.cuda join writes it$"):
+        Run(Material(tmp_path / "made"), REHEARSAL, SMALL, "command").run(path)
+    unpack(tmp_path / "parts", joined)
+    with pytest.raises(RecipeError, match="its material is another"):
+        Run(Material(joined), REHEARSAL, SMALL, "command").run(path)
 
 
 def test_no_time_for_another_row_leaves_it(material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,10 +30,10 @@ def test_the_command(
     command: Command, texts: Path, tiny: Path, artifacts: Callable[..., Path], tmp_path: Path
 ) -> None:  # fmt: skip
     words = ("lengths", artifacts() / "int8", "--teacher", tiny, "--texts", texts, "--rounds", "1", "--threads", "1")
-    status, out, _ = command(*words, "--lengths", "16,8", "--out", tmp_path / "lengths.json", "--json")
+    status, out, _ = command(*words, "--lengths", "16,8", "--out", tmp_path / "new" / "lengths.json", "--json")
     assert status == 0
     results = json.loads(out)
-    assert results == json.loads((tmp_path / "lengths.json").read_text())
+    assert results == json.loads((tmp_path / "new" / "lengths.json").read_text())
     assert results["command"].startswith("compressor lengths")
     found = results["lengths"]
     assert (found["unit"], found["threads"]) == ("texts", 1)

@@ -9,7 +9,7 @@ from sentence_transformers.sentence_transformer.evaluation import TranslationEva
 
 from benchmarks.quality import translation
 from benchmarks.quality.sts import Sts
-from benchmarks.quality.translation import CrossLingualSts, matching, what_was_lost
+from benchmarks.quality.translation import CrossLingualSts, matching
 from compressor.core.encoder import Vectors
 from compressor.core.errors import TextError
 from compressor.models.sentence_model import TorchEncoder
@@ -120,16 +120,6 @@ def test_copies_that_round_scores_correspond(tmp_path: Path) -> None:
     rounded = [(a, b, round(score - 0.004, 3)) for a, b, score in ROWS]
     en, de = write(tmp_path / "en.csv", ROWS), write(tmp_path / "de.csv", rounded)
     assert CrossLingualSts.read(en, de).spearman(Angles()) == pytest.approx(100.0)
-
-
-def test_what_was_lost_is_told_file_by_file() -> None:
-    kept = Sts("en", ["0", "0", "0"], ["1", "2", "3"], [3.0, 2.0, 1.0])
-    gone = Sts("de", ["0", "0", "0", "0"], ["10", "t20", "t30", "t40"], [4.0, 3.0, 2.0, 1.0])
-    lost = what_was_lost(Angles(), Angles(-25), [kept, gone])
-    assert lost["en"] == pytest.approx({"teacher": 100.0, "student": 100.0, "kept": 100.0})
-    # Cosines of 10, -5, 5, 15 degrees: two equal ones before 10 and 15, ranks 3, 1.5, 1.5, 4 of 4.
-    assert lost["de"]["student"] < 60
-    assert lost["de"]["kept"] == pytest.approx(lost["de"]["student"])
 
 
 def test_the_teacher_does_not_find_translations(minilm: Source, shared: Path) -> None:

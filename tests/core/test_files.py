@@ -10,8 +10,8 @@ import pytest
 
 from compressor.artifact.folder import write_json
 from compressor.core.cache import keeping
-from compressor.core.errors import StorageError
-from compressor.core.files import partial, replace_text, replacing, this_machine
+from compressor.core.errors import StorageError, storage
+from compressor.core.files import claim_file, partial, replace_text, replacing, this_machine
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
@@ -129,3 +129,40 @@ def test_a_folder_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop()
     assert not os.listdir(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    for to, message in (
+        (tmp_path, "a folder; give a file to write"),
+        (tmp_path / "none" / "made.json", "its folder is not there"),
+    ):
+        with pytest.raises(StorageError) as caught:
+            write_json(to, {})
+        assert str(caught.value) == f"{to}: {message}"
+    with pytest.raises(FileNotFoundError), storage(tmp_path / "made"):
+        (tmp_path / "other").read_text()  # another file's error stays its own
+    with pytest.raises(IsADirectoryError), storage(tmp_path / "made"):
+        tmp_path.read_text()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_is_claimed_before_the_work(tmp_path: Path) -> None:
+    claim_file(to := tmp_path / "deep" / "new" / "made.json")
+    assert (to.parent.is_dir(), to.exists()) == (True, False)
+    write_json(to, {})
+    claim_file(to)  # an earlier one may be replaced
+    for wrong, message in (
+        (to.parent, "a folder; give a file to write"),
+        (to / "inner.json", "cannot be made, a file is in the way"),
+    ):
+        with pytest.raises(StorageError) as caught:
+            claim_file(wrong)
+        assert str(caught.value) == f"{wrong}: {message}"
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write anywhere
+    with pytest.raises(StorageError, match=r"made\.json: may not be written \(Permission denied\)$"):
+        claim_file(tmp_path / "made.json")

@@ -1,5 +1,6 @@
 """A tiny student learns a tiny foreign language: what it knows then, and what it kept of its first."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from compressor.distil.language.extend import tokens_per_word
 from compressor.distil.language.multilingual import Multilingual, Translations
 from compressor.distil.language.switching import Switched
 from compressor.flow.base import run
-from compressor.flow.embedding import EmbeddingFlow, Recipe
+from compressor.flow.embedding import EmbeddingFlow, Recipe, _sources
 from compressor.models.bulk import BulkEncoder
 from compressor.models.sentence_model import open_model
 from compressor.models.source import find, read_config
@@ -150,6 +151,17 @@ def test_a_translation_has_the_vector_of_its_source(home: Path, tiny: Path) -> N
     assert len(translations(home, switched=0.0).parts(teacher, corpus, vectors)) == 1
 
 
+def test_translations_of_what_is_kept_out_are_not_learnt_whatever_its_prompt(home: Path, tiny: Path) -> None:
+    other = translations(home, switched=0.0)
+    kept_out, learnt = other.pairs[0].sources[:6], set(other.pairs[0].sources[6:])
+    plain = Texts.read({"source": "texts.txt", "heldout": 40}).load(home)
+    prompted = [f"query: {text}" for text in kept_out]
+    corpus = replace(plain, dev=prompted[:3], heldout=prompted[3:], prompts=("query: ",))
+    [part] = other.parts(find(str(tiny)), corpus, None)
+    assert not {foreign(text) for text in kept_out} & set(part.texts)
+    assert set(_sources(other, corpus)) == learnt - set(kept_out)
+
+
 def test_what_is_asked_ahead_is_all_that_it_learns_from(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +198,7 @@ def test_the_key_is_of_what_is_learnt(home: Path) -> None:
     [
         ("distil=false", RecipeError, r"multilingual: needs a student to teach; add a section distil"),
         ("distil.vocabulary=50", RecipeError, r"distil\.vocabulary = 50: not with multilingual; leave it out"),
+        ("distil.vocabulary=1", RecipeError, r"distil\.vocabulary = 1: not with multilingual; leave it out"),
         (
             "multilingual.switched=0.7",
             RecipeError,

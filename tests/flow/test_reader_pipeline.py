@@ -251,6 +251,9 @@ def test_what_is_judged_by_is_not_learnt(tmp_path: Path) -> None:
     assert not {one.context for one in sets.train} & {one.context for one in sets.test}
     with pytest.raises(TextError, match=r"nothing is left to learn$"):
         QuestionSets(train="test.json", test="train.json").load(tmp_path)
+    marked = [replace(one, context=f"{one.context}!") for one in asked[20:]]
+    write_squad(tmp_path / "marked.json", Questions(marked, "1.1"))
+    assert len(QuestionSets(train="train.json", test="marked.json").load(tmp_path).train) == 20
     parted = QuestionSets(train="train.json", heldout=0.3).load(tmp_path)
     assert len(parted.train) + len(parted.test) == 30
     assert not set(parted.train.contexts) & set(parted.test.contexts)

@@ -44,3 +44,14 @@ def test_the_int8_product_is_a_product() -> None:
     weights = random.integers(-127, 128, (64, 64), dtype=np.int8)
     activations = random.integers(0, 256, (64, 64), dtype=np.uint8)
     assert (sums == activations.astype(np.int64) @ weights.astype(np.int64)).all()
+
+
+def test_threads_are_as_many_as_a_quota_grants(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(module, "usable_cores", lambda: 3)
+    monkeypatch.setattr(module, "_fastest", lambda product, seconds: 1.0)
+    monkeypatch.setattr(module, "_int8_product", lambda size, count: counts.append(count))
+    measure_peaks()
+    assert counts == [3, 3]
+    measure_peaks(threads=1)
+    assert counts[2:] == [1, 1]

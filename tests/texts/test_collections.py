@@ -36,11 +36,13 @@ def test_the_key_is_of_all_that_is_read(tmp_path: Path) -> None:
     assert Collection.read(write(tmp_path / "4")).key in keys
 
 
-def test_documents_that_were_trained_on_are_counted(tmp_path: Path) -> None:
+def test_documents_and_queries_that_were_trained_on_are_counted(tmp_path: Path) -> None:
     found = Collection.read(write(tmp_path / "pets"))
-    assert found.share_among(["cats sleep!", "cats", "b"]) == 1 / 3
-    assert found.share_among(["p: Cats sleep", "p: dogs run.", "c"], ["p: "]) == 1
-    assert found.share_among([]) == 0
+    assert found.shares_among(["cats sleep!", "cats", "b"]) == (1 / 3, 0)
+    assert found.shares_among(["Sleep."]) == (1 / 3, 0), "the text alone of a document that has a title"
+    assert found.shares_among(["sleep", "cats sleep", "dogs  run", "WHO sleeps?"]) == (2 / 3, 1 / 2)
+    assert found.shares_among(iter(["dogs run", "c", "sleep"])) == (1, 0)
+    assert found.shares_among([]) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,11 @@ def test_documents_that_were_trained_on_are_counted(tmp_path: Path) -> None:
         ({"documents": [*DOCUMENTS, {"_id": "a", "text": "x"}]}, r"corpus\.jsonl: line 4: _id 'a' stands twice$"),
         ({"documents": [{"_id": "a"}]}, r"corpus\.jsonl: line 1: needs _id and text, and may have a title: texts all$"),
         ({"documents": ["{"]}, r"corpus\.jsonl: line 1 is no JSON"),
+        (
+            {"documents": [DOCUMENTS[0], {"_id": "d", "text": "a \ud83d"}]},
+            r"corpus\.jsonl: line 2: holds half a character \(a lone surrogate\), which has no UTF-8$",
+        ),
+        ({"queries": [{"_id": "1", "text": "\udc00"}]}, r"queries\.jsonl: line 1: holds half a character"),
         ({"documents": [""]}, r"corpus\.jsonl: no line; there is nothing to search$"),
         ({"queries": [{"_id": True, "text": "x"}]}, r"queries\.jsonl: line 1: needs _id and text"),
         ({"judged": "1\tnowhere\t1\n"}, r"test\.tsv: line 1: corpus-id 'nowhere' is in no line of the collection$"),

@@ -40,8 +40,12 @@ def test_the_shapes_give_the_same_pairs(tmp_path: Path) -> None:
         write(tmp_path / name, [f'x,"{a}",{b},1.5' for a, b in zip(texts[::2], texts[1::2], strict=True)])
         for name, texts in (("p-en.csv", ENGLISH), ("p-de.csv", GERMAN))
     )
+    cells = tuple(
+        write(tmp_path / name, [f"x\t{a}\t{b}" for a, b in zip(texts[::2], texts[1::2], strict=True)])
+        for name, texts in (("q-en.tsv", ENGLISH), ("q-de.tsv.gz", GERMAN))
+    )
     made = [Parallel(pairs=(names,)).load(tmp_path) for names in (plain, packed, tabs)]
-    made.append(Parallel(pairs=(columns,), columns=(1, 2)).load(tmp_path))
+    made += [Parallel(pairs=(pair,), columns=(1, 2)).load(tmp_path) for pair in (columns, cells)]
     assert all(list(zip(m.sources, m.translations, strict=True)) == both for m in made)
     assert {m.key for m in made} == {made[0].fingerprint}
     assert Parallel(pairs=(plain, packed, tabs)).load(tmp_path).dropped["duplicate"] == 80
@@ -124,6 +128,10 @@ def test_a_row_without_the_column_is_refused(tmp_path: Path) -> None:
 
 
 def test_paths_that_are_refused(tmp_path: Path) -> None:
+    table, plain = write(tmp_path / "a.tsv", ["one\teins"]), write(tmp_path / "a.txt", ["one"])
+    wanted = "give lines, two .csv or .tsv files, or one .tsv file with both texts on a line"
+    assert fault(tmp_path, (table, plain)) == fault(tmp_path, (plain, table)) == f"a.tsv: {wanted}"
+    assert fault(tmp_path, (write(tmp_path / "a.csv", ["one,eins"]),)) == f"a.csv: {wanted}"
     assert fault(tmp_path, ("no.tsv",)) == "no.tsv: no such file"
     (tmp_path / "folder").mkdir()
     assert fault(tmp_path, ("folder",)) == "folder: a folder, not a text file"

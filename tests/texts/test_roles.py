@@ -56,6 +56,23 @@ def test_another_prompt_is_another_corpus(tmp_path: Path) -> None:
     assert len(keys | {load(tmp_path, PLAIN, queries={}).fingerprint, load(tmp_path, E5).fingerprint}) == 5
 
 
+def test_files_that_change_places_have_the_prompt_of_their_place(tmp_path: Path) -> None:
+    first = load(tmp_path, E5, queries={})
+    write(tmp_path / "texts.txt", ASKED)
+    write(tmp_path / "asked.txt", NUMBERED)
+    swapped = RoleTexts(source="texts.txt").load_roles(tmp_path, E5, Queries(source="asked.txt"))
+    assert sorted(every(swapped)) == sorted([*(f"text:\n{q}" for q in ASKED), *(f"query: {t}" for t in NUMBERED)])
+    assert swapped.fingerprint != first.fingerprint
+
+
+def test_what_is_kept_out_is_told_without_its_prompt(tmp_path: Path) -> None:
+    plain, corpus = load(tmp_path, PLAIN, queries={}), load(tmp_path, E5, queries={})
+    assert corpus.kept_out() == plain.kept_out() == [*plain.dev, *plain.heldout]
+    assert list(corpus.bare(corpus.train)) == list(plain.train)
+    longer = load(tmp_path, E5, queries={"prompt": "text:\n\n"})  # begins as the other prompt does
+    assert longer.kept_out() == plain.kept_out()
+
+
 def test_queries_are_drawn_in_their_share(tmp_path: Path) -> None:
     corpus = load(tmp_path, PLAIN, queries={"share": 0.25})
     taken = corpus.per_source

@@ -1,5 +1,6 @@
 """Texts come from the column of a table or a data set that holds them; what cannot be told is asked for."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ from corpora import NUMBERED, every, fault, files, write
 
 from compressor.core.errors import TextError
 from compressor.texts.corpus import Texts, TextSource, read_corpus
-from compressor.texts.tables import text_column
+from compressor.texts.tables import csv_rows, text_column
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +145,22 @@ def test_parquet_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert corpus.columns == {"texts.parquet": "text"}
     (tmp_path / "false.parquet").write_bytes(b"id,text")
     assert "false.parquet: not readable as Parquet: " in fault(Texts(source="false.parquet"), tmp_path)
+
+
+def test_brackets_in_a_name_are_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    others = [row | {"text": f"another {row['text']}"} for row in rows()]
+    for name, made in (("texts[1]", rows()), ("texts1", others)):
+        datasets.Dataset.from_list(made).to_parquet(str(tmp_path / f"{name}.parquet"))
+    assert sorted(every(Texts(source="texts[1].parquet").load(tmp_path))) == sorted(NUMBERED)
+
+
+def test_a_quote_within_long_cells_is_text(tmp_path: Path) -> None:
+    """Read again as lines, the cells would be one field longer than a field may be."""
+    cells = ['x\n"' + "a" * 70_000, "y\n" + "b" * 70_000]
+    with (tmp_path / "long.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], cells])
+    assert [row for _, row in csv_rows(tmp_path / "long.csv")][1] == cells
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from beir import of_sentences, write
 from graphs import draft
 
+from compressor.flow.embedding import EmbeddingFlow, Recipe
 from compressor.models.sentence_model import TorchEncoder
 from compressor.texts.collections import Collection
 from compressor.vectors.index import Index, open_index
@@ -28,3 +30,16 @@ def test_an_index_is_read_as_it_was_embedded(tiny: Path, make_model: Callable[..
     other = opened.figures(TorchEncoder.load(make_model(seed=1)))
     assert all("on_teachers_index" in found for found in other.values())
     assert other["a b"]["on_teachers_index"]["ndcg_at_10"] < figures["a b"]["ndcg_at_10"]
+
+
+def test_a_collection_of_another_name_is_embedded_again(tiny: Path, tmp_path: Path) -> None:
+    """What the teacher finds is kept by a collection's name: renamed, it was looked for in vain."""
+
+    def found(folder: Path) -> dict[str, Any]:
+        recipe = Recipe.read({"name": "r", "teacher": {"model": str(tiny)}, "bench": {"retrieval": [folder.name]}})
+        return dict(EmbeddingFlow.of(recipe, tmp_path, tmp_path / "runs").searches.teacher)
+
+    first = found(of_sentences(tmp_path / "first"))
+    renamed = found((tmp_path / "first").rename(tmp_path / "second"))
+    assert list(renamed) == ["second"]
+    assert renamed["second"] == first["first"]

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from compressor.answering.questions.squad import TEST, THRESHOLD, Questions, read_squad
-from compressor.core.config import Config
+from compressor.core.config import Config, Seed
 from compressor.core.errors import TextError
 from compressor.core.progress import say
+from compressor.texts.mixing import folded
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Questions to learn from and questions to be judged by; no context stands on both sides."""
+    """Questions to learn from and questions to be judged by; no context stands on both sides, nor one that differs by
+    case and punctuation only."""
 
     train: Questions
     test: Questions
@@ -39,7 +41,7 @@ class QuestionSets(Config):
     heldout: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the contexts that is held out where there is no ``test``, and where there are questions without an
     answer, for choosing the threshold."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides which are held out."""
 
     def load(self, base: Path, tune: bool = True) -> Sets:
@@ -72,8 +74,9 @@ class QuestionSets(Config):
             if any(side.stated and side.version < version for side in (train, test)):
                 raise TextError(f"questions: {self.train} is version {train.version}, {self.test} {test.version}")
             train, test = Questions(train.questions, version), Questions(test.questions, version)
-        known = set(test.contexts)
-        kept = [question for question in train if question.context not in known]
+        known = {folded(context.encode()) for context in test.contexts}
+        own = {context for context in train.contexts if folded(context.encode()) not in known}
+        kept = [question for question in train if question.context in own]
         if not kept:
             raise TextError(f"questions: all contexts of {self.train} stand in {self.test}; nothing is left to learn")
         if len(kept) < len(train):

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from compressor.core.encodings import encoding_fault
 from compressor.core.errors import TextError
+from compressor.texts.mixing import folded
 
 _VERSION = re.compile(r"[12](\.\d+)*")
 _COPY = re.compile(r"~\d+~*$")  # what augment puts behind the id of a copy
@@ -65,7 +66,8 @@ class Questions(Sequence[Question]):
         return list(dict.fromkeys(question.context for question in self.questions))
 
     def split(self, heldout: float, seed: int, purpose: str) -> tuple["Questions", "Questions"]:
-        """Part into those to train on and about the share ``heldout`` for ``purpose``; no context is on both sides.
+        """Part into those to train on and about the share ``heldout`` for ``purpose``; no context is on both sides,
+        nor one like it but for case and punctuation.
 
         The hash of ``purpose`` and context decides, so that questions added later do not reshuffle the others, and
         a part that is parted again for another purpose loses the same share again. A copy that ``augment`` made
@@ -241,14 +243,18 @@ def _contradiction(stated: Any, answered: bool, version: str | None) -> str | No
 
 
 def _groups(questions: Sequence[Question]) -> dict[str, str]:
-    """Return for each context the original that it is a copy of, by the ids that ``augment`` gives, or itself."""
+    """Return for each context the first of its group: of those alike but for case and punctuation, and of the copies of
+    one original, known by the ids that ``augment`` gives."""
     known = {question.id: question.context for question in questions}
+    alike: dict[bytes, str] = {}
     groups: dict[str, str] = {}
     for question in questions:
         name = question.id
         while (origin := _COPY.sub("", name)) != name and origin in known:
             name = origin
-        groups.setdefault(question.context, known[name])
+        if question.context not in groups:
+            first = alike.setdefault(folded(known[name].encode()), known[name])
+            groups[question.context] = alike.setdefault(folded(question.context.encode()), first)
     return groups
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM
 from compressor.answering.questions.squad import Answer, Question, Questions
 from compressor.answering.readers.base import open_base, tokenizer_of
 from compressor.answering.readers.model import check_transformer
-from compressor.core.config import Config
+from compressor.core.config import Config, Seed
 from compressor.core.errors import ModelError, first_line
 from compressor.core.progress import track
 from compressor.models.loading import whole_weights
@@ -40,7 +40,7 @@ class Augment(Config):
     """Replace stop words of English, too."""
     numbers: bool = False
     """Replace words with digits, too."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of what is replaced."""
 
     def run(self, questions: Questions, candidates: "Candidates") -> Questions:

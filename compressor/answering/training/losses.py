@@ -13,7 +13,7 @@ Valid = torch.Tensor  # bool [windows, tokens]: context, and the first token for
 
 
 class PredictionLayer(Config):
-    """PredictionLayer-layer distillation: how much the teacher's logits count beside the labels, and how."""
+    """Prediction-layer distillation: how much the teacher's logits count beside the labels, and how."""
 
     weight: Annotated[float, Field(ge=0, le=1)] = 0.75
     """Share of the loss that is the teacher's; 0: labels alone, 1: the teacher alone."""

@@ -14,7 +14,7 @@ from compressor.answering.readers.model import reads
 from compressor.answering.training.average import Average
 from compressor.answering.training.lessons import CollateWindows, WindowLessons
 from compressor.answering.training.losses import PredictionLayer
-from compressor.core.config import Config
+from compressor.core.config import Config, Seed
 from compressor.core.progress import track
 from compressor.distil.training import loop
 from compressor.distil.training.lessons import Numbers
@@ -40,7 +40,7 @@ class ReaderTraining(Config):
     """Arithmetic of training; auto: bf16 where the CPU multiplies it fast."""
     checkpoint_steps: Annotated[int, Field(ge=1)] = 250
     """Steps between two points that an interrupted training goes on from."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the order of the questions, of dropout and of a new head."""
 
     def decided_here(self) -> bool:

@@ -69,7 +69,7 @@ class Translations:
 
         Translations of texts that ``corpus`` keeps out of training are left out.
         """
-        pairs, config = self.pairs[0].without([*corpus.dev, *corpus.heldout]), self.config
+        pairs, config = self.pairs[0].without(corpus.kept_out()), self.config
         if not len(pairs):
             raise TextError("multilingual.pairs: every source is a text that is kept out of training")
         distinct = list(dict.fromkeys(pairs.sources))
@@ -91,7 +91,8 @@ class Translations:
         """Return the sets of pairs in which translations are looked for, named."""
         named: list[tuple[str, ParallelTexts]] = [("held out", self.pairs[1])]
         for files in self.config.matching:
-            named.append((" + ".join(Path(f).name for f in files), Parallel(pairs=(files,)).load(self.base)))
+            texts = Parallel(pairs=(files,), columns=self.config.columns).load(self.base)
+            named.append((" + ".join(Path(f).name for f in files), texts))
         if len(dict(named)) < len(named):
             stated = json.dumps(self.config.matching)
             raise RecipeError(f"multilingual.matching = {stated}: two of one name; figures are told apart by it")

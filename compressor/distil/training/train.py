@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from transformers import EarlyStoppingCallback
 
-from compressor.core.config import Config
+from compressor.core.config import Config, Seed
 from compressor.core.duration import Duration, seconds_of
 from compressor.core.errors import RecipeError
 from compressor.core.progress import say, track
@@ -63,7 +63,7 @@ class Training(Config):
     best."""
     checkpoint_steps: Annotated[int, Field(ge=1)] = 250
     """Steps between two points that an interrupted training goes on from."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the order of the texts."""
 
     def decided_here(self) -> bool:
