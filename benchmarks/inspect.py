@@ -13,6 +13,7 @@ from rich.text import Text
 from benchmarks.quality.story import parameters
 from compressor.artifact.folder import Artifact, is_artifact, size_bytes
 from compressor.artifact.layout import GRAPH
+from compressor.artifact.manifest import own_manifest
 from compressor.core.errors import ArtifactError, RecipeError
 from compressor.models.pooling import Pooling
 from compressor.models.source import STATIC, config_in, layers_stated, read_config, weights_files
@@ -101,12 +102,13 @@ def _origin(path: Path) -> dict[str, Any]:
         "versions": manifest["versions"],
         "figures": manifest["figures"],
     }
-    choice = manifest["figures"].get("choice")
+    own = own_manifest(path)  # of a packed view, the artifact's
+    choice = own["figures"].get("choice")
     if isinstance(choice, dict):
         where = str(choice.get("cpu"))
         if (provider := str(choice.get("provider", CPU))) != CPU:
             where += f" on {provider}"
-        found["form"] = _chosen(where, str(manifest["versions"].get("onnxruntime")))
+        found["form"] = _chosen(where, str(own["versions"].get("onnxruntime")))
     return found
 
 

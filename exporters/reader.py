@@ -61,9 +61,9 @@ class OnnxReader(WindowReader):
 
         ProviderError if a provider is not there, ArtifactError if a file is not.
         """
+        require_providers(providers)
         self.folder, self._options = Path(folder), (tuple(providers), threads, reading, running)
         self.threads = usable_cores() if threads is None else check_whole("threads", threads)
-        require_providers(providers)
         self.providers = [str(Asked.of(provider)) for provider in providers]
         self.running = running or Running.load(self.folder, name_of(self.providers[0]))
         reading = reading or read_reading(self.folder)

@@ -66,9 +66,9 @@ class OnnxEncoder:
         asked for behind another; ``placed`` counts it.
         ``threads``: by default all cores. ``running`` is what the artifact states for this CPU, unless given.
         """
+        require_providers(providers)
         self.folder, self._options = Path(folder), (tuple(providers), threads, running)
         self.threads = usable_cores() if threads is None else check_whole("threads", threads)
-        require_providers(providers)
         self.providers = [str(Asked.of(provider)) for provider in providers]
         self.running = running or Running.load(self.folder, name_of(self.providers[0]))
         self.batch_tokens = self.running.batch_tokens if side_by_side(self.providers) else None
@@ -82,7 +82,7 @@ class OnnxEncoder:
         outputs = {value.name: value.shape for value in session.get_outputs()}
         if "sentence_embedding" not in outputs:
             raise ArtifactError(f"{self.folder / GRAPH}: no output sentence_embedding")
-        self.dim = int(outputs["sentence_embedding"][-1])
+        self.dim = _width(self.folder / GRAPH, outputs["sentence_embedding"])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._opened.folder, *self._options)
@@ -184,7 +184,11 @@ class OnnxEncoder:
     def _ranges(self, precision: VectorPrecision) -> Ranges | None:
         """Return the ranges that codes in ``precision`` need, after checking that there is one of that name."""
         check_precision(precision)
-        return Ranges.load(self.folder, self.dim) if precision in ("int8", "uint8") else None
+        return self._kept_ranges if precision in ("int8", "uint8") else None
+
+    @cached_property
+    def _kept_ranges(self) -> Ranges:
+        return Ranges.load(self._opened.folder, self.dim)
 
     def _vectors(self, texts: Sequence[str], batch_size: int, prompt: str) -> Vectors:
         if len(texts) <= batch_size:
@@ -313,3 +317,12 @@ class OnnxEncoder:
 
     def _open(self, folder: Path) -> Sessions:
         return open_sessions(folder, self.providers, self.threads, self.running)
+
+
+def _width(graph: Path, shape: Sequence[Any]) -> int:
+    """Return the length of a vector, of an output's shape as ONNX Runtime gives it; ArtifactError where it is free."""
+    width = shape[-1] if len(shape) == 2 else None
+    if not isinstance(width, int):
+        stated = f"sentence_embedding has shape {list(shape)!a:.80}"
+        raise ArtifactError(f"{graph}: {stated}; must be [batch, a fixed width]")
+    return width

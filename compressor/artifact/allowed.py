@@ -36,13 +36,15 @@ _VIEWS: Mapping[str, tuple[str, ...]] = {
         *_TOKENIZER, r"model\.ort", r"required_operators_and_types\.config", r"mobile_usability\.txt",
         r"config\.json", r"sentence_bert_config\.json", r"reading\.json",
     ),
-    "pack/javascript": (*_TOKENIZER, r"reading\.json", r"config\.json", r"onnx/model(_quantized|_fp16)?\.onnx"),
+    "pack/javascript": (
+        *_TOKENIZER, r"reading\.json", r"config\.json", r"artifact\.json", r"onnx/model(_quantized|_fp16)?\.onnx",
+    ),
     "pack/mlflow": (
         *_TOKENIZER, r"reading\.json", r"model/(MLmodel|model\.onnx|conda\.yaml|python_env\.yaml|requirements\.txt)",
     ),
     "pack/opensearch": (r"[\w.-]+\.zip", r"register\.json"),
-    "pack/token-embeddings": _ARTIFACT,
-    "pack/vocab-txt": _ARTIFACT,
+    "pack/token-embeddings": (*_ARTIFACT, r"artifact\.json"),
+    "pack/vocab-txt": (*_ARTIFACT, r"artifact\.json"),
     "pack/tokenizer-in-graph": (*_TOKENIZER, r"model\.onnx", r"characters\.json"),
     "pack/hub": (*_ARTIFACT, r"artifact\.json", r"\.gitattributes"),
     "pack/router": (

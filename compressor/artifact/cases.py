@@ -114,8 +114,23 @@ def truncation_of(folder: Path) -> dict[str, Any]:
             return {"max_length": reading["max_length"], "stride": reading["stride"], "strategy": "only_second"}
         path = folder / "sentence_bert_config.json"
         truncation = {"max_length": min(read_json(path)["max_seq_length"], _MOST_TOKENS)}
-        path = folder / "tokenizer.json"
-        left = ((read_json(path).get("truncation") or {}).get("direction") or "right").lower() == "left"
-        return truncation | ({"direction": "left"} if left else {})
+        return truncation | ({"direction": "left"} if _cuts_left(folder / "tokenizer.json") else {})
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ArtifactError(f"{path}: not there, or states no length of a text") from error
+
+
+def _cuts_left(path: Path) -> bool:
+    """Tell whether a tokenizer.json keeps the end of a text that is too long; ArtifactError where it is none."""
+    try:
+        tokenizer = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not there, or not readable as JSON") from error
+    if not isinstance(tokenizer, dict):
+        raise ArtifactError(f"{path}: must be an object")
+    truncation = tokenizer.get("truncation") or {}
+    if not isinstance(truncation, dict):
+        raise ArtifactError(f"{path}: truncation = {truncation!a:.40}: must be an object or null")
+    side = truncation.get("direction") or "Right"
+    if not isinstance(side, str) or side.lower() not in ("left", "right"):
+        raise ArtifactError(f"{path}: truncation.direction = {side!a:.40}: must be Left or Right")
+    return side.lower() == "left"

@@ -16,7 +16,7 @@ from typing import Any
 
 from compressor.artifact.manifest import FORMAT, MANIFEST, check_files, checked_manifest, read_manifest, sealed, sha256
 from compressor.core.errors import ArtifactError, storage
-from compressor.core.files import replacing
+from compressor.core.files import partial, replacing, this_machine
 from compressor.core.strict_json import json_text
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
 ]  # fmt: skip
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "optimum", "compressor")
 _BUILDS = {"onnxruntime": ("gpu", "openvino", "qnn")}  # the same library, in packages of other names
+_own = set[str]()  # names of what this process writes, and has put aside
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Dra
         claim(to)
         _recover(to)
         to.parent.mkdir(parents=True, exist_ok=True)
-        partial = to.parent / f".{to.name}.partial-{os.getpid()}"
-        partial.mkdir()
-        allowed = stat.S_IMODE(partial.stat().st_mode)  # what the umask, or the parent's own rules, let others do
-    draft = Draft(partial)
+        whole = partial(to)
+        _own.add(whole.name)
+        whole.mkdir()
+        allowed = stat.S_IMODE(whole.stat().st_mode)  # what the umask, or the parent's own rules, let others do
+    draft = Draft(whole)
     try:
         with storage(to):
             yield draft
@@ -92,13 +94,14 @@ def writing(to: Path, stage: str, key: str, config: Any = None) -> Iterator["Dra
                 "config": config,
                 "figures": draft.figures,
                 "versions": versions(),
-                "files": _listing(partial),
+                "files": _listing(whole),
             }
-            write_json(partial / MANIFEST, sealed(manifest))
-            _share(partial, allowed)
-            _swap(partial, to)
+            write_json(whole / MANIFEST, sealed(manifest))
+            _share(whole, allowed)
+            _swap(whole, to)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(whole, ignore_errors=True)
+        _own.discard(whole.name)
 
 
 @dataclass(frozen=True)
@@ -180,18 +183,27 @@ def versions() -> dict[str, str]:
 
 def _recover(to: Path) -> None:
     """Remove what a killed process left half-written, and bring back what it had put aside."""
-    import psutil  # here: those who only read artifacts need not wait for it
-
     for left in to.parent.glob(f".{glob.escape(to.name)}.*-*"):
         kind, _, owner = left.name.removeprefix(f".{to.name}.").partition("-")
-        if kind not in ("partial", "old") or not owner.isdigit():
-            continue
-        if int(owner) != os.getpid() and psutil.pid_exists(int(owner)):
+        if kind not in ("partial", "old") or not owner.rpartition("-")[2].isdigit() or _in_use(left):
             continue
         if kind == "old" and not to.exists():
             os.rename(left, to)
         else:
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _in_use(left: Path) -> bool:
+    """Tell whether another thread or process may be at work in a draft: one of this process is in ``_own``.
+
+    Any other of its number is what a container that had the same number left before.
+    """
+    from compressor.core.cache import may_be_in_use  # here: those who only read artifacts need not wait for psutil
+
+    if left.name in _own:
+        return True
+    before = left.name.endswith((f"{this_machine()}-{os.getpid()}", f".partial-{os.getpid()}", f".old-{os.getpid()}"))
+    return not before and may_be_in_use(left)
 
 
 def _listing(folder: Path) -> dict[str, dict[str, Any]]:
@@ -208,17 +220,21 @@ def _share(folder: Path, allowed: int) -> None:
         path.chmod(allowed if path.is_dir() else allowed & 0o666)
 
 
-def _swap(partial: Path, to: Path) -> None:
-    """Put ``partial`` where ``to`` is; the old folder goes only once the new one stands."""
-    old = to.parent / f".{to.name}.old-{os.getpid()}"
+def _swap(whole: Path, to: Path) -> None:
+    """Put ``whole`` where ``to`` is; the old folder goes only once the new one stands."""
+    old = partial(to, "old")
+    _own.add(old.name)
     try:
         if to.exists():
             os.rename(to, old)
-        os.rename(partial, to)
+        os.rename(whole, to)
     except OSError as error:
         if old.exists() and not to.exists():
             os.rename(old, to)
         if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
             raise ArtifactError(f"{to}: another process wrote it at the same time; run the command again") from error
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if to.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        _own.discard(old.name)

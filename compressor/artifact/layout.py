@@ -1,6 +1,5 @@
 """Where things lie in an artifact folder."""
 
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -30,10 +29,3 @@ def require_graph(folder: Path) -> Path:
     if not (folder / GRAPH).is_file():
         raise ArtifactError(f"{folder}: no {GRAPH}; not an artifact with an ONNX graph")
     return folder / GRAPH
-
-
-def copy_consumer_files(source: Path, folder: Path) -> None:
-    """Copy everything but the graph and what is said of it (manifest, card, conformance set) to another folder."""
-    ignored = shutil.ignore_patterns("onnx", "manifest.json", "README.md", CASES.parent.name)
-    shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
-    (folder / GRAPH).parent.mkdir(parents=True, exist_ok=True)

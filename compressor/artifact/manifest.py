@@ -14,9 +14,11 @@ from compressor.core.strict_json import json_text, parse_json, read_plain
 FORMAT = "compressor-artifact/2"
 MANIFEST = "manifest.json"
 KEPT = "artifact.json"
-"""The artifact's own manifest, its recipe and figures, in a view for the hub."""
+"""The artifact's own manifest, its recipe and figures, in a view that is run as the artifact is."""
 VIEW = "pack/hub"
-"""The stage of such a view."""
+"""The stage of a view for the hub, which always keeps it."""
+PACKED = "pack/"
+"""Begins the stage of every view."""
 _UNSEALED = "compressor-artifact/1"  # of earlier releases: without a hash of its own
 _MOST_MANIFEST_BYTES = 16 << 20
 _MOST_FILES = 10_000
@@ -53,9 +55,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def own_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of the artifact in ``folder``: a view for the hub keeps it beside its own."""
+    """Return the manifest of the artifact in ``folder``: a packed view that is run as it keeps it beside its own."""
     manifest = read_manifest(folder)
-    return _parsed(folder, _content(folder, KEPT), KEPT) if manifest.get("stage") == VIEW else manifest
+    stage = str(manifest.get("stage"))
+    kept = stage == VIEW or (stage.startswith(PACKED) and KEPT in manifest["files"])
+    return _parsed(folder, _content(folder, KEPT), KEPT) if kept else manifest
 
 
 def recipe_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +67,14 @@ def recipe_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     config = manifest.get("config")
     recipe = config.get("recipe") if isinstance(config, dict) else None
     return recipe if isinstance(recipe, dict) else {}
+
+
+def handed_on(folder: Path) -> dict[str, Any]:
+    """Return what is stated of an artifact that is made of the one in ``folder``: its recipe, but for its int8."""
+    if not (folder / MANIFEST).is_file():
+        return {}
+    recipe = {name: part for name, part in recipe_of(own_manifest(folder)).items() if name != "int8"}
+    return {"recipe": recipe} if recipe else {}
 
 
 def checked_manifest(folder: Path) -> dict[str, Any]:
@@ -116,6 +128,11 @@ def strays(folder: Path) -> list[str]:
     return [name for name, _ in _walk(folder) if is_stray(name)]
 
 
+def meant(folder: Path) -> list[str]:
+    """Return the names of all files below ``folder`` but strays; ArtifactError for links, and for what is no file."""
+    return [name for name, _ in _walk(folder) if not is_stray(name)]
+
+
 def check_links(folder: Path) -> None:
     """Refuse files with a second name: ArtifactError.
 
@@ -164,7 +181,7 @@ def _parsed(folder: Path, content: bytes, name: str = MANIFEST) -> dict[str, Any
         raise ArtifactError(f"{path}: not readable: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") not in (FORMAT, _UNSEALED):
         raise ArtifactError(f"{path}: format is not {FORMAT}; not an artifact of this project")
-    kinds: dict[str, type] = {"key": str, "figures": dict, "files": dict}
+    kinds: dict[str, type] = {"stage": str, "key": str, "figures": dict, "versions": dict, "files": dict}
     if manifest["format"] == FORMAT:
         kinds["sha256"] = str
     for name, kind in kinds.items():

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -113,11 +113,16 @@ def checkpoints_of(to: Path, key: str) -> Path:
 
 
 @contextmanager
-def resumable(to: Path, name: str, config: Config, inputs: Sequence[Keyed]) -> Iterator[tuple[Draft, Path]]:
-    """Give the draft of ``to`` and the folder of its checkpoints, which goes when the artifact is whole."""
+def resumable(
+    to: Path, name: str, config: Config, inputs: Sequence[Keyed], more: Mapping[str, Any] | None = None
+) -> Iterator[tuple[Draft, Path]]:
+    """Give the draft of ``to`` and the folder of its checkpoints, which goes when the artifact is whole.
+
+    ``more`` is stated beside the configuration.
+    """
     key = stage_key(name, config, inputs)
     kept = checkpoints_of(to, key)
-    with writing(to, name, key, config.model_dump(mode="json")) as draft:
+    with writing(to, name, key, config.model_dump(mode="json") | dict(more or {})) as draft:
         yield draft, kept
     shutil.rmtree(kept, ignore_errors=True)
 

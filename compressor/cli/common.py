@@ -13,6 +13,7 @@ import typer
 
 from compressor.artifact.folder import Artifact, is_artifact, key_of, sha256, size_bytes, writing
 from compressor.artifact.layout import DATA, require_graph
+from compressor.artifact.manifest import handed_on
 from compressor.artifact.workspace import Keyed, Model, stage_key
 from compressor.core.config import Config
 from compressor.core.errors import RecipeError
@@ -163,9 +164,10 @@ def graph_of(folder: Path) -> Model:
     return Model(folder, key_of(graph, sha256(data)) if data.is_file() else graph)
 
 
-def writing_stage(to: Path, name: str, config: Config, inputs: list[Keyed]) -> Any:
-    """Open a folder for what the stage ``name`` makes of its configuration and inputs."""
-    return writing(to, name, stage_key(name, config, inputs), config.model_dump(mode="json"))
+def writing_stage(to: Path, name: str, config: Config, inputs: list[Keyed], of: Path | None = None) -> Any:
+    """Open a folder for what the stage ``name`` makes of its configuration and inputs, or of the artifact ``of``."""
+    stated = config.model_dump(mode="json") | (handed_on(of) if of else {})
+    return writing(to, name, stage_key(name, config, inputs), stated)
 
 
 def given_graph(path: Path) -> tuple[Path, Foreign | None]:

@@ -139,7 +139,7 @@ def _quantized(
     if kind_of(model) == "onnx":
         require_fp32(require_graph(model), "int8 is made")
         sample = sample_of(model, int8, texts, questions, limit)
-        with writing_stage(to, "int8", int8, [graph_of(model), *sample.inputs]) as draft:
+        with writing_stage(to, "int8", int8, [graph_of(model), *sample.inputs], model) as draft:
             int8.run(model, draft, sample.batches)
             own_conformance(model, draft.folder, "int8")
             close = sample.compare(draft.folder)
@@ -185,7 +185,10 @@ def export(
 @with_options(fp16=Half)
 def fp16(artifact: GraphArgument, out_: OutOption, pooling: PoolingOption = None, *, fp16: Half) -> None:
     """Convert an fp32 artifact to fp16 for CUDA; inputs and outputs stay as they are."""
-    with fp32_form(artifact, pooling) as folder, writing_stage(out_, "fp16", fp16, [graph_of(folder)]) as draft:
+    with (
+        fp32_form(artifact, pooling) as folder,
+        writing_stage(out_, "fp16", fp16, [graph_of(folder)], folder) as draft,
+    ):
         fp16.run(folder, draft)
     written(out_)
 

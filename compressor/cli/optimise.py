@@ -12,6 +12,7 @@ from compressor.answering.questions.squad import Questions
 from compressor.answering.readers.reader import read_reading
 from compressor.artifact.folder import Draft, key_of, sha256
 from compressor.artifact.layout import require_graph
+from compressor.artifact.manifest import handed_on
 from compressor.artifact.workspace import Key, Keyed, Model, resumable
 from compressor.cli.common import (
     GraphArgument,
@@ -117,4 +118,4 @@ def _searching(
 ) -> AbstractContextManager[tuple[Draft, Path]]:
     """Open what the search of an artifact is written into, keyed by its graph and what the search depends on."""
     graph = Model(artifact, sha256(require_graph(artifact)))
-    return resumable(to, "optimise", search, [graph, *inputs])
+    return resumable(to, "optimise", search, [graph, *inputs], handed_on(artifact))

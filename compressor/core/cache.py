@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from compressor.core.errors import storage
 from compressor.core.files import partial, this_machine
 
 _WEEK_SECONDS = 7 * 86_400
+_KIND = re.compile(r"\.(?:partial|old)-")
 
 
 def cache_folder() -> Path:
@@ -58,7 +60,7 @@ def remove_leftovers(folder: Path, alone: bool = False) -> None:
     folder (``alone``).
     """
     for left in folder.glob(".*.partial-*"):
-        if not alone and _may_be_written(left):
+        if not alone and may_be_in_use(left):
             continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
@@ -67,9 +69,9 @@ def remove_leftovers(folder: Path, alone: bool = False) -> None:
                 left.unlink()
 
 
-def _may_be_written(draft: Path) -> bool:
+def may_be_in_use(draft: Path) -> bool:
     """Tell of a name that ``partial`` gave whether its process may be alive."""
-    tag, _, owner = draft.name.rpartition(".partial-")[2].rpartition("-")
+    tag, _, owner = _KIND.split(draft.name)[-1].rpartition("-")
     if len(tag) == 16 and not tag.endswith(this_machine()):
         with contextlib.suppress(OSError):
             return time.time() - draft.stat().st_mtime < _WEEK_SECONDS

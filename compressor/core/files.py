@@ -9,17 +9,18 @@ from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from compressor.core.errors import StorageError, storage
 
 
-def partial(to: Path) -> Path:
+def partial(to: Path, kind: Literal["partial", "old"] = "partial") -> Path:
     """Return a name that no other process or thread has, beside ``to``, to write under until a rename makes it ``to``.
 
     It ends with what this machine is called, hashed, and the number of this process, by which
-    ``cache.remove_leftovers`` knows what is left of a killed one.
+    ``cache.may_be_in_use`` knows what is left of a killed one. ``old`` is what ``to`` was, put aside meanwhile.
     """
-    return to.parent / f".{to.name}.partial-{uuid.uuid4().hex[:8]}{this_machine()}-{os.getpid()}"
+    return to.parent / f".{to.name}.{kind}-{uuid.uuid4().hex[:8]}{this_machine()}-{os.getpid()}"
 
 
 @cache

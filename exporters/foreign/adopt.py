@@ -49,7 +49,11 @@ class Adopted:
 
     def described(self) -> str:
         """Say in a few words what makes a text's vector."""
-        return f"in the graph ({EMBEDDING[1]})" if self.pools_itself else self.stated.described()
+        if not self.pools_itself:
+            return self.stated.described()
+        dim = self.stated.dim
+        cut = f", the first {dim}" if dim is not None and dim < self.widths[EMBEDDING[1]] else ""
+        return f"in the graph ({EMBEDDING[1]}){cut}"
 
 
 def examine(foreign: Foreign, pooling: Pooling | None = None) -> Adopted:
@@ -141,7 +145,8 @@ def _tokenizer_of(foreign: Foreign, stated: Stated) -> Path:
 
 def _write_folder(foreign: Foreign, known: Adopted, to: Path) -> None:
     """Write what stands beside the graph: settings of known fields, in the spelling that all loaders know."""
-    stated = known.stated
+    width = next(iter(known.widths.values()))
+    stated = known.stated.cut(width)
     for name in _COPIED:
         if (stated.part / name).is_file():
             shutil.copyfile(stated.part / name, to / name)
@@ -158,7 +163,7 @@ def _write_folder(foreign: Foreign, known: Adopted, to: Path) -> None:
         entries.append({"idx": index, "name": str(index), "path": path, "type": f"{_MODULES}{kind}"})
         (to / path).mkdir()
         if kind == "Pooling":
-            _write(to / path / "config.json", _pooling(stated, next(iter(known.widths.values()))))
+            _write(to / path / "config.json", _pooling(stated, width))
         elif module is not None:
             module.save(to / path)
     _write(to / "modules.json", entries)

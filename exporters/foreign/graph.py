@@ -9,32 +9,35 @@ from compressor.artifact.layout import EMBEDDING, INPUTS, TAIL
 from compressor.core.errors import ModelError
 from compressor.untrusted.foreign import read_outputs
 from exporters.foreign.settings import Stated
-from exporters.foreign.tail import add_tail
+from exporters.foreign.tail import add_cut, add_tail
 from exporters.graph.files import branches, nodes
 
 _BATCH, _LENGTH = "batch_size", "sequence_length"
+_WHOLE = f"{EMBEDDING[1]}_whole"
 
 
 def rewrite(model: onnx.ModelProto, stated: Stated, widths: Mapping[str, int]) -> None:
     """Give the graph this project's inputs and outputs, in place; of what it gives, ``widths`` says the lengths.
 
-    A graph without a vector a text gets what is ``stated`` behind its tokens' vectors. ModelError where it has tensors
-    of the names that this needs.
+    A graph without a vector a text gets what is ``stated`` behind its tokens' vectors; one with it, the cut alone.
+    ModelError where it has tensors of the names that this needs.
     """
     graph = model.graph
     del graph.value_info[:]  # what they say may be no longer so
     outputs = {output.name: output for output in graph.output}
     _state_inputs(model)
     del graph.output[:]
-    for name in read_outputs(list(outputs)):
-        own = EMBEDDING[1] if name == EMBEDDING[1] else EMBEDDING[0]
-        _call(model, outputs[name], own)
-        axes = [_BATCH] if own == EMBEDDING[1] else [_BATCH, _LENGTH]
-        graph.output.append(helper.make_tensor_value_info(own, TensorProto.FLOAT, [*axes, widths[name]]))
-    if EMBEDDING[1] not in outputs:
-        [hidden] = [widths[name] for name in read_outputs(list(outputs))]
-        dim = add_tail(model, EMBEDDING[0], hidden, stated)
-        graph.output.append(helper.make_tensor_value_info(EMBEDDING[1], TensorProto.FLOAT, [_BATCH, dim]))
+    tokens = next((name for name in read_outputs(list(outputs)) if name != EMBEDDING[1]), None)
+    if tokens is not None:
+        _call(model, outputs[tokens], EMBEDDING[0])
+        axes: list[str | int | None] = [_BATCH, _LENGTH, widths[tokens]]
+        graph.output.append(helper.make_tensor_value_info(EMBEDDING[0], TensorProto.FLOAT, axes))
+    if EMBEDDING[1] in outputs:
+        dim = _cut(model, outputs[EMBEDDING[1]], widths[EMBEDDING[1]], stated.dim)
+    else:
+        assert tokens is not None  # who gives neither was refused
+        dim = add_tail(model, EMBEDDING[0], widths[tokens], stated.cut(widths[tokens]))
+    graph.output.append(helper.make_tensor_value_info(EMBEDDING[1], TensorProto.FLOAT, [_BATCH, dim]))
     _drop_domains(model)
 
 
@@ -58,6 +61,16 @@ def _call(model: onnx.ModelProto, output: ValueInfoProto, name: str) -> None:
         model.graph.node.append(helper.make_node("Cast", [f"{name}_half"], [name], name=cast, to=TensorProto.FLOAT))
     elif output.name != name:
         _rename(model, output.name, name)
+
+
+def _cut(model: onnx.ModelProto, output: ValueInfoProto, width: int, dim: int | None) -> int:
+    """Have the graph give the first ``dim`` components of a vector a text that it makes itself; return their number."""
+    if dim is None or dim >= width:
+        _call(model, output, EMBEDDING[1])
+        return width
+    _call(model, output, _WHOLE)
+    add_cut(model, _WHOLE, width, dim)
+    return dim
 
 
 def _rename(model: onnx.ModelProto, old: str, new: str) -> None:

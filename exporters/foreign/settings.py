@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,19 @@ class Stated:
     def stated_by_folder(self) -> bool:
         """Whether a file of the folder says how tokens are pooled."""
         return self.where not in (NOWHERE, OPTION)
+
+    def cut(self, width: int) -> "Stated":
+        """Return it with the components that are kept as the last step, behind tokens' vectors of ``width``.
+
+        A graph and the module list beside it then both give vectors of that length.
+        """
+        whole = next(
+            (step.weight.shape[0] for step in reversed(self.steps) if step is not None), width * len(self.modes)
+        )
+        if self.dim is None or self.dim >= whole:
+            return replace(self, dim=None)
+        kept = Dense(np.eye(self.dim, whole, dtype=np.float32), None, "Identity")
+        return replace(self, steps=(*self.steps, kept), dim=None)
 
     def described(self) -> str:
         """Say in a few words what makes a vector."""

@@ -25,10 +25,7 @@ def add_tail(model: onnx.ModelProto, hidden: str, width: int, stated: Stated) ->
     pooled = [tail.pooled(mode, hidden) for mode in stated.modes]
     vectors = pooled[0] if len(pooled) == 1 else tail.add("Concat", pooled, axis=-1)
     width *= len(pooled)
-    steps, whole = list(stated.steps), _last(stated.steps, width)
-    if stated.dim is not None and stated.dim < whole:  # cut as sentence-transformers does it: behind everything
-        steps.append(Dense(np.eye(stated.dim, whole, dtype=np.float32), None, "Identity"))
-    for step in steps:
+    for step in stated.steps:
         if step is not None and step.weight.shape[1] != width:
             raise ModelError(f"a Dense of {step.weight.shape[1]} units behind vectors of {width}")
         vectors = tail.unit(vectors) if step is None else tail.dense(vectors, step)
@@ -37,9 +34,11 @@ def add_tail(model: onnx.ModelProto, hidden: str, width: int, stated: Stated) ->
     return width
 
 
-def _last(steps: Sequence[Dense | None], width: int) -> int:
-    """Return the length of vectors of ``width`` behind the steps."""
-    return next((step.weight.shape[0] for step in reversed(steps) if step is not None), width)
+def add_cut(model: onnx.ModelProto, vectors: str, width: int, dim: int) -> None:
+    """Add what keeps the first ``dim`` components of ``vectors``, float [batch, width], in place."""
+    kept = f"/{TAIL}.0/kept"
+    model.graph.initializer.append(numpy_helper.from_array(np.eye(width, dim, dtype=np.float32), kept))
+    model.graph.node.append(helper.make_node("MatMul", [vectors, kept], [EMBEDDING[1]], name=f"/{TAIL}.0/cut"))
 
 
 class _Tail:

@@ -90,7 +90,47 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
+    sort_nodes(model)
     write(model, path)
+
+
+def sort_nodes(model: onnx.ModelProto) -> None:
+    """Put each operator behind those that it reads from, in place, as ONNX asks for; what stands so already stays."""
+    _sort(model.graph)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    ordered = _in_order(list(graph.node))
+    del graph.node[:]
+    graph.node.extend(ordered)
+    for node in graph.node:
+        for branch in branches_of(node):
+            _sort(branch)
+
+
+def _in_order(own: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    made_by = {name: number for number, node in enumerate(own) for name in node.output if name}
+    before = [[made_by[name] for name in outer_reads(node) if name in made_by] for node in own]
+    placed, begun = dict[int, None](), set[int]()
+    for number in range(len(own)):
+        waiting = [number]
+        while waiting:
+            begun.add(waiting[-1])  # what has begun and is not placed is a circle, which nothing puts in order
+            if missing := [other for other in before[waiting[-1]] if other not in begun]:
+                waiting += reversed(missing)
+            else:
+                placed.setdefault(waiting.pop())
+    return [own[number] for number in placed]
+
+
+def outer_reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the tensors that an operator reads of the graph it stands in, those that its branches read included."""
+    yield from node.input
+    for branch in branches_of(node):
+        inner = {name for own in branch.node for name in own.output}
+        inner |= {value.name for value in (*branch.input, *branch.initializer)}
+        read = [name for own in branch.node for name in outer_reads(own)]
+        yield from (name for name in (*read, *(value.name for value in branch.output)) if name not in inner)
 
 
 def run_operators(graph: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> dict[str, int]:

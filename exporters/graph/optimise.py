@@ -12,8 +12,9 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 from transformers import AutoConfig
 
+from compressor.artifact.copying import copy_consumer_files
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import GRAPH, copy_consumer_files
+from compressor.artifact.layout import GRAPH
 from compressor.core.config import Config
 from compressor.models.decoders import is_decoder
 from compressor.models.source import check_module

@@ -1,6 +1,5 @@
 """A repository of the Hugging Face hub."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ class Hub(Target):
         contents = Contents.read(artifact, "hub", TASKS)
         names = sorted(artifact.manifest["files"])
         copy_files(artifact, draft, [name for name in names if name not in (KEPT, MANIFEST, ".gitattributes")])
-        write_text(draft.folder / KEPT, json.dumps(artifact.manifest, indent=2) + "\n")
         write_text(draft.folder / "README.md", self._card(contents))
         write_text(draft.folder / ".gitattributes", _attributes(artifact))
         draft.figures["needs"] = contents.needs("sentence-transformers and OnnxEncoder, elsewhere the caller")

@@ -8,6 +8,7 @@ from onnx import helper
 
 from compressor.artifact.folder import Artifact, Draft
 from compressor.core.errors import installed
+from exporters.graph.files import sort_nodes
 from exporters.pack.target import TASKS, TOKENIZER_FILES, Contents, Target, Tensor, copy_files
 
 MODEL = "model"
@@ -30,6 +31,7 @@ class MLflow(Target):
             Schema([_spec(tensor) for tensor in contents.inputs]),
             Schema([_spec(tensor) for tensor in contents.outputs]),
         )
+        sort_nodes(contents.model)  # graphs of earlier releases may not be, and MLflow loads no other
         mlflow.onnx.save_model(
             contents.model,
             str(draft.folder / MODEL),

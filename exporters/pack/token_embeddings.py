@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from compressor.artifact.cases import TEXTS
 from compressor.artifact.folder import MANIFEST, Artifact, Draft
-from compressor.artifact.layout import EMBEDDING, GRAPH
+from compressor.artifact.layout import EMBEDDING, GRAPH, TAIL
 from compressor.core.encoder import Vectors
 from compressor.core.errors import ArtifactError
 from compressor.models.agreement import normalized
@@ -94,7 +94,8 @@ class _Tail:
                 inputs.append(f"pack_{number}_weight")
                 graph.initializer.append(numpy_helper.from_array(stored, inputs[-1]))
             states = EMBEDDING[0] if number == len(steps) - 1 else f"pack_{number}_states"
-            graph.node.append(helper.make_node(operator, inputs, [states], f"pack_{number}"))
+            name = f"/{TAIL}.pack/{operator}_{number}"  # what follows the transformer stays in fp32
+            graph.node.append(helper.make_node(operator, inputs, [states], name))
         axes: list[str | int | None] = ["batch_size", "sequence_length", self.contents.dim]
         graph.output[0].CopyFrom(helper.make_tensor_value_info(EMBEDDING[0], TensorProto.FLOAT, axes))
         return model

@@ -65,6 +65,7 @@ HARD = (
     "Hello 你好 שלום Café 👍 123.45% Привет",
 )
 _RANDOM_TEXTS = 2000
+_SPECIAL = "special_tokens_map.json"
 _BLOCK = 16  # characters compared at once
 
 
@@ -121,7 +122,6 @@ def word_piece(contents: Contents, settings: dict[str, Any]) -> dict[str, Any]:
         raise ArtifactError(f"{path}: its ids are not 0 to {len(vocabulary) - 1}, one a line; the operator wants that")
     if late := [token["content"] for token in settings["added_tokens"] if token["normalized"]]:
         raise ArtifactError(f"{path}: finds {late[0]!r} in normalized text, which the operator does not")
-    named = contents.json("special_tokens_map.json")
     lower = bool(normal.get("lowercase"))
     strip = normal.get("strip_accents")
     return {
@@ -130,8 +130,21 @@ def word_piece(contents: Contents, settings: dict[str, Any]) -> dict[str, Any]:
         "strip_accents": int(lower if strip is None else strip),
         "tokenize_chinese_chars": int(bool(normal.get("handle_chinese_chars"))),
         "suffix_indicator": model["continuing_subword_prefix"],
-        **{f"{kind}_token": named[f"{kind}_token"] for kind in ("unk", "sep", "pad", "cls", "mask")},
+        **_special_tokens(contents),
     }
+
+
+def _special_tokens(contents: Contents) -> dict[str, str]:
+    """Return the tokens that the operator puts around and in place of words; ArtifactError, naming it, without one."""
+    path, stated = contents.folder / _SPECIAL, contents.json(_SPECIAL)
+    named: dict[str, str] = {}
+    for name in (f"{kind}_token" for kind in ("unk", "sep", "pad", "cls", "mask")):
+        token = stated.get(name) if isinstance(stated, dict) else None
+        token = token.get("content") if isinstance(token, dict) else token
+        if not isinstance(token, str):
+            raise ArtifactError(f"{path}: no {name}; tokenizer-in-graph takes a tokenizer of BERT's special tokens")
+        named[name] = token
+    return named
 
 
 def same_characters(operator: Tokenize, tokenizer: Tokenize, prompt: str = "") -> list[int]:

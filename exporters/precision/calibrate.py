@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from compressor.core.encoder import length_sorted_batches
 from compressor.core.errors import TextError
 from exporters.graph.axes import Axes, real_rows, text_axes
-from exporters.graph.files import constants, makers, opened, reads
+from exporters.graph.files import constants, makers, opened, outer_reads, reads
 from exporters.session import OnnxEncoder
 
 Batch = Mapping[str, NDArray[np.int64]]
@@ -154,7 +154,7 @@ def _in_order(nodes: Sequence[NodeProto], known: set[str]) -> Iterator[NodeProto
     """Yield nodes so that each comes behind those that it reads from, else in the order they have."""
     known, waiting = known | {""}, list(nodes)
     while waiting:
-        ready = [node for node in waiting if all(name in known for name in node.input)]
+        ready = [node for node in waiting if all(name in known for name in outer_reads(node))]
         yield from ready
         known |= {name for node in ready for name in node.output}
         waiting = [node for node in waiting if not all(name in known for name in node.output)]

@@ -6,8 +6,9 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from compressor.artifact.cases import FP16_COSINE
+from compressor.artifact.copying import copy_consumer_files
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import TAIL, copy_consumer_files, require_graph
+from compressor.artifact.layout import TAIL, require_graph
 from compressor.core.config import Config
 from exporters.graph.files import load, makers, nodes, reads, require_fp32, run_operators, save
 from exporters.verify.check import Check, Cosine, gate

@@ -11,8 +11,9 @@ from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from pydantic import Field
 
+from compressor.artifact.copying import copy_consumer_files
 from compressor.artifact.folder import Draft
-from compressor.artifact.layout import GRAPH, REDUCED, copy_consumer_files, require_graph
+from compressor.artifact.layout import GRAPH, REDUCED, require_graph
 from compressor.core.config import Config
 from compressor.core.errors import ModelError, RecipeError
 from compressor.core.progress import track

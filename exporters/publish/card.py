@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from compressor.answering.readers.reader import read_reading
 from compressor.artifact.cases import Precision
+from compressor.artifact.copying import copy_artifact
 from compressor.artifact.folder import Draft
 from compressor.artifact.layout import DATA, GRAPH, INPUTS, INTEGER_PRODUCTS, REDUCED
 from compressor.artifact.prompts import DOCUMENT, QUERY, Prompts, kept_prompts
@@ -56,7 +57,7 @@ class HandOut(Config):
     def hand_out(self, made: Model, checks: Checks, draft: Draft) -> None:
         """Copy the folder, note its figures, add its conformance set and its card."""
         own = [check for check in checks if check.artifact == self.precision]
-        shutil.copytree(made.folder, draft.folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True)
+        copy_artifact(made.folder, draft.folder)
         draft.figures.update(self.figures(made.figures, own))
         write_conformance(draft.folder, self.precision)
         facts = self.facts(draft) | {

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.artifact.folder import Artifact, sha256
-from compressor.artifact.manifest import strays
+from compressor.artifact.manifest import recipe_of, strays
 from compressor.core.errors import ArtifactError, first_line, installed, storage
 from compressor.core.files import replacing
 
@@ -54,8 +54,9 @@ def bill_of_materials(folder: Path) -> str:
     cyclonedx-python-lib is not installed.
     """
     artifact = Artifact.open(folder)
-    config, manifest = artifact.manifest["config"], artifact.manifest
-    if not isinstance(config, dict) or not {"recipe", *_TEACHER_KEYS} <= config.keys():
+    config, manifest = artifact.manifest.get("config"), artifact.manifest
+    recipe = recipe_of(manifest)
+    if not isinstance(config, dict) or "name" not in recipe or not {*_TEACHER_KEYS} <= config.keys():
         raise ArtifactError(f"{folder}: names no recipe and teacher; a bill of materials is of what a run hands out")
     bom_of, parts = _library("cyclonedx.model.bom"), _library("cyclonedx.model.component")
     model, output = _library("cyclonedx.model"), _library("cyclonedx.output")
@@ -64,7 +65,7 @@ def bill_of_materials(folder: Path) -> str:
     def hashed(value: str) -> list[Any]:
         return [model.HashType(alg=model.HashAlgorithm.SHA_256, content=value)]
 
-    name = f"{config['recipe']['name']}-{config['precision']}"
+    name = f"{recipe['name']}-{config['precision']}"
     files = [
         parts.Component(name=file, type=kinds.FILE, bom_ref=f"file:{file}", hashes=hashed(entry["sha256"]))
         for file, entry in sorted(manifest["files"].items())

@@ -208,6 +208,8 @@ def require_providers(providers: Sequence[Given]) -> None:
 
     And say how to get it.
     """
+    if isinstance(providers, str):
+        raise ProviderError(f"providers = {providers!a:.80}: must be a list of providers, as [{providers!a:.80}]")
     if not providers:
         raise ProviderError("no execution provider given; CPUExecutionProvider is always there")
     available = onnxruntime.get_available_providers()

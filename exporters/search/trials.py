@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from compressor.artifact.copying import copy_consumer_files
 from compressor.artifact.folder import Draft, is_artifact, key_of, write_json, writing
-from compressor.artifact.layout import GRAPH, copy_consumer_files
+from compressor.artifact.layout import GRAPH
 from compressor.core.config import Config
 from compressor.core.cores import usable_cores
 from compressor.core.errors import ArtifactError, ModelError, TextError

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from compressor.artifact.folder import Draft, is_artifact, write_json
 from compressor.artifact.layout import GRAPH
-from compressor.artifact.manifest import own_manifest
+from compressor.artifact.manifest import MANIFEST, own_manifest
 from compressor.core.config import Config
-from compressor.core.errors import GateError
+from compressor.core.errors import ArtifactError, GateError
 from compressor.core.strict_json import JsonObject
 from exporters.runtime.names import CPU
 
@@ -161,7 +161,12 @@ def _fusions(name: str, graph: Path, config: Any, fused: Fused) -> list[Check]:
 def _kept_products(folder: Path) -> int:
     """Return how many products the search that made an artifact kept in fp32."""
     choice = own_manifest(folder)["figures"].get("choice") if is_artifact(folder) else None
-    return int(choice.get("kept_products", 0)) if isinstance(choice, dict) else 0
+    kept = choice.get("kept_products", 0) if isinstance(choice, dict) else 0
+    if type(kept) is not int or kept < 0:
+        raise ArtifactError(
+            f"{folder / MANIFEST}: figures.choice.kept_products = {kept!a:.40}: must be a whole number from 0"
+        )
+    return kept
 
 
 def gate(checks: Iterable[Check]) -> None:

@@ -156,7 +156,7 @@ def test_a_link_is_no_file_of_an_artifact(tmp_path: Path) -> None:
     assert fault(Artifact.open, tmp_path / "made") == f"{path}: a symbolic link; files of an artifact are plain"
 
 
-@pytest.mark.parametrize("field", ["key", "figures", "files", "sha256"])
+@pytest.mark.parametrize("field", ["stage", "key", "figures", "versions", "files", "sha256"])
 def test_manifests_of_others(tmp_path: Path, field: str) -> None:
     make(tmp_path)
     path = tmp_path / MANIFEST

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from builders import sentences
 
-from compressor.artifact.layout import GRAPH, copy_consumer_files
+from compressor.artifact.copying import copy_consumer_files
+from compressor.artifact.layout import GRAPH
 from compressor.core.errors import ArtifactError
 from exporters.graph.files import run_operators
 from exporters.precision.calibrate import batches_of_texts

@@ -10,7 +10,8 @@ from builders import sentences
 from graphs import batch
 from onnx import numpy_helper
 
-from compressor.artifact.layout import GRAPH, copy_consumer_files
+from compressor.artifact.copying import copy_consumer_files
+from compressor.artifact.layout import GRAPH
 from exporters.graph.files import load, run_operators, save
 from exporters.graph.rewrite import (
     attention_by_products,

@@ -10,7 +10,8 @@ from builders import sentences
 from graphs import draft, quantize, sqnr_db
 from onnx import helper, numpy_helper
 
-from compressor.artifact.layout import GRAPH, copy_consumer_files
+from compressor.artifact.copying import copy_consumer_files
+from compressor.artifact.layout import GRAPH
 from exporters.graph.files import constants, load, makers, run_operators, save
 from exporters.graph.roles import Kept, kept_nodes
 from exporters.precision.calibrate import batches_of_texts

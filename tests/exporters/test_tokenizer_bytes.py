@@ -71,7 +71,7 @@ def test_the_view_is_the_artifact_and_its_vocabulary(artifacts: Callable[..., Pa
     made = view(source, tmp_path / "view", NAME)
     own, packed = (Artifact.open(folder).manifest["files"] for folder in (source, made))
     assert {name: packed[name] for name in own} == own
-    assert packed.keys() - own.keys() == {"vocab.txt"}
+    assert packed.keys() - own.keys() == {"vocab.txt", "artifact.json"}
     lines = (made / "vocab.txt").read_text(encoding="utf-8").splitlines()
     vocabulary = json.loads((made / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     assert {token: i for i, token in enumerate(lines)} == vocabulary

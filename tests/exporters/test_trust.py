@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from compressor.artifact.folder import sha256, writing
+from compressor.artifact.folder import read_manifest, sha256, writing
+from compressor.artifact.manifest import manifest_text, sealed
 from compressor.cli.app import app
 from compressor.core import errors
 from compressor.core.errors import ArtifactError, DependencyError
@@ -119,6 +120,13 @@ def test_a_bill_is_of_what_a_run_hands_out(artifacts: Callable[..., Path], tmp_p
         shutil.copytree(artifacts() / "fp32", made.folder, dirs_exist_ok=True)
     with pytest.raises(ArtifactError, match="names no recipe and teacher; a bill of materials is of what a run hands"):
         trust.bill_of_materials(tmp_path / "fp32")
+    stated = {
+        name: value for name, value in read_manifest(tmp_path / "fp32").items() if name not in ("config", "sha256")
+    }
+    for more in ({}, {"config": {"recipe": [], "teacher": "", "teacher_sha256": "", "precision": ""}}):
+        (tmp_path / "fp32" / "manifest.json").write_text(manifest_text(sealed(stated | more)))
+        with pytest.raises(ArtifactError, match="names no recipe and teacher"):
+            trust.bill_of_materials(tmp_path / "fp32")
 
 
 def test_what_is_not_installed_is_said(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
