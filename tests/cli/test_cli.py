@@ -190,7 +190,7 @@ def test_each_stage_is_a_command(command: Command, tmp_path: Path, tiny: Path, t
     small = ["--layers", "0,3", "--epochs", "1", "--batch-size", "32", "--precision", "fp32"]
     assert command("distil", "--out", tmp_path / "student", *given, *small)[0] == 0
     assert command("pca", tmp_path / "student", "--out", tmp_path / "pca", *given, "--dim", "16")[0] == 0
-    assert command("quantize", tmp_path / "pca", "--out", tmp_path / "torch8")[0] == 0
+    assert command("quantize", tmp_path / "pca", "--out", tmp_path / "torch8", "--texts", texts)[0] == 0
     assert command("export", tmp_path / "pca", "--out", tmp_path / "fp32")[0] == 0
     assert command("quantize", tmp_path / "fp32", "--out", tmp_path / "int8", "--texts", texts)[0] == 0
 
