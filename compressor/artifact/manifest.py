@@ -16,7 +16,7 @@ MANIFEST = "manifest.json"
 KEPT = "artifact.json"
 """The artifact's own manifest, its recipe and figures, in a view that is run as the artifact is."""
 VIEW = "pack/hub"
-"""The stage of a view for the hub, which always keeps it."""
+"""The stage of a view for the hub."""
 PACKED = "pack/"
 """Begins the stage of every view."""
 _UNSEALED = "compressor-artifact/1"  # of earlier releases: without a hash of its own
@@ -57,8 +57,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def own_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of the artifact in ``folder``: a packed view that is run as it keeps it beside its own."""
     manifest = read_manifest(folder)
-    stage = str(manifest.get("stage"))
-    kept = stage == VIEW or (stage.startswith(PACKED) and KEPT in manifest["files"])
+    kept = manifest["stage"].startswith(PACKED) and KEPT in manifest["files"]
     return _parsed(folder, _content(folder, KEPT), KEPT) if kept else manifest
 
 

@@ -11,8 +11,8 @@ from sentence_transformers import SentenceTransformer
 from compressor.core.errors import ModelError, RecipeError
 from compressor.models.sentence_model import transformer_of
 
-_NO_KINDS = ("architectures", "token_id")
-"""Lists of a config that are of no layer, however long."""
+_BY_LAYER = ("layer_types", "mlp_layer_types", "attention_window")
+"""Lists of a config that have an entry a layer; ``attention_window`` is Longformer's."""
 _NUMBER = re.compile(r"layer_?(id|idx|index|number)|^training$|^_")
 
 
@@ -139,8 +139,8 @@ def first_differs(transformer: Any) -> bool:
 
 
 def _kinds(config: Any, depth: int) -> dict[str, list[Any]]:
-    """Return the config's lists of an entry a layer (layer_types, Longformer's attention_window) by name."""
-    stated = {name: value for name, value in vars(config).items() if not name.endswith(_NO_KINDS)}
+    """Return the config's lists of an entry a layer, by name."""
+    stated = {name: getattr(config, name, None) for name in _BY_LAYER}
     return {name: list(v) for name, v in stated.items() if isinstance(v, list | tuple) and len(v) == depth}
 
 
