@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from compressor.core.encoder import length_sorted_batches
 from compressor.core.errors import TextError
 from exporters.graph.axes import Axes, real_rows, text_axes
-from exporters.graph.files import constants, makers, opened, outer_reads, reads
+from exporters.graph.files import constants, makers, opened, reads, sort_nodes
 from exporters.session import OnnxEncoder
 
 Batch = Mapping[str, NDArray[np.int64]]
@@ -105,7 +105,8 @@ def fix_ranges(model: onnx.ModelProto, ranges: Ranges) -> None:
             rewritten.append(node)
     remaining = [node for node in rewritten if node.op_type == "MatMulIntegerToFloat" or node.output[0] not in gone]
     del graph.node[:]
-    graph.node.extend(_in_order(remaining, {i.name for i in graph.input} | constants(model).keys()))
+    graph.node.extend(remaining)
+    sort_nodes(model)
 
 
 def _quantize(graph: Any, node: NodeProto, span: tuple[float, float]) -> NodeProto:
@@ -148,13 +149,3 @@ def _take_bias(
     product.input.append(bias)
     product.output[0] = added.output[0]
     return {added.output[0]}
-
-
-def _in_order(nodes: Sequence[NodeProto], known: set[str]) -> Iterator[NodeProto]:
-    """Yield nodes so that each comes behind those that it reads from, else in the order they have."""
-    known, waiting = known | {""}, list(nodes)
-    while waiting:
-        ready = [node for node in waiting if all(name in known for name in outer_reads(node))]
-        yield from ready
-        known |= {name for node in ready for name in node.output}
-        waiting = [node for node in waiting if not all(name in known for name in node.output)]
